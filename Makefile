@@ -1,0 +1,55 @@
+# Two commands: `make repro` runs the whole pipeline, `make test` the tests. Both set up .venv first.
+# `make TORCH=cpu repro` takes PyTorch's CPU build from its own index instead of the registry's
+# build, which on Linux brings several gigabytes of CUDA libraries.
+# A folder of wheels named by PIP_FIND_LINKS is used as well.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE
+
+BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+UV_VERSION := 0.13.9
+LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match)
+# A GPU machine wants delphi's vLLM and bitsandbytes: `make GPU=1` installs without the overrides.
+OVERRIDE := $(if $(GPU),,--override overrides.txt)
+comma := ,
+EXTRAS := $(if $(GPU),delphi$(comma)gpu$(comma)dev,delphi$(comma)dev)
+
+.PHONY: help env repro figures test test-slow check clean lock
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: .env.stamp ## Create .venv with the pinned requirements
+
+.env.stamp: requirements.txt pyproject.toml overrides.txt
+	@command -v $(UV) >/dev/null || { python3 -m venv .uv && .uv/bin/pip install -q uv==$(UV_VERSION); }
+	@test -x $(BIN)/python || $(UV) venv -q --python '>=3.11' .venv
+	$(UV) pip install -q --python $(BIN)/python --compile-bytecode $(OVERRIDE) $(LINKS) $(INDEX) -c requirements.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+repro: env ## Run the whole pipeline: text to figures
+	$(BIN)/dvc repro
+
+figures: env ## Rebuild every figure from the tables in git, without training
+	$(BIN)/clearnets figures
+
+test: env ## Run the tests
+	$(BIN)/python -m pytest
+
+test-slow: env ## Run the slow tests too
+	$(BIN)/python -m pytest -m 'not gpu'
+
+check: env ## Lint, format check and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+lock: ## Pin all requirements anew
+	$(UV) pip compile -q pyproject.toml --extra delphi --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt
+	sed -i 's/+cpu$$//' requirements.txt
+
+clean: ## Remove work folders and tool caches; artifacts and the environment stay
+	rm -rf .clearnets/work .clearnets/logs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""clearnets: are networks that are sparse by construction more interpretable?"""

@@ -1,0 +1,264 @@
+"""Artifacts on disk: complete or absent, trusted by what made them.
+
+Every result is a *unit*: a folder with a `manifest.json` that holds the resolved settings, the
+hashes of the inputs, and the size and SHA-256 of each file. A unit is built in a work folder
+`.clearnets/work/<stage>/<fingerprint>/`, which survives a kill, and is renamed into place when it
+is complete. Whether a unit is fresh is decided by its fingerprint (settings + input hashes),
+never by its existence. Nothing here depends on the time or the machine, so that the same unit
+built twice has the same bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from clearnets.paths import WORK, producer
+
+MANIFEST = "manifest.json"
+
+
+class UserError(Exception):
+    """A mistake that its user can cure. The message is one line and names the cure."""
+
+
+def fingerprint(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _code_hash() -> str:
+    """Hash of the package's source: unfinished work is only resumed by the code that began it."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return fingerprint([sha256(path) for path in sources])
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: a reader never sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file or nothing."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline. Key order is the caller's."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a broken one is a `UserError` that names the stage to run again."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(_missing(path)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); {_remake(path)}") from None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """All records of a JSONL file."""
+    if not path.exists():
+        raise UserError(_missing(path))
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise UserError(f"{path}, line {number}, is not JSON; {_remake(path)}") from None
+    return records
+
+
+class JsonlWriter:
+    """Appends records to a JSONL file and knows those that an earlier, killed run left there.
+
+    A torn last line is cut off on opening, so after a kill `done` holds whole records only and
+    the caller continues behind them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes() if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        self.done: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+        self._file = path.open("r+b" if path.exists() else "wb")
+        self._file.truncate(len(whole))
+        self._file.seek(len(whole))
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record; it is on its way to the disk when this returns."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> JsonlWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where an unfinished unit lives: `out` becomes the unit, `state` is dropped at the end."""
+
+    out: Path
+    state: Path
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One complete-or-absent result folder.
+
+    Attributes:
+        stage: name of the pipeline stage, for the work folder and the manifest.
+        out: the folder that the unit becomes.
+        settings: every parameter that changes its bytes (JSON values).
+        inputs: by name, the units (folders) that it is made from.
+    """
+
+    stage: str
+    out: Path
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+
+    def _identity(self) -> dict[str, Any]:
+        hashes = {name: manifest_hash(path) for name, path in sorted(self.inputs.items())}
+        return {"stage": self.stage, "settings": dict(self.settings), "inputs": hashes}
+
+    def fresh(self) -> bool:
+        """True where `out` is whole and was made from these settings and inputs."""
+        manifest = self.out / MANIFEST
+        if not manifest.exists() or any(not (p / MANIFEST).exists() for p in self.inputs.values()):
+            return False
+        recorded = read_json(manifest)
+        return recorded.get("fingerprint") == fingerprint(self._identity()) and not any(
+            _damage(self.out, recorded)
+        )
+
+    @contextmanager
+    def build(self) -> Iterator[Work | None]:
+        """Give the work folder of a stale unit, and put the result in its place at the end.
+
+        Yields None where the unit is fresh. An exception, or a kill, leaves the work folder as it
+        is for the next run, and the old unit untouched.
+
+        Raises:
+            UserError: an input is missing or damaged, or another process builds the same unit.
+        """
+        for path in self.inputs.values():
+            check(path)
+        if self.fresh():
+            yield None
+            return
+        identity = self._identity()
+        key = fingerprint({**identity, "out": str(self.out), "code": _code_hash()})
+        folder = WORK / self.stage / key
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"another process is making {self.out}; wait for it or stop it"
+                raise UserError(message) from None
+            work = Work(folder / "out", folder / "state")
+            for part in (work.out, work.state):
+                part.mkdir(exist_ok=True)
+            yield work
+            _seal(work.out, {**identity, "fingerprint": fingerprint(identity)})
+            old = folder / "old"
+            shutil.rmtree(old, ignore_errors=True)
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            if self.out.exists():
+                self.out.rename(old)
+            work.out.rename(self.out)
+            shutil.rmtree(folder)
+
+
+def _seal(folder: Path, identity: dict[str, Any]) -> None:
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+    write_json(folder / MANIFEST, {**identity, "files": files})
+
+
+def _damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    for name, entry in manifest.get("files", {}).items():
+        path = folder / name
+        size = path.stat().st_size if path.exists() else None
+        if size is None:
+            yield f"{path} is missing"
+        elif size != entry["size"]:
+            yield f"{path} has {size} bytes instead of {entry['size']}"
+
+
+def check(folder: Path) -> None:
+    """Raise `UserError` unless the unit at `folder` is there with every file at its full size."""
+    if not (folder / MANIFEST).exists():
+        raise UserError(_missing(folder))
+    for fault in _damage(folder, read_json(folder / MANIFEST)):
+        raise UserError(f"{fault}; {_remake(folder)}")
+
+
+def manifest_hash(folder: Path) -> str:
+    """Hash of a unit's whole content, by its manifest."""
+    return sha256(folder / MANIFEST)[:16]
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings that the unit at `folder` was made with."""
+    return read_json(folder / MANIFEST)["settings"]
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy a small result file to its tracked place, unless it is there already."""
+    data = source.read_bytes()
+    if not target.exists() or target.read_bytes() != data:
+        write_bytes(target, data)
+
+
+def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
+    """The stale ones of `units`, one after the other, each with its work folder."""
+    for unit in units:
+        with unit.build() as work:
+            if work is not None:
+                yield unit, work
+
+
+def _missing(path: Path) -> str:
+    stage = producer(path)
+    return f"{path} is missing; run `dvc repro {stage}` first" if stage else f"{path} is missing"
+
+
+def _remake(path: Path) -> str:
+    stage = producer(path)
+    return f"delete it and run `dvc repro {stage}`" if stage else "restore it"

@@ -1,0 +1,32 @@
+"""What `explain` and `score` write about each latent, and for which hookpoints.
+
+A record of `explanations.jsonl`: latent, status, rate (share of counted tokens of `explain` at
+which the latent is active), windows (share of its windows in which it is), trigger (the word at
+which it is active most often) and explanation (a sentence); the last two are null unless the
+status is `explained`.
+
+A record of `scores.jsonl`: latent, status, rate and windows as above, and for each of SCORES the
+counts tp, fp, tn, fn, or null: no score where the latent is not explained, or active or silent in
+too few windows of `score` (status `unscorable`). `*_shuffled` is the latent's score with the
+explanation of another latent of the same family, seed and layer.
+"""
+
+from __future__ import annotations
+
+from clearnets.config import Family, hookpoint
+
+EXPLANATIONS = "explanations.jsonl"
+SCORED = "scores.jsonl"
+
+EXPLAINED = "explained"
+# Never active on `explain`; active, or silent, in fewer than `explain.min_windows` windows of it.
+UNEXPLAINABLE = ("dead", "too_rare", "too_frequent")
+UNSCORABLE = "unscorable"
+STATUSES = (EXPLAINED, *UNEXPLAINABLE, UNSCORABLE)
+
+SCORES = ("detection", "fuzzing", "detection_shuffled", "fuzzing_shuffled")
+
+
+def hookpoints(family: Family, layers: tuple[int, ...]) -> list[str]:
+    """What is explained of a family: its layers, or the one place of a family without layers."""
+    return ["tokens"] if family == "token-unigram" else [hookpoint(layer) for layer in layers]

@@ -1,0 +1,127 @@
+"""Read and replace the outputs of a transformer's feedforward layers.
+
+Works on every causal model whose base model has `layers[i].mlp` with a plain tensor in and out and
+adds that output to the residual stream: transformers' GPT-NeoX and our own.
+
+Shapes: B rows, S positions, N chosen positions of a batch, D width of the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PartialReplacement = Callable[[Tensor, Tensor], Tensor]
+"""From a feedforward's input and output at the chosen positions (N, D) to the output to put in
+its place there."""
+
+
+def layers(model: Any) -> Sequence[Any]:
+    """The transformer's layers."""
+    return model.base_model.layers
+
+
+@dataclass
+class Reading:
+    """What one forward pass went through, layer by layer."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    """Input of each feedforward, (B, S, D)."""
+    outputs: list[Tensor] = field(default_factory=list)
+    """Output of each feedforward, (B, S, D)."""
+    residual: list[Tensor] = field(default_factory=list)
+    """The residual stream behind each layer, (B, S, D)."""
+
+
+def document_positions(tokens_BS: Tensor, bos: int) -> Tensor:
+    """Positions (B, S) that start anew with each document of a packed row.
+
+    transformers keeps attention within documents where it is given such positions.
+    """
+    here_S = torch.arange(tokens_BS.shape[1], device=tokens_BS.device)
+    start_BS = torch.where(tokens_BS == bos, here_S, 0).cummax(1).values
+    return here_S - start_BS
+
+
+@torch.no_grad()
+def read(
+    model: Any, tokens_BS: Tensor, positions_BS: Tensor | None = None
+) -> tuple[Reading, Tensor]:
+    """Run the base model; give what its feedforwards read and wrote, and its last hidden state.
+
+    Positions count on from the row's first token where none are given.
+    """
+    reading = Reading()
+
+    def on_mlp(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        reading.inputs.append(args[0])
+        reading.outputs.append(output)
+
+    def on_layer(_: nn.Module, __: tuple[Tensor, ...], output: Any) -> None:
+        reading.residual.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [layer.mlp.register_forward_hook(on_mlp) for layer in layers(model)]
+    handles += [layer.register_forward_hook(on_layer) for layer in layers(model)]
+    try:
+        output = model.base_model(tokens_BS, position_ids=positions_BS, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return reading, output.last_hidden_state
+
+
+@contextmanager
+def replaced(
+    model: Any, replacements: Mapping[int, PartialReplacement], where_BS: Tensor
+) -> Iterator[None]:
+    """While open, the feedforwards of these layers write something else at the positions where
+    `where_BS` is true."""
+
+    def hook(replacement: PartialReplacement) -> Callable[..., Tensor]:
+        def on_mlp(_: nn.Module, args: tuple[Tensor, ...], output_BSD: Tensor) -> Tensor:
+            changed_BSD = output_BSD.clone()
+            changed_BSD[where_BS] = replacement(args[0][where_BS], output_BSD[where_BS])
+            return changed_BSD
+
+        return on_mlp
+
+    handles = [
+        layers(model)[index].mlp.register_forward_hook(hook(replacement))
+        for index, replacement in replacements.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Replay(nn.Module):
+    """Stands for the layers below: gives a stored residual stream whatever it is given."""
+
+    def __init__(self, residual_BSD: Tensor) -> None:
+        super().__init__()
+        self._residual_BSD = residual_BSD
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return self._residual_BSD
+
+
+@torch.no_grad()
+def run_above(model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
+    """Last hidden state (B, S, D) where the residual stream behind `layer` is `residual_BSD`.
+
+    The layers up to `layer` are skipped. The tokens give positions and attention mask only.
+    """
+    base = model.base_model
+    whole = layers(model)
+    try:
+        base.layers = nn.ModuleList([_Replay(residual_BSD), *whole[layer + 1 :]])
+        return base(tokens_BS, use_cache=False).last_hidden_state
+    finally:
+        base.layers = whole

@@ -1,0 +1,218 @@
+"""Training SAEs and transcoders for all layers of a model in one run.
+
+The modules, the initial weights, the loss (fvu), the optimizers, their schedules and the format
+are sparsify's. The loop is ours, because its `Trainer` (1.3.3) reports to wandb alone, resumes one
+step off and on the wrong weights with schedule-free signum, swaps Adam for an 8-bit one wherever
+bitsandbytes happens to be installed, and is slower on a CPU (see `objective`).
+
+Shapes: B rows, S positions, N counted tokens of a batch, D width of the feedforward.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from clearnets.artifacts import write_bytes
+from clearnets.coders import feedforward
+from clearnets.coders.batches import Batch
+from clearnets.coders.objective import reconstruct, squares
+
+if TYPE_CHECKING:
+    from sparsify import SparseCoder
+
+SAVE_EVERY = 25
+"""Steps between two resume states; changes no result."""
+REPORTED = 0.1
+"""The report covers this last share of the steps."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the coders are trained: sparsify's `optimizer`, `lr` and `lr_warmup_steps`."""
+
+    optimizer: Literal["adam", "signum"]
+    learning_rate: float
+    warmup_steps: int
+    steps: int
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0.
+
+        Adam warms up linearly from zero and then falls linearly to zero at `steps`
+        (transformers' `get_linear_schedule_with_warmup`); signum is schedule-free.
+        """
+        if self.optimizer == "signum":
+            return self.learning_rate
+        if step < self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        falling = max(1, self.steps - self.warmup_steps)
+        return self.learning_rate * max(0.0, (self.steps - step) / falling)
+
+
+@dataclass(frozen=True)
+class Report:
+    """How training ended: per hookpoint over the last tenth of the steps."""
+
+    fvu: dict[str, float]
+    """Residual over total sums of squares; nan where no step was made."""
+    dead: dict[str, float]
+    """Share of latents that no token of those steps activated; nan where no step was made."""
+
+
+def start_biases(coder: SparseCoder, x_ND: Tensor, y_ND: Tensor) -> None:
+    """Centre a new coder on its first batch, as sparsify does."""
+    if coder.cfg.transcode:
+        coder.encoder.bias.data = -x_ND.mean(0) @ coder.encoder.weight.data.T
+    coder.b_dec.data = y_ND.mean(0)
+
+
+def train(
+    model: Any,
+    coders: Mapping[str, SparseCoder],
+    batch: Callable[[int], Batch],
+    schedule: Schedule,
+    *,
+    state: Path,
+    on_step: Callable[[int], None] = lambda step: None,
+    save_every: int = SAVE_EVERY,
+) -> Report:
+    """Train one coder per layer in place, `coders` in the order of the layers.
+
+    With zero steps the biases are centred and nothing else is done (the untrained twins).
+
+    Args:
+        model: causal model in eval mode; its feedforwards are read, never changed.
+        coders: new coders by hookpoint, on the model's device.
+        batch: the tokens and mask of a step, for any step, the same whenever it is asked.
+        schedule: optimizer and its rates.
+        state: folder for the resume state; a state found there is gone on from, to the same bytes.
+        on_step: called after each step with its number.
+        save_every: steps between two resume states.
+    """
+    resume = state / "coders.pt"
+    if not resume.exists():
+        for coder, x_ND, y_ND in zip(coders.values(), *_activations(model, coders, batch(0))):
+            start_biases(coder, x_ND, y_ND)
+    if schedule.steps == 0:
+        nan = dict.fromkeys(coders, float("nan"))
+        return Report(nan, nan)
+
+    optimizer = _optimizer(coders, schedule)
+    tail = {name: _Tail.new(coder) for name, coder in coders.items()}
+    start = _load(resume, coders, optimizer, tail) if resume.exists() else 0
+    reported_from = schedule.steps - max(1, round(schedule.steps * REPORTED))
+    for step in range(start, schedule.steps):
+        activations = _activations(model, coders, batch(step))
+        for (name, coder), x_ND, y_ND in zip(coders.items(), *activations):
+            if _unit_decoder(coder):
+                coder.set_decoder_norm_to_unit_norm()
+            made = reconstruct(coder, x_ND)
+            residual, total = squares(made.output_ND, y_ND)
+            (residual / total).backward()
+            if _unit_decoder(coder):
+                coder.remove_gradient_parallel_to_decoder_directions()
+            if step >= reported_from:
+                active_M = made.indices_Nk[made.acts_Nk > 0]
+                tail[name].add(residual.detach(), total, active_M)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % save_every == 0:
+            _save(resume, step + 1, coders, optimizer, tail)
+        on_step(step)
+    if schedule.optimizer == "signum":
+        optimizer.eval()  # from the extrapolated weights of training to the averaged ones
+    for coder in coders.values():
+        if _unit_decoder(coder):
+            coder.set_decoder_norm_to_unit_norm()
+    return Report(
+        {name: float(part.residual / part.total) for name, part in tail.items()},
+        {name: float((~part.fired_L).double().mean()) for name, part in tail.items()},
+    )
+
+
+def _activations(
+    model: Any, coders: Mapping[str, SparseCoder], batch: Batch
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What the coders read and reconstruct at the counted tokens of a batch, (N, D) per layer."""
+    reading, _ = feedforward.read(model, batch.tokens_BS, batch.positions_BS)
+    outputs = [y_BSD[batch.counted_BS] for y_BSD in reading.outputs]
+    if next(iter(coders.values())).cfg.transcode:
+        return [x_BSD[batch.counted_BS] for x_BSD in reading.inputs], outputs
+    return outputs, outputs
+
+
+def _unit_decoder(coder: SparseCoder) -> bool:
+    return coder.cfg.normalize_decoder and not coder.cfg.transcode
+
+
+def _optimizer(coders: Mapping[str, SparseCoder], schedule: Schedule) -> Any:
+    """sparsify's optimizers, with one parameter group per coder."""
+    groups = [{"params": list(coder.parameters())} for coder in coders.values()]
+    if schedule.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
+    from schedulefree import ScheduleFreeWrapper
+    from sparsify.sign_sgd import SignSGD
+
+    wrapped = ScheduleFreeWrapper(SignSGD(groups, lr=schedule.learning_rate), momentum=0.95)
+    wrapped.train()
+    return wrapped
+
+
+@dataclass
+class _Tail:
+    """Sums over the reported steps."""
+
+    residual: Tensor
+    total: Tensor
+    fired_L: Tensor
+
+    @classmethod
+    def new(cls, coder: SparseCoder) -> _Tail:
+        zero = torch.zeros((), dtype=torch.float64, device=coder.device)
+        fired_L = torch.zeros(coder.num_latents, dtype=torch.bool, device=coder.device)
+        return cls(zero, zero, fired_L)
+
+    def add(self, residual: Tensor, total: Tensor, indices_M: Tensor) -> None:
+        self.residual = self.residual + residual.double()
+        self.total = self.total + total.double()
+        self.fired_L[indices_M] = True
+
+
+def _save(
+    path: Path,
+    step: int,
+    coders: Mapping[str, SparseCoder],
+    optimizer: Any,
+    tail: Mapping[str, _Tail],
+) -> None:
+    data = io.BytesIO()
+    # Raw training weights, never the averaged ones: going on must not move them.
+    state = {
+        "step": step,
+        "coders": {name: coder.state_dict() for name, coder in coders.items()},
+        "optimizer": optimizer.state_dict(),
+        "tail": {name: vars(part) for name, part in tail.items()},
+    }
+    torch.save(state, data)
+    write_bytes(path, data.getvalue())
+
+
+def _load(
+    path: Path, coders: Mapping[str, SparseCoder], optimizer: Any, tail: dict[str, _Tail]
+) -> int:
+    device = next(iter(coders.values())).device
+    state = torch.load(path, map_location=device, weights_only=True)
+    for name, coder in coders.items():
+        coder.load_state_dict(state["coders"][name])
+        tail[name] = _Tail(**state["tail"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]

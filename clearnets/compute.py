@@ -1,0 +1,125 @@
+"""FLOPs per token of the models and coders, in closed form.
+
+Conventions: a multiply-add is 2 FLOPs. Only products with weights and the two products of
+attention are counted, as torch's flop counter does: no normalisation, activation, softmax, top-k,
+bias or optimizer. Attention counts the whole square of scores, masked or not. Training is forward
+plus backward; a dense product costs twice its forward in the backward pass (one product for its
+input, one for its weight) and what a kernel computes anew is not counted. Sparse products are
+counted as they are done: the encoder's forward is dense, all else touches k latents per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs per token."""
+
+    forward: int
+    training: int
+    """Forward and backward together."""
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.forward + other.forward, self.training + other.training)
+
+    def __mul__(self, times: int) -> Flops:
+        return Flops(self.forward * times, self.training * times)
+
+
+def dense_product(d_in: int, d_out: int) -> Flops:
+    """A linear map whose input and weight both get a gradient."""
+    forward = 2 * d_in * d_out
+    return Flops(forward, 3 * forward)
+
+
+def sparse_encoder(d_in: int, num_latents: int, k: int, *, input_gradient: bool = True) -> Flops:
+    """Dense forward to all latents; gradients of k rows of the weight and, if asked, the input."""
+    forward = 2 * d_in * num_latents
+    return Flops(forward, forward + (2 if input_gradient else 1) * 2 * k * d_in)
+
+
+def sparse_decoder(d_out: int, k: int) -> Flops:
+    """Sum of k rows; gradients of those rows and of the k activations."""
+    forward = 2 * k * d_out
+    return Flops(forward, 3 * forward)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a GPT-NeoX that decide its FLOPs; names as in its `config.json`."""
+
+    mlp: str
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int
+    vocab_size: int
+    ctx_len: int
+    num_latents: int
+    k: int
+    rank: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Architecture:
+        """From the values of a model's `config.json`."""
+        return cls(
+            mlp=config["mlp"],
+            hidden_size=config["hidden_size"],
+            num_hidden_layers=config["num_hidden_layers"],
+            intermediate_size=config["intermediate_size"],
+            vocab_size=config["vocab_size"],
+            ctx_len=config["max_position_embeddings"],
+            num_latents=config["num_latents"],
+            k=config["k"],
+            rank=config["rank"],
+        )
+
+
+def attention(architecture: Architecture) -> Flops:
+    """One layer's attention: queries, keys, values, scores, their weighted sum, the output map."""
+    d, context = architecture.hidden_size, architecture.ctx_len
+    products = dense_product(d, 3 * d) + dense_product(d, d)
+    return products + dense_product(context, d) + dense_product(d, context)
+
+
+def feedforward(architecture: Architecture) -> Flops:
+    """One layer's feedforward in its mode."""
+    d, width, k = architecture.hidden_size, architecture.num_latents, architecture.k
+    match architecture.mlp:
+        case "dense":
+            inner = architecture.intermediate_size
+            return dense_product(d, inner) + dense_product(inner, d)
+        case "sparse" | "sparse_topk":
+            return sparse_encoder(d, width, k) + sparse_decoder(d, k)
+        case "sparse_low_rank":
+            rank = architecture.rank
+            core = sparse_encoder(rank, width, k) + sparse_decoder(rank, k)
+            return dense_product(d, rank) + core + dense_product(rank, d)
+    raise ValueError(f"unknown feedforward {architecture.mlp!r}")
+
+
+def trunk(architecture: Architecture) -> Flops:
+    """All layers without the unembedding: what a coder's training runs of the model."""
+    layer = attention(architecture) + feedforward(architecture)
+    return layer * architecture.num_hidden_layers
+
+
+def model(architecture: Architecture) -> Flops:
+    """The whole language model."""
+    return trunk(architecture) + dense_product(architecture.hidden_size, architecture.vocab_size)
+
+
+def coder(family: str, *, d_in: int, num_latents: int, k: int) -> Flops:
+    """One coder, without the model that it reads.
+
+    The input is data and gets no gradient, except that an SAE subtracts its output bias from it.
+    """
+    is_sae = not family.endswith("transcoder")
+    flops = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae) + sparse_decoder(d_in, k)
+    if family == "skip-transcoder":
+        forward = 2 * d_in * d_in
+        flops += Flops(forward, 2 * forward)
+    return flops

@@ -1,0 +1,418 @@
+"""`params.yaml` as frozen types that forbid unknown keys, and overlays over it.
+
+Every field changes results and so is tracked by DVC; what does not change a result (device,
+threads, layers to work on) is a command-line option and has no place here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clearnets.artifacts import UserError
+from clearnets.paths import EXPERIMENTS, PARAMS
+
+Mlp = Literal["dense", "sparse", "sparse_topk", "sparse_low_rank"]
+Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
+Family = Literal[
+    "native",
+    "transcoder",
+    "sae",
+    "skip-transcoder",
+    "neurons",
+    "random-native",
+    "random-transcoder",
+    "random-sae",
+    "token-unigram",
+]
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+FAMILIES: tuple[Family, ...] = get_args(Family)
+# Families whose coders `clearnets sparsify` writes, trained or, as controls, untrained.
+TRAINED_CODERS: tuple[Family, ...] = ("sae", "transcoder", "skip-transcoder")
+UNTRAINED_CODERS: tuple[Family, ...] = ("random-sae", "random-transcoder")
+CODER_FAMILIES: tuple[Family, ...] = TRAINED_CODERS + UNTRAINED_CODERS
+# The untrained twin of each family that has one.
+TWINS: dict[Family, Family] = {
+    "native": "random-native",
+    "transcoder": "random-transcoder",
+    "skip-transcoder": "random-transcoder",
+    "sae": "random-sae",
+}
+
+# The artifact that holds the weights of each family.
+WEIGHTS: dict[Family, str] = {
+    **{family: f"coders/{family}" for family in CODER_FAMILIES},
+    "native": "train/sparse",
+    "random-native": "train/sparse",
+    "neurons": "train/dense",
+    "token-unigram": "data",
+}
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """Base: immutable, no unknown keys, no silent conversion of strings to numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+class Storybook(Frozen):
+    """The embedded corpus of simple English stories."""
+
+    kind: Literal["storybook"]
+    seed: Count = 0
+    """Seed of the generator."""
+
+
+class LocalText(Frozen):
+    """A Parquet, JSONL or text file, or a folder of such files in the hub's layout."""
+
+    kind: Literal["local"]
+    path: str
+    """The file or folder."""
+    text_column: str = "text"
+    """Column or key that holds a document's text (Parquet, JSONL)."""
+    seed: Count = 0
+    """Seed of the assignment of documents to splits."""
+
+
+class SplitTokens(Frozen):
+    """Tokens per split. The splits are disjoint by document."""
+
+    train: Positive
+    valid: Positive
+    explain: Positive
+    score: Positive
+    concept_fit: Count
+    concept_test: Count
+
+
+class Data(Frozen):
+    """Corpus, tokenizer and packing."""
+
+    corpus: Annotated[Storybook | LocalText, Field(discriminator="kind")]
+    """Where the documents come from."""
+    vocab_size: Annotated[int, Field(ge=260)]
+    """Size of the byte-level BPE vocabulary, special tokens included."""
+    ctx_len: Annotated[int, Field(ge=8)]
+    """Tokens per row. Every row begins with bos."""
+    tokens: SplitTokens
+
+
+class Model(Frozen):
+    """The transformer that both members of the pair share, and the width of every latent family."""
+
+    hidden_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    mlp_ratio: Positive
+    """Width of the dense feedforward, in multiples of hidden_size."""
+    expansion: Positive
+    """Latents per layer of the sparse model and of every coder, in multiples of hidden_size."""
+    k: Positive
+    """Latents that may be active per token, in the sparse model and in every coder."""
+    rank_ratio: Positive
+    """sparse_low_rank factors encoder and decoder through hidden_size / rank_ratio."""
+    parallel_residual: bool
+    """Attention and feedforward read the same residual stream (GPT-NeoX) or one after the other."""
+    rotary_fraction: Fraction
+    """Share of a head's dimensions that rotate with the position."""
+    attention: Literal["across", "within"]
+    """Whether attention crosses documents packed into one training row."""
+    zero_unembedding: bool
+    """Start the unembedding at zero, as the original does."""
+    init_std: PositiveFloat
+    """Standard deviation of the initial weights."""
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> Model:
+        if self.hidden_size % self.num_heads:
+            raise ValueError("hidden_size must be a multiple of num_heads")
+        if (self.hidden_size * self.expansion) % self.k:
+            raise ValueError("hidden_size * expansion must be a multiple of k (GroupMax)")
+        if self.hidden_size % self.rank_ratio:
+            raise ValueError("hidden_size must be a multiple of rank_ratio")
+        return self
+
+    @property
+    def num_latents(self) -> int:
+        """Latents per layer."""
+        return self.hidden_size * self.expansion
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of all layers."""
+        return tuple(range(self.num_layers))
+
+
+class Train(Frozen):
+    """Language-model training: schedule-free AdamW over the train split."""
+
+    batch_size: Positive
+    """Rows per step."""
+    epochs: Positive
+    """Passes over the train split."""
+    learning_rate: PositiveFloat
+    warmup_steps: Count
+    """Steps over which the learning rate rises from zero."""
+    betas: tuple[Fraction, Fraction]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: PositiveFloat
+    eval_steps: Positive
+    """Steps between two measurements of the validation loss."""
+
+
+class Match(Frozen):
+    """Pairing of the sparse with the dense model."""
+
+    tolerance: PositiveFloat
+    """A difference of validation loss above this many nats is flagged."""
+
+
+class Coders(Frozen):
+    """Training of SAEs and transcoders with sparsify. Their width and k are the model's."""
+
+    families: tuple[Family, ...]
+    """Those of the experiment's families that `clearnets sparsify` writes."""
+    tokens: Positive
+    """Training tokens, from the train split."""
+    batch_size: Positive
+    """Rows per step."""
+    optimizer: Literal["signum", "adam"]
+    learning_rate: PositiveFloat
+    warmup_steps: Count
+
+
+class Cache(Frozen):
+    """Caching of latent activations."""
+
+    batch_size: Positive
+    """Rows per forward pass; one shard of the cache on disk while it is being made."""
+    latent_splits: Positive
+    """Files per hookpoint, each for a range of latents (delphi's n_splits)."""
+
+
+class Explain(Frozen):
+    """Explanations of a uniform sample of latents."""
+
+    latents: Positive
+    """Latents drawn per layer and family, uniformly from all."""
+    seed: Count
+    """Seed of the draw and of the examples."""
+    window: Annotated[int, Field(ge=4)]
+    """Tokens per example window; windows never cross a row."""
+    min_windows: Positive
+    """A latent is explainable with at least this many active and as many silent windows in
+    each of the splits `explain` and `score`."""
+    active: Positive
+    """Active windows that the explainer sees."""
+    silent: Positive
+    """Silent windows that the explainer sees: half random, half with a trigger token."""
+    max_words: Positive
+    """Cap on the number of quoted words in an explanation, the same for every family."""
+
+
+class Score(Frozen):
+    """Scores of explanations on held-out windows."""
+
+    active: Positive
+    """Active windows per latent."""
+    silent: Positive
+    """Silent windows per latent: half random, half with a trigger token."""
+    seed: Count
+    """Seed of the draw of windows."""
+
+
+class Collate(Frozen):
+    """Tables and their statistics."""
+
+    resamples: Positive
+    """Bootstrap resamples."""
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Level of the intervals."""
+    min_ablation_cost: PositiveFloat
+    """Layers whose mean-ablation costs less than this many nats are left out of the second
+    kind of summary."""
+    min_stratum: Positive
+    """Latents that a stratum of firing rate must hold of both families to be compared."""
+    seed: Count
+    """Seed of the bootstrap and of the matching."""
+
+
+class Config(Frozen):
+    """One experiment: the whole of `params.yaml`."""
+
+    experiment: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """Name; its tables go to `paper/results/<experiment>/`."""
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
+    """Training seeds; each is trained and carried into every table."""
+    families: Annotated[dict[Family, str], Field(min_length=1)]
+    """Kinds of latent that are compared, controls among them, in the order of tables. The values
+    are the artifacts with their weights: dvc.yaml needs them; they cannot be chosen."""
+    data: Data
+    model: Model
+    train: Train
+    match: Match
+    coders: Coders
+    cache: Cache
+    explain: Explain
+    score: Score
+    collate: Collate
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.data.ctx_len % self.explain.window:
+            raise ValueError("data.ctx_len must be a multiple of explain.window")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must differ")
+        for family, weights in self.families.items():
+            if weights != WEIGHTS[family]:
+                raise ValueError(f"families.{family} must be {WEIGHTS[family]}")
+        coders = {family for family in self.families if family in CODER_FAMILIES}
+        if coders != set(self.coders.families):
+            listed = ", ".join(sorted(coders)) or "none"
+            raise ValueError(f"coders.families must be those of families with coders: {listed}")
+        return self
+
+    def dump(self, *keys: str) -> dict[str, Any]:
+        """The values under dotted `keys` as JSON values, for settings and fingerprints."""
+        whole = self.model_dump(mode="json")
+        return {key: _get(whole, key) for key in keys}
+
+
+# The keys each stage reads: its settings in fingerprints and its `params` in dvc.yaml (a test
+# holds the two together). What a stage gets from its inputs is covered by their hashes.
+STAGE_KEYS: dict[str, tuple[str, ...]] = {
+    "data": ("data",),
+    "train": ("seeds", "model", "train"),
+    "match": ("seeds", "match"),
+    "sparsify": ("seeds", "coders"),
+    "evaluate": ("seeds", "coders.families"),
+    "cache": ("seeds", "cache"),
+    "explain": ("seeds", "explain"),
+    "score": ("seeds", "score"),
+    "collate": ("experiment", "seeds", "families", "collate", "match"),
+}
+
+
+def _get(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def parse(values: Any, source: str) -> Config:
+    """Check plain values and give the typed config.
+
+    Raises:
+        UserError: one line that names the source, the key and what is expected.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: expected a mapping of keys to values")
+    try:
+        return Config.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        faults = [_fault(e) for e in error.errors()]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(f"{source}: {faults[0]}{more}") from None
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "parameters"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key!r}; remove it or correct its spelling"
+        case "missing":
+            return f"key {key!r} is missing; add it"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]} (got {error['input']!r:.80})"
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a YAML file.
+
+    Raises:
+        UserError: it is missing or not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run in the project's folder") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{path} is not readable YAML: {line:.160}") from None
+
+
+def load(path: Path = PARAMS) -> Config:
+    """The typed config of a params file."""
+    return parse(read_yaml(path), str(path))
+
+
+def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` in their places; mappings merge, all else replaces.
+
+    None removes a key. A mapping of another `kind` replaces the whole: it is another variant.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value):
+            merged[key] = overlay(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return "kind" not in new or new["kind"] == old.get("kind")
+
+
+def overlays() -> list[str]:
+    """Names of the experiments in `experiments/`."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
+    """Layers of "0-7", "2,5" or "0,3-5", sorted; None means all.
+
+    Raises:
+        UserError: not a range, the wrong way round, or beyond the model.
+    """
+    every = config.model.layers
+    if text is None:
+        return every
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"--layers {text!r}: write layers as 0-7 or 2,5")
+        low, high = int(first), int(last) if dash else int(first)
+        if low > high:
+            raise UserError(f"--layers {text!r}: {low}-{high} is backwards; write {high}-{low}")
+        if high not in every:
+            count = len(every)
+            raise UserError(
+                f"--layers {text!r}: layer {high} of {count}; layers go from 0 to {count - 1}"
+            )
+        chosen.update(range(low, high + 1))
+    return tuple(sorted(chosen))
+
+
+def hookpoint(layer: int) -> str:
+    """Name of a layer's feedforward, relative to the base model, as sparsify writes it."""
+    return f"layers.{layer}.mlp"

@@ -1,0 +1,84 @@
+"""Reading the data unit: token rows, concept labels, and the one mask of every family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clearnets.artifacts import UserError, read_json
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The packed tokens of one corpus.
+
+    Attributes:
+        root: folder of the data unit.
+        vocab_size: size of the vocabulary, special tokens included.
+        ctx_len: tokens per row.
+        pad, bos, eos: ids of the special tokens.
+        concepts: bit i of a label is `concepts[i]`; empty where the corpus has no labels.
+    """
+
+    root: Path
+    vocab_size: int
+    ctx_len: int
+    pad: int
+    bos: int
+    eos: int
+    concepts: tuple[str, ...]
+
+    def split(self, name: str) -> np.ndarray:
+        """Rows (rows, ctx_len) of a split, memory-mapped; each begins with bos.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        path = self.root / "tokens" / f"{name}.npy"
+        if not path.exists():
+            raise UserError(f"{path} is missing; run `dvc repro data` first")
+        return _open(path)
+
+    def labels(self, name: str) -> np.ndarray | None:
+        """Concept bitmasks (rows, ctx_len) uint64 of a split, or None where it has none."""
+        path = self.root / "labels" / f"{name}.npy"
+        return _open(path) if path.exists() else None
+
+    def counted(self, tokens: np.ndarray) -> np.ndarray:
+        """Which positions of `tokens` (rows, ctx_len) count for every family, as booleans.
+
+        Left out are bos, eos, pad and the first position of a row.
+        """
+        mask = (tokens != self.pad) & (tokens != self.bos) & (tokens != self.eos)
+        mask[..., 0] = False
+        return mask
+
+    def strings(self) -> list[str]:
+        """The text of each token id decoded alone, a leading space kept as a space.
+
+        Part of a character decodes to U+FFFD.
+        """
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self.root / "tokenizer" / "tokenizer.json"))
+        return [tokenizer.decode([i], skip_special_tokens=False) for i in range(self.vocab_size)]
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        raise UserError(f"{path} is damaged; delete its folder and run `dvc repro data`") from None
+
+
+def open_tokens(root: Path) -> TokenStore:
+    """The tokens of the data unit at `root` (`paths.data()`).
+
+    Raises:
+        UserError: it is missing or unreadable.
+    """
+    meta = read_json(root / "meta.json")
+    sizes = {key: meta[key] for key in ("vocab_size", "ctx_len", "pad", "bos", "eos")}
+    return TokenStore(root, **sizes, concepts=tuple(meta["concepts"]))

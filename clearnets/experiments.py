@@ -1,0 +1,188 @@
+"""Experiments: overlays of `params.yaml`, each run in a git worktree of its own.
+
+`experiments/NAME.yaml` holds only what differs from the default. `clearnets exp NAME` checks the
+committed code out into `.clearnets/exp/NAME`, writes the resolved parameters there and runs
+`dvc repro` on the shared DVC cache. The worktree persists, so a killed run goes on, and a changed
+key reruns only what depends on it. At the end the small results are copied to
+`paper/results/NAME/` with that run's `dvc.lock`, parameters and commit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from clearnets import config as cfg
+from clearnets import paths
+from clearnets.artifacts import UserError, write_text
+
+# What a run makes: never checked out into a worktree, or the default's results would stand there.
+OUTPUTS = ("artifacts", "paper/results", "paper/figures", "dvc.lock", "params.yaml")
+
+
+def overlay_path(name: str) -> Path:
+    """The overlay file of an experiment."""
+    return paths.EXPERIMENTS / f"{name}.yaml"
+
+
+def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
+    """Parameters of an experiment as plain values: the default's, its overlay, the assignments.
+
+    Raises:
+        UserError: no such experiment, or a value that does not fit.
+    """
+    base = cfg.read_yaml(paths.PARAMS)
+    cfg.parse(base, str(paths.PARAMS))
+    path = overlay_path(name)
+    over: dict[str, Any] = {"experiment": name}
+    if path.exists():
+        over = cfg.read_yaml(path) or {}
+        if over.get("experiment") != name:
+            raise UserError(f"{path}: write `experiment: {name}` as its first key")
+    elif not assignments:
+        known = ", ".join(cfg.overlays()) or "none yet"
+        raise UserError(f"unknown experiment {name!r}; there are: {known}")
+    for key, value in map(_assignment, assignments):
+        _check_key(base, key)
+        over = cfg.overlay(over, _nest(key, value))
+    values = cfg.overlay(base, over)
+    cfg.parse(values, str(path))
+    return values
+
+
+def enter(name: str, assignments: list[str]) -> None:
+    """Write `assignments` to the overlay, bring the worktree up to date, and move into it.
+
+    Raises:
+        UserError: as `resolve`; or this is not a git checkout with a commit.
+    """
+    values = resolve(name, assignments)
+    if assignments:
+        _write_assignments(name, assignments)
+    folder = _worktree(name)
+    _write_yaml(folder / paths.PARAMS, values)
+    os.chdir(folder)
+
+
+def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
+    """Run the whole pipeline of an experiment and bring its small results home."""
+    if dry_run:
+        from ruamel.yaml import YAML
+
+        YAML().dump(resolve(name, assignments), sys.stdout)
+        print(f"\n# runs `dvc repro` in\n{paths.WORKTREES / name}")
+        print(f"# writes\n{paths.results(name)}")
+        return
+    home = Path.cwd()
+    enter(name, assignments)
+    bin_folder = str(Path(sys.executable).parent)
+    env = {
+        **os.environ,
+        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
+        # The worktree's code, not the checkout's that is installed.
+        "PYTHONPATH": str(Path.cwd()),
+    }
+    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=env, check=False).returncode
+    if code:
+        raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
+    target = home / paths.results(name)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(paths.results(name), target)
+    for file in ("dvc.lock", "params.yaml"):
+        shutil.copyfile(file, target / file)
+    write_text(target / "commit.txt", _git("rev-parse", "HEAD") + "\n")
+    print(f"results: {target.relative_to(home)}")
+
+
+def show_all() -> None:
+    """Print the experiments with the first line of their overlays, and whether they have run."""
+    for name in cfg.overlays():
+        first = overlay_path(name).read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+        done = "results in git" if paths.results(name).exists() else "not run yet"
+        print(f"{name:24} {done:16} {first}")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text!r}: write key=value, e.g. train.epochs=2")
+    try:
+        return key, YAML(typ="safe").load(value)
+    except YAMLError:
+        raise UserError(f"--set {text!r}: the value is not YAML") from None
+
+
+def _check_key(base: dict[str, Any], key: str) -> None:
+    """Any key of the default may be set; the typed config checks deeper ones of other kinds."""
+    top = key.split(".", 1)[0]
+    if top not in base:
+        raise UserError(f"--set {key}: unknown key {top!r}; there are: {', '.join(base)}")
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _write_assignments(name: str, assignments: list[str]) -> None:
+    """Add the assignments to the overlay file; its comments stay."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    yaml, path = YAML(), overlay_path(name)
+    text = path.read_text(encoding="utf-8") if path.exists() else f"experiment: {name}\n"
+    tree = yaml.load(text)
+    for key, value in map(_assignment, assignments):
+        *parents, last = key.split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    out = StringIO()
+    yaml.dump(tree, out)
+    write_text(path, out.getvalue())
+
+
+def _write_yaml(path: Path, values: dict[str, Any]) -> None:
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    out = StringIO()
+    YAML().dump(values, out)
+    if not path.exists() or path.read_text(encoding="utf-8") != out.getvalue():
+        write_text(path, out.getvalue())
+
+
+def _git(*words: str, at: Path | None = None) -> str:
+    command = ["git", *(("-C", str(at)) if at else ()), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"`git {' '.join(words[:2])}` failed: {reason}")
+    return done.stdout.strip()
+
+
+def _worktree(name: str) -> Path:
+    """The experiment's worktree, with the code of the checkout's commit and its own outputs."""
+    head = _git("rev-parse", "HEAD")
+    folder = paths.WORKTREES / name
+    if not (folder / ".git").exists():
+        _git("worktree", "prune")
+        _git("worktree", "add", "--detach", "--no-checkout", str(folder), head)
+    else:
+        _git("update-ref", "--no-deref", "HEAD", head, at=folder)
+    kept = [f":(exclude){path}" for path in OUTPUTS]
+    _git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
+    shared = f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n"
+    write_text(folder / ".dvc" / "config.local", shared)
+    return folder

@@ -1,0 +1,290 @@
+"""Caching latent activations: streamed to disk in delphi's layout, never densified.
+
+Memory does not grow with the number of tokens. Each batch of rows becomes one shard in the work
+folder: per hookpoint its active entries, sorted by latent, and how many each latent has. At the
+end the counts give every latent its place in the final file, and the shards are copied there one
+after the other (a counting sort on disk). A killed run goes on behind its last whole shard.
+
+An entry is left out where its token is not counted (`TokenStore.counted`) and where its value is
+not above zero **after rounding to float16**: zeros are not active, also those that float16 makes
+(below 3e-8). A value beyond float16 (65504) is refused.
+
+Shapes: B rows of a batch, S positions, N counted tokens of a batch, K active latents per token,
+E entries, L latents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import numpy as safetensors
+from safetensors import safe_open
+from torch import Tensor
+
+from clearnets.artifacts import UserError, Work, write_bytes, write_json
+from clearnets.data.tokens import TokenStore
+from clearnets.latents.readers import LatentReader
+from clearnets.latents.store import STATS, ranges
+from clearnets.runtime import progress
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Active entries of one hookpoint in one batch, sorted by (latent, row, position).
+
+    Attributes:
+        counts: (L,) uint32, entries of each latent.
+        token: (E,) uint32, row * S + position, with rows counted from the batch's first.
+        act: (E,) float16, above zero.
+    """
+
+    counts: np.ndarray
+    token: np.ndarray
+    act: np.ndarray
+
+
+def cache_split(
+    reader: LatentReader,
+    store: TokenStore,
+    split: str,
+    work: Work,
+    *,
+    batch_size: int,
+    latent_splits: int,
+    config: dict[str, Any],
+    label: str,
+) -> None:
+    """Cache one split into `work.out`, resuming from the shards in `work.state`.
+
+    Writes per hookpoint `<first>_<last>.safetensors` for each range of latents and `config.json`,
+    as delphi does, and one `stats.json`.
+
+    Args:
+        reader: gives the latents of a batch of token ids.
+        store: the tokens.
+        split: name of the split.
+        work: where to build.
+        batch_size: rows per forward pass and shard.
+        latent_splits: files per hookpoint.
+        config: what else goes into each `config.json`.
+        label: of the progress bar.
+
+    Raises:
+        UserError: an activation is not finite in float16.
+    """
+    tokens_RS = store.split(split)
+    rows = len(tokens_RS)
+    shards = [
+        (work.state / f"{start:09d}.safetensors", start, min(start + batch_size, rows))
+        for start in range(0, rows, batch_size)
+    ]
+    with progress(label, tokens_RS.size, "tokens") as bar:
+        for path, start, stop in shards:
+            if not path.exists():
+                batch_BS = np.asarray(tokens_RS[start:stop])
+                write_bytes(path, _pack(read_batch(reader, batch_BS, store.counted(batch_BS))))
+            bar.advance((stop - start) * store.ctx_len)
+
+    stats: dict[str, Any] = {
+        "rows": rows,
+        "tokens": sum(int(store.counted(part_BS).sum()) for _, part_BS in _batches(tokens_RS)),
+        "hookpoints": {},
+    }
+    starts = [(path, start) for path, start, _ in shards]
+    for point in reader.hookpoints:
+        counts_L = np.zeros(reader.num_latents, dtype=np.int64)
+        for path, _ in starts:
+            counts_L += _counts(path, point)
+        folder = work.out / point
+        folder.mkdir(exist_ok=True)
+        for first, last in ranges(reader.num_latents, latent_splits):
+            path = folder / f"{first}_{last}.safetensors"
+            if not path.exists():
+                _write_range(path, point, first, last, counts_L, starts, tokens_RS)
+        write_json(folder / "config.json", {**config, "num_latents": reader.num_latents})
+        stats["hookpoints"][point] = {
+            "entries": int(counts_L.sum()),
+            "active_latents": int((counts_L > 0).sum()),
+            "num_latents": reader.num_latents,
+        }
+    write_json(work.out / STATS, stats)
+
+
+def read_batch(
+    reader: LatentReader, tokens_BS: np.ndarray, counted_BS: np.ndarray
+) -> dict[str, Entries]:
+    """The entries of one batch, by hookpoint.
+
+    Raises:
+        UserError: an activation of a counted token is not finite in float16.
+    """
+    latents = reader(torch.from_numpy(tokens_BS.astype(np.int64)))
+    token_N = np.flatnonzero(counted_BS).astype(np.uint32)
+    entries = {}
+    for point, (acts_BSK, indices_BSK) in latents.items():
+        chosen_N = torch.from_numpy(token_N.astype(np.int64)).to(acts_BSK.device)
+        acts_NK = acts_BSK.flatten(0, 1)[chosen_N]
+        half_NK = acts_NK.half()
+        if not bool(half_NK.isfinite().all()):
+            raise UserError(_overflow(point, acts_NK))
+        indices_NK = indices_BSK.flatten(0, 1)[chosen_N]
+        entries[point] = sort_entries(
+            token_N, half_NK.cpu().numpy(), indices_NK.cpu().numpy(), reader.num_latents
+        )
+    return entries
+
+
+def _overflow(point: str, acts_NK: Tensor) -> str:
+    worst = acts_NK.nan_to_num(nan=torch.inf).abs().max().item()
+    return (
+        f"an activation of {point} is {worst:.4g} and does not fit in float16 (at most 65504); "
+        "train with a lower learning rate or more regularisation, or scale the model's inputs down"
+    )
+
+
+def sort_entries(
+    token_N: np.ndarray, half_NK: np.ndarray, indices_NK: np.ndarray, num_latents: int
+) -> Entries:
+    """Keep what is above zero and sort it by latent; tokens stay in order within a latent.
+
+    Args:
+        token_N: increasing token numbers, uint32.
+        half_NK: values, float16.
+        indices_NK: latents; an active one occurs once per token.
+        num_latents: L.
+    """
+    keep_NK = half_NK > 0
+    act_E = half_NK[keep_NK]
+    # numpy sorts 16-bit integers in linear time.
+    small = num_latents <= 1 << 16
+    latent_E = indices_NK[keep_NK].astype(np.uint16 if small else np.uint32)
+    token_E = np.repeat(token_N, keep_NK.sum(axis=1))
+    order_E = np.argsort(latent_E, kind="stable")
+    counts_L = np.bincount(latent_E, minlength=num_latents).astype(np.uint32)
+    assert len(counts_L) == num_latents, "a latent index lies beyond the last latent"
+    return Entries(counts_L, token_E[order_E], act_E[order_E])
+
+
+def _pack(entries: dict[str, Entries]) -> bytes:
+    return safetensors.save(
+        {
+            f"{point}/{name}": getattr(part, name)
+            for point, part in entries.items()
+            for name in ("counts", "token", "act")
+        }
+    )
+
+
+def _counts(path: Path, point: str) -> np.ndarray:
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor(f"{point}/counts")
+
+
+def _batches(rows_RS: np.ndarray, size: int = 256) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(rows_RS), size):
+        yield start, np.asarray(rows_RS[start : start + size])
+
+
+def _write_range(
+    path: Path,
+    point: str,
+    first: int,
+    last: int,
+    counts_L: np.ndarray,
+    shards: list[tuple[Path, int]],
+    tokens_RS: np.ndarray,
+) -> None:
+    """Write the file of latents `first` to `last`: delphi's locations, activations and tokens."""
+    rows, ctx_len = tokens_RS.shape
+    counts_l = counts_L[first : last + 1]
+    place_l = np.concatenate([[0], np.cumsum(counts_l)])
+    # delphi's rule: 16 bits where row and latent (counted from the file's first) fit.
+    small = max(rows, ctx_len, last - first + 1) <= 1 << 16
+    location = np.dtype(np.uint16 if small else np.uint32)
+    total = int(place_l[-1])
+
+    def fill(arrays: dict[str, np.ndarray]) -> None:
+        for start, part_BS in _batches(tokens_RS):
+            arrays["tokens"][start : start + len(part_BS)] = part_BS
+        next_l = place_l[:-1].copy()
+        for shard, start_row in shards:
+            with safe_open(shard, framework="numpy") as file:
+                shard_counts_L = file.get_tensor(f"{point}/counts").astype(np.int64)
+                low = int(shard_counts_L[:first].sum())
+                here_l = shard_counts_L[first : last + 1]
+                size = int(here_l.sum())
+                if not size:
+                    continue
+                token_E = file.get_slice(f"{point}/token")[low : low + size]
+                act_E = file.get_slice(f"{point}/act")[low : low + size]
+            # The shard's run of a latent goes behind what earlier shards left of that latent.
+            shift_l = next_l - (np.cumsum(here_l) - here_l)
+            place_E = np.repeat(shift_l, here_l) + np.arange(size)
+            row_E, position_E = np.divmod(token_E, np.uint32(ctx_len))
+            latent_E = np.repeat(np.arange(last - first + 1, dtype=location), here_l)
+            arrays["locations"][place_E, 0] = row_E + start_row
+            arrays["locations"][place_E, 1] = position_E
+            arrays["locations"][place_E, 2] = latent_E
+            arrays["activations"][place_E] = act_E
+            next_l += here_l
+
+    shapes = {
+        "tokens": (tokens_RS.dtype, (rows, ctx_len)),
+        "locations": (location, (total, 3)),
+        "activations": (np.dtype(np.float16), (total,)),
+    }
+    write_mapped(path, shapes, fill)
+
+
+_SAFETENSORS_NAMES = {"uint16": "U16", "uint32": "U32", "float16": "F16"}
+
+
+def write_mapped(
+    path: Path,
+    shapes: dict[str, tuple[np.dtype, tuple[int, ...]]],
+    fill: Callable[[dict[str, np.ndarray]], None],
+) -> None:
+    """Write a safetensors file whose tensors are filled in place, through a memory map.
+
+    safetensors itself writes only tensors that are in memory as a whole. The file appears under
+    its name when it is complete.
+
+    Args:
+        path: the file.
+        shapes: dtype and shape of each tensor.
+        fill: gets the mapped arrays by name, all zeros, and fills them.
+    """
+    # Wider types first, as safetensors does, so that each tensor is aligned.
+    names = sorted(shapes, key=lambda name: (-shapes[name][0].itemsize, name))
+    header: dict[str, Any] = {}
+    end = 0
+    for name in names:
+        dtype, shape = shapes[name]
+        begin, end = end, end + dtype.itemsize * int(np.prod(shape))
+        kind = _SAFETENSORS_NAMES[dtype.name]
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        # Real zeros, not a hole: on a full disk a write raises, but a mapped page kills.
+        zeros = bytes(1 << 16)
+        for start in range(0, end, len(zeros)):
+            file.write(zeros[: end - start])
+    if end:
+        data = np.memmap(part, dtype=np.uint8, mode="r+", offset=8 + len(text), shape=(end,))
+        arrays = {}
+        for name, entry in header.items():
+            begin, stop = entry["data_offsets"]
+            dtype, shape = shapes[name]
+            arrays[name] = data[begin:stop].view(dtype).reshape(shape)
+        fill(arrays)
+        data.flush()
+    part.replace(path)

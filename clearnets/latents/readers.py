@@ -1,0 +1,267 @@
+"""Reading the latents of every family through ordinary forward hooks.
+
+A reader turns token ids into the active latents of each hookpoint, as values and indices, never
+as a dense vector. Which model it runs and where the latents come from is the family's matter:
+
+    native, random-native    the sparse model's own feedforward, trained and at step 0
+    sae, random-sae          a coder on the output of the dense model's feedforward
+    transcoder, ...          a coder on the input of the dense model's feedforward
+    neurons                  the dense model's post-activation, k largest by magnitude per token
+    token-unigram            no model: a latent is active on one token id
+
+Shapes: B rows, S positions, N = B*S tokens, D width of the model, L latents, K active latents,
+W width of the dense feedforward.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clearnets import paths
+from clearnets.artifacts import UserError, read_json
+from clearnets.config import CODER_FAMILIES, FAMILIES, Family, hookpoint
+from clearnets.latents.hooks import capture
+
+# The single hookpoint of token-unigram: its latents belong to no layer.
+TOKENS = "tokens"
+# Pre-activations per piece of an encoding. 8 MB stay in a CPU's cache between product and top-k,
+# which halves the time; a GPU only has to stay within its memory.
+_PIECE_CPU, _PIECE_GPU = 1 << 21, 1 << 28
+
+Latents = dict[str, tuple[Tensor, Tensor]]
+
+
+class LatentReader(ABC):
+    """Gives the active latents of token ids.
+
+    Attributes:
+        num_latents: latents per hookpoint; indices are below it.
+        hookpoints: the modules read, in order.
+        source: the checkpoint folder of the model that is read, or None where there is none.
+    """
+
+    num_latents: int
+    hookpoints: tuple[str, ...]
+    source: Path | None = None
+
+    @abstractmethod
+    def _read(self, input_ids_BS: Tensor) -> Latents: ...
+
+    @torch.no_grad()
+    def __call__(self, input_ids_BS: Tensor) -> Latents:
+        """By hookpoint, `acts_BSK` (float32, at least 0) and `indices_BSK` (int64).
+
+        An index with value 0 is not active. An active index occurs once per token. Neither the
+        special tokens nor the first position are left out here: masking is the caller's.
+        """
+        return self._read(input_ids_BS)
+
+
+class NativeReader(LatentReader):
+    """The latents that a sparse model computes with: outputs of its `mlp.encoder` modules."""
+
+    def __init__(self, model: nn.Module, hookpoints: Sequence[str], *, num_latents: int) -> None:
+        self._model = model
+        self.hookpoints = tuple(hookpoints)
+        self.num_latents = num_latents
+
+    def _read(self, input_ids_BS: Tensor) -> Latents:
+        names = {point: f"{point}.encoder" for point in self.hookpoints}
+        with capture(self._model, list(names.values())) as seen:
+            _forward(self._model, input_ids_BS)
+        return {point: _plain(*seen[name]) for point, name in names.items()}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoding half of a sparsify coder: ReLU of an affine map, then the k largest.
+
+    It repeats `sparsify.SparseCoder.encode` value for value (a test holds them together), because
+    importing sparsify takes longer than caching a family of the default experiment.
+    """
+
+    weight_LD: Tensor
+    bias_L: Tensor
+    b_dec_D: Tensor
+    k: int
+    activation: Literal["topk", "groupmax"]
+    transcode: bool
+    """It reads the input of its module and does not centre by `b_dec_D`."""
+
+    @property
+    def num_latents(self) -> int:
+        return self.weight_LD.shape[0]
+
+    def __call__(self, x_D: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and indices (..., k) of the active latents of `x_D` (..., D), unsorted."""
+        x_ND = x_D.flatten(0, -2)
+        if not self.transcode:
+            x_ND = x_ND - self.b_dec_D
+        piece = _PIECE_CPU if x_D.device.type == "cpu" else _PIECE_GPU
+        size = max(1, piece // self.num_latents)
+        pieces = [self._encode(part_nD) for part_nD in x_ND.split(size)]
+        shape = (*x_D.shape[:-1], self.k)
+        acts_NK, indices_NK = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        return acts_NK.view(shape), indices_NK.view(shape)
+
+    def _encode(self, x_nD: Tensor) -> tuple[Tensor, Tensor]:
+        pre_nL = F.linear(x_nD, self.weight_LD, self.bias_L).relu_()
+        if self.activation == "topk":
+            acts_nK, indices_nK = torch.topk(pre_nL, self.k, dim=-1, sorted=False)
+            return acts_nK, indices_nK
+        acts_nK, within_nK = pre_nL.unflatten(-1, (self.k, -1)).max(dim=-1)
+        start_K = torch.arange(self.k, device=x_nD.device) * (self.num_latents // self.k)
+        return acts_nK, within_nK + start_K
+
+
+def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
+    """The encoder of a coder in sparsify's folder format (`cfg.json`, `sae.safetensors`).
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    cfg = read_json(folder / "cfg.json")
+    path = folder / "sae.safetensors"
+    try:
+        weights = load_file(path, device=str(device))
+    except (FileNotFoundError, SafetensorError):
+        state = "unreadable" if path.exists() else "missing"
+        stage = paths.producer(path)
+        cure = f"delete {folder} and run `dvc repro {stage}`" if stage else "restore it"
+        raise UserError(f"{path} is {state}; {cure}") from None
+    return Encoder(
+        weight_LD=weights["encoder.weight"].float(),
+        bias_L=weights["encoder.bias"].float(),
+        b_dec_D=weights["b_dec"].float(),
+        k=cfg["k"],
+        activation=cfg.get("activation", "topk"),
+        transcode=cfg["transcode"],
+    )
+
+
+class CoderReader(LatentReader):
+    """The latents of coders: SAEs read the output of their module, transcoders its input."""
+
+    def __init__(self, model: nn.Module, encoders: Mapping[str, Encoder]) -> None:
+        self._model = model
+        self._encoders = dict(encoders)
+        self.hookpoints = tuple(encoders)
+        widths = {encoder.num_latents for encoder in encoders.values()}
+        assert len(widths) == 1, "the coders of one family have one width"
+        (self.num_latents,) = widths
+
+    def _read(self, input_ids_BS: Tensor) -> Latents:
+        with capture(self._model, self.hookpoints, inputs=True) as seen:
+            _forward(self._model, input_ids_BS)
+        latents = {}
+        for point, encoder in self._encoders.items():
+            input_BSD, output_BSD = seen[point]
+            latents[point] = encoder(input_BSD if encoder.transcode else output_BSD)
+        return latents
+
+
+class NeuronReader(LatentReader):
+    """The k largest post-activations by magnitude, each sign a one-sided latent.
+
+    Neuron i is latent i where it is positive and latent i + W where it is negative, so there are
+    2W latents; values are magnitudes.
+    """
+
+    def __init__(self, model: nn.Module, hookpoints: Sequence[str], *, width: int, k: int) -> None:
+        self._model = model
+        self._width, self._k = width, k
+        self.hookpoints = tuple(hookpoints)
+        self.num_latents = 2 * width
+
+    def _read(self, input_ids_BS: Tensor) -> Latents:
+        names = {point: f"{point}.act" for point in self.hookpoints}
+        with capture(self._model, list(names.values())) as seen:
+            _forward(self._model, input_ids_BS)
+        return {point: self._largest(seen[name]) for point, name in names.items()}
+
+    def _largest(self, post_BSW: Tensor) -> tuple[Tensor, Tensor]:
+        acts_BSK, neurons_BSK = post_BSW.abs().topk(self._k, dim=-1, sorted=False)
+        negative_BSK = post_BSW.gather(-1, neurons_BSK) < 0
+        return _plain(acts_BSK, neurons_BSK + self._width * negative_BSK)
+
+
+class TokenReader(LatentReader):
+    """A control without a model: latent t is active, with value 1, on every token of id t."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self.num_latents = vocab_size
+        self.hookpoints = (TOKENS,)
+
+    def _read(self, input_ids_BS: Tensor) -> Latents:
+        indices_BS1 = input_ids_BS.long().unsqueeze(-1)
+        return {TOKENS: (torch.ones_like(indices_BS1, dtype=torch.float32), indices_BS1)}
+
+
+def open_reader(
+    family: Family,
+    seed: int,
+    layers: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+) -> LatentReader:
+    """The reader of one family at the pair of one training seed.
+
+    Args:
+        family: any of `config.FAMILIES`.
+        seed: the training seed whose pair and coders are read.
+        layers: layers to read; None means all that the model has. `token-unigram` has none.
+        device: where model and coders are put.
+
+    Raises:
+        UserError: an unknown family, or a missing or damaged file.
+    """
+    if family not in FAMILIES:
+        raise UserError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
+    if family == "token-unigram":
+        return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
+
+    from clearnets.models import load
+    from clearnets.training.matching import load_pair
+
+    pair = load_pair(seed)
+    source = {"native": pair.sparse, "random-native": pair.untrained_sparse}.get(family, pair.dense)
+    model = load(source)
+    nn.Module.to(model, device)
+    count = model.config.num_hidden_layers
+    points = tuple(hookpoint(layer) for layer in (range(count) if layers is None else layers))
+    reader: LatentReader
+    if family in CODER_FAMILIES:
+        folder = paths.coders(family, seed)
+        reader = CoderReader(
+            model, {point: load_encoder(folder / point, device) for point in points}
+        )
+    elif family == "neurons":
+        k = read_json(pair.sparse / "config.json")["k"]
+        reader = NeuronReader(model, points, width=model.config.intermediate_size, k=k)
+    else:
+        reader = NativeReader(model, points, num_latents=model.config.num_latents)
+    reader.source = source
+    return reader
+
+
+def _forward(model: nn.Module, input_ids_BS: Tensor) -> None:
+    """Run the base model: the unembedding is not read, so it is not computed.
+
+    There is no attention mask: rows are padded at their end, which no earlier position sees.
+    """
+    base = getattr(model, "base_model", model)
+    device = next(base.parameters()).device
+    base(input_ids=input_ids_BS.to(device), use_cache=False)
+
+
+def _plain(acts_BSK: Tensor, indices_BSK: Tensor) -> tuple[Tensor, Tensor]:
+    return acts_BSK.float(), indices_BSK.long()

@@ -1,0 +1,167 @@
+"""Sparse feedforward kernels: a dense encoder, k latents per token, a sparse decoder.
+
+Shapes: N tokens, D model width, L latents, K active latents per token (k), G = L / K latents per
+group, Z = N * K stored codes.
+
+The codes of N tokens are a sparse matrix S_NL with K entries per row, kept as `acts_NK` and
+`indices_NK`. Both passes only need S @ W (a weighted embedding bag over the rows of W) and
+Sᵀ @ x (the same bag over the rows of x, after the codes are sorted by latent). So no gradient is
+ever as large as (N * K, D) or (N, L), each bag is summed in a fixed order, and the same inputs
+give the same bits on every run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+Selection = Literal["groupmax", "topk"]
+
+# Pre-activations that exist at one time: the encoder goes over the tokens in pieces of this many
+# numbers. On a CPU a piece should stay in the cache; on a GPU it only has to fit.
+_CPU_PIECE = 2**22
+_GPU_PIECE = 2**28
+
+
+def encode(
+    x_ND: Tensor, W_enc_LD: Tensor, b_enc_L: Tensor, *, k: int, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    """The k latents of each token: `relu(x @ W_encᵀ + b_enc)`, then GroupMax or top-k.
+
+    GroupMax splits the latents into k groups of neighbours and takes the maximum of each; on a
+    tie the latent with the lowest index wins on a CPU. A latent that is selected with the value 0
+    is not active: it gets no gradient, as under any ReLU.
+
+    Returns:
+        `acts_NK` ≥ 0, and `indices_NK` (int64). Under GroupMax column j belongs to group j; under
+        top-k the order of the columns carries no meaning.
+    """
+    return _Encode.apply(x_ND, W_enc_LD, b_enc_L, k, selection)  # pyright: ignore
+
+
+def decode(acts_NK: Tensor, indices_NK: Tensor, W_dec_LD: Tensor) -> Tensor:
+    """`S @ W_dec` for the codes S given as values and indices, in the precision of W_dec."""
+    return _Decode.apply(acts_NK, indices_NK, W_dec_LD)  # pyright: ignore
+
+
+def _select(pre_NL: Tensor, k: int, selection: Selection) -> tuple[Tensor, Tensor]:
+    num_latents = pre_NL.shape[1]
+    # ReLU comes behind the selection: it changes no maximum above zero and saves a pass over L.
+    if selection == "groupmax":
+        group = num_latents // k
+        acts_NK, within_NK = pre_NL.unflatten(1, (k, group)).max(dim=-1)
+        first_K = torch.arange(0, num_latents, group, device=pre_NL.device)
+        return acts_NK.relu_(), within_NK.add_(first_K)
+    acts_NK, indices_NK = pre_NL.topk(k, dim=-1, sorted=False)
+    return acts_NK.relu_(), indices_NK
+
+
+def _bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
+    """S @ W."""
+    return F.embedding_bag(
+        indices_NK, W_LD.detach(), per_sample_weights=acts_NK.to(W_LD.dtype), mode="sum"
+    )
+
+
+class _ByLatent:
+    """The codes sorted by latent: S transposed."""
+
+    def __init__(self, indices_NK: Tensor, num_latents: int) -> None:
+        sorted_Z, self.order_Z = indices_NK.reshape(-1).sort(stable=True)
+        self.rows_Z = self.order_Z.div(indices_NK.shape[1], rounding_mode="floor")
+        latents = torch.arange(num_latents + 1, device=indices_NK.device)
+        self.offsets = torch.searchsorted(sorted_Z, latents)
+
+    def product(self, acts_NK: Tensor, x_ND: Tensor) -> Tensor:
+        """Sᵀ @ x, of shape (L, D)."""
+        return F.embedding_bag(
+            self.rows_Z,
+            x_ND.detach().contiguous(),
+            self.offsets,
+            per_sample_weights=acts_NK.reshape(-1)[self.order_Z].to(x_ND.dtype),
+            mode="sum",
+            include_last_offset=True,
+        )
+
+    def sums(self, acts_NK: Tensor) -> Tensor:
+        """Sᵀ @ 1, of shape (L,)."""
+        return F.embedding_bag(
+            self.order_Z,
+            acts_NK.reshape(-1, 1),
+            self.offsets,
+            mode="sum",
+            include_last_offset=True,
+        ).squeeze(1)
+
+
+class _Encode(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x_ND: Tensor, W_LD: Tensor, b_L: Tensor, k: int, selection: Selection
+    ) -> tuple[Tensor, Tensor]:
+        piece = _CPU_PIECE if x_ND.device.type == "cpu" else _GPU_PIECE
+        pieces = x_ND.split(max(1, piece // W_LD.shape[0]))
+        parts = [_select(F.linear(x, W_LD, b_L), k, selection) for x in pieces]
+        acts, indices = zip(*parts, strict=True)
+        acts_NK = torch.cat(acts) if len(parts) > 1 else acts[0]
+        indices_NK = torch.cat(indices) if len(parts) > 1 else indices[0]
+        ctx.save_for_backward(x_ND, W_LD, acts_NK, indices_NK)
+        ctx.mark_non_differentiable(indices_NK)
+        return acts_NK, indices_NK
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_acts_NK: Tensor, _grad_indices: Tensor | None):  # pyright: ignore
+        x_ND, W_LD, acts_NK, indices_NK = ctx.saved_tensors
+        needs_x, needs_W, needs_b, *_ = ctx.needs_input_grad
+        grad_NK = (grad_acts_NK * (acts_NK > 0)).to(W_LD.dtype)
+        grad_x = grad_W = grad_b = None
+        if needs_x:
+            grad_x = _bag(grad_NK, indices_NK, W_LD).to(x_ND.dtype)
+        if needs_W or needs_b:
+            by_latent = _ByLatent(indices_NK, W_LD.shape[0])
+            grad_W = by_latent.product(grad_NK, x_ND.to(W_LD.dtype)) if needs_W else None
+            grad_b = by_latent.sums(grad_NK) if needs_b else None
+        return grad_x, grad_W, grad_b, None, None
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
+        ctx.save_for_backward(acts_NK, indices_NK, W_LD)
+        return _bag(acts_NK, indices_NK, W_LD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_ND: Tensor):  # pyright: ignore
+        acts_NK, indices_NK, W_LD = ctx.saved_tensors
+        grad_ND = grad_ND.to(W_LD.dtype)
+        grad_acts = grad_W = None
+        if ctx.needs_input_grad[0]:
+            grad_acts = _row_products(grad_ND, W_LD, indices_NK).to(acts_NK.dtype)
+        if ctx.needs_input_grad[2]:
+            grad_W = _ByLatent(indices_NK, W_LD.shape[0]).product(acts_NK, grad_ND)
+        return grad_acts, None, grad_W
+
+
+def _row_products(grad_ND: Tensor, W_LD: Tensor, indices_NK: Tensor) -> Tensor:
+    """Of each token the dot products of its gradient with the rows of its K latents.
+
+    This is what autograd itself calls for the weights of an embedding bag; there is no public
+    name for it.
+    """
+    num_tokens, k = indices_NK.shape
+    device = indices_NK.device
+    flat_Z = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad_ND.contiguous(),
+        W_LD,
+        indices_NK.reshape(-1),
+        torch.arange(0, num_tokens * k, k, device=device),
+        torch.arange(num_tokens, device=device).repeat_interleave(k),
+        0,  # mode: sum
+    )
+    return flat_Z.view(num_tokens, k)

@@ -1,0 +1,100 @@
+"""Where every artifact lives, as functions of names. All paths are relative to the project root.
+
+The root is the working directory of the process: the checkout for the default experiment, and the
+experiment's own worktree for every other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ARTIFACTS = Path("artifacts")
+WORK = Path(".clearnets/work")
+LOGS = Path(".clearnets/logs")
+EXPERIMENTS = Path("experiments")
+WORKTREES = Path(".clearnets/exp")
+PARAMS = Path("params.yaml")
+FIGURES = Path("paper/figures")
+
+
+def data() -> Path:
+    """Tokenizer, packed tokens per split, concept labels."""
+    return ARTIFACTS / "data"
+
+
+def train(mlp: str, seed: int) -> Path:
+    """One training run: `final/`, `checkpoints/step-*/`, `curve.csv`."""
+    return ARTIFACTS / "train" / mlp / f"seed-{seed}"
+
+
+def checkpoint(mlp: str, seed: int, step: int) -> Path:
+    """One checkpoint of a training run, as a Hugging Face folder."""
+    return train(mlp, seed) / "checkpoints" / f"step-{step:06d}"
+
+
+def match(seed: int) -> Path:
+    """`pair.json`: the checkpoints of equal validation loss."""
+    return ARTIFACTS / "match" / f"seed-{seed}"
+
+
+def coders(family: str, seed: int) -> Path:
+    """One folder per hookpoint in sparsify's format."""
+    return ARTIFACTS / "coders" / family / f"seed-{seed}"
+
+
+def evaluate(seed: int) -> Path:
+    """Tables about the pair and its coders."""
+    return ARTIFACTS / "evaluate" / f"seed-{seed}"
+
+
+def cache(family: str, seed: int, split: str) -> Path:
+    """Sparse activations on one split, a folder per hookpoint in delphi's layout."""
+    return ARTIFACTS / "cache" / family / f"seed-{seed}" / split
+
+
+def explain(family: str, seed: int, hookpoint: str) -> Path:
+    """`explanations.jsonl` for one layer."""
+    return ARTIFACTS / "explain" / family / f"seed-{seed}" / hookpoint
+
+
+def score(family: str, seed: int, hookpoint: str) -> Path:
+    """`scores.jsonl` for one layer."""
+    return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
+
+
+def metrics(stage: str) -> Path:
+    """The small numbers that `dvc metrics show` reads."""
+    return ARTIFACTS / "metrics" / f"{stage}.json"
+
+
+def results(experiment: str) -> Path:
+    """The tidy tables of one experiment."""
+    return Path("paper/results") / experiment
+
+
+def log(stage: str) -> Path:
+    """Untracked log of a stage: wall times, sample texts."""
+    return LOGS / f"{stage}.log"
+
+
+_STAGES = {
+    "data": "data",
+    "train": "train@{}",
+    "match": "match",
+    "coders": "sparsify@{}",
+    "evaluate": "evaluate",
+    "cache": "cache@{}",
+    "explain": "explain@{}",
+    "score": "score@{}",
+}
+
+
+def producer(path: Path) -> str | None:
+    """The DVC stage that writes `path`, or None where no stage does."""
+    parts = path.parts
+    if parts[:2] == ("paper", "results"):
+        return "collate"
+    if len(parts) < 2 or parts[0] != ARTIFACTS.name or parts[1] not in _STAGES:
+        return None
+    stage = _STAGES[parts[1]]
+    return stage.format(parts[2]) if "{}" in stage and len(parts) > 2 else stage.split("@")[0]

@@ -1,0 +1,86 @@
+"""Progress of long steps: a bar on a terminal, plain lines elsewhere. Changes no result."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """A bar with rate and time left on a terminal, a line every `every` seconds elsewhere."""
+
+    def __init__(self, label: str, total: int | None, unit: str, every: float = 15.0) -> None:
+        self._label, self._total, self._unit, self._every = label, total, unit, every
+        self._done, self._start = 0, time.monotonic()
+        self._last = self._start
+        self._bar = None
+        if sys.stderr.isatty():
+            from rich import progress as rich
+
+            columns = (
+                rich.TextColumn("{task.description}"),
+                rich.BarColumn(),
+                rich.MofNCompleteColumn(),
+                rich.TextColumn("{task.fields[rate]}"),
+                rich.TimeRemainingColumn(),
+                rich.TextColumn("{task.fields[note]}"),
+            )
+            from rich.console import Console
+
+            self._bar = rich.Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task(label, total=total, rate="", note="")
+            self._bar.start()
+
+    def _rate(self) -> str:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        return f"{self._done / seconds:,.0f} {self._unit}/s"
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Count `amount` more units; `note` is a short text beside the bar."""
+        self._done += amount
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, advance=amount, rate=self._rate(), note=note)
+        elif now - self._last >= self._every:
+            self._last = now
+            self._line(note)
+
+    def _line(self, note: str) -> None:
+        total = f"/{self._total:,}" if self._total else ""
+        left = ""
+        if self._total and self._done:
+            remaining = (self._total - self._done) * (time.monotonic() - self._start) / self._done
+            left = f", {remaining:,.0f} s left"
+        note = f", {note}" if note else ""
+        line = f"{self._label}: {self._done:,}{total} {self._unit}, {self._rate()}{left}{note}"
+        print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Stop the bar, or print the last line."""
+        if self._bar is not None:
+            self._bar.stop()
+        else:
+            self._line("")
+
+
+@contextmanager
+def progress(label: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
+    """A `Progress` that is closed at the end."""
+    bar = Progress(label, total, unit)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def track(items: Iterable[T], label: str, total: int, unit: str = "it") -> Iterator[T]:
+    """Iterate with a progress bar."""
+    with progress(label, total, unit) as bar:
+        for item in items:
+            yield item
+            bar.advance()

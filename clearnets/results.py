@@ -1,0 +1,179 @@
+"""What the stages left on disk, loaded for the tables of `clearnets.collate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from clearnets import artifacts, paths
+from clearnets.artifacts import UserError
+from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.records import SCORED, hookpoints
+from clearnets.config import Config, Family
+
+MODELS = ("dense", "sparse")
+SCORERS = ("rule-detection", "rule-fuzzing")
+# token-unigram latents read no layer; in the tables their layer is empty.
+NO_LAYER = -1
+# Totals of a cache unit.
+STATS = "stats.json"
+REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Results of all seeds. Frames carry a `seed` column.
+
+    Attributes:
+        curves: model, seed, step, tokens, train_loss, valid_loss.
+        references: losses in nats per token of n-gram models and, where the corpus has one, the
+            generator's bound.
+        pairs: by seed, the content of `pair.json`.
+        ablation: seed, model, layer, cost.
+        coders: seed, family, layer, fvu, l0, dead, baselines, loss recovered.
+        native: seed, family, layer, l0, dead of the sparse model's own latents.
+        splice_all: seed, family, losses and loss recovered with all layers replaced.
+        compute: by seed, the content of evaluate's `summary.json`.
+        l0: (family, seed) -> latents active per counted token, the mean over layers.
+        latents_per_layer: by family.
+        scores: seed, family, layer, latent, status, rate, windows, and per scorer a balanced
+            accuracy, own and shuffled.
+    """
+
+    curves: pd.DataFrame
+    references: Mapping[str, float]
+    pairs: Mapping[int, Mapping[str, Any]]
+    ablation: pd.DataFrame
+    coders: pd.DataFrame
+    native: pd.DataFrame
+    splice_all: pd.DataFrame
+    compute: Mapping[int, Mapping[str, Any]]
+    l0: Mapping[tuple[str, int], float]
+    latents_per_layer: Mapping[str, int]
+    scores: pd.DataFrame
+
+
+def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
+    """The rows whose columns have these values."""
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in equals.items():
+        keep &= (frame[column] == value).to_numpy(bool)
+    return cast(pd.DataFrame, frame[keep])
+
+
+def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """These columns, in this order; one that is missing is empty."""
+    return cast(pd.DataFrame, frame.reindex(columns=list(names)))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as mappings."""
+    return cast(list[dict[str, Any]], frame.to_dict("records"))
+
+
+def inputs(config: Config) -> dict[str, Path]:
+    """By name, the units that the tables are made from."""
+    named = {"data": paths.data()}
+    for seed in config.seeds:
+        for mlp in MODELS:
+            named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)
+        named[f"match/seed-{seed}"] = paths.match(seed)
+        named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
+        for family in config.families:
+            named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
+            for point in _hookpoints(config, family).values():
+                named[f"score/{family}/seed-{seed}/{point}"] = paths.score(family, seed, point)
+    return named
+
+
+def _hookpoints(config: Config, family: Family) -> dict[int, str]:
+    """What was scored of a family, by layer."""
+    points = hookpoints(family, config.model.layers)
+    return {NO_LAYER: points[0]} if points == ["tokens"] else dict(enumerate(points))
+
+
+def read(config: Config) -> Sources:
+    """Load everything that the tables need.
+
+    Raises:
+        UserError: a file is missing or broken; it names the stage to run.
+    """
+    seeds = config.seeds
+    numbers = artifacts.read_json(paths.data() / "stats.json")
+    curves = [
+        _read_csv(paths.train(mlp, seed) / "curve.csv").assign(model=mlp, seed=seed)
+        for mlp in MODELS
+        for seed in seeds
+    ]
+    scores = [
+        _scores(family, seed, layer, point)
+        for family in config.families
+        for seed in seeds
+        for layer, point in _hookpoints(config, family).items()
+    ]
+    activity = {
+        (family, seed): artifacts.read_json(paths.cache(family, seed, "explain") / STATS)
+        for family in config.families
+        for seed in seeds
+    }
+    return Sources(
+        curves=pd.concat(curves, ignore_index=True),
+        references={name: float(numbers[name]) for name in REFERENCES if name in numbers},
+        pairs={s: artifacts.read_json(paths.match(s) / "pair.json") for s in seeds},
+        ablation=_per_seed(seeds, "ablation.csv"),
+        coders=_per_seed(seeds, "coders.csv"),
+        native=_per_seed(seeds, "native.csv"),
+        splice_all=_per_seed(seeds, "splice_all.csv"),
+        compute={s: artifacts.read_json(paths.evaluate(s) / "summary.json") for s in seeds},
+        l0={key: _realised_l0(totals) for key, totals in activity.items()},
+        latents_per_layer={
+            family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
+        },
+        scores=pd.concat(scores, ignore_index=True),
+    )
+
+
+def _points(totals: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(totals["hookpoints"].values())
+
+
+def _realised_l0(totals: Mapping[str, Any]) -> float:
+    """Active latents per counted token of `explain`, the mean over layers."""
+    return float(np.mean([point["entries"] / totals["tokens"] for point in _points(totals)]))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro {paths.producer(path)}`") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        stage = paths.producer(path)
+        message = f"{path} is not readable CSV ({error}); delete it and run `dvc repro {stage}`"
+        raise UserError(message) from None
+
+
+def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
+    frames = [_read_csv(paths.evaluate(seed) / name).assign(seed=seed) for seed in seeds]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
+    records = artifacts.read_jsonl(paths.score(family, seed, point) / SCORED)
+    columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
+    for key in ("latent", "status", "rate", "windows"):
+        columns[key] = [record[key] for record in records]
+    for scorer in SCORERS:
+        for suffix in ("", "_shuffled"):
+            found = [record[scorer.removeprefix("rule-") + suffix] for record in records]
+            cells = {
+                cell: np.array([counts[cell] if counts else 0 for counts in found])
+                for cell in ("tp", "fp", "tn", "fn")
+            }
+            columns[scorer + suffix.replace("_", "-")] = stats.balanced_accuracy(**cells)
+    return pd.DataFrame(columns)

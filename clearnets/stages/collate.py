@@ -1,0 +1,36 @@
+"""Stage `collate`: all results of the experiment as tidy tables in `paper/results/`."""
+
+from __future__ import annotations
+
+from clearnets import artifacts, paths
+from clearnets.artifacts import Unit
+from clearnets.config import STAGE_KEYS, Config
+from clearnets.runtime import Runtime
+
+
+def units(config: Config) -> list[Unit]:
+    """The one unit of this stage: the folder of tables."""
+    from clearnets import results
+
+    return [
+        Unit(
+            stage="collate",
+            out=paths.results(config.experiment),
+            settings=config.dump(*STAGE_KEYS["collate"]),
+            inputs=results.inputs(config),
+        )
+    ]
+
+
+def run(config: Config, *, runtime: Runtime) -> None:
+    """Write the tables, where they are stale.
+
+    Raises:
+        UserError: a result is missing or damaged; it names the stage to run.
+    """
+    from clearnets import collate, results, summary
+
+    for _, work in artifacts.build_all(units(config)):
+        frames = collate.tables(results.read(config), config)
+        collate.write(frames, work.out)
+        artifacts.write_text(work.out / "summary.md", summary.markdown(frames))

@@ -1,0 +1,296 @@
+"""`clearnets evaluate`: what the pair and its coders are worth on the `valid` split."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearnets import compute, paths
+from clearnets.artifacts import (
+    Unit,
+    UserError,
+    Work,
+    build_all,
+    read_json,
+    settings_of,
+    write_json,
+    write_text,
+)
+from clearnets.config import Config, hookpoint
+from clearnets.runtime import Runtime, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from clearnets.coders.batches import Batch
+    from clearnets.data.tokens import TokenStore
+
+BATCH_ROWS = 64
+"""Rows per forward pass; changes no number beyond rounding."""
+INTERVENTION_ROWS = 192
+"""Losses under interventions are measured on this many rows, evenly spaced over the split (all
+where there are fewer): some 20 000 tokens at the default, paired with the clean loss on the same
+rows. Losses of the pair, fvu, l0 and dead shares use the whole split."""
+
+# Losses are in nats per predicted token; those of coders are on the intervened rows.
+ABLATION_COLUMNS = ("model", "layer", "loss_clean", "loss_ablate", "cost")
+SPLICE_COLUMNS = ("loss_clean", "loss_ablate", "loss_splice", "loss_recovered")
+CODER_COLUMNS = (
+    *("family", "layer", "reads", "reconstructs", "num_latents", "k"),
+    *("fvu", "fvu_token_mean", "fvu_pca", "fvu_linear", "l0", "dead"),
+    *SPLICE_COLUMNS,
+)
+NATIVE_COLUMNS = ("family", "layer", "num_latents", "k", "l0", "dead")
+
+Table = Sequence[Mapping[str, Any]]
+
+
+def units(config: Config) -> list[Unit]:
+    """One unit per seed."""
+    return [
+        Unit(
+            stage="evaluate",
+            out=paths.evaluate(seed),
+            settings={"seed": seed, **config.dump("coders.families")},
+            inputs={
+                "data": paths.data(),
+                "match": paths.match(seed),
+                "dense": paths.train("dense", seed),
+                "sparse": paths.train("sparse", seed),
+                **{family: paths.coders(family, seed) for family in config.coders.families},
+            },
+        )
+        for seed in config.seeds
+    ]
+
+
+def run(config: Config, *, runtime: Runtime) -> None:
+    """Write the tables of every seed."""
+    wanted = units(config)
+    for unit, work in build_all(wanted):
+        _build(config, unit.settings["seed"], work, runtime.torch_device())
+    metrics = {f"seed-{unit.settings['seed']}": _metrics(unit.out) for unit in wanted}
+    write_json(paths.metrics("evaluate"), metrics)
+
+
+def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
+    import numpy as np
+
+    from clearnets.coders import evaluation
+    from clearnets.coders.library import load_coder
+    from clearnets.data.tokens import open_tokens
+    from clearnets.models import load
+    from clearnets.training.matching import load_pair
+
+    pair = load_pair(seed)
+    store = open_tokens(paths.data())
+    rows = np.asarray(store.split("valid"))
+    # Rows of like length make batches with little padding; the sums are the same in any order.
+    rows = rows[np.argsort((rows != store.pad).sum(axis=1), kind="stable")]
+    chosen = _evenly_spaced(len(rows), INTERVENTION_ROWS)
+    others = np.setdiff1d(np.arange(len(rows)), chosen)
+
+    def model_at(path: Path) -> Any:
+        model: Any = load(path)
+        return model.to(device).requires_grad_(False)
+
+    dense, sparse = model_at(pair.dense), model_at(pair.sparse)
+    coders = {
+        family: [
+            load_coder(paths.coders(family, seed) / hookpoint(layer), device)
+            for layer in range(dense.config.num_hidden_layers)
+        ]
+        for family in config.coders.families
+    }
+    with progress(f"evaluate seed {seed}", None, "rows") as bar:
+
+        def batches(indices: np.ndarray) -> Iterator[Batch]:
+            return _batches(store, rows[indices], device, bar.advance)
+
+        def surveyed(model: Any) -> evaluation.Survey:
+            return evaluation.survey(model, batches(np.arange(len(rows))))
+
+        on_dense, on_sparse = surveyed(dense), surveyed(sparse)
+        native = {"native": on_sparse, "random-native": surveyed(model_at(pair.untrained_sparse))}
+        ablations = {
+            "dense": evaluation.ablate(dense, batches(chosen), on_dense.means),
+            "sparse": evaluation.ablate(sparse, batches(chosen), on_sparse.means),
+        }
+        per_layer, spliced = [], []
+        if coders:
+            trained_on = _coder_rows(store, next(iter(coders)), seed)
+            within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
+            baselines = evaluation.fit_baselines(
+                dense,
+                _batches(store, trained_on, device, bar.advance, within=within),
+                k=sparse.config.k,
+                vocab_size=store.vocab_size,
+            )
+            per_layer = evaluation.evaluate_coders(
+                dense,
+                coders,
+                baselines,
+                on_dense.means,
+                ablations["dense"],
+                intervened=batches(chosen),
+                others=batches(others),
+            )
+            spliced = evaluation.splice_all(dense, coders, on_dense.means, list(batches(chosen)))
+
+    _write_table(
+        work.out / "ablation.csv",
+        ABLATION_COLUMNS,
+        [{"model": name, **row} for name, table in ablations.items() for row in table],
+    )
+    _write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
+    _write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
+    _write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, sparse.config))
+    losses = {"dense": on_dense.nll, "sparse": on_sparse.nll}
+    match = read_json(paths.match(seed) / "pair.json")
+    summary = {
+        "split": "valid",
+        "predicted_tokens": on_dense.nll.count,
+        "intervention_rows": len(chosen),
+        "models": {
+            mlp: {
+                "heldout_loss": losses[mlp].value,
+                **_model_cost(model, mlp, seed, match[mlp]["step"]),
+            }
+            for mlp, model in (("dense", dense), ("sparse", sparse))
+        },
+        "difference": losses["sparse"].value - losses["dense"].value,
+        "matched": match["matched"],
+        "coders": {
+            family: _coder_cost(family, chain, dense, seed) for family, chain in coders.items()
+        },
+    }
+    write_json(work.out / "summary.json", summary)
+
+
+def _evenly_spaced(rows: int, count: int) -> np.ndarray:
+    """At most `count` row numbers, evenly spaced over all."""
+    import numpy as np
+
+    return np.arange(min(rows, count)) * rows // min(rows, count)
+
+
+def _batches(
+    store: TokenStore, rows: np.ndarray, device: torch.device, done: Any, *, within: bool = False
+) -> Iterator[Batch]:
+    from clearnets.coders.batches import make_batch
+
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = rows[start : start + BATCH_ROWS]
+        yield make_batch(store, part, device, within=within)
+        done(len(part))
+
+
+def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
+    """The token rows that the coders of this seed were trained on; the same for every family."""
+    from clearnets.coders.batches import plan_rows
+
+    settings = settings_of(paths.coders(family, seed))
+    split = store.split("train")
+    rows = plan_rows(
+        len(split),
+        tokens=settings["coders.tokens"],
+        batch_size=settings["coders.batch_size"],
+        ctx_len=store.ctx_len,
+        seed=seed,
+    )
+    return split[rows.flatten()]
+
+
+def _native(surveys: Mapping[str, Any], config: Any) -> Table:
+    return [
+        {
+            "family": family,
+            "layer": layer,
+            "num_latents": config.num_latents,
+            "k": config.k,
+            "l0": activity.l0,
+            "dead": activity.dead,
+        }
+        for family, found in surveys.items()
+        for layer, activity in enumerate(found.activity)
+    ]
+
+
+def _model_cost(model: Any, mlp: str, seed: int, step: int) -> dict[str, int]:
+    """Size and compute of a model up to the checkpoint that is paired."""
+    curve = paths.train(mlp, seed) / "curve.csv"
+    with curve.open(newline="", encoding="utf-8") as file:
+        tokens = {int(row["step"]): int(float(row["tokens"])) for row in csv.DictReader(file)}
+    if step not in tokens:
+        raise UserError(f"{curve} has no step {step}; run `dvc repro train@{mlp}` again")
+    flops = compute.model(compute.Architecture.of(model.config.to_dict()))
+    parameters = sum(p.numel() for p in model.parameters())
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {
+        "step": step,
+        "parameters": parameters,
+        "parameters_without_embeddings": parameters
+        - sum(p.numel() for end in ends for p in end.parameters()),
+        "flops_forward": flops.forward,
+        "flops_train": flops.training,
+        "training_tokens": tokens[step],
+        "training_flops": tokens[step] * flops.training,
+    }
+
+
+def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dict[str, int]:
+    """Size and compute of the coders of all layers together.
+
+    FLOPs per token are the coders' own; training also runs the model that they read.
+    """
+    each = [
+        compute.coder(family, d_in=coder.d_in, num_latents=coder.num_latents, k=coder.cfg.k)
+        for coder in chain
+    ]
+    flops = sum(each, compute.Flops(0, 0))
+    reading = compute.trunk(compute.Architecture.of(dense.config.to_dict())).forward
+    tokens = read_json(paths.coders(family, seed) / "training.json")["tokens"]
+    return {
+        "parameters": sum(p.numel() for coder in chain for p in coder.parameters()),
+        "flops_forward": flops.forward,
+        "flops_train": flops.training,
+        "training_tokens": tokens,
+        "training_flops": tokens * (flops.training + reading),
+    }
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Table) -> None:
+    """CSV; floats to nine digits, nothing where there is no number."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
+    write_text(path, text.getvalue())
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    """Held-out losses; per family fvu, l0 and dead share averaged over the layers."""
+    summary = read_json(folder / "summary.json")
+    with (folder / "coders.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "splice_all.csv").open(newline="", encoding="utf-8") as file:
+        spliced = {row["family"]: row["loss_recovered"] for row in csv.DictReader(file)}
+    families: dict[str, Any] = {}
+    for family in dict.fromkeys(row["family"] for row in rows):
+        own = [row for row in rows if row["family"] == family]
+        means = {key: sum(float(row[key]) for row in own) / len(own) for key in _AVERAGED}
+        recovered = float(spliced[family]) if spliced[family] else None
+        families[family] = {**means, "loss_recovered_all_layers": recovered}
+    return {
+        "heldout_loss": {name: part["heldout_loss"] for name, part in summary["models"].items()},
+        "difference": summary["difference"],
+        "coders": families,
+    }
+
+
+_AVERAGED = ("fvu", "l0", "dead")

@@ -1,0 +1,46 @@
+"""The `match` stage: pair the sparse with the dense model at equal validation loss."""
+
+from __future__ import annotations
+
+from clearnets import paths
+from clearnets.artifacts import Unit, build_all, read_json, write_json
+from clearnets.config import Config
+from clearnets.runtime import Runtime
+from clearnets.training.matching import PAIR, checkpoint_losses, match
+
+MLPS = ("dense", "sparse")
+
+
+def units(config: Config) -> list[Unit]:
+    """One pair per seed."""
+    return [
+        Unit(
+            stage="match",
+            out=paths.match(seed),
+            settings={"seed": seed, **config.dump("match")},
+            inputs={mlp: paths.train(mlp, seed) for mlp in MLPS},
+        )
+        for seed in config.seeds
+    ]
+
+
+def run(config: Config, *, runtime: Runtime) -> None:
+    """Write `pair.json` for every seed, and the metrics."""
+    for unit, work in build_all(units(config)):
+        seed = unit.settings["seed"]
+        losses = {mlp: checkpoint_losses(unit.inputs[mlp]) for mlp in MLPS}
+        pair = match(**losses, tolerance=config.match.tolerance)
+        for mlp in MLPS:
+            path = paths.checkpoint(mlp, seed, pair[mlp]["step"])
+            pair[mlp] = {"step": pair[mlp]["step"], "path": path.as_posix(), **pair[mlp]}
+        write_json(work.out / PAIR, pair)
+    metrics = {}
+    for seed in config.seeds:
+        pair = read_json(paths.match(seed) / PAIR)
+        metrics[f"seed-{seed}"] = {
+            **{f"{mlp}_step": pair[mlp]["step"] for mlp in MLPS},
+            **{f"{mlp}_valid_loss": pair[mlp]["valid_loss"] for mlp in MLPS},
+            "difference": pair["difference"],
+            "matched": pair["matched"],
+        }
+    write_json(paths.metrics("match"), metrics)

@@ -1,0 +1,128 @@
+"""`clearnets sparsify`: one coder per layer of the pair's dense model, trained or untrained."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from clearnets import paths
+from clearnets.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
+from clearnets.config import Coders, Config, hookpoint
+from clearnets.runtime import Runtime, progress
+
+if TYPE_CHECKING:
+    import torch
+
+
+# The order and number of families changes no coder.
+KEYS = tuple(f"coders.{key}" for key in Coders.model_fields if key != "families")
+
+
+def units(config: Config, *, family: str) -> list[Unit]:
+    """One unit per seed."""
+    return [
+        Unit(
+            stage="sparsify",
+            out=paths.coders(family, seed),
+            settings={"seed": seed, "family": family, **config.dump(*KEYS)},
+            inputs={
+                "data": paths.data(),
+                "match": paths.match(seed),
+                "dense": paths.train("dense", seed),
+            },
+        )
+        for seed in config.seeds
+    ]
+
+
+def run(config: Config, *, runtime: Runtime, family: str) -> None:
+    """Write the coders of a family for every seed, and how their training ended."""
+    wanted = units(config, family=family)
+    for unit, work in build_all(wanted):
+        _build(config, family, unit.settings["seed"], work, runtime.torch_device())
+    metrics = {
+        f"seed-{unit.settings['seed']}": _metrics(read_json(unit.out / "training.json"))
+        for unit in wanted
+    }
+    write_json(paths.metrics(f"sparsify-{family}"), metrics)
+
+
+def _build(config: Config, family: str, seed: int, work: Work, device: torch.device) -> None:
+    from clearnets.coders import batches, library, training
+    from clearnets.data.tokens import open_tokens
+    from clearnets.models import load
+    from clearnets.training.matching import load_pair
+
+    pair = load_pair(seed)
+    store = open_tokens(paths.data())
+    settings = config.coders
+    split = store.split("train")
+    rows = batches.plan_rows(
+        len(split),
+        tokens=settings.tokens,
+        batch_size=settings.batch_size,
+        ctx_len=store.ctx_len,
+        seed=seed,
+    )
+    within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
+    model: Any = load(pair.dense)
+    model.to(device).requires_grad_(False)
+    # The models of a pair share one config, so this is also the sparse one's width and k.
+    sizes = model.config
+    names = [hookpoint(layer) for layer in range(sizes.num_hidden_layers)]
+    coders = {
+        name: library.new_coder(
+            family,
+            name,
+            d_in=sizes.hidden_size,
+            num_latents=sizes.num_latents,
+            k=sizes.k,
+            seed=seed,
+        ).to(device)
+        for name in names
+    }
+    steps = 0 if library.is_untrained(family) else len(rows)
+    schedule = training.Schedule(
+        settings.optimizer, settings.learning_rate, settings.warmup_steps, steps
+    )
+    tokens_per_step = settings.batch_size * store.ctx_len
+    label = f"sparsify {family} seed {seed}"
+    with progress(label, steps * tokens_per_step, "tokens") as bar:
+        report = training.train(
+            model,
+            coders,
+            lambda step: batches.make_batch(store, split[rows[step]], device, within=within),
+            schedule,
+            state=work.state,
+            on_step=lambda _: bar.advance(tokens_per_step),
+            save_every=training.SAVE_EVERY,
+        )
+    for name, coder in coders.items():
+        coder.cpu().save_to_disk(work.out / name)
+    write_json(
+        work.out / "training.json",
+        {
+            "steps": steps,
+            "tokens": steps * tokens_per_step,
+            "layers": {
+                name: {"fvu": _number(report.fvu[name]), "dead": _number(report.dead[name])}
+                for name in names
+            },
+        },
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if isnan(value) else value
+
+
+def _metrics(training: dict) -> dict[str, float | int | None]:
+    """Training tokens, and fvu and dead share on the last steps, averaged over the layers."""
+    if not training["steps"]:
+        return {"tokens": 0}
+    layers = training["layers"].values()
+    means = {
+        f"training_{key}": sum(layer[key] for layer in layers) / len(layers)
+        for key in ("fvu", "dead")
+    }
+    return {"tokens": training["tokens"], **means}

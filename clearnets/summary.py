@@ -1,0 +1,213 @@
+"""The summary tables as Markdown, for the README and the eye. Pure: frames in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from clearnets.results import MODELS, pick, records
+
+SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
+KINDS = ("primary", "secondary", "untrained twin")
+SCORES = ("detection", "fuzzing")
+DASH = "–"
+Row = dict[str, Any]
+
+
+def markdown(frames: Mapping[str, pd.DataFrame]) -> str:
+    """Families, contrasts, models, and how to read them. `frames` as `clearnets.collate` makes."""
+    parts = [
+        _score_table(frames["summary"]),
+        _contrast_table(frames["contrasts"]),
+        _family_table(frames["summary"]),
+        _model_table(frames["compute"], frames["ngrams"]),
+        _notes(frames),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _family_table(summary: pd.DataFrame) -> str:
+    """What each family is: reads and reconstructs, sizes, cost, faithfulness."""
+    head = [
+        "family",
+        "model",
+        "reads",
+        "reconstructs",
+        "latents per layer",
+        "l0",
+        "tokens, model + coders",
+        "parameters",
+        "FLOPs per token",
+        "fvu",
+        "loss recovered",
+    ]
+    rows = []
+    for row in records(summary):
+        tokens = [number(row[f"{part}_tokens"], ",.0f") for part in ("model", "coder")]
+        rows.append(
+            [
+                _name(row["family"]),
+                row["model"] if isinstance(row["model"], str) else DASH,
+                row["reads"],
+                row["reconstructs"],
+                number(row["latents_per_layer"], ",.0f"),
+                number(row["l0"], ".1f"),
+                " + ".join(tokens) if tokens[1] != DASH else tokens[0],
+                number(row["parameters"], ",.0f"),
+                number(row["flops_per_token_forward"], ",.0f"),
+                number(row["fvu"], ".3f"),
+                number(row["loss_recovered"], ".3f"),
+            ]
+        )
+    return table(head, rows)
+
+
+def _score_table(summary: pd.DataFrame) -> str:
+    """How much of each family could be explained, and how well."""
+    head = [
+        "family",
+        "explained",
+        "dead",
+        "too rare",
+        "too frequent",
+        "unscorable",
+        "rule-detection",
+        "rule-fuzzing",
+        "layers that matter",
+        "coverage-adjusted",
+        "shuffled",
+    ]
+    rows = []
+    for row in records(summary):
+        shuffled = [
+            number(row[f"{key}_shuffled"], ".2f") + ("\\*" if _off(row, key) else "")
+            for key in SCORES
+        ]
+        rows.append(
+            [
+                _name(row["family"]),
+                *(
+                    percent(row[status])
+                    for status in ("explained", "dead", "too_rare", "too_frequent", "unscorable")
+                ),
+                interval(row, "detection"),
+                interval(row, "fuzzing"),
+                " / ".join(number(row[f"{key}_matter"], ".2f") for key in SCORES),
+                " / ".join(number(row[f"{key}_all"], ".2f") for key in SCORES),
+                " / ".join(shuffled),
+            ]
+        )
+    return table(head, rows)
+
+
+def _name(family: str) -> str:
+    return f"**{family}**" if family in SUBJECTS else family
+
+
+def _contrast_table(contrasts: pd.DataFrame) -> str:
+    """Primary, secondary and twin contrasts in rule-detection and rule-fuzzing, three ways each."""
+    shown = pick(contrasts, layers="all", latents="explained")
+    head = ["contrast", "scorer", "unmatched", "matched by firing rate", "matched by activity"]
+    found: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in records(shown):
+        if row["kind"] in KINDS:
+            found.setdefault((row["a"], row["b"], row["scorer"]), {})[row["matching"]] = row
+    rows = []
+    for (a, b, scorer), by_matching in found.items():
+        cells = []
+        for matching in ("none", "rate", "activity"):
+            row = by_matching[matching]
+            left = max(row["unmatched_a"], row["unmatched_b"])
+            cells.append(difference(row) + (f" ({percent(left)} left out)" if left else ""))
+        rows.append([f"{a} − {b}", scorer, *cells])
+    return table(head, rows)
+
+
+def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
+    head = ["model", "parameters", "FLOPs per token, forward", "training tokens", "held-out loss"]
+    rows = []
+    for model in MODELS:
+        of: Any = pick(compute, kind="model", name=model).mean(numeric_only=True)
+        rows.append(
+            [
+                model,
+                number(of["parameters"], ",.0f"),
+                number(of["flops_per_token_forward"], ",.0f"),
+                number(of["training_tokens"], ",.0f"),
+                number(of["heldout_loss"], ".3f"),
+            ]
+        )
+    names = {"generator_bound": "the generator's own choices (an upper bound of the entropy)"}
+    for row in records(ngrams):
+        name = str(names.get(row["reference"], row["reference"]))
+        rows.append([name, DASH, DASH, DASH, number(row["loss"], ".3f")])
+    return table(head, rows)
+
+
+def _notes(frames: Mapping[str, pd.DataFrame]) -> str:
+    level = percent(frames["means"]["confidence"].iloc[0])
+    pair, summary = frames["pair"], frames["summary"]
+    worst = max(abs(difference) for difference in pair["difference"])
+    verdict = (
+        f"The pair's validation losses differ by {worst:.3f} nats."
+        if all(summary["pair_matched"])
+        else f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
+    )
+    seeds = len(pair)
+    notes = [
+        f"Intervals are {level} bootstrap intervals over latents and describe these trained models "
+        f"only ({seeds} training seed{'s' if seeds > 1 else ''}).",
+        "Scores are balanced accuracies of a short rule, parsed back from the explanation, on "
+        "unseen text; chance is 0.5. They measure predictability by such a rule. Pairs of numbers "
+        "are rule-detection / rule-fuzzing. Coverage-adjusted: latents that could not be explained "
+        "or scored count as chance.",
+        "Families differ in width where it cannot be equal (neurons, token-unigram), and fvu and "
+        "loss recovered exist only for coders.",
+        verdict,
+    ]
+    off = sum(_off(row, key) for row in records(summary) for key in SCORES)
+    if off:
+        notes.append(
+            f"\\* The interval of the shuffled explanations does not hold 0.5 ({off} of "
+            f"{len(SCORES) * len(summary)} intervals)."
+        )
+    return " ".join(notes)
+
+
+def _off(row: Row, key: str) -> bool:
+    """Whether shuffled explanations were scored and their interval misses chance."""
+    return not (math.isnan(row[f"{key}_shuffled"]) or row[f"{key}_shuffled_at_chance"])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and all others to the right."""
+    lines = [list(head), ["---"] + ["---:"] * (len(head) - 1), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def number(value: float, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return DASH if value is None or math.isnan(value) else format(value, form)
+
+
+def percent(value: float) -> str:
+    """A share as a whole percentage."""
+    return f"{100 * value:.0f} %"
+
+
+def interval(row: Row, key: str) -> str:
+    """`0.81 [0.80, 0.82]` of the columns key, key_low, key_high."""
+    if math.isnan(row[key]):
+        return DASH
+    return f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
+
+
+def difference(row: Row) -> str:
+    """`+0.021 [−0.003, +0.045]` of a row of the contrasts."""
+    if math.isnan(row["difference"]):
+        return DASH
+    value, low, high = (f"{row[key]:+.3f}" for key in ("difference", "low", "high"))
+    return f"{value} [{low}, {high}]".replace("-", "−")

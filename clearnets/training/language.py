@@ -1,0 +1,545 @@
+"""Language-model training: transformers' `Trainer` with schedule-free AdamW and exact resume.
+
+What is measured or saved never changes the training: evaluation and saving swap the averaged
+weights in and put the training weights back bit for bit, so neither the evaluation schedule nor a
+kill and resume changes a byte of any checkpoint.
+
+Shape legend: B rows of a batch, S tokens of a row, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from schedulefree import AdamWScheduleFree
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging as hf_logging
+
+from clearnets import config
+from clearnets.artifacts import UserError, read_json, write_json, write_text
+from clearnets.progress import Progress, progress
+from clearnets.runtime import seed_for
+
+IGNORED = -100
+"""Label of a position that no loss counts (torch's and transformers' convention)."""
+
+SAVE_SECONDS = 25.0
+"""Wall time between two resume states. Saving loses nothing, so this changes no result."""
+
+_PROGRESS = "progress.json"
+
+
+class ExactScheduleFree(AdamWScheduleFree):
+    """Schedule-free AdamW whose `eval()` and `train()` are exact inverses.
+
+    The original computes the averaged weights x from the training weights y in place and y from x
+    again, which rounds twice: each evaluation would change the training a little. Here `eval()`
+    keeps a copy of y in the optimizer's state and `train()` puts it back bit for bit. The copy is
+    a part of `state_dict()`, so a resume state that was saved in eval mode holds everything.
+    """
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Put the averaged weights into the parameters and keep the training weights aside."""
+        for group in self.param_groups:
+            if group["train_mode"]:
+                for p in group["params"]:
+                    if "z" in self.state[p]:
+                        self.state[p]["training_weights"] = p.detach().clone()
+        super().eval()
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put the training weights back as they were before `eval()`."""
+        for group in self.param_groups:
+            if not group["train_mode"]:
+                for p in group["params"]:
+                    if "training_weights" in self.state[p]:
+                        p.copy_(self.state[p].pop("training_weights"))
+                group["train_mode"] = True
+
+
+def checkpoint_steps(total: int) -> list[int]:
+    """Steps whose model is kept: 0, powers of two up to half of the run, then even ones.
+
+    The even ones lie a 40th of the run apart, every 5 % of its second half. They begin at a
+    quarter of the run, because the better model of a pair may have to be taken back that far.
+
+    >>> checkpoint_steps(40)[:9]
+    [0, 1, 2, 4, 8, 10, 11, 12, 13]
+    """
+    powers = (2**exponent for exponent in range(total.bit_length()))
+    even = (round(total * part / 40) for part in range(10, 41))
+    return sorted({0, *(step for step in powers if step <= total / 2), *even, total})
+
+
+def labels_of(tokens_BS: np.ndarray, *, bos: int, pad: int) -> np.ndarray:
+    """Targets of next-token prediction, unshifted: the tokens, with bos and pad ignored.
+
+    A bos follows an eos whatever the text and opens every row, so predicting it measures nothing.
+    eos counts: knowing where a story ends is part of the language.
+    """
+    labels_BS = tokens_BS.astype(np.int64)
+    labels_BS[(tokens_BS == bos) | (tokens_BS == pad)] = IGNORED
+    return labels_BS
+
+
+def positions_of(tokens_BS: np.ndarray, *, bos: int) -> np.ndarray:
+    """Positions that start at 0 again at each bos.
+
+    transformers reads the restarts as borders of packed sequences, which attention then does not
+    cross.
+    """
+    index_S = np.arange(tokens_BS.shape[1])
+    starts_BS = np.where(tokens_BS == bos, index_S, 0)
+    return index_S - np.maximum.accumulate(starts_BS, axis=1)
+
+
+class Rows(Dataset):
+    """Token rows in a given order; a DataLoader gets whole batches by one slice of the memmap."""
+
+    def __init__(self, rows: np.ndarray, order: np.ndarray) -> None:
+        self._rows, self._order = rows, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._rows[self._order[index]]
+
+    def __getitems__(self, indices: Sequence[int]) -> np.ndarray:
+        return self._rows[self._order[indices]]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Model inputs of a batch of rows (B, S): input_ids, labels, and where asked position_ids."""
+
+    bos: int
+    pad: int
+    within: bool
+    """Attention stays within the documents of a row."""
+
+    def __call__(self, rows_BS: np.ndarray | Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        tokens_BS = np.asarray(rows_BS)
+        # Columns of nothing but padding cost time and change no loss.
+        filled_S = (tokens_BS != self.pad).any(axis=0)
+        tokens_BS = tokens_BS[:, : max(2, int(filled_S.nonzero()[0].max(initial=0)) + 1)]
+        batch = {
+            "input_ids": torch.from_numpy(tokens_BS.astype(np.int64)),
+            "labels": torch.from_numpy(labels_of(tokens_BS, bos=self.bos, pad=self.pad)),
+        }
+        if self.within:
+            batch["position_ids"] = torch.from_numpy(positions_of(tokens_BS, bos=self.bos))
+        return batch
+
+
+def row_nll(logits_BSV: torch.Tensor, labels_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood in nats (B,), float64, and number of counted tokens (B,) per row."""
+    nll_BS = cross_entropy(
+        logits_BSV[:, :-1].transpose(1, 2).float(),
+        labels_BS[:, 1:],
+        ignore_index=IGNORED,
+        reduction="none",
+    )
+    return nll_BS.sum(1, dtype=torch.float64), (labels_BS[:, 1:] != IGNORED).sum(1)
+
+
+def train_order(num_rows: int, *, epochs: int, seed: int) -> np.ndarray:
+    """Indices of the rows in the order of training, each epoch shuffled anew."""
+    draws = [np.random.default_rng(seed_for(seed, "order", epoch)) for epoch in range(epochs)]
+    return np.concatenate([rng.permutation(num_rows) for rng in draws])
+
+
+class _Curve:
+    """Rows of the loss curve and the training loss since the last of them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss_steps = 0
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Count a training step; no synchronisation with the device."""
+        self.loss_sum += loss
+        self.loss_steps += 1
+
+    def close_row(self, *, step: int, tokens: int, train_loss: float, valid_loss: float) -> None:
+        self.rows.append(
+            {
+                "step": step,
+                "tokens": tokens,
+                "train_loss": train_loss if self.loss_steps else None,
+                "valid_loss": valid_loss,
+            }
+        )
+        self.loss_sum.zero_()
+        self.loss_steps = 0
+
+    def state(self) -> dict[str, Any]:
+        # JSON keeps every bit of a double.
+        return {
+            "rows": self.rows,
+            "loss_sum": self.loss_sum.item(),
+            "loss_steps": self.loss_steps,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.rows = list(state["rows"])
+        self.loss_sum.fill_(state["loss_sum"])
+        self.loss_steps = state["loss_steps"]
+
+    def csv(self) -> str:
+        lines = ["step,tokens,train_loss,valid_loss"]
+        for row in self.rows:
+            train_loss = "" if row["train_loss"] is None else f"{row['train_loss']:.6f}"
+            lines.append(f"{row['step']},{row['tokens']},{train_loss},{row['valid_loss']:.6f}")
+        return "\n".join(lines) + "\n"
+
+
+class _Trainer(Trainer):
+    """`Trainer` that measures by sums, and saves the averaged weights only."""
+
+    curve: _Curve
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.curve.add(loss)
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Mean loss per token over the whole eval dataset, with the averaged weights."""
+        assert self.model is not None
+        with _averaged(self.optimizer), _evaluating(self.model):
+            nll, count = 0.0, 0
+            for batch in self.get_eval_dataloader():
+                batch = self._prepare_inputs(batch)
+                labels_BS = batch.pop("labels")
+                sums = row_nll(self.model(**batch).logits, labels_BS)
+                nll_B, count_B = self.accelerator.gather_for_metrics(sums)
+                nll += nll_B.sum().item()
+                count += int(count_B.sum())
+            train_loss = self.accelerator.reduce(self.curve.loss_sum.clone(), "mean")
+            metrics = {
+                "train_loss": float(train_loss) / max(1, self.curve.loss_steps),  # type: ignore
+                "valid_loss": nll / count,
+            }
+            self.control = self.callback_handler.on_evaluate(
+                self.args, self.state, self.control, metrics
+            )
+        return metrics
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The averaged weights and their config. No pickled arguments."""
+        if not self.args.should_save:
+            return
+        assert isinstance(self.model, PreTrainedModel)
+        with _averaged(self.optimizer):
+            _save(self.model, Path(output_dir or str(self.args.output_dir)))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        # In eval mode, so that the training weights are in the optimizer's state: the file of
+        # weights beside it holds the average.
+        with _averaged(self.optimizer):
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted here: walking over all parameters at every step takes time."""
+        return 0
+
+
+class _Schedule(TrainerCallback):
+    """When to evaluate and save; writes checkpoints, keeps the curve and the progress bar."""
+
+    def __init__(
+        self,
+        *,
+        curve: _Curve,
+        checkpoints: frozenset[int],
+        eval_steps: int,
+        save_seconds: float,
+        tokens_per_step: int,
+        out: Path,
+        state: Path,
+        bar: Progress,
+    ) -> None:
+        self._curve, self._checkpoints, self._eval_steps = curve, checkpoints, eval_steps
+        self._save_seconds, self._tokens_per_step = save_seconds, tokens_per_step
+        self._out, self._state, self._bar = out, state, bar
+        self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        step = state.global_step
+        control.should_evaluate = step % self._eval_steps == 0 or step in self._checkpoints
+        if args.world_size > 1:
+            # Every process has to come to the same decision, which clocks do not.
+            due = step % self._eval_steps == 0
+        else:
+            due = time.monotonic() - self._saved >= self._save_seconds
+        control.should_save = due or step == state.max_steps
+        valid = f"valid loss {self._curve.rows[-1]['valid_loss']:.3f}" if self._curve.rows else ""
+        self._bar.advance(self._tokens_per_step, valid)
+
+    def on_evaluate(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        *,
+        metrics: Any = None,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        step, valid_loss = state.global_step, metrics["valid_loss"]
+        if not (math.isfinite(valid_loss) and math.isfinite(metrics["train_loss"])):
+            raise UserError(f"training diverged before step {step}; lower train.learning_rate")
+        self._curve.close_row(step=step, tokens=step * self._tokens_per_step, **metrics)
+        if step in self._checkpoints and args.should_save:
+            _save(model, self._out / "checkpoints" / f"step-{step:06d}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.should_save:
+            # Written last: a state without it was not finished and is never used.
+            write_json(
+                self._state / f"checkpoint-{state.global_step}" / _PROGRESS, self._curve.state()
+            )
+            for old in _resume_states(self._state)[:-2]:
+                shutil.rmtree(old)
+        self._saved = time.monotonic()
+
+
+@contextmanager
+def _averaged(optimizer: Any) -> Iterator[None]:
+    """Averaged weights inside; outside, the mode that the optimizer was in."""
+    training = optimizer.param_groups[0]["train_mode"]
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        if training:
+            optimizer.train()
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """Config and weights in Hugging Face's format."""
+    model.save_pretrained(folder)
+
+
+def _resume_states(folder: Path) -> list[Path]:
+    """Finished resume states, the newest last."""
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{_PROGRESS}")]
+    return sorted(found, key=_step_of)
+
+
+def _step_of(resume_state: Path) -> int:
+    return int(resume_state.name.removeprefix("checkpoint-"))
+
+
+def train(
+    model: PreTrainedModel,
+    *,
+    settings: config.Train,
+    train_rows: np.ndarray,
+    valid_rows: np.ndarray,
+    bos: int,
+    pad: int,
+    within: bool,
+    seed: int,
+    out: Path,
+    state: Path,
+    device: torch.device,
+    label: str = "train",
+    save_seconds: float = SAVE_SECONDS,
+) -> dict[str, Any]:
+    """Train `model` in place and leave it with its averaged weights, in eval mode.
+
+    Writes to `out` the folders `final/` and `checkpoints/step-*/`, `curve.csv` and `summary.json`.
+    A run that was killed goes on from its newest state in `state`, and gives the same bytes.
+
+    Args:
+        model: a causal language model with its initial weights, on any device.
+        settings: the section `train` of the config.
+        train_rows: tokens (rows, S), every row beginning with bos.
+        valid_rows: the same, held out, one document per row, padded.
+        bos: id of the token that opens each row and each document; never a target.
+        pad: id of the padding; never a target.
+        within: attention does not cross documents packed into one row.
+        seed: of the order of the rows.
+        out: folder for the results.
+        state: folder for resume states.
+        device: where to train.
+        label: name of the run beside its progress bar.
+        save_seconds: wall time between two resume states.
+
+    Returns:
+        The values of `summary.json`.
+
+    Raises:
+        UserError: less than one batch of rows, a beta that does not suit the average, no token to
+            validate on, or a loss that is no longer finite.
+    """
+    if not 0 < settings.betas[0] < 1:
+        raise UserError("train.betas: schedule-free AdamW needs the first between 0 and 1")
+    args = _arguments(settings, seed=seed, state=state, device=device)
+    order = train_order(len(train_rows), epochs=settings.epochs, seed=seed)
+    steps = len(order) // settings.batch_size
+    order = order[: steps * settings.batch_size]
+    if not steps:
+        raise UserError(
+            f"{len(train_rows)} training rows make no batch of {settings.batch_size}; "
+            "raise data.tokens.train or lower train.batch_size"
+        )
+    # Rows of like length together, so that the collator can cut off their padding.
+    lengths = (np.asarray(valid_rows) != pad).sum(axis=1)
+    if not (labels_of(np.asarray(valid_rows), bos=bos, pad=pad)[:, 1:] != IGNORED).any():
+        raise UserError("the split `valid` holds no tokens; raise data.tokens.valid")
+    hf_logging.disable_progress_bar()
+    state.mkdir(parents=True, exist_ok=True)
+    done = _resume_states(state)
+    for unfinished in set(state.glob("checkpoint-*")) - set(done):
+        shutil.rmtree(unfinished)
+    args.eval_on_start = not done
+
+    curve = _Curve(args.device)
+    if done:
+        curve.load(read_json(done[-1] / _PROGRESS))
+    trainer = _Trainer(
+        model=model,
+        args=args,
+        data_collator=Collator(bos=bos, pad=pad, within=within),
+        train_dataset=Rows(train_rows, order),
+        eval_dataset=Rows(valid_rows, np.argsort(lengths, kind="stable")),
+        optimizer_cls_and_kwargs=(
+            ExactScheduleFree,
+            {
+                "lr": settings.learning_rate,
+                "betas": settings.betas,
+                "weight_decay": settings.weight_decay,
+                "warmup_steps": settings.warmup_steps,
+            },
+        ),
+    )
+    trainer.curve = curve
+    trainer.remove_callback(PrinterCallback)
+    tokens_per_step = settings.batch_size * train_rows.shape[1]
+    remaining = steps - (_step_of(done[-1]) if done else 0)
+    with progress(label, remaining * tokens_per_step, "tokens") as bar:
+        trainer.add_callback(
+            _Schedule(
+                curve=curve,
+                checkpoints=frozenset(checkpoint_steps(steps)),
+                eval_steps=settings.eval_steps,
+                save_seconds=save_seconds,
+                tokens_per_step=tokens_per_step,
+                out=out,
+                state=state,
+                bar=bar,
+            )
+        )
+        trainer.train(resume_from_checkpoint=str(done[-1]) if done else None)
+    optimizer: Any = trainer.optimizer
+    optimizer.eval()
+    model.eval()
+    summary = {
+        "steps": steps,
+        "tokens": steps * tokens_per_step,
+        "parameters": model.num_parameters(),
+        "non_embedding_parameters": model.num_parameters() - _embedding_parameters(model),
+        "train_loss": round(curve.rows[-1]["train_loss"], 6),
+        "valid_loss": round(curve.rows[-1]["valid_loss"], 6),
+    }
+    if args.should_save:
+        _save(model, out / "final")
+        write_text(out / "curve.csv", curve.csv())
+        write_json(out / "summary.json", summary)
+    return summary
+
+
+def _embedding_parameters(model: PreTrainedModel) -> int:
+    """Parameters of the embedding and, where it is another tensor, of the unembedding."""
+    parts = (model.get_input_embeddings(), model.get_output_embeddings())
+    tensors = {id(part.weight): part.weight for part in parts if part is not None}
+    return sum(weight.numel() for weight in tensors.values())  # type: ignore[operator]
+
+
+def _arguments(
+    settings: config.Train, *, seed: int, state: Path, device: torch.device
+) -> TrainingArguments:
+    if device.index:
+        raise UserError(
+            f"training takes the first visible GPU; set CUDA_VISIBLE_DEVICES={device.index} "
+            "and use --device cuda"
+        )
+    args = TrainingArguments(
+        output_dir=str(state),
+        seed=seed_for(seed, "trainer"),
+        num_train_epochs=1,
+        per_device_eval_batch_size=settings.batch_size,
+        max_grad_norm=settings.max_grad_norm,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",  # Schedule-free: the optimizer warms up by itself.
+        weight_decay=settings.weight_decay,
+        train_sampling_strategy="sequential",  # `train_order` has shuffled already.
+        remove_unused_columns=False,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        eval_strategy="no",  # `_Schedule` decides when to evaluate and save.
+        save_strategy="no",
+        disable_tqdm=True,
+        report_to=[],
+        log_level="error",
+        use_cpu=device.type == "cpu",
+        ddp_find_unused_parameters=False,
+    )
+    # Several visible GPUs would be wrapped in DataParallel, which torchrun does better.
+    args._n_gpu = min(args.n_gpu, 1)
+    if settings.batch_size % args.world_size:
+        raise UserError(
+            f"train.batch_size {settings.batch_size} is not a multiple of {args.world_size} "
+            "processes; choose another number of processes"
+        )
+    args.per_device_train_batch_size = settings.batch_size // args.world_size
+    return args
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel, *, bos: int, count: int, length: int, seed: int
+) -> list[list[int]]:
+    """`count` texts of the model's own, as token ids without bos, drawn at temperature 0.8."""
+    prompt = torch.full((count, 1), bos, device=model.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "sample"))
+        tokens = model.generate(  # type: ignore[operator]
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=True,
+            temperature=0.8,
+            top_k=0,
+            max_new_tokens=length,
+            use_cache=True,
+        )
+    return [row[1:] for row in tokens.tolist()]

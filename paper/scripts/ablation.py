@@ -1,0 +1,54 @@
+"""What mean-ablating each feedforward layer costs, in both models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from common import COLOR, GREY, MARKER, ONE_COLUMN, layer_axis, over_seeds, read, seeds
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+# Costs below this cannot be told from zero; they are drawn on this line as hollow markers.
+FLOOR = 1e-3
+
+
+def draw(tables: Path) -> tuple[Figure, str]:
+    """The figure and its caption."""
+    layers = read(tables, "layers")
+    models = layers[layers["kind"] == "model"]
+    threshold = models["threshold"].iloc[0]
+    figure, axes = plt.subplots(figsize=(ONE_COLUMN, 2.3))
+    for model, style in (("dense", "-"), ("sparse", (0, (4, 1.2)))):
+        own = models[models["name"] == model]
+        clipped = own.assign(cost=own["cost"].clip(lower=FLOOR))
+        look = {"color": COLOR[model], "marker": MARKER[model], "ls": style}
+        over_seeds(axes, clipped, "cost", **look, label=f"{model} model")
+        at_floor = clipped[clipped["cost"] == FLOOR]
+        if len(at_floor):
+            hollow = look | {"ls": "", "markerfacecolor": "white", "clip_on": False, "zorder": 4}
+            axes.plot(at_floor["layer"], at_floor["cost"], **hollow)
+    axes.axhline(threshold, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+    axes.annotate(
+        f"{threshold:g} nats: layers above it matter",
+        (0.0, threshold),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, -7.5),
+        textcoords="offset points",
+        color=GREY,
+        fontsize=6,
+    )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    lowest = max(FLOOR, models["cost"].min())
+    axes.set_ylim(bottom=FLOOR if lowest == FLOOR else min(lowest, threshold) / 2)
+    axes.set_ylabel("cost of mean-ablation (nats)")
+    layer_axis(axes, models["layer"])
+    axes.legend(loc="upper right")
+    caption = (
+        "Rise of the held-out loss when one feedforward layer's output is replaced by its mean "
+        f"({seeds(models)}; log scale). Layers below the dotted line are left out of the second "
+        "kind of summary. Hollow markers on the lower edge, where drawn: at most "
+        f"{FLOOR:g} nats."
+    )
+    return figure, caption

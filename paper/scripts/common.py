@@ -1,0 +1,146 @@
+"""What the figure scripts share: style, colours, tables in, PDF and SVG out.
+
+The scripts read the tables of one experiment and nothing else; they import numpy, pandas and
+matplotlib only, so that they run from a clone without the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+plt.style.use(Path(__file__).parents[1] / "clearnets.mplstyle")
+
+# Widths of a figure in a two-column paper, in inches.
+ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
+
+# Okabe and Ito's palette, told apart by the colour-blind. An untrained twin has its family's
+# colour and a hollow marker, and every family has its own marker, so print in grey is enough.
+COLOR = {
+    "native": "#0072B2",
+    "transcoder": "#D55E00",
+    "skip-transcoder": "#E69F00",
+    "sae": "#009E73",
+    "neurons": "#CC79A7",
+    "token-unigram": "#666666",
+    "dense": "#000000",
+    "sparse": "#0072B2",
+}
+MARKER = {
+    "native": "o",
+    "transcoder": "s",
+    "skip-transcoder": "D",
+    "sae": "^",
+    "neurons": "v",
+    "token-unigram": "X",
+    "dense": "s",
+    "sparse": "o",
+}
+LABEL = {
+    "native": "native",
+    "transcoder": "transcoder",
+    "skip-transcoder": "skip-transcoder",
+    "sae": "SAE",
+    "neurons": "neurons",
+    "random-native": "untrained native",
+    "random-transcoder": "untrained transcoder",
+    "random-sae": "untrained SAE",
+    "token-unigram": "token unigram",
+    "dense": "dense",
+    "sparse": "sparse",
+}
+SCORERS = ("rule-detection", "rule-fuzzing")
+GREY = "0.45"
+
+ONLY_THESE = (
+    "Intervals are {level} bootstrap intervals over latents and describe these trained models only."
+)
+
+
+def trained(family: str) -> str:
+    """The family whose colour and marker `family` takes."""
+    return family.removeprefix("random-")
+
+
+def is_twin(family: str) -> bool:
+    """Whether the family is an untrained control."""
+    return family.startswith("random-")
+
+
+def line_style(family: str) -> dict[str, object]:
+    """Line and marker of a family."""
+    base = trained(family)
+    twin = is_twin(family)
+    return {
+        "color": COLOR[base],
+        "marker": MARKER[base],
+        "linestyle": (0, (2, 1.5)) if twin else "-",
+        "linewidth": 0.8 if twin else 1.2,
+        "markerfacecolor": "white" if twin else COLOR[base],
+        "markersize": 3.5,
+        "label": LABEL[family],
+    }
+
+
+def read(tables: Path, name: str) -> pd.DataFrame:
+    """One table of an experiment."""
+    return pd.read_csv(tables / f"{name}.csv")
+
+
+def level(table: pd.DataFrame) -> str:
+    """The intervals' level, as text."""
+    return f"{100 * table['confidence'].iloc[0]:g} %"
+
+
+def seeds(table: pd.DataFrame) -> str:
+    """How many training seeds a table holds, as text."""
+    count = table["seed"].nunique()
+    return "one training seed" if count == 1 else f"{count} training seeds"
+
+
+def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) -> None:
+    """Mean of `column` by layer over the seeds, with their range as a band."""
+    by_layer = table.dropna(subset=[column]).groupby("layer")[column]
+    mean = by_layer.mean()
+    axes.plot(mean.index, mean, **style)  # pyright: ignore[reportArgumentType]
+    if table["seed"].nunique() > 1:
+        axes.fill_between(
+            mean.index, by_layer.min(), by_layer.max(), color=style["color"], alpha=0.15, lw=0
+        )
+
+
+def layer_axis(axes: Axes, layers: pd.Series) -> None:
+    """Integer ticks for the layers."""
+    ticks = sorted(layers.dropna().astype(int).unique())
+    axes.set_xticks(ticks)
+    axes.set_xlim(ticks[0] - 0.4, ticks[-1] + 0.4)
+    axes.set_xlabel("layer")
+
+
+def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
+    """One legend below the panels; a label that several of them share is given once."""
+    handles = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write `name`.pdf and `name`.svg without dates, so that equal tables give equal bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    no_dates = {"Creator": None, "Producer": None, "CreationDate": None}
+    figure.savefig(folder / f"{name}.pdf", metadata=no_dates)
+    # The layout is the same at every resolution; finding it again takes as long as drawing.
+    figure.set_layout_engine("none")
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)

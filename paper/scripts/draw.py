@@ -1,0 +1,33 @@
+"""Draw the paper's figures: `python paper/scripts/draw.py TABLES FOLDER [NAME ...]`.
+
+TABLES is the folder of one experiment's tables (paper/results/default), FOLDER where the PDF and
+SVG files and `captions.json` go. Names choose figures; without any all are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from common import save
+
+FIGURES = ("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts")
+
+
+def main(tables: Path, folder: Path, names: list[str]) -> None:
+    """Draw the named figures, or all of them and their captions."""
+    captions = {}
+    for name in names or FIGURES:
+        figure, captions[name] = import_module(name).draw(tables)
+        save(figure, folder, name)
+    if not names:
+        text = json.dumps(captions, indent=1, ensure_ascii=False) + "\n"
+        (folder / "captions.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -1,0 +1,118 @@
+"""Rules as sentences: the round trip, and how they read."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clearnets.artifacts import UserError
+from clearnets.autointerp.rules import AFTERS, STATES, Clause, Context, Rule, parse, render
+
+AWKWARD = [
+    '"',
+    "'",
+    "\\",
+    "\\n",
+    "\n",
+    "",
+    " ",
+    ' "',
+    ',"',
+    "'\"",
+    ", ",
+    '" or "',
+    "-ing",
+    "; also ",
+]
+AWKWARD += [
+    ".",
+    "�",
+    "�<131>",
+    "\0",
+    "é",
+    "日本",
+    "\u2028",
+    "\U0001f98a",
+    "Any word",
+    "[",
+    "right after",
+]
+
+
+def words(least: int):
+    word = st.text(max_size=6) | st.sampled_from(AWKWARD)
+    return st.lists(word, min_size=least, max_size=5, unique=True).map(tuple)
+
+
+contexts = (
+    st.none()
+    | st.builds(Context, st.sampled_from(STATES), negated=st.booleans())
+    | st.builds(Context, st.sampled_from(AFTERS), words(1), st.booleans())
+)
+rules = st.lists(st.builds(Clause, words(0), contexts), min_size=1, max_size=2).map(
+    lambda clauses: Rule(tuple(clauses))
+)
+
+
+@given(rules)
+@settings(max_examples=600, deadline=None)
+def test_the_sentence_carries_the_rule(rule):
+    sentence = render(rule)
+    assert parse(sentence) == rule
+    assert sentence.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        (
+            Rule((Clause(("said", "asked"), Context("closed-quotation")),)),
+            '"said" or "asked" right after a closing quotation mark.',
+        ),
+        (
+            Rule((Clause(("fox",), Context("sentence-start")),)),
+            'The word "fox" at the start of a sentence.',
+        ),
+        (
+            Rule((Clause((), Context("inside-quotation")), Clause((',"',)))),
+            "Any word inside a quotation; also the mark ',\"'.",
+        ),
+        (
+            Rule((Clause(("a", "the", "-ing"), Context("shortly-after", ("not",), True)),)),
+            '"a", "the" or "-ing" but not shortly after "not".',
+        ),
+        (
+            Rule((Clause(("-ing",), Context("seen")), Clause((), Context("right-after", ("\n",))))),
+            'The word part "-ing" when it has occurred before; also any word right after "\\n".',
+        ),
+    ],
+)
+def test_sentences_read_like_sentences(rule, sentence):
+    assert render(rule) == sentence
+    assert parse(sentence) == rule
+
+
+def test_words_are_counted_over_the_whole_sentence():
+    context = Context("right-after", ("x", "y"))
+    assert Rule((Clause(("a", "b"), context), Clause(("a",)))).num_words == 5
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "",
+        "This latent fires on animals.",
+        '"said" or "asked"',
+        '"said" near the river.',
+        '"said" right after.',
+        'Any word inside a quotation "x".',
+        'Any word; also "a"; also "b".',
+        '"a" "b".',
+        '"open.',
+        "Any word\0.",
+    ],
+)
+def test_other_sentences_are_refused(sentence):
+    with pytest.raises(UserError, match="not a rule"):
+        parse(sentence)

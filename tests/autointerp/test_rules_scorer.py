@@ -1,0 +1,110 @@
+"""The judge of rules, and how rule-fuzzing marks its windows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_text import ID, STRINGS, counted, entries, rows
+
+from clearnets.autointerp.reading import NEAR, Lexicon, read_rows
+from clearnets.autointerp.rules import Clause, Context, Rule
+from clearnets.autointerp.scorers.rules import Counts, detection, fuzzing, mark
+from clearnets.latents.examples import activity, sample
+
+LEXICON = Lexicon(STRINGS)
+SIZE = 16
+ROWS = rows(3, 300)
+TEXT = read_rows(ROWS, counted, LEXICON, size=SIZE)
+TRIGGER = "fox"
+
+
+def latent(share: float, extra: float, seed: int = 0):
+    """Active at a share of the foxes and at random positions elsewhere."""
+    rng = np.random.default_rng(seed)
+    fox = (ID[" fox"] == ROWS) & (rng.random(ROWS.shape) < share)
+    acts = (fox | (rng.random(ROWS.shape) < extra)) & counted(ROWS)
+    found = activity(entries(acts), 0, TEXT.windows)
+    holds = TEXT.holding(LEXICON.id(TRIGGER))
+    rng = np.random.default_rng(seed)
+    examples = sample(found, TEXT.windows, holds=holds, active=30, silent=40, rng=rng)
+    return examples, mark(TEXT, examples, trigger=TRIGGER, rng=rng)
+
+
+CASES = [(0.5, 0.0), (0.5, 0.05), (0.5, 0.12), (0.0, 0.02), (1.0, 0.1)]
+
+
+@pytest.mark.parametrize(("share", "extra"), CASES)
+@pytest.mark.parametrize("seed", range(3))
+def test_marks_tell_nothing_but_their_place(share, extra, seed):
+    examples, marks = latent(share, extra, seed)
+    active, word_WL = examples.active_WL, TEXT.word_NM[examples.window_W, NEAR:]
+    assert not (marks.marked_PL & ~active[marks.positive_P]).any()
+    np.testing.assert_array_equal(
+        marks.marked_PL.sum(axis=1), np.minimum(active[marks.positive_P].sum(axis=1), SIZE // 4)
+    )
+    assert not (marks.marked_QL & active[marks.negative_Q]).any()
+    assert not (marks.marked_QL & (word_WL[marks.negative_Q] < 0)).any()
+    assert len(set(marks.negative_Q)) == len(marks.negative_Q) == 40
+    # Each number of marks is as frequent among negatives as among positives.
+    most = SIZE // 4 + 1
+    dealt = np.bincount(marks.marked_QL.sum(axis=1), minlength=most)
+    given = np.bincount(marks.marked_PL.sum(axis=1), minlength=most)
+    rounds, rest = divmod(40, 30)
+    assert dealt.sum() == given.sum() * rounds + rest
+    assert ((dealt >= given * rounds) & (dealt <= given * (rounds + 1))).all()
+
+
+def test_half_of_the_negatives_are_marked_on_the_trigger():
+    examples, marks = latent(0.5, 0.0)
+    hard = examples.hard_W[marks.negative_Q]
+    assert hard.sum() == 20
+    word_WL = TEXT.word_NM[examples.window_W, NEAR:]
+    on_trigger = (word_WL[marks.negative_Q] == LEXICON.id(TRIGGER)) & marks.marked_QL
+    assert on_trigger[hard].any(axis=1).all()
+    # Of the others half are windows in which the latent is active, at other positions.
+    assert (marks.negative_Q[~hard] < examples.num_active).sum() == 10
+
+
+def test_counts_equal_a_loop():
+    rule = Rule((Clause((TRIGGER,)), Clause((), Context("closed-quotation"))))
+    examples, marks = latent(0.5, 0.05)
+    bits = TEXT.fires(rule, examples.window_W)
+    fired = np.unpackbits(bits.view(np.uint8), axis=-1, count=SIZE).astype(bool)
+    truth = [w < examples.num_active for w in range(len(examples.window_W))]
+    guess = [any(row) for row in fired.tolist()]
+    assert detection(TEXT, examples, rule) == tally(truth, guess)
+    items = list(zip(marks.positive_P, marks.marked_PL)) + list(
+        zip(marks.negative_Q, marks.marked_QL)
+    )
+    truth = [i < len(marks.positive_P) for i in range(len(items))]
+    guess = [sum(fired[w][m].tolist()) >= sum(m.tolist()) / 2 for w, m in items]
+    assert fuzzing(TEXT, examples, marks, rule) == tally(truth, guess)
+
+
+def tally(truth: list[bool], guess: list[bool]) -> Counts:
+    pairs = list(zip(truth, guess))
+    cells = [
+        pairs.count(cell) for cell in ((True, True), (False, True), (False, False), (True, False))
+    ]
+    return Counts(*cells)
+
+
+def test_rules_that_always_or_never_fire_are_at_chance():
+    examples, marks = latent(0.5, 0.05)
+    for rule in (Rule((Clause(),)), Rule((Clause(("unknown",)),))):
+        assert detection(TEXT, examples, rule).balanced_accuracy == 0.5
+        assert fuzzing(TEXT, examples, marks, rule).balanced_accuracy == 0.5
+
+
+def test_a_rule_must_say_where_in_the_window():
+    """In the right windows but at the wrong words: detection is content, fuzzing is not."""
+    examples, marks = latent(1.0, 0.0)
+    exact, loose = Rule((Clause((TRIGGER,)),)), Rule((Clause(("The", "A", "the", "a", "was")),))
+    assert detection(TEXT, examples, exact).balanced_accuracy == 1
+    assert fuzzing(TEXT, examples, marks, exact).balanced_accuracy == 1
+    assert fuzzing(TEXT, examples, marks, loose).balanced_accuracy < 0.5
+    assert detection(TEXT, examples, loose).tp == examples.num_active
+
+
+def test_balanced_accuracy_by_hand():
+    assert Counts(tp=3, fp=1, tn=1, fn=1).balanced_accuracy == pytest.approx((0.75 + 0.5) / 2)

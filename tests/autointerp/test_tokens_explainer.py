@@ -1,0 +1,191 @@
+"""The `tokens` explainer on latents whose rule is known, and on latents without one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_text import STRINGS, counted, entries, rows
+
+from clearnets.autointerp.controls import derangement
+from clearnets.autointerp.explainers import tokens
+from clearnets.autointerp.reading import NEAR, Lexicon, Text, read_rows
+from clearnets.autointerp.rules import Clause, Context, Rule, parse, render
+from clearnets.autointerp.scorers import rules as judge
+from clearnets.latents.examples import activity, sample
+
+LEXICON = Lexicon(STRINGS)
+SIZE, MAX_WORDS = 16, 8
+ROWS = {"explain": rows(1, 500), "score": rows(2, 500)}
+TEXT = {
+    split: read_rows(tokens_RS, counted, LEXICON, size=SIZE) for split, tokens_RS in ROWS.items()
+}
+
+
+def acts_of(rule: Rule, text: Text) -> np.ndarray:
+    """Activations (rows, positions) of a latent that follows a rule."""
+    windows = text.windows
+    bits = text.fires(rule, np.arange(len(windows)))
+    fired_NL = np.unpackbits(bits.view(np.uint8), axis=-1, count=SIZE)
+    acts = np.zeros(windows.counted_RS.shape, dtype=np.float32)
+    shape = (len(acts), -1, SIZE)
+    acts.reshape(shape)[windows.row_N, windows.slot_N] = fired_NL
+    return acts
+
+
+def examples_of(split: str, acts: np.ndarray, trigger: str | None, seed: int):
+    text = TEXT[split]
+    found = activity(entries(acts), 0, text.windows)
+    trigger = trigger or tokens.trigger(text, found)
+    examples = sample(
+        found,
+        text.windows,
+        holds=text.holding(LEXICON.id(trigger)),
+        active=50,
+        silent=50,
+        rng=np.random.default_rng(seed),
+    )
+    return trigger, examples
+
+
+def explained(acts: dict[str, np.ndarray], seed: int = 0):
+    """Rule, detection and fuzzing on held-out text, and what is needed to judge other rules."""
+    trigger, seen = examples_of("explain", acts["explain"], None, seed)
+    rule = tokens.explain(TEXT["explain"], seen, trigger=trigger, max_words=MAX_WORDS)
+    _, held_out = examples_of("score", acts["score"], trigger, seed + 1)
+    rng = np.random.default_rng(seed)
+    marks = judge.mark(TEXT["score"], held_out, trigger=trigger, rng=rng)
+    return rule, held_out, marks
+
+
+def accuracies(rule: Rule, held_out, marks) -> tuple[float, float]:
+    rule = parse(render(rule))
+    return (
+        judge.detection(TEXT["score"], held_out, rule).balanced_accuracy,
+        judge.fuzzing(TEXT["score"], held_out, marks, rule).balanced_accuracy,
+    )
+
+
+def planted(rule: Rule, seed: int = 0):
+    acts = {split: acts_of(rule, text) for split, text in TEXT.items()}
+    return explained(acts, seed)
+
+
+PLANTED = {
+    "one word": Rule((Clause(("fox",)),)),
+    "a word part": Rule((Clause(("-ish",)),)),
+    "speech verbs": Rule((Clause(("said", "asked"), Context("closed-quotation")),)),
+    "second occurrence": Rule((Clause(("dog",), Context("seen")),)),
+    "first occurrence": Rule((Clause(("dog",), Context("seen", negated=True)),)),
+    "inside a quotation": Rule((Clause((), Context("inside-quotation")),)),
+    "outside a quotation": Rule((Clause(("fox",), Context("inside-quotation", negated=True)),)),
+    "after a word": Rule((Clause((), Context("right-after", ("the",))),)),
+    "a word after a word": Rule((Clause(("fox",), Context("right-after", ("the", "a"))),)),
+    "a word not after a word": Rule((Clause(("fox",), Context("right-after", ("was",), True)),)),
+    "shortly after a word": Rule((Clause(("Tom", "Mia"), Context("shortly-after", ("Where",))),)),
+    "two clauses": Rule((Clause(("cake", "hat")), Clause((), Context("closed-quotation")))),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_rules_are_recovered(name):
+    scores = accuracies(*planted(PLANTED[name]))
+    assert min(scores) > 0.95, (name, scores)
+
+
+def test_simple_rules_are_found_word_for_word():
+    for name in ("one word", "a word part", "speech verbs", "second occurrence", "after a word"):
+        rule, *_ = planted(PLANTED[name])
+        assert (len(rule.clauses), rule.clauses[0].context) == (
+            1,
+            PLANTED[name].clauses[0].context,
+        ), render(rule)
+        assert set(rule.clauses[0].words) == set(PLANTED[name].clauses[0].words)
+
+
+def test_explanations_of_other_latents_are_at_chance():
+    """Of latents with one trigger word each, whose rules cannot help each other."""
+    latents = [
+        planted(Rule((Clause((word,)),)), seed) for seed, word in enumerate(LEXICON.words[3:27])
+    ]
+    order = derangement(len(latents), seed=0)
+    assert order is not None
+    scores = [accuracies(latents[other][0], *own[1:]) for own, other in zip(latents, order)]
+    own = np.mean([accuracies(*latent) for latent in latents])
+    assert own > 0.99
+    mean = np.mean(scores, axis=0)
+    np.testing.assert_allclose(mean, 0.5, atol=0.03)
+
+
+def test_latents_without_a_rule_score_at_chance():
+    """The explainer picks the best of thousands of rules, yet held-out text is not fooled."""
+    scores = []
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        acts = {
+            split: (rng.random(tokens_RS.shape) < 0.02) * counted(tokens_RS)
+            for split, tokens_RS in ROWS.items()
+        }
+        scores.append(accuracies(*explained(acts, seed)))
+    np.testing.assert_allclose(np.mean(scores, axis=0), 0.5, atol=0.03)
+
+
+def test_the_cap_on_words_holds_for_the_whole_sentence():
+    words = ("fox", "ball", "Mia", "-y", "gladly", "cried")
+    rule = Rule((Clause(words), Clause(("was",), Context("right-after", ("It",)))))
+    acts = acts_of(rule, TEXT["explain"])
+    trigger, seen = examples_of("explain", acts, None, 0)
+    for cap in (1, 2, 5, 8):
+        rule = tokens.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
+        assert rule.num_words <= cap
+        assert rule == tokens.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
+
+
+def test_quality_equals_its_definition():
+    acts = acts_of(PLANTED["speech verbs"], TEXT["explain"])
+    acts *= np.random.default_rng(0).random(acts.shape) < 0.7
+    trigger, seen = examples_of("explain", acts, None, 0)
+    text = TEXT["explain"]
+    search = tokens._Search(text, seen, trigger)
+    for name in ("speech verbs", "after a word", "two clauses"):
+        bits_WB = text.fires(PLANTED[name], seen.window_W)
+        fired = np.unpackbits(bits_WB.view(np.uint8), axis=-1, count=SIZE).astype(bool)
+        word_WL = text.word_NM[seen.window_W, NEAR:]
+        a = seen.num_active
+        hit, false = np.mean([f.any() for f in fired[:a]]), np.mean([f.any() for f in fired[a:]])
+        recall = np.mean([f[y].mean() for f, y in zip(fired[:a], seen.active_WL[:a])])
+        silent = (word_WL >= 0) & ~seen.active_WL
+        is_trigger = word_WL == LEXICON.id(trigger)
+        assert (silent & is_trigger).any()
+        stray = (fired[silent & is_trigger].mean() + fired[silent & ~is_trigger].mean()) / 2
+        expected = (hit - false + recall - stray) / 2
+        np.testing.assert_allclose(search.quality(bits_WB), expected, rtol=1e-12)
+
+
+def test_the_trigger_is_the_word_with_most_activations():
+    text = TEXT["explain"]
+    acts = acts_of(PLANTED["speech verbs"], text)
+    found = activity(entries(acts), 0, text.windows)
+    words = text.word_NM[:, NEAR:][text.windows.cut(acts) > 0]
+    names, counts = np.unique([LEXICON.words[w] for w in words], return_counts=True)
+    assert tokens.trigger(text, found) == names[counts.argmax()]
+
+
+@pytest.mark.parametrize("size", [16, 128])
+def test_every_clause_tried_fires_as_the_text_says(size):
+    """Also where a window's bits take several machine words."""
+    text = read_rows(ROWS["explain"].reshape(-1, 128), counted, LEXICON, size=size)
+    acts = (ROWS["explain"].reshape(-1, 128) % 7 == 4) * counted(ROWS["explain"].reshape(-1, 128))
+    acts = acts * (np.random.default_rng(0).random(acts.shape) < 0.03)
+    found = activity(entries(acts), 0, text.windows)
+    trigger = tokens.trigger(text, found)
+    holds = text.holding(LEXICON.id(trigger))
+    rng = np.random.default_rng(0)
+    seen = sample(found, text.windows, holds=holds, active=40, silent=40, rng=rng)
+    search = tokens._Search(text, seen, trigger)
+    options = search.options(np.zeros_like(search.counted_WB), MAX_WORDS)
+    kinds = {option.clause.context.kind for option in options if option.clause.context}
+    assert {"right-after", "shortly-after", "seen"} <= kinds
+    for option in options:
+        expected_WB = text.fires(Rule((option.clause,)), seen.window_W)
+        np.testing.assert_array_equal(option.fired_WB, expected_WB)
+        assert option.worth <= search.quality(expected_WB) + 1e-12

@@ -1,0 +1,83 @@
+"""The code that each stage computes with, derived from the import graph, for `deps` in dvc.yaml.
+
+`python tests/code_deps.py --write` puts the derived lists into dvc.yaml; a test holds them there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import grimp
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+DVC = ROOT / "dvc.yaml"
+# What a stage may import without depending on it: its parameters are tracked by key, and the rest
+# moves bytes and shows progress.
+OUTSIDE = {"clearnets.cli", "clearnets.config", "clearnets.paths", "clearnets.progress"}
+# Files that a stage executes without importing them.
+EXTRA = {"figures": ["paper/clearnets.mplstyle", "paper/scripts"]}
+
+
+def root_module(stage: str) -> str:
+    """The module whose imports a stage computes with."""
+    return "clearnets.figures" if stage == "figures" else f"clearnets.stages.{stage}"
+
+
+def code_deps(stage: str, graph: grimp.ImportGraph) -> list[str]:
+    """Source files, sorted, that `stage` reaches without passing through `OUTSIDE`."""
+    found: set[str] = set()
+    queue = [root_module(stage)]
+    while queue:
+        module = queue.pop()
+        if module in found or module in OUTSIDE:
+            continue
+        found.add(module)
+        queue += graph.find_modules_directly_imported_by(module)
+        # A package's __init__ runs before its modules.
+        queue += [parent for parent in [module.rpartition(".")[0]] if "." in parent]
+    return sorted(_file(module) for module in found) + EXTRA.get(stage, [])
+
+
+def _file(module: str) -> str:
+    base = Path(*module.split("."))
+    package = base / "__init__.py"
+    return (package if (ROOT / package).exists() else base.with_suffix(".py")).as_posix()
+
+
+def body(stage: dict) -> dict:
+    """A stage's definition, inside its `do` where it is a foreach."""
+    return stage.get("do", stage)
+
+
+def build_graph() -> grimp.ImportGraph:
+    """The package's import graph; imports inside functions count."""
+    return grimp.build_graph("clearnets", cache_dir=None, exclude_type_checking_imports=True)
+
+
+def is_code(dep: str) -> bool:
+    """True for dependencies on source, false for artifacts."""
+    return dep.startswith(("clearnets/", "paper/scripts", "paper/clearnets.mplstyle"))
+
+
+def main() -> None:
+    """Print, or with --write store, the lists of all stages."""
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    tree = yaml.load(DVC.read_text())
+    graph = build_graph()
+    for name, stage in tree["stages"].items():
+        deps = body(stage)["deps"]
+        artifacts = [dep for dep in deps if not is_code(dep)]
+        body(stage)["deps"] = artifacts + code_deps(name, graph)
+    if "--write" in sys.argv:
+        with DVC.open("w") as file:
+            yaml.dump(tree, file)
+    else:
+        yaml.dump(tree, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""The stages `sparsify` and `evaluate` on a tiny project."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from clearnets import compute, paths
+from clearnets.artifacts import UserError
+from clearnets.coders import training
+from clearnets.coders.library import coder_class, load_coder
+from clearnets.config import CODER_FAMILIES, TWINS
+from clearnets.models import load
+from clearnets.runtime import Runtime
+from clearnets.stages import evaluate, sparsify
+
+RUNTIME = Runtime("cpu", 1)
+
+
+def content(folder) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def table(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_coders_are_in_sparsifys_format(project):
+    sparsify.run(project, runtime=RUNTIME, family="skip-transcoder")
+    folder = paths.coders("skip-transcoder", 0)
+    coders = coder_class().load_many(str(folder), local=True)
+    assert list(coders) == ["layers.0.mlp", "layers.1.mlp"]
+    for coder in coders.values():
+        assert (coder.d_in, coder.num_latents, coder.cfg.k) == (16, 64, 4)
+        assert coder.cfg.transcode
+        assert coder.W_skip is not None
+        assert coder.W_skip.any()
+    training_report = json.loads((folder / "training.json").read_text())
+    assert training_report["steps"] == 12
+    assert training_report["tokens"] == project.coders.tokens
+    metrics = json.loads(paths.metrics("sparsify-skip-transcoder").read_text())["seed-0"]
+    fvus = [layer["fvu"] for layer in training_report["layers"].values()]
+    assert metrics["training_fvu"] == pytest.approx(sum(fvus) / 2)
+    assert 0 < metrics["training_fvu"] < 1
+
+
+def test_same_bytes_again_and_after_an_interruption(project, monkeypatch):
+    sparsify.run(project, runtime=RUNTIME, family="sae")
+    folder = paths.coders("sae", 0)
+    first = content(folder)
+    changed = [path.stat().st_mtime_ns for path in folder.rglob("*")]
+    sparsify.run(project, runtime=RUNTIME, family="sae")
+    assert changed == [path.stat().st_mtime_ns for path in folder.rglob("*")], "nothing to do"
+
+    folder.rename("aside")
+    real, calls = training._activations, []
+
+    def fails(*args):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(training, "_activations", fails)
+    monkeypatch.setattr(training, "SAVE_EVERY", 3)
+    monkeypatch.setattr(
+        training.train, "__kwdefaults__", training.train.__kwdefaults__ | {"save_every": 3}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        sparsify.run(project, runtime=RUNTIME, family="sae")
+    assert not folder.exists()
+    calls.append(1)
+    sparsify.run(project, runtime=RUNTIME, family="sae")
+    assert content(folder) == first
+    assert not any(p.name == "coders.pt" for p in paths.WORK.rglob("*"))
+
+
+def test_the_twin_is_where_training_began(project):
+    sparsify.run(project, runtime=RUNTIME, family="random-sae")
+    sparsify.run(project, runtime=RUNTIME, family="sae")
+    twin, coder = (
+        load_coder(paths.coders(family, 0) / "layers.1.mlp") for family in ("random-sae", "sae")
+    )
+    for name, weight in twin.state_dict().items():
+        moved = (weight - coder.state_dict()[name]).abs().max()
+        assert 0 < moved < 12 * 2 * project.coders.learning_rate
+    assert json.loads(paths.metrics("sparsify-random-sae").read_text()) == {"seed-0": {"tokens": 0}}
+
+
+def test_too_few_tokens_and_a_missing_input(project):
+    greedy = project.model_copy(
+        update={"coders": project.coders.model_copy(update={"tokens": 10**6})}
+    )
+    with pytest.raises(UserError, match=r"lower coders\.tokens"):
+        sparsify.run(greedy, runtime=RUNTIME, family="sae")
+    with pytest.raises(UserError, match="run `dvc repro sparsify@"):
+        evaluate.run(project, runtime=RUNTIME)
+    assert not paths.evaluate(0).exists()
+
+
+def test_evaluate_writes_its_tables_the_same_each_time(project):
+    for family in project.coders.families:
+        sparsify.run(project, runtime=RUNTIME, family=family)
+    evaluate.run(project, runtime=RUNTIME)
+    folder = paths.evaluate(0)
+    first = content(folder)
+    rows = table(folder / "coders.csv")
+    assert {(row["family"], row["layer"]) for row in rows} == {
+        (family, str(layer)) for family in CODER_FAMILIES for layer in range(2)
+    }
+    fvu = {(row["family"], row["layer"]): float(row["fvu"]) for row in rows}
+    for row in rows:
+        assert (row["fvu_linear"] == "") == row["family"].endswith("sae")
+        twin = TWINS.get(row["family"])
+        if twin:
+            assert fvu[row["family"], row["layer"]] < fvu[twin, row["layer"]]
+    # The untrained transcoder writes the mean of its first batch: never better than the mean.
+    assert 1 <= fvu["random-transcoder", "0"] < 1.5
+    assert {row["family"] for row in table(folder / "splice_all.csv")} == set(CODER_FAMILIES)
+    assert len(table(folder / "ablation.csv")) == 4
+    assert {row["family"] for row in table(folder / "native.csv")} == {"native", "random-native"}
+
+    summary = json.loads((folder / "summary.json").read_text())
+    model = load(paths.checkpoint("sparse", 0, 5))
+    counted = {name: p.numel() for name, p in model.named_parameters()}
+    sparse = summary["models"]["sparse"]
+    assert sparse["parameters"] == sum(counted.values())
+    ends = counted["gpt_neox.embed_in.weight"] + counted["lm_head.weight"]
+    assert sparse["parameters_without_embeddings"] == sum(counted.values()) - ends
+    assert sparse["training_tokens"] == 320
+    flops = compute.model(compute.Architecture.of(model.config.to_dict()))
+    assert sparse["training_flops"] == 320 * flops.training
+    coder = summary["coders"]["transcoder"]
+    assert coder["parameters"] == 2 * (64 * 16 + 64 + 64 * 16 + 16)
+    own = compute.coder("transcoder", d_in=16, num_latents=64, k=4)
+    assert (coder["flops_forward"], coder["flops_train"]) == (2 * own.forward, 2 * own.training)
+    assert coder["training_tokens"] == project.coders.tokens
+    assert summary["coders"]["random-sae"]["training_flops"] == 0
+
+    metrics = json.loads(paths.metrics("evaluate").read_text())["seed-0"]
+    assert metrics["heldout_loss"]["dense"] == summary["models"]["dense"]["heldout_loss"]
+    assert metrics["coders"]["sae"]["fvu"] == pytest.approx((fvu["sae", "0"] + fvu["sae", "1"]) / 2)
+
+    folder.rename("aside")
+    evaluate.run(project, runtime=RUNTIME)
+    assert content(folder) == first
+
+
+def test_evaluate_without_coders(project):
+    bare = project.model_copy(update={"coders": project.coders.model_copy(update={"families": ()})})
+    evaluate.run(bare, runtime=RUNTIME)
+    assert table(paths.evaluate(0) / "coders.csv") == []
+    assert len(table(paths.evaluate(0) / "ablation.csv")) == 4
+
+
+def test_fixed_rows_are_spread_over_the_split():
+    assert evaluate._evenly_spaced(5, 256).tolist() == [0, 1, 2, 3, 4]
+    chosen = evaluate._evenly_spaced(1000, 256)
+    assert len(set(chosen.tolist())) == 256
+    assert chosen[0] == 0
+    assert chosen[-1] >= 990
+
+
+@pytest.mark.gpu
+def test_coders_train_on_a_gpu(project):
+    sparsify.run(project, runtime=Runtime("cpu", 1), family="transcoder")
+    on_cpu = load_coder(paths.coders("transcoder", 0) / "layers.0.mlp")
+    paths.coders("transcoder", 0).rename("aside")
+    sparsify.run(project, runtime=Runtime("cuda", 1), family="transcoder")
+    on_gpu = load_coder(paths.coders("transcoder", 0) / "layers.0.mlp")
+    torch.testing.assert_close(on_cpu.W_dec, on_gpu.W_dec, rtol=0.05, atol=5e-3)

@@ -1,0 +1,283 @@
+"""Training against sparsify's Trainer and a kill; initial weights; schedule; rows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_pair import BOS, CTX, EOS, VOCAB, build_models, packed_rows, tiny_config
+from transformers import get_linear_schedule_with_warmup
+
+from clearnets.artifacts import UserError
+from clearnets.coders import feedforward, library, training
+from clearnets.coders.batches import make_batch, plan_rows
+from clearnets.data.tokens import TokenStore
+
+STORE = TokenStore(Path(), VOCAB, CTX, 0, BOS, EOS, ())
+NAMES = ("layers.0.mlp", "layers.1.mlp")
+STEPS, ROWS = 12, 4
+
+
+def batch(step: int):
+    rows = packed_rows(STEPS * ROWS, 0)
+    return make_batch(STORE, rows[step * ROWS : (step + 1) * ROWS], "cpu")
+
+
+def new_coders(family: str, seed: int = 0):
+    return {
+        name: library.new_coder(family, name, d_in=16, num_latents=64, k=4, seed=seed)
+        for name in NAMES
+    }
+
+
+def trained(family: str, state: Path, *, steps: int = STEPS, optimizer="adam", on_step=None):
+    """Coders after a run of some steps; `python -m` of this file does the same with a kill."""
+    coders = new_coders(family)
+    report = training.train(
+        build_models(tiny_config())["dense"],
+        coders,
+        batch,
+        training.Schedule(optimizer, 5e-3, 2, steps),
+        state=state,
+        on_step=on_step or (lambda step: None),
+        save_every=5,
+    )
+    return coders, report
+
+
+def tensors(coders) -> dict[str, torch.Tensor]:
+    return {f"{n}.{p}": t for n, coder in coders.items() for p, t in coder.state_dict().items()}
+
+
+def assert_same_bits(left, right):
+    left, right = tensors(left), tensors(right)
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+@pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder"])
+def test_same_run_as_sparsifys_trainer(family, tmp_path, monkeypatch):
+    from datasets import Dataset
+    from sparsify import SparseCoderConfig, TrainConfig, Trainer
+
+    monkeypatch.chdir(tmp_path)
+    model = build_models(tiny_config())["dense"]
+    config = TrainConfig(
+        SparseCoderConfig(
+            num_latents=64,
+            k=4,
+            transcode=library.is_transcoder(family),
+            skip_connection=family == "skip-transcoder",
+        ),
+        batch_size=ROWS,
+        optimizer="adam",
+        lr=5e-3,
+        lr_warmup_steps=2,
+        exclude_tokens=[0, BOS, EOS],
+        hookpoints=list(NAMES),
+        log_to_wandb=False,
+        save_dir=str(tmp_path),
+    )
+    rows = {"input_ids": packed_rows(STEPS * ROWS, 0).astype(np.int64)}
+    theirs = Trainer(config, Dataset.from_dict(rows).with_format("torch"), model)
+    initial = new_coders(family)
+    for name, coder in theirs.saes.items():
+        coder.load_state_dict(initial[name].state_dict())
+    theirs.fit()
+
+    ours, _ = trained(family, tmp_path)
+    expected = tensors(theirs.saes)
+    for name, tensor in tensors(ours).items():
+        # Sums in another order, and sparsify leaves the decoder as its last step made it: the
+        # rate there is near zero, so that its norm is one to 1e-3.
+        torch.testing.assert_close(tensor, expected[name], rtol=2e-3, atol=2e-4)
+
+
+def test_initial_weights_are_seeded_by_hookpoint_and_shared_with_the_twin(tmp_path):
+    sae, twin = new_coders("sae"), new_coders("random-sae")
+    assert_same_bits(sae, twin)
+    assert_same_bits(sae, new_coders("sae"))
+    weight = sae["layers.0.mlp"].encoder.weight
+    assert torch.equal(weight, new_coders("transcoder")["layers.0.mlp"].encoder.weight)
+    assert not torch.equal(weight, sae["layers.1.mlp"].encoder.weight)
+    assert not torch.equal(weight, new_coders("sae", seed=1)["layers.0.mlp"].encoder.weight)
+    before = torch.random.get_rng_state()
+    new_coders("sae")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("family", ["random-sae", "random-transcoder"])
+def test_twins_are_centred_and_not_trained(family, tmp_path):
+    coders, report = trained(family, tmp_path, steps=0)
+    reading, _ = feedforward.read(build_models(tiny_config())["dense"], batch(0).tokens_BS)
+    counted = batch(0).counted_BS
+    for layer, (name, coder) in enumerate(coders.items()):
+        fresh = new_coders(family)[name]
+        torch.testing.assert_close(coder.b_dec, reading.outputs[layer][counted].mean(0))
+        assert torch.equal(coder.encoder.weight, fresh.encoder.weight)
+        assert torch.equal(coder.W_dec, fresh.W_dec)
+        if coder.cfg.transcode:
+            mean_D = reading.inputs[layer][counted].mean(0)
+            expected_L = -(fresh.encoder.weight @ mean_D)
+            torch.testing.assert_close(coder.encoder.bias, expected_L)
+        assert np.isnan(report.fvu[name])
+
+
+def test_training_lowers_fvu_and_keeps_decoders_of_unit_norm(tmp_path):
+    coders, report = trained("sae", tmp_path)
+    untrained, _ = trained("sae", tmp_path / "none", steps=0)
+    model = build_models(tiny_config())["dense"]
+    last = batch(STEPS - 1)
+    reading, _ = feedforward.read(model, last.tokens_BS)
+    for layer, name in enumerate(NAMES):
+        y_ND = reading.outputs[layer][last.counted_BS]
+        before, after = (float(c[name](y_ND).fvu.detach()) for c in (untrained, coders))
+        assert after < 0.8 * before
+        # The report covers the last step, before its update.
+        assert report.fvu[name] == pytest.approx(after, rel=0.1)
+        norms_L = coders[name].W_dec.norm(dim=1)
+        torch.testing.assert_close(norms_L, torch.ones_like(norms_L))
+        with torch.no_grad():
+            fired = coders[name].encode(y_ND).top_indices.unique().numel()
+        assert report.dead[name] == pytest.approx(1 - fired / 64, abs=0.1)
+
+
+def test_masked_tokens_change_nothing(tmp_path):
+    """What a feedforward does at bos and eos is out of training: attention is the only way."""
+    model = build_models(tiny_config())["dense"]
+    one = batch(0)
+    reading, _ = feedforward.read(model, one.tokens_BS)
+    masked = ~one.counted_BS
+    assert masked[:, 0].all()
+    assert (masked == ((one.tokens_BS <= EOS) | (torch.arange(CTX) == 0))).all()
+    results = []
+    for scale in (1.0, 50.0):
+        changed = [torch.where(masked[..., None], y * scale, y) for y in reading.outputs]
+
+        def fake(*_, changed=changed):
+            return feedforward.Reading(reading.inputs, changed, []), None
+
+        coders = new_coders("sae")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(feedforward, "read", fake)
+            schedule = training.Schedule("adam", 5e-3, 0, 2)
+            training.train(model, coders, lambda step: one, schedule, state=tmp_path)
+        results.append(coders)
+    assert_same_bits(*results)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "signum"])
+def test_interrupted_run_goes_on_to_the_same_bits(optimizer, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(step):
+        if step == 7:
+            raise Stop
+
+    expected, report = trained("sae", tmp_path / "whole", optimizer=optimizer)
+    with pytest.raises(Stop):
+        trained("sae", tmp_path / "cut", optimizer=optimizer, on_step=stop)
+    steps = []
+    resumed, again = trained("sae", tmp_path / "cut", optimizer=optimizer, on_step=steps.append)
+    assert steps == list(range(5, STEPS))
+    assert_same_bits(expected, resumed)
+    assert report == again
+
+
+def test_killed_process_goes_on_to_the_same_bits(tmp_path):
+    command = [sys.executable, __file__, str(tmp_path)]
+    killed = subprocess.run(command, check=False, cwd=Path(__file__).parent)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "coders.pt").exists()
+    steps = []
+    resumed, _ = trained("skip-transcoder", tmp_path, on_step=steps.append)
+    assert steps[0] == 5
+    expected, _ = trained("skip-transcoder", tmp_path / "whole")
+    assert_same_bits(expected, resumed)
+
+
+def test_signum_saves_the_averaged_weights(tmp_path):
+    """Their definition, naively: x is the mean of z weighted by squared rates, y between."""
+    coders, _ = trained("transcoder", tmp_path, optimizer="signum", steps=3)
+    name = NAMES[0]
+    model = build_models(tiny_config())["dense"]
+    naive = new_coders("transcoder")[name]
+    for step in range(3):
+        one = batch(step)
+        reading, _ = feedforward.read(model, one.tokens_BS)
+        x_ND = reading.inputs[0][one.counted_BS]
+        y_ND = reading.outputs[0][one.counted_BS]
+        if step == 0:
+            training.start_biases(naive, x_ND, y_ND)
+            z = {n: p.detach().clone() for n, p in naive.named_parameters()}
+            mean = {n: p.clone() for n, p in z.items()}
+        naive(x_ND, y_ND).fvu.backward()
+        for n, p in naive.named_parameters():
+            z[n] -= 5e-3 * p.grad.sign()
+            mean[n] += (z[n] - mean[n]) / (step + 1)
+            p.data = 0.05 * z[n] + 0.95 * mean[n]
+            p.grad = None
+    for n, p in coders[name].named_parameters():
+        torch.testing.assert_close(p, mean[n], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 4), (3, 10), (5, 5)])
+def test_rates_are_those_of_transformers(warmup, steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    theirs = get_linear_schedule_with_warmup(optimizer, warmup, steps)
+    ours = training.Schedule("adam", 0.3, warmup, steps)
+    for step in range(steps):
+        assert ours.rate(step) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    assert training.Schedule("signum", 0.3, warmup, steps).rate(0) == 0.3
+
+
+def test_rows_are_distinct_and_named_by_the_seed():
+    plan = plan_rows(100, tokens=50 * CTX + 3, batch_size=4, ctx_len=CTX, seed=0)
+    assert plan.shape == (12, 4)
+    assert len(np.unique(plan)) == plan.size
+    again = plan_rows(100, tokens=50 * CTX + 3, batch_size=4, ctx_len=CTX, seed=0)
+    assert (plan == again).all()
+    other = plan_rows(100, tokens=50 * CTX + 3, batch_size=4, ctx_len=CTX, seed=1)
+    assert (plan != other).any()
+    assert plan_rows(4, tokens=1, batch_size=4, ctx_len=CTX, seed=0).shape == (1, 4)
+    with pytest.raises(UserError, match=r"lower coders\.tokens or raise data\.tokens\.train"):
+        plan_rows(47, tokens=48 * CTX, batch_size=4, ctx_len=CTX, seed=0)
+
+
+def test_a_damaged_coder_is_named(tmp_path):
+    folder = tmp_path / "layers.0.mlp"
+    with pytest.raises(UserError, match="holds no coder"):
+        library.load_coder(folder)
+    coder = new_coders("sae")["layers.0.mlp"]
+    coder.save_to_disk(folder)
+    same = library.load_coder(folder)
+    assert_same_bits({"": coder}, {"": same})
+    file = folder / "sae.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"sae\.safetensors is damaged"):
+        library.load_coder(folder)
+
+
+def _killed_at_step_7(state: Path) -> None:
+    import os
+
+    torch.set_num_threads(1)
+
+    def kill(step: int) -> None:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trained("skip-transcoder", state, on_step=kill)
+
+
+if __name__ == "__main__":
+    _killed_at_step_7(Path(sys.argv[1]))

@@ -1,0 +1,246 @@
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clearnets.artifacts import UserError
+from clearnets.config import SPLITS, LocalText, SplitTokens, Storybook
+from clearnets.data.corpora import (
+    CHUNK,
+    LABELLED,
+    fingerprints,
+    open_corpus,
+    read_local,
+    shares,
+    shuffled,
+    split_text,
+)
+
+SMALL = SplitTokens(train=600, valid=100, explain=100, score=100, concept_fit=50, concept_test=50)
+
+
+def local(path, **options):
+    return LocalText(kind="local", path=str(path), **options)
+
+
+def documents(corpus, tokens=SMALL):
+    with open_corpus(corpus, tokens, workers=1) as opened:
+        found = {split: [t for c in opened.chunks(split) for t in c.texts] for split in SPLITS}
+        return found, opened.repeats
+
+
+def error(path, **options):
+    with pytest.raises(UserError) as caught:
+        read_local(local(path, **options))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# Reading files
+
+
+def test_reads_parquet_jsonl_and_text_alike(tmp_path):
+    texts = ["One fox.\n\nTwo foxes.", "Café 🦊", "  kept as it is "]
+    extra = [*texts, "", None, " \n"]
+    pq.write_table(pa.table({"id": range(6), "story": extra}), tmp_path / "a.parquet")
+    lines = [json.dumps({"story": text, "id": 1}) for text in extra]
+    (tmp_path / "b.jsonl").write_text("\n".join(lines) + "\n\n")
+    (tmp_path / "c.txt").write_text("\ufeff" + "\n<|endoftext|>\n".join(texts), "utf-8")
+    assert read_local(local(tmp_path / "a.parquet", text_column="story")) == texts
+    assert read_local(local(tmp_path / "b.jsonl", text_column="story")) == texts
+    assert read_local(local(tmp_path / "c.txt")) == [text.strip() for text in texts]
+    assert len(read_local(local(tmp_path, text_column="story"))) == 9
+
+
+def test_text_is_divided_by_marks_or_else_by_blank_lines():
+    assert split_text("a\nb\n\n \nc\n") == ["a\nb", "c"]
+    assert split_text("a\n\nb\n<|endoftext|>\nc\r\n<|endoftext|>\n") == ["a\n\nb", "c"]
+
+
+def test_a_folder_is_read_in_the_order_of_names_without_hidden_and_other_files(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "b.txt").write_text("second")
+    (tmp_path / "a.txt").write_text("first")
+    (tmp_path / "sub" / "c.txt").write_text("third")
+    (tmp_path / ".cache" / "d.txt").write_text("never")
+    (tmp_path / "README.md").write_text("never")
+    assert read_local(local(tmp_path)) == ["first", "second", "third"]
+
+
+def test_every_fault_of_a_file_is_one_line_with_a_cure(tmp_path):
+    assert "is missing" in error(tmp_path / "none.txt")
+    assert "no files of a known type (.parquet, .jsonl, .txt)" in error(tmp_path)
+    (tmp_path / "a.csv").write_text("text\n")
+    assert "unknown type; known are .parquet, .jsonl, .txt" in error(tmp_path / "a.csv")
+    (tmp_path / "empty.txt").write_text("")
+    assert "has no text" in error(tmp_path / "empty.txt")
+    (tmp_path / "blank.jsonl").write_text('{"text": " "}\n')
+    assert "has no text" in error(tmp_path / "blank.jsonl")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    assert "is not UTF-8 at byte 3" in error(tmp_path / "latin.txt")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "ok"}\n{"text": "caf\xe9"}\n')
+    assert "is not UTF-8 at byte 28" in error(tmp_path / "latin.jsonl")
+    (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    assert "broken.jsonl, line 2, is not JSON" in error(tmp_path / "broken.jsonl")
+    (tmp_path / "list.jsonl").write_text("[1]\n")
+    assert "line 1, is not a JSON object" in error(tmp_path / "list.jsonl")
+    (tmp_path / "number.jsonl").write_text('{"text": 3}\n')
+    assert "line 1: 'text' is not text but int" in error(tmp_path / "number.jsonl")
+    (tmp_path / "half.jsonl").write_text('{"text": "a\\ud800"}\n')
+    assert "line 1: character 1 is half of a surrogate pair" in error(tmp_path / "half.jsonl")
+    (tmp_path / "keys.jsonl").write_text('{"story": "a", "id": 1}\n')
+    assert "no column 'text'; it has id, story" in error(tmp_path / "keys.jsonl")
+
+
+def test_faults_of_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": [1], "story": ["a"]}), path)
+    assert "no column 'text'; it has id, story" in error(path)
+    assert "row 1: 'id' is not text but int" in error(path, text_column="id")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "is not readable Parquet" in error(path)
+    bad = pa.StringArray.from_buffers(
+        2, pa.py_buffer(np.array([0, 2, 5], np.int32)), pa.py_buffer(b"okca\xe9")
+    )
+    pq.write_table(pa.table({"text": bad}), path)
+    assert "row 2, is not UTF-8 at byte 2" in error(path)
+
+
+def test_fingerprints_follow_the_content(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "notes.md").write_text("one")
+    first = fingerprints(local(tmp_path))
+    assert list(first) == ["a.txt"]
+    assert fingerprints(local(tmp_path / "a.txt")) == first
+    (tmp_path / "a.txt").write_text("two")
+    assert fingerprints(local(tmp_path)) != first
+    assert fingerprints(Storybook(kind="storybook")) == {}
+
+
+# Assignment to splits
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 50), min_size=6, max_size=60),
+    wanted=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+)
+def test_shares_are_in_proportion_and_never_empty(sizes, wanted):
+    bounds = shares(np.array(sizes), wanted)
+    assert bounds[0] == 0
+    assert bounds[-1] == len(sizes)
+    assert all(low < high for low, high in itertools.pairwise(bounds))
+    if len(sizes) > 40 and min(wanted) * len(sizes) > 4 * sum(wanted):
+        for (low, high), share in zip(itertools.pairwise(bounds), wanted):
+            exact = share / sum(wanted) * sum(sizes)
+            assert abs(sum(sizes[low:high]) - exact) <= 2 * max(sizes)
+
+
+def test_splits_are_disjoint_complete_and_without_repeats(tmp_path):
+    texts = [f"story number {i} " + "word " * (i % 7) for i in range(200)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in texts * 2))
+    found, repeats = documents(local(tmp_path))
+    assert repeats == 200
+    assert sorted(t for part in found.values() for t in part) == sorted(texts)
+    assert 100 < len(found["train"]) < 140
+    assert all(len(found[split]) >= 8 for split in SPLITS)
+
+
+def test_the_assignment_depends_on_text_and_seed_only(tmp_path):
+    texts = [f"story number {i}" for i in range(300)]
+    for name, order in (("a", texts), ("b", texts[::-1])):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(order))
+    first, _ = documents(local(tmp_path / "a.txt"))
+    assert documents(local(tmp_path / "b.txt"))[0] == first
+    assert documents(local(tmp_path / "b.txt", seed=1))[0] != first
+    assert sorted(shuffled(texts, 0)) == sorted(texts)
+
+
+def test_a_split_that_asks_for_nothing_gets_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n".join("abcdefgh"))
+    tokens = SMALL.model_copy(update={"concept_fit": 0, "concept_test": 0})
+    found, _ = documents(local(tmp_path), tokens)
+    assert found["concept_fit"] == []
+    assert len([t for part in found.values() for t in part]) == 8
+
+
+def test_too_few_documents(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n\ntwo")
+    with pytest.raises(UserError, match="has 2 different documents and the 6 splits need"):
+        documents(local(tmp_path))
+
+
+# The storybook
+
+
+def first_chunks(split, count, workers, tokens):
+    with open_corpus(Storybook(kind="storybook"), tokens, workers=workers) as corpus:
+        chunks = corpus.chunks(split)
+        return [next(chunks) for _ in range(count)]
+
+
+@pytest.mark.parametrize("split", ["train", "score"])
+def test_stories_do_not_depend_on_the_number_of_workers(split):
+    storybook = pytest.importorskip("clearnets.data.storybook")
+    many = SMALL.model_copy(update={"train": 1_000_000})
+    alone = first_chunks(split, 3, 1, many)
+    assert first_chunks(split, 3, 2, many) == alone
+    direct = [storybook.story(0, split, i) for i in range(3 * CHUNK)]
+    assert [text for chunk in alone for text in chunk.texts] == [s.text for s in direct]
+    assert [nll for chunk in alone for nll in chunk.nll] == [s.nll for s in direct]
+    if split in LABELLED:
+        assert [spans for chunk in alone for spans in chunk.spans] == [s.spans for s in direct]
+    else:
+        assert all(chunk.spans is None for chunk in alone)
+
+
+KILLED = """
+from clearnets.config import Storybook, SplitTokens
+from clearnets.data import corpora
+import multiprocessing, time
+if __name__ == "__main__":
+    tokens = SplitTokens(train=10**6, valid=1, explain=1, score=1, concept_fit=0, concept_test=0)
+    with corpora.open_corpus(Storybook(kind="storybook"), tokens, workers=2) as corpus:
+        chunks = corpus.chunks("train")
+        next(chunks)
+        print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+        time.sleep(60)
+"""
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "killed.py")], stdout=subprocess.PIPE, text=True
+    )
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))

@@ -1,0 +1,103 @@
+"""The stage on a tiny pipeline: every family, its metrics, and nothing done twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny_pipeline as tiny
+import torch
+
+from clearnets import paths
+from clearnets.artifacts import UserError, manifest_hash, read_json
+from clearnets.config import FAMILIES
+from clearnets.data.tokens import open_tokens
+from clearnets.latents.readers import open_reader
+from clearnets.latents.store import load_layer
+from clearnets.runtime import Runtime
+from clearnets.stages import cache
+
+RUNTIME = Runtime(device="cpu", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def dense_rows(family: str, split: str) -> dict[str, np.ndarray]:
+    """Rounded, masked activations (rows, ctx, latents), batch by batch as the stage runs them."""
+    store = open_tokens(paths.data())
+    tokens_RS = np.asarray(store.split(split))
+    reader = open_reader(family, tiny.SEED)
+    shape = (*tokens_RS.shape, reader.num_latents)
+    dense = {point: np.zeros(shape, np.float32) for point in reader.hookpoints}
+    size = tiny.config().cache.batch_size
+    for start in range(0, len(tokens_RS), size):
+        batch_BS = tokens_RS[start : start + size]
+        latents = reader(torch.from_numpy(batch_BS.astype(np.int64)))
+        for point, (acts_BSK, indices_BSK) in latents.items():
+            half_BSK = acts_BSK.numpy().astype(np.float16).astype(np.float32)
+            part_BSL = dense[point][start : start + size]
+            np.put_along_axis(part_BSL, indices_BSK.numpy(), half_BSK, axis=-1)
+    uncounted_RS = (tokens_RS < 3) | (np.arange(tokens_RS.shape[1]) == 0)
+    for rows_RSL in dense.values():
+        rows_RSL[uncounted_RS] = 0
+    return dense
+
+
+def test_every_family_equals_its_direct_forward_rounded_to_float16():
+    tiny.make_all()
+    config = tiny.config()
+    for family in FAMILIES:
+        cache.run(config, runtime=RUNTIME, family=family)
+        metrics = read_json(paths.metrics(f"cache-{family}"))["seed-0"]
+        for split in ("explain", "score"):
+            unit = paths.cache(family, tiny.SEED, split)
+            tokens_RS = np.asarray(open_tokens(paths.data()).split(split))
+            counted = int((tokens_RS[:, 1:] >= 3).sum())
+            assert metrics[split]["tokens"] == counted
+            for point, expected_RSL in dense_rows(family, split).items():
+                layer = load_layer(unit, point)
+                got_RSL = np.zeros_like(expected_RSL)
+                got_RSL[layer.row, layer.position, layer.latent] = layer.act
+                np.testing.assert_array_equal(got_RSL, expected_RSL)
+                active_RSL = expected_RSL > 0
+                l0 = active_RSL.sum() / counted
+                assert metrics[split]["l0"][point] == pytest.approx(l0, abs=1e-6)
+                ever = active_RSL.any(axis=(0, 1)).mean()
+                assert metrics[split]["ever_active"][point] == pytest.approx(ever, abs=1e-6)
+
+
+def test_a_fresh_cache_is_left_alone_and_a_changed_coder_makes_it_stale():
+    tiny.make_all()
+    config = tiny.config()
+    cache.run(config, runtime=RUNTIME, family="sae")
+    unit = paths.cache("sae", tiny.SEED, "explain")
+    before = (unit / "manifest.json").stat().st_mtime_ns, manifest_hash(unit)
+    cache.run(config, runtime=RUNTIME, family="sae")
+    assert ((unit / "manifest.json").stat().st_mtime_ns, manifest_hash(unit)) == before
+    (planned, _) = cache.units(config, family="sae")
+    assert planned.fresh()
+    manifest = paths.coders("sae", tiny.SEED) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"stage"', ' "stage"'))
+    assert not planned.fresh()
+
+
+def test_a_missing_input_names_its_stage():
+    tiny.make_data()
+    tiny.make_models()
+    with pytest.raises(UserError, match="dvc repro sparsify@transcoder"):
+        cache.run(tiny.config(), runtime=RUNTIME, family="transcoder")
+    assert not paths.metrics("cache-transcoder").exists()
+
+
+def test_delphi_config_names_a_tokenizer_that_transformers_loads():
+    from transformers import AutoTokenizer
+
+    tiny.make_data()
+    cache.run(tiny.config(), runtime=RUNTIME, family="token-unigram")
+    folder = paths.cache("token-unigram", tiny.SEED, "score") / "tokens"
+    named = read_json(folder / "config.json")
+    tokenizer = AutoTokenizer.from_pretrained(named["model_name"], local_files_only=True)
+    assert tokenizer.decode(tokenizer("the fox")["input_ids"]) == "the fox"
+    assert named["cache_ctx_len"] == tiny.CTX

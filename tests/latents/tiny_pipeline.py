@@ -1,0 +1,106 @@
+"""A pipeline of random weights in the current folder: all that `clearnets cache` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from clearnets import paths
+from clearnets.artifacts import Unit, write_json
+from clearnets.config import CODER_FAMILIES, Config, hookpoint, load
+from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+CTX, LAYERS, HIDDEN, LATENTS, K = 16, 2, 8, 32, 4
+SEED = 0
+
+
+def config() -> Config:
+    """The default parameters at a tiny size."""
+    base = load(PARAMS).model_dump(mode="json")
+    base["data"]["ctx_len"] = CTX
+    base["explain"]["window"] = 8
+    base["model"] |= {
+        "hidden_size": HIDDEN,
+        "num_layers": LAYERS,
+        "num_heads": 2,
+        "expansion": LATENTS // HIDDEN,
+        "k": K,
+        "rank_ratio": 2,
+    }
+    base["cache"] = {"batch_size": 4, "latent_splits": 3}
+    return Config.model_validate(base, strict=False)
+
+
+def make_data(rows: int = 10) -> None:
+    """A data unit with random rows: bos, some text tokens, eos, pad."""
+    generator = np.random.default_rng(0)
+    tokenizer = train_tokenizer(["the fox said no to the cat"] * 3, vocab_size=270)
+    vocab = tokenizer.get_vocab_size()
+    with Unit("data", paths.data(), {}, {}).build() as work:
+        assert work is not None
+        save_tokenizer(tokenizer, work.out / "tokenizer", ctx_len=CTX)
+        meta = {"vocab_size": vocab, "ctx_len": CTX, "pad": 0, "bos": 1, "eos": 2, "concepts": []}
+        write_json(work.out / "meta.json", meta)
+        (work.out / "tokens").mkdir()
+        for split in ("explain", "score"):
+            tokens_RS = generator.integers(3, vocab, (rows, CTX)).astype(np.uint16)
+            tokens_RS[:, 0] = 1
+            for row, length in enumerate(generator.integers(2, CTX, rows)):
+                tokens_RS[row, length] = 2
+                tokens_RS[row, length + 1 :] = 0
+            np.save(work.out / "tokens" / f"{split}.npy", tokens_RS)
+
+
+def make_models() -> None:
+    """Training runs of two checkpoints each, and the pair."""
+    from clearnets.models import build_model
+
+    settings = config().model
+    for mlp in ("dense", "sparse"):
+        with Unit("train", paths.train(mlp, SEED), {}, {}).build() as work:
+            assert work is not None
+            for step in (0, 7):
+                model = build_model(
+                    settings, mlp=mlp, vocab_size=270, ctx_len=CTX, pad=0, bos=1, eos=2, seed=step
+                )
+                model.save_pretrained(work.out / "checkpoints" / f"step-{step:06d}")
+    with Unit("match", paths.match(SEED), {}, {}).build() as work:
+        assert work is not None
+        pair = {
+            mlp: {"step": 7, "path": paths.checkpoint(mlp, SEED, 7).as_posix(), "valid_loss": 1.0}
+            for mlp in ("dense", "sparse")
+        }
+        write_json(work.out / "pair.json", {**pair, "difference": 0.0, "matched": True})
+
+
+def make_coders() -> None:
+    """Coders of all families with random weights, in sparsify's format."""
+    for number, family in enumerate(CODER_FAMILIES):
+        generator = torch.Generator().manual_seed(number)
+        with Unit("sparsify", paths.coders(family, SEED), {}, {}).build() as work:
+            assert work is not None
+            for layer in range(LAYERS):
+                folder = work.out / hookpoint(layer)
+                folder.mkdir()
+                save_file(
+                    {
+                        "encoder.weight": torch.randn(LATENTS, HIDDEN, generator=generator),
+                        "encoder.bias": torch.randn(LATENTS, generator=generator),
+                        "W_dec": torch.randn(LATENTS, HIDDEN, generator=generator),
+                        "b_dec": torch.randn(HIDDEN, generator=generator),
+                    },
+                    folder / "sae.safetensors",
+                )
+                cfg = {"activation": "topk", "k": K, "transcode": not family.endswith("sae")}
+                write_json(folder / "cfg.json", {**cfg, "d_in": HIDDEN, "num_latents": LATENTS})
+
+
+def make_all() -> None:
+    """Everything, in the current folder."""
+    make_data()
+    make_models()
+    make_coders()

@@ -1,0 +1,380 @@
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from clearnets import config as configs
+from clearnets import paths
+from clearnets.artifacts import UserError
+from clearnets.config import SPLITS
+from clearnets.data import corpora
+from clearnets.data.packing import WINDOW
+from clearnets.data.tokens import open_tokens
+from clearnets.runtime import Runtime
+from clearnets.stages import data as stage
+
+ROOT = Path(__file__).parents[2]
+TEST_DATA = os.environ.get("CLEARNETS_TEST_DATA")
+BUDGETS = {
+    "train": 12_000,
+    "valid": 1_500,
+    "explain": 1_500,
+    "score": 1_500,
+    "concept_fit": 800,
+    "concept_test": 800,
+}
+
+
+def config(corpus, *, tokens=BUDGETS, vocab_size=400, ctx_len=64):
+    tree = configs.read_yaml(ROOT / "params.yaml")
+    data = {"corpus": corpus, "vocab_size": vocab_size, "ctx_len": ctx_len, "tokens": dict(tokens)}
+    return configs.parse({**tree, "data": data}, "test")
+
+
+def run(corpus, **options):
+    made = config(corpus, **options)
+    stage.run(made, runtime=Runtime(threads=1))
+    return open_tokens(paths.data()), json.loads(paths.metrics("data").read_text())
+
+
+def snapshot(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def row_windows(rows, store):
+    """Every WINDOW neighbouring tokens of rows that lie within one document."""
+    found = set()
+    for row in rows.tolist():
+        for start in range(len(row) - WINDOW + 1):
+            window = row[start : start + WINDOW]
+            crosses = store.bos in window[1:] or store.eos in window[:-1] or store.pad in window
+            if not crosses:
+                found.add(tuple(window))
+    return found
+
+
+def texts_of(rows, store):
+    """The documents of rows that hold one document each."""
+    tokenizer = Tokenizer.from_file(str(store.root / "tokenizer" / "tokenizer.json"))
+    documents, body = [], []
+    for row in rows.tolist():
+        body += [token for token in row[1:] if token != store.pad]
+        if store.eos in body:
+            assert body.index(store.eos) == len(body) - 1
+            documents.append(tokenizer.decode(body))
+            body = []
+    assert not body
+    return documents
+
+
+# A storybook whose statistics are known
+
+
+class Tale(NamedTuple):
+    text: str
+    spans: list
+    nll: float
+    plot: str
+
+
+class Book:
+    """Stories of 48 words: every third is "fox", the others one of eight, equally likely."""
+
+    CONCEPTS = ("fox", "word", "end")
+    WORDS = ("ant", "bee", "cow", "dog", "elk", "hen", "owl", "pig")
+
+    @classmethod
+    def story(cls, seed, split, index):
+        rng = random.Random(f"{seed}/{split}/{index}")
+        text, spans, nll = "", [], 0.0
+        for place in range(48):
+            word = "fox"
+            if place % 3:
+                word = rng.choice(cls.WORDS)
+                nll += np.log(8)
+            start = len(text) + (place > 0)
+            text += (" " if place else "") + word
+            spans.append((start, len(text), 1 if word == "fox" else 2))
+        spans.append((len(text), len(text) + 1, 4))
+        return Tale(text + ".", spans, nll, "only")
+
+
+@pytest.fixture
+def book(monkeypatch):
+    replace_book(monkeypatch)
+
+
+def replace_book(monkeypatch):
+    from clearnets.data import storybook
+
+    monkeypatch.setattr(storybook, "CONCEPTS", Book.CONCEPTS)
+    monkeypatch.setattr(storybook, "story", Book.story)
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_labels_follow_the_words_to_the_rows(book):
+    store, stats = run({"kind": "storybook"})
+    assert store.concepts == ("fox", "word", "end")
+    strings = np.array(store.strings())
+    for split in SPLITS:
+        assert (store.labels(split) is not None) == (split in corpora.LABELLED)
+    for split in corpora.LABELLED:
+        rows, labels = store.split(split), store.labels(split)
+        assert labels.dtype == np.uint64
+        assert rows.shape == labels.shape
+        assert not labels[~store.counted(rows)].any()
+        words = strings[rows]
+        assert np.array_equal(labels == 1, np.isin(words, [" fox", "fox"]))
+        assert np.array_equal(labels == 4, words == ".")
+        animals = [space + word for word in Book.WORDS for space in ("", " ")]
+        assert np.array_equal(labels == 2, np.isin(words, animals))
+    # 48 words, of which 32 are free; full stop and eos are predicted as well.
+    assert stats["generator_bound"] == pytest.approx(32 * np.log(8) / 50)
+    assert stats["unigram"] > stats["bigram"] > stats["trigram"] > stats["generator_bound"]
+
+
+def test_rows_and_sizes(book):
+    store, stats = run({"kind": "storybook"})
+    for split in SPLITS:
+        rows = store.split(split)
+        assert rows.dtype == np.uint16
+        assert (rows[:, 0] == store.bos).all()
+        assert rows.max() < store.vocab_size
+        sizes = stats["splits"][split]
+        assert sizes["rows"] == len(rows)
+        assert sizes["tokens"] == (rows != store.pad).sum()
+        if split == "train":
+            assert rows.shape == (BUDGETS[split] // 64, 64)
+            assert store.pad not in rows
+        else:
+            assert BUDGETS[split] <= sizes["tokens"] < BUDGETS[split] + 51
+            assert (rows[:, 1:] != store.bos).all()
+            assert ((rows == store.eos).sum(axis=1) == 1).all()
+            assert sizes["documents"] == len(rows)
+            expected = [Book.story(0, split, index).text for index in range(len(rows))]
+            assert texts_of(rows, store) == expected
+
+
+def test_counted_leaves_out_specials_and_the_first_position(book):
+    store, _ = run({"kind": "storybook"})
+    tokens = np.array([[1, 5, 2, 1, 6, 0], [7, 8, 9, 2, 0, 0]])
+    expected = [[0, 1, 0, 0, 1, 0], [0, 1, 1, 0, 0, 0]]
+    assert store.counted(tokens).tolist() == np.array(expected, bool).tolist()
+
+
+def test_same_bytes_again_and_nothing_to_do_when_fresh(book, tmp_path, monkeypatch):
+    run({"kind": "storybook"})
+    first = snapshot(paths.data())
+    inode = paths.data().stat().st_ino
+    run({"kind": "storybook"})
+    assert paths.data().stat().st_ino == inode
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    run({"kind": "storybook"})
+    assert snapshot(paths.data()) == first
+    run({"kind": "storybook", "seed": 1})
+    assert snapshot(paths.data()) != first
+
+
+def test_leftovers_of_a_killed_run_do_not_get_into_the_unit(book, monkeypatch):
+    def killed(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run({"kind": "storybook"})
+    assert not paths.data().exists()
+    (left,) = paths.WORK.glob("data/*/out")
+    (left / "tokens" / ".torn.npy.part").write_text("torn")
+    monkeypatch.undo()
+    monkeypatch.chdir(left.parents[4])
+    replace_book(monkeypatch)
+    run({"kind": "storybook"})
+    assert not list(paths.data().rglob("*.part"))
+
+
+def test_leaks_and_repeats_are_dropped_and_made_up_for(book, monkeypatch):
+    from clearnets.data import storybook
+
+    def story(seed, split, index):
+        if split == "score" and index in (1, 3):
+            # Most of a training story, with another ending.
+            text = Book.story(seed, "train", 10 * index).text[:-3] + "ant."
+            return Book.story(seed, split, index)._replace(text=text)
+        if (split, index) == ("valid", 2):
+            return Book.story(seed, "train", 5)
+        if (split, index) == ("train", 7):
+            return Book.story(seed, "train", 6)
+        return Book.story(seed, split, index)
+
+    monkeypatch.setattr(storybook, "story", story)
+    store, stats = run({"kind": "storybook"})
+    leaks = {split: part["leaks_dropped"] for split, part in stats["splits"].items()}
+    assert leaks == {**dict.fromkeys(SPLITS, 0), "score": 2}
+    assert stats["splits"]["valid"]["repeats_dropped"] == 1
+    assert stats["splits"]["train"]["repeats_dropped"] == 1
+    assert stats["splits"]["score"]["tokens"] >= BUDGETS["score"]
+    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
+    for split in stage.GUARDED:
+        mine = row_windows(store.split(split), store)
+        assert mine
+        assert not any(mine & other for other in known)
+
+
+def test_a_split_that_only_leaks_is_refused(book, monkeypatch):
+    from clearnets.data import storybook
+
+    monkeypatch.setattr(
+        storybook, "story", lambda seed, split, index: Book.story(seed, "train", index % 300)
+    )
+    with pytest.raises(UserError, match="split 'concept_fit' cannot be filled"):
+        run({"kind": "storybook"})
+    assert not paths.data().exists()
+
+
+def test_the_storybook_itself():
+    store, stats = run({"kind": "storybook"}, vocab_size=600, ctx_len=128)
+    assert stats["splits"]["valid"]["mean_length"] > 50
+    assert stats["unigram"] > stats["bigram"] > stats["trigram"]
+    assert 0 < stats["generator_bound"] < stats["trigram"]
+    marks = np.bitwise_or.reduce(store.labels("explain").ravel())
+    assert bin(int(marks)).count("1") > len(store.concepts) // 2
+    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
+    for split in stage.GUARDED:
+        assert not any(row_windows(store.split(split), store) & other for other in known)
+
+
+# Local text
+
+
+def write_corpus(path, count=400):
+    rng = random.Random(0)
+    words = [a + b for a in "bdfgklmn" for b in ("a", "ee", "o", "ut", "in")]
+    texts = [" ".join(rng.choices(words, k=rng.randint(20, 90))) for _ in range(count)]
+    path.write_text("\n\n".join(texts))
+    return texts
+
+
+def test_local_text_is_split_by_document(tmp_path):
+    texts = write_corpus(tmp_path / "corpus.txt")
+    store, stats = run({"kind": "local", "path": "corpus.txt"})
+    assert store.concepts == ()
+    assert store.labels("score") is None
+    assert "generator_bound" not in stats
+    seen: set[str] = set()
+    for split in SPLITS[1:]:
+        mine = texts_of(store.split(split), store)
+        assert set(mine) <= set(texts)
+        assert not set(mine) & seen
+        seen |= set(mine)
+    # The rows of train, less the bos of those that go on, are the other documents.
+    strings = store.strings()
+    flat = "".join("".join(strings[t] for t in row if t > 1) for row in store.split("train"))
+    whole = flat.split("<eos>")[:-1]
+    assert len(whole) > 100
+    assert set(whole) <= set(texts) - seen
+
+
+def test_a_small_corpus_is_used_up_in_proportion_and_said_so(tmp_path):
+    write_corpus(tmp_path / "corpus.txt", count=120)
+    wanted = {split: 100 * count for split, count in BUDGETS.items()}
+    _, stats = run({"kind": "local", "path": "corpus.txt"}, tokens=wanted)
+    parts = stats["splits"]
+    total = sum(part["tokens"] for part in parts.values())
+    for split, part in parts.items():
+        assert part["tokens_wanted"] == wanted[split] > part["tokens"]
+        share = wanted[split] / sum(wanted.values())
+        assert part["tokens"] / total == pytest.approx(share, abs=0.03)
+
+
+def test_a_changed_corpus_is_stale(tmp_path):
+    write_corpus(tmp_path / "corpus.txt")
+    corpus = {"kind": "local", "path": "corpus.txt"}
+    run(corpus)
+    assert stage.units(config(corpus))[0].fresh()
+    with (tmp_path / "corpus.txt").open("a") as file:
+        file.write("\n\nbo bee")
+    assert not stage.units(config(corpus))[0].fresh()
+
+
+def test_too_little_text_is_refused_and_writes_nothing(tmp_path):
+    (tmp_path / "corpus.txt").write_text("\n\n".join("abcdefg"))
+    with pytest.raises(UserError, match="split 'train' does not fill a row of 64 tokens"):
+        run({"kind": "local", "path": "corpus.txt"})
+    assert not paths.data().exists()
+    with pytest.raises(UserError, match="is missing"):
+        stage.units(config({"kind": "local", "path": "none.txt"}))
+
+
+def test_a_split_of_no_tokens_is_empty(tmp_path):
+    write_corpus(tmp_path / "corpus.txt")
+    tokens = {**BUDGETS, "concept_fit": 0, "concept_test": 0}
+    store, stats = run({"kind": "local", "path": "corpus.txt"}, tokens=tokens)
+    assert store.split("concept_test").shape == (0, 64)
+    assert stats["splits"]["concept_fit"]["documents"] == 0
+
+
+@pytest.mark.skipif(TEST_DATA is None, reason="CLEARNETS_TEST_DATA names no folder of test data")
+@pytest.mark.parametrize("suffix", ["folder", "parquet", "jsonl", "txt"])
+def test_tinystories(suffix, tmp_path):
+    import pyarrow.parquet as pq
+
+    folder = Path(TEST_DATA).resolve() / "tinystories"
+    texts = pq.read_table(folder / "validation.parquet").column("text").to_pylist()
+    path = {"folder": folder, "parquet": folder / "validation.parquet"}.get(suffix)
+    if path is None:
+        path = tmp_path / f"stories.{suffix}"
+        lines = [json.dumps({"text": text}) for text in texts]
+        body = "\n".join(lines) if suffix == "jsonl" else "\n<|endoftext|>\n".join(texts)
+        path.write_text(body, "utf-8")
+    store, stats = run({"kind": "local", "path": str(path)}, ctx_len=128)
+    for split in SPLITS:
+        assert stats["splits"][split]["tokens"] > BUDGETS[split] * 0.8
+        assert (store.split(split)[:, 0] == store.bos).all()
+    if suffix != "folder":
+        known = {text.strip() for text in texts}
+        for split in SPLITS[1:]:
+            assert {text.strip() for text in texts_of(store.split(split), store)} <= known
+    assert stats["unigram"] > stats["bigram"] > stats["trigram"] > 2
+
+
+def test_the_stage_loads_neither_torch_nor_transformers(tmp_path):
+    write_corpus(tmp_path / "corpus.txt")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    code = """
+import sys
+from clearnets import config
+from clearnets.runtime import Runtime
+from clearnets.stages import data
+tree = config.read_yaml(config.PARAMS)
+corpus = {"kind": "local", "path": "corpus.txt"}
+tokens = dict.fromkeys(tree["data"]["tokens"], 2000)
+made = config.parse({**tree, "data": {**tree["data"], "corpus": corpus, "tokens": tokens}}, "x")
+data.run(made, runtime=Runtime())
+assert not {"torch", "transformers", "datasets"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_missing_and_damaged_files_name_the_cure(book):
+    with pytest.raises(UserError, match="run `dvc repro data` first"):
+        open_tokens(paths.data())
+    store, _ = run({"kind": "storybook"})
+    path = paths.data() / "tokens" / "score.npy"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match="is damaged; delete its folder and run `dvc repro data`"):
+        store.split("score")
+    path.unlink()
+    with pytest.raises(UserError, match="run `dvc repro data` first"):
+        store.split("score")

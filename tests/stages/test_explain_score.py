@@ -1,0 +1,285 @@
+"""The stages explain and score on a tiny corpus and hand-made caches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_text as synthetic
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from clearnets import paths
+from clearnets.artifacts import Unit, UserError, read_json, read_jsonl, write_json
+from clearnets.autointerp.reading import Lexicon, read, read_rows
+from clearnets.autointerp.rules import Clause, Context, Rule, parse
+from clearnets.config import Config, load
+from clearnets.data.tokens import open_tokens
+from clearnets.latents.store import load_layer
+from clearnets.runtime import Runtime, seed_for
+from clearnets.stages import explain, score
+
+TESTS = Path(__file__).parents[1]
+SIZE, LATENTS, LAYERS = 16, 12, (0, 1)
+RULES = [
+    Rule((Clause(("said", "asked"), Context("closed-quotation")),)),
+    Rule((Clause((), Context("inside-quotation")),)),
+    Rule((Clause(("fox",)),)),
+    Rule((Clause(("dog",), Context("seen")),)),
+]
+DEAD, RARE, FREQUENT, GONE = 4, 5, 6, 7
+RUNTIME = Runtime(device="cpu", threads=1)
+
+
+def config(**changes) -> Config:
+    values = load(TESTS.parent / "params.yaml").model_dump(mode="json")
+    values["data"]["ctx_len"] = synthetic.CTX
+    values["model"]["num_layers"] = len(LAYERS)
+    values["explain"] |= {"window": SIZE, "latents": 10} | changes
+    return Config.model_validate(values, strict=False)
+
+
+def make_data() -> None:
+    with Unit("data", paths.data(), {}, {}).build() as work:
+        assert work is not None
+        (work.out / "tokenizer").mkdir()
+        vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
+        tokenizer = Tokenizer(WordLevel(vocab, unk_token="<pad>"))
+        tokenizer.save(str(work.out / "tokenizer" / "tokenizer.json"))
+        special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
+        sizes = {"vocab_size": len(vocab), "ctx_len": synthetic.CTX}
+        write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
+        (work.out / "tokens").mkdir()
+        for seed, split in enumerate(("explain", "score")):
+            np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, 300))
+
+
+def acts_of(latent: int, split: str, layer: int, tokens_RS: np.ndarray) -> np.ndarray:
+    """Latents with a rule, and one for each way to have no score; the rest are random."""
+    counted_RS = synthetic.counted(tokens_RS)
+    rng = np.random.default_rng([latent, layer, split == "score"])
+    random_RS = rng.random(tokens_RS.shape) * counted_RS
+    if latent < len(RULES):
+        text = read_rows(tokens_RS, synthetic.counted, Lexicon(synthetic.STRINGS), size=SIZE)
+        bits = text.fires(RULES[latent], np.arange(len(text.windows)))
+        acts = np.zeros(tokens_RS.shape)
+        by_window = acts.reshape(len(acts), -1, SIZE)
+        fired = np.unpackbits(bits.view(np.uint8), axis=-1, count=SIZE)
+        by_window[text.windows.row_N, text.windows.slot_N] = fired
+        return acts * (0.5 + random_RS)
+    if latent == DEAD or (latent == GONE and split == "score"):
+        return np.zeros(tokens_RS.shape)
+    if latent == RARE:
+        return random_RS * (np.arange(len(tokens_RS)) < 3)[:, None]
+    return random_RS if latent == FREQUENT else random_RS * (random_RS > 0.98)
+
+
+def make_cache(family: str, points: dict[str, int], num_latents: int = LATENTS) -> None:
+    for seed, split in enumerate(("explain", "score")):
+        tokens_RS = synthetic.rows(seed, 300)
+        with Unit("cache", paths.cache(family, 0, split), {}, {}).build() as work:
+            assert work is not None
+            for point, layer in points.items():
+                acts = [acts_of(i, split, layer, tokens_RS) for i in range(num_latents)]
+                latent, row, position = np.nonzero(np.stack(acts))
+                locations = np.stack([row, position, latent], axis=1).astype(np.uint16)
+                act_E = np.stack(acts)[latent, row, position].astype(np.float16)
+                folder = work.out / point
+                folder.mkdir()
+                entries = {"locations": locations, "activations": act_E}
+                save_file(entries, folder / f"0_{num_latents - 1}.safetensors")
+                write_json(folder / "config.json", {"num_latents": num_latents})
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_data()
+    make_cache("native", {f"layers.{layer}.mlp": layer for layer in LAYERS})
+
+
+def run_both(settings: Config, family="native", layers=LAYERS) -> None:
+    explain.run(settings, runtime=RUNTIME, family=family, layers=layers)
+    score.run(settings, runtime=RUNTIME, family=family, layers=layers)
+
+
+def records(folder: Path) -> dict[int, dict]:
+    found = read_jsonl(next(folder.glob("*.jsonl")))
+    assert [r["latent"] for r in found] == sorted({r["latent"] for r in found})
+    return {record["latent"]: record for record in found}
+
+
+def balanced(counts: dict[str, int]) -> float:
+    right = counts["tp"] / (counts["tp"] + counts["fn"])
+    return (right + counts["tn"] / (counts["tn"] + counts["fp"])) / 2
+
+
+def test_every_latent_has_a_record_and_a_reason():
+    run_both(config(latents=LATENTS))
+    for layer in LAYERS:
+        point = f"layers.{layer}.mlp"
+        explained = records(paths.explain("native", 0, point))
+        scored = records(paths.score("native", 0, point))
+        assert list(explained) == list(scored) == list(range(LATENTS))
+        status = {latent: record["status"] for latent, record in scored.items()}
+        reasons = {DEAD: "dead", RARE: "too_rare", FREQUENT: "too_frequent", GONE: "unscorable"}
+        assert status == {i: reasons.get(i, "explained") for i in range(LATENTS)}
+        tokens_RS = synthetic.rows(0, 300)
+        for latent, record in explained.items():
+            live = acts_of(latent, "explain", layer, tokens_RS).astype(np.float16) > 0
+            assert record["rate"] == pytest.approx(live.sum() / synthetic.counted(tokens_RS).sum())
+            assert {key: scored[latent][key] for key in ("rate", "windows")} == {
+                key: record[key] for key in ("rate", "windows")
+            }
+            sentence = record["explanation"]
+            assert (sentence is None) == (latent in (DEAD, RARE, FREQUENT))
+            assert sentence is None or parse(sentence).num_words <= 8
+        for latent, record in scored.items():
+            counts = [record[key] for key in ("detection", "fuzzing")]
+            counts += [record[f"{key}_shuffled"] for key in ("detection", "fuzzing")]
+            assert all((c is None) == (latent in reasons) for c in counts)
+            for one in filter(None, counts):
+                assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50
+        for latent in range(len(RULES)):
+            assert min(balanced(scored[latent][key]) for key in ("detection", "fuzzing")) > 0.95
+
+
+def test_metrics_are_means_over_all_layers_that_are_there():
+    settings = config(latents=LATENTS)
+    run_both(settings)
+    numbers = read_json(paths.metrics("score-native"))["seed-0"]
+    scored = [
+        r for x in LAYERS for r in records(paths.score("native", 0, f"layers.{x}.mlp")).values()
+    ]
+    assert (numbers["explained"], numbers["dead"], numbers["unscorable"]) == (16, 2, 2)
+    for key in ("detection", "fuzzing", "detection_shuffled", "fuzzing_shuffled"):
+        values = [balanced(record[key]) for record in scored if record[key]]
+        assert numbers[f"rule_{key}"] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_layers_complete_each_other_and_nothing_is_done_twice():
+    settings = config()
+    run_both(settings, layers=(1,))
+    assert not paths.score("native", 0, "layers.0.mlp").exists()
+    first = (paths.score("native", 0, "layers.1.mlp") / "manifest.json").stat().st_mtime_ns
+    numbers = read_json(paths.metrics("score-native"))["seed-0"]
+    assert sum(numbers[key] for key in ("explained", "dead", "too_rare", "too_frequent")) <= 10
+    run_both(settings)
+    assert (paths.score("native", 0, "layers.1.mlp") / "manifest.json").stat().st_mtime_ns == first
+    whole = {path: path.read_bytes() for path in Path("artifacts").rglob("*.json*")}
+    run_both(settings, layers=(0,))
+    run_both(settings)
+    assert whole == {path: path.read_bytes() for path in Path("artifacts").rglob("*.json*")}
+
+
+def test_latents_are_drawn_from_all_with_a_name():
+    first, again = explain.draw(1000, 50, 1), explain.draw(1000, 50, 1)
+    assert first == again != explain.draw(1000, 50, 2)
+    assert first == sorted(set(first))
+    assert max(first) > 900
+    assert explain.draw(8, 100, 0) == list(range(8))
+    settings = config(latents=6)
+    run_both(settings)
+    drawn = [set(records(paths.explain("native", 0, f"layers.{x}.mlp"))) for x in LAYERS]
+    assert [len(latents) for latents in drawn] == [6, 6]
+    assert drawn[0] != drawn[1]
+
+
+def test_shuffled_scores_belong_to_another_latents_sentence():
+    settings = config(latents=LATENTS)
+    run_both(settings)
+    point = "layers.0.mlp"
+    explained = records(paths.explain("native", 0, point))
+    scored = records(paths.score("native", 0, point))
+    text = read(open_tokens(paths.data()), "score", size=SIZE)
+    cache = load_layer(paths.cache("native", 0, "score"), point)
+    for latent in range(len(RULES)):
+        given = {key: scored[latent][f"{key}_shuffled"] for key in ("detection", "fuzzing")}
+        assert given != {key: scored[latent][key] for key in given}
+        seed = seed_for(settings.score.seed, "score", "native", point, 0, latent)
+        record, fixed = explained[latent], (settings.score, 20, seed)
+        tried = [
+            score.score_latent(text, cache, record, other["explanation"], *fixed)
+            for other in explained.values()
+            if other["latent"] != latent and other["explanation"]
+        ]
+        assert given in [{key: one[f"{key}_shuffled"] for key in given} for one in tried]
+
+
+def test_a_family_without_layers_has_one_place():
+    make_cache("token-unigram", {"tokens": 0})
+    run_both(config(), family="token-unigram")
+    assert len(records(paths.score("token-unigram", 0, "tokens"))) == 10
+    units = score.units(config(), family="token-unigram", layers=(0, 1))
+    assert [unit.out for unit in units] == [paths.score("token-unigram", 0, "tokens")]
+
+
+def test_missing_inputs_name_the_stage_that_makes_them():
+    with pytest.raises(UserError, match="dvc repro cache@sae"):
+        explain.run(config(), runtime=RUNTIME, family="sae", layers=(0,))
+    with pytest.raises(UserError, match="dvc repro explain@native"):
+        score.run(config(), runtime=RUNTIME, family="native", layers=(0,))
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path[:0] = [{tests!r}, {stages!r}]
+import test_explain_score as test
+from clearnets.artifacts import JsonlWriter
+
+kill_at = int(sys.argv[1])
+append, written = JsonlWriter.append, 0
+
+def killed(self, record):
+    global written
+    written += 1
+    if written == kill_at:
+        self._file.write(b'{{"latent": 3, "sta')
+        self._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, record)
+
+JsonlWriter.append = killed
+test.run_both(test.config())
+print(*sys.modules)
+"""
+
+
+def run_killed(kill_at: int) -> subprocess.CompletedProcess:
+    script = SCRIPT.format(tests=str(TESTS), stages=str(TESTS / "stages"))
+    return subprocess.run(
+        [sys.executable, "-c", script, str(kill_at)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+        check=False,
+    )
+
+
+def test_a_killed_run_goes_on_and_writes_the_same_bytes():
+    """Killed in the middle of a record: while explaining the first layer, and while scoring."""
+    done = run_killed(0)
+    assert done.returncode == 0, done.stderr
+    modules = {name.split(".")[0] for name in done.stdout.split()}
+    assert not modules & {"torch", "transformers", "sparsify", "delphi"}
+    straight = {path: path.read_bytes() for path in Path("artifacts").rglob("*.json*")}
+    for stage in ("explain", "score"):
+        for path in Path("artifacts", stage).rglob("*.json*"):
+            path.unlink()
+    paths.metrics("score-native").unlink()
+    # Of 20 explanations 4 are whole when the first kill comes; the second run makes the other 16.
+    assert run_killed(5).returncode == -signal.SIGKILL
+    unfinished = Path(".clearnets/work/explain").glob("*/out/explanations.jsonl")
+    assert [len(path.read_bytes().splitlines()) for path in unfinished] == [5]
+    assert run_killed(16 + 7).returncode == -signal.SIGKILL
+    unfinished = Path(".clearnets/work/score").glob("*/out/scores.jsonl")
+    assert [len(path.read_bytes().splitlines()) for path in unfinished] == [7]
+    assert run_killed(0).returncode == 0
+    assert straight == {path: path.read_bytes() for path in Path("artifacts").rglob("*.json*")}
+    assert not list(Path(".clearnets/work").glob("*/*"))

@@ -1,0 +1,198 @@
+"""Writes what the stages before collate leave, with made-up numbers of plausible shape.
+
+The truth is known: every family has a mean score that rises with its firing rate, so that tests
+can say what a table must hold.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clearnets import artifacts, config, paths
+from clearnets.config import Config, hookpoint
+from clearnets.runtime import seed_for
+
+ROOT = Path(__file__).parents[1]
+# Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.
+TRUTH = {
+    "native": (0.80, -2.2),
+    "transcoder": (0.78, -2.1),
+    "skip-transcoder": (0.77, -2.1),
+    "sae": (0.75, -2.0),
+    "neurons": (0.68, -1.4),
+    "random-native": (0.66, -2.0),
+    "random-transcoder": (0.70, -2.0),
+    "random-sae": (0.69, -2.0),
+    "token-unigram": (0.99, -3.0),
+}
+LOSSES = {"unigram": 5.1, "bigram": 2.9, "trigram": 1.9, "generator_bound": 0.62}
+
+
+def small(**over: Any) -> Config:
+    """The default experiment with three layers, two seeds and few latents, and `over` above it."""
+    base = config.read_yaml(ROOT / "params.yaml")
+    sizes = {
+        "seeds": [0, 1],
+        "model": {"num_layers": 3},
+        "explain": {"latents": 40},
+        "collate": {"resamples": 200, "min_stratum": 10},
+    }
+    return config.parse(config.overlay(config.overlay(base, sizes), over), "params.yaml")
+
+
+def write(cfg: Config) -> None:
+    """Every unit that collate reads, below the working directory."""
+    _unit("data", paths.data(), lambda out: _json(out / "stats.json", LOSSES))
+    for seed in cfg.seeds:
+        for mlp in ("dense", "sparse"):
+            _unit("train", paths.train(mlp, seed), lambda out, m=mlp, s=seed: _curve(out, m, s))
+        _unit("match", paths.match(seed), lambda out, s=seed: _pair(out, s))
+        _unit("evaluate", paths.evaluate(seed), lambda out, s=seed: _evaluation(cfg, out, s))
+        for family in cfg.families:
+            points = _points(cfg, family)
+            _unit(
+                "cache",
+                paths.cache(family, seed, "explain"),
+                lambda out, f=family: _cache(cfg, out, f),
+            )
+            for layer, point in points:
+                _unit(
+                    "score",
+                    paths.score(family, seed, point),
+                    lambda out, f=family, s=seed, n=layer: _scores(cfg, out, f, s, n),
+                )
+
+
+def _points(cfg: Config, family: str) -> list[tuple[int, str]]:
+    if family == "token-unigram":
+        return [(0, "tokens")]
+    return [(layer, hookpoint(layer)) for layer in cfg.model.layers]
+
+
+def _unit(stage: str, out: Path, fill) -> None:
+    with artifacts.Unit(stage, out, {"stage": stage, "out": str(out)}, {}).build() as work:
+        assert work is not None
+        fill(work.out)
+
+
+def _json(path: Path, value) -> None:
+    artifacts.write_json(path, value)
+
+
+def _csv(path: Path, head: str, rows) -> None:
+    lines = [head, *(",".join(str(cell) for cell in row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _rng(*names) -> np.random.Generator:
+    return np.random.default_rng(seed_for(0, *names))
+
+
+def _curve(out: Path, mlp: str, seed: int) -> None:
+    steps = sorted({0, *(2**i for i in range(10)), *range(100, 977, 50), 976})
+    final, speed = (0.83, 60) if mlp == "dense" else (0.78, 75)
+    loss = [final + (6.93 - final) / (1 + step / speed) ** 1.4 + 0.004 * seed for step in steps]
+    rows = [
+        (s, s * 4096, "" if s == 0 else f"{x + 0.01:.5f}", f"{x:.5f}")
+        for s, x in zip(steps, loss, strict=True)
+    ]
+    _csv(out / "curve.csv", "step,tokens,train_loss,valid_loss", rows)
+
+
+def _pair(out: Path, seed: int) -> None:
+    dense = {"step": 976, "path": "dense", "valid_loss": 0.951 + 0.004 * seed}
+    sparse = {"step": 850, "path": "sparse", "valid_loss": 0.948 + 0.004 * seed}
+    pair = {"dense": dense, "sparse": sparse, "difference": -0.003, "matched": True}
+    _json(out / "pair.json", pair)
+
+
+def _evaluation(cfg: Config, out: Path, seed: int) -> None:
+    layers, rng = cfg.model.layers, _rng("evaluate", seed)
+    # All layers but the last matter.
+    typical = np.geomspace(2.5, 0.005, len(layers))
+    cost = {m: typical * rng.uniform(0.8, 1.2, len(layers)) for m in ("dense", "sparse")}
+    _csv(
+        out / "ablation.csv",
+        "model,layer,cost",
+        [(m, n, f"{cost[m][n]:.6f}") for m in cost for n in layers],
+    )
+    base = {"sae": 0.10, "transcoder": 0.16, "skip-transcoder": 0.12}
+    base |= {"random-sae": 0.55, "random-transcoder": 0.71}
+    rows, spliced = [], []
+    for family in cfg.coders.families:
+        damage = base[family]
+        for n in layers:
+            fvu = damage * (1 + 0.5 * np.sin(n)) * rng.uniform(0.9, 1.1)
+            ablate = 0.95 + cost["dense"][n]
+            recovered = 1 - fvu * 0.8
+            splice = 0.95 + cost["dense"][n] * (1 - recovered)
+            linear = "" if family.endswith("sae") else f"{0.42 - 0.02 * n:.4f}"
+            dead = 0.02 * n + 0.01
+            numbers = (8 - dead, dead, 0.55 + 0.03 * n, 0.34 - 0.01 * n, linear)
+            rows.append((family, n, f"{fvu:.5f}", *numbers, 0.95, ablate, splice, recovered))
+        spliced.append((family, 0.95, 5.4, 0.95 + 4.45 * damage * 0.3, 1 - damage * 0.3))
+    losses = "loss,loss_ablated,loss_spliced,loss_recovered"
+    head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
+    _csv(out / "coders.csv", head + losses, rows)
+    _csv(out / "splice_all.csv", "family," + losses, spliced)
+    native = [(f, n, 7.5, 0.05) for f in ("native", "random-native") for n in layers]
+    _csv(out / "native.csv", "family,layer,l0,dead", native)
+    models: dict[str, dict[str, float]] = {
+        "dense": {"parameters": 531_000, "flops_per_token_forward": 1_100_000},
+        "sparse": {"parameters": 1_190_000, "flops_per_token_forward": 1_600_000},
+    }
+    models["dense"]["heldout_loss"], models["sparse"]["heldout_loss"] = 0.951, 0.948
+    coder = {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
+    for entry in models.values():
+        entry["training_tokens"] = 3_997_696
+    coders = {
+        family: {**coder, "training_tokens": 0 if "random" in family else 300_000}
+        for family in cfg.coders.families
+    }
+    _json(out / "summary.json", {"models": models, "coders": coders})
+
+
+def _cache(cfg: Config, out: Path, family: str) -> None:
+    width = {"neurons": 512, "token-unigram": cfg.data.vocab_size}
+    point = {
+        "num_latents": width.get(family, cfg.model.num_latents),
+        "entries": 1000 if family == "token-unigram" else 7900,
+    }
+    hookpoints = {name: point for _, name in _points(cfg, family)}
+    _json(out / "stats.json", {"tokens": 1000, "hookpoints": hookpoints})
+
+
+def _scores(cfg: Config, out: Path, family: str, seed: int, layer: int) -> None:
+    rng = _rng("scores", family, seed, layer)
+    mean, location = TRUTH[family]
+    count = cfg.explain.latents
+    rate = np.clip(10 ** rng.normal(location, 0.5, count), 1e-6, 0.5)
+    windows = np.clip(1 - (1 - rate) ** rng.uniform(12, 32, count), 1e-6, 1 - 1e-6)
+    ends = ["explained", "dead", "too_rare", "too_frequent", "unscorable"]
+    status = rng.choice(ends, count, p=[0.72, 0.08, 0.14, 0.02, 0.04])
+    lines = []
+    for i in range(count):
+        accuracy = mean + 0.08 * (np.log10(rate[i]) + 2) + rng.normal(0, 0.08)
+        record = {
+            "latent": i * 7,
+            "status": str(status[i]),
+            "rate": 0.0 if status[i] == "dead" else float(rate[i]),
+            "windows": 0.0 if status[i] == "dead" else float(windows[i]),
+        }
+        for name, p in (("detection", accuracy), ("fuzzing", accuracy - 0.03)):
+            record[name] = _counts(rng, p, status[i])
+            record[f"{name}_shuffled"] = _counts(rng, 0.5, status[i])
+        lines.append(json.dumps(record))
+    (out / "scores.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _counts(rng: np.random.Generator, p: float, status: str) -> dict[str, int] | None:
+    if status != "explained":
+        return None
+    p = float(np.clip(p, 0.02, 0.99))
+    tp, tn = int(rng.binomial(50, p)), int(rng.binomial(50, p))
+    return {"tp": tp, "fp": 50 - tn, "tn": tn, "fn": 50 - tp}

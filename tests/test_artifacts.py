@@ -1,0 +1,132 @@
+"""Complete or absent: units, their fingerprints, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clearnets.artifacts import JsonlWriter, Unit, UserError, check, manifest_hash, read_jsonl
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def unit(value: int = 1, inputs: dict[str, Path] | None = None, name: str = "one") -> Unit:
+    return Unit("data", Path("artifacts") / name, {"value": value}, inputs or {})
+
+
+def make(unit: Unit, text: str = "result") -> bool:
+    with unit.build() as work:
+        if work is None:
+            return False
+        (work.out / "sub").mkdir()
+        (work.out / "sub" / "file.txt").write_text(text)
+        (work.state / "resume").write_text("gone later")
+    return True
+
+
+def test_built_once_then_fresh_then_stale_with_other_settings():
+    assert make(unit())
+    assert (unit().out / "sub/file.txt").read_text() == "result"
+    assert not make(unit())
+    assert make(unit(2))
+    assert not list(Path(".clearnets/work/data").iterdir())
+
+
+def test_a_changed_input_makes_its_user_stale():
+    make(unit())
+    user = unit(name="two", inputs={"one": unit().out})
+    assert make(user)
+    assert not make(user)
+    make(unit(2), "other")
+    assert make(user)
+
+
+def test_an_exception_leaves_the_old_unit_and_the_work():
+    make(unit())
+    before = manifest_hash(unit().out)
+    with pytest.raises(RuntimeError), unit(2).build() as work:
+        assert work is not None
+        (work.out / "half").write_text("x")
+        raise RuntimeError
+    assert manifest_hash(unit().out) == before
+    with unit(2).build() as work:
+        assert work is not None
+        assert (work.out / "half").exists()
+
+
+def test_two_builds_have_the_same_bytes(tmp_path, monkeypatch):
+    hashes = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        make(unit())
+        hashes.append(manifest_hash(unit().out))
+    assert hashes[0] == hashes[1]
+
+
+def test_missing_and_truncated_inputs_name_the_stage():
+    user = Unit(
+        "explain", Path("artifacts/explain/sae"), {}, {"cache": Path("artifacts/cache/sae")}
+    )
+    with pytest.raises(UserError, match=r"run `dvc repro cache@sae` first"):
+        make(user)
+    make(unit())
+    (unit().out / "sub/file.txt").write_text("res")
+    with pytest.raises(UserError, match="has 3 bytes instead of 6"):
+        check(unit().out)
+    assert not unit().fresh()
+
+
+def test_a_unit_is_built_by_one_process_at_a_time():
+    with unit().build() as work:
+        assert work is not None
+        with pytest.raises(UserError, match="another process"), unit().build():
+            pass
+
+
+APPENDER = """
+import sys, time
+from pathlib import Path
+from clearnets.artifacts import JsonlWriter
+with JsonlWriter(Path("log.jsonl")) as log:
+    for number in range(len(log.done), 2000):
+        log.append({"number": number, "text": "x" * 200})
+        if number == 700: print("go", flush=True)
+"""
+
+
+def test_jsonl_continues_after_sigkill():
+    command = [sys.executable, "-c", APPENDER]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with Path("log.jsonl").open("ab") as file:
+        file.write(b'{"number": 99')  # a torn line
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert [r["number"] for r in read_jsonl(Path("log.jsonl"))] == list(range(2000))
+
+
+def test_jsonl_refuses_nan():
+    with JsonlWriter(Path("log.jsonl")) as log, pytest.raises(ValueError, match="JSON"):
+        log.append({"x": float("nan")})
+
+
+def test_manifest_lists_every_file_with_its_hash():
+    make(unit())
+    manifest = json.loads((unit().out / "manifest.json").read_text())
+    assert manifest["settings"] == {"value": 1}
+    expected = subprocess.run(
+        ["sha256sum", str(unit().out / "sub/file.txt")], check=True, capture_output=True, text=True
+    ).stdout.split()[0]
+    assert manifest["files"] == {"sub/file.txt": {"size": 6, "sha256": expected}}

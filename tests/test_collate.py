@@ -1,0 +1,277 @@
+"""Tables against the files that they were made from, read again in plain Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_results
+from synthetic_results import TRUTH
+
+from clearnets import collate, paths, summary
+from clearnets.artifacts import UserError
+from clearnets.config import hookpoint
+from clearnets.runtime import Runtime
+from clearnets.stages import collate as stage
+
+CONFIG = synthetic_results.small()
+
+
+def build(folder: Path, monkeypatch: pytest.MonkeyPatch, config=CONFIG) -> Path:
+    """Synthetic results and the tables made of them, below `folder`."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    synthetic_results.write(config)
+    stage.run(config, runtime=Runtime())
+    return folder / paths.results("default")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with results and tables, which no test may change."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        build(folder, monkeypatch)
+    return folder
+
+
+@pytest.fixture
+def tables(project, monkeypatch):
+    """By name, the tables; the working directory is the project's."""
+    monkeypatch.chdir(project)
+    return {path.stem: pd.read_csv(path) for path in paths.results("default").glob("*.csv")}
+
+
+def raw(family: str, layers=(0, 1, 2)) -> list[dict]:
+    """All score records of a family, both seeds."""
+    points = ["tokens"] if family == "token-unigram" else [hookpoint(n) for n in layers]
+    files = [paths.score(family, seed, p) / "scores.jsonl" for seed in (0, 1) for p in points]
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def accuracy(counts: dict[str, int]) -> float:
+    hits = counts["tp"] / (counts["tp"] + counts["fn"])
+    return (hits + counts["tn"] / (counts["tn"] + counts["fp"])) / 2
+
+
+def one(table: pd.DataFrame, **equals) -> pd.Series:
+    for column, value in equals.items():
+        table = table[table[column] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_all_tables_are_there(tables):
+    assert set(tables) == {
+        "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
+        "contrasts", "strata", "coverage", "compute", "summary",
+    }  # fmt: skip
+
+
+def test_latents_hold_each_record(tables):
+    for family in TRUTH:
+        own = tables["latents"][tables["latents"]["family"] == family]
+        records = raw(family)
+        assert own["latent"].tolist() == [record["latent"] for record in records]
+        assert own["status"].tolist() == [record["status"] for record in records]
+        for column, key in (
+            ("rule-detection", "detection"),
+            ("rule-fuzzing-shuffled", "fuzzing_shuffled"),
+        ):
+            expected = [accuracy(r[key]) if r[key] else np.nan for r in records]
+            assert own[column].tolist() == pytest.approx(expected, nan_ok=True, abs=1e-5)
+    assert (
+        tables["latents"].loc[tables["latents"]["family"] == "token-unigram", "layer"].isna().all()
+    )
+
+
+@pytest.mark.parametrize("family", ["native", "sae", "token-unigram"])
+def test_means_are_those_of_the_records(tables, family):
+    means, records = tables["means"], raw(family)
+    scores = [accuracy(r["detection"]) for r in records if r["detection"]]
+    shuffled = [accuracy(r["detection_shuffled"]) for r in records if r["detection_shuffled"]]
+    # What could not be explained counts as chance; layer 2 costs less than 0.01 nats.
+    covered = scores + [0.5] * (len(records) - len(scores))
+    matter = [accuracy(r["detection"]) for r in raw(family, (0, 1)) if r["detection"]]
+    expected = {
+        ("own", "explained", "all"): scores,
+        ("shuffled", "explained", "all"): shuffled,
+        ("own", "all", "all"): covered,
+        ("own", "explained", "matter"): matter,
+    }
+    for (explanation, latents, layers), values in expected.items():
+        row = one(
+            means, family=family, scorer="rule-detection", explanation=explanation,
+            latents=latents, layers=layers,
+        )  # fmt: skip
+        assert row["n"] == len(values)
+        assert row["mean"] == pytest.approx(np.mean(values), abs=1e-5)
+        assert row["low"] < row["mean"] < row["high"]
+        error = np.std(values) / np.sqrt(len(values))
+        assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.35)
+
+
+def test_shuffled_explanations_lie_at_chance(tables):
+    means = tables["means"]
+    shuffled = means[(means["explanation"] == "shuffled") & (means["layers"] == "all")]
+    holds = (shuffled["low"] <= 0.5) & (shuffled["high"] >= 0.5)
+    assert (shuffled["at_chance"] == holds).all()
+    # 18 intervals of 95 % coverage: fewer than 14 hits would be a fault.
+    assert len(shuffled) == 18
+    assert holds.sum() >= 14
+
+
+def test_contrasts_find_the_planted_differences(tables):
+    contrasts = tables["contrasts"]
+    assert tuple(contrasts.loc[0, ["kind", "a", "b"]]) == ("primary", "native", "transcoder")
+    for matching in ("none", "rate", "activity"):
+        row = one(
+            contrasts, a="native", b="random-native", scorer="rule-detection", layers="all",
+            latents="explained", matching=matching,
+        )  # fmt: skip
+        assert row["low"] > 0.08
+        assert row["difference"] == pytest.approx(0.14, abs=0.06)
+    own = one(contrasts, kind="own shuffled", a="sae", scorer="rule-fuzzing", layers="all")
+    pairs = [r for r in raw("sae") if r["fuzzing"]]
+    expected = np.mean([accuracy(r["fuzzing"]) - accuracy(r["fuzzing_shuffled"]) for r in pairs])
+    assert own["difference"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_matched_contrasts_say_how_many_found_no_match(tables):
+    contrasts, strata = tables["contrasts"], tables["strata"]
+    key = {"a": "native", "b": "neurons", "scorer": "rule-fuzzing"}
+    row = one(contrasts, **key, layers="all", matching="rate")
+    bins = strata[(strata["a"] == "native") & (strata["b"] == "neurons")]
+    bins = bins[bins["scorer"] == "rule-fuzzing"]
+    enough = bins[(bins["n_a"] >= 10) & (bins["n_b"] >= 10)]
+    assert (bins["used"] == bins.index.isin(enough.index)).all()
+    assert row["n_a"] == enough["n_a"].sum()
+    assert row["unmatched_b"] == pytest.approx(1 - row["n_b"] / bins["n_b"].sum(), abs=1e-5)
+    paired = one(contrasts, **key, layers="all", matching="activity")
+    assert paired["n_a"] == paired["n_b"]
+    assert paired["unmatched_a"] > 0
+
+
+def test_coverage_counts_every_drawn_latent(tables):
+    coverage = tables["coverage"]
+    assert (coverage["drawn"] == 40).all()
+    ends = ["explained", "dead", "too_rare", "too_frequent", "unscorable"]
+    assert (coverage[ends].sum(axis=1) == 40).all()
+    dead = sum(record["status"] == "dead" for record in raw("native"))
+    assert coverage.loc[coverage["family"] == "native", "dead"].sum() == dead
+
+
+def test_loss_recovered_is_left_out_where_a_layer_does_not_matter(tables):
+    layers = tables["layers"]
+    coders = layers[(layers["kind"] == "family") & ~layers["name"].str.contains("native")]
+    assert coders.loc[coders["layer"] == 2, "loss_recovered"].isna().all()
+    assert coders.loc[coders["layer"] < 2, "loss_recovered"].notna().all()
+    assert (layers["matters"] == (layers["layer"] < 2)).all()
+
+
+def test_summary_gives_costs_of_model_and_coders_together(tables):
+    rows = tables["summary"].set_index("family")
+    assert rows.loc["sae", "parameters"] == 531_000 + 1_057_280
+    assert rows.loc["native", "parameters"] == 1_190_000
+    assert rows.loc["random-native", "model_tokens"] == 0
+    assert np.isnan(rows.loc["token-unigram", "parameters"])
+    shares = rows[["explained", "dead", "too_rare", "too_frequent", "unscorable"]].sum(axis=1)
+    assert shares.to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_markdown_says_what_intervals_describe(project):
+    text = (project / paths.results("default") / "summary.md").read_text()
+    assert "describe these trained models only (2 training seeds)" in text
+    rows = [line for line in text.splitlines() if line.startswith("| **native** |")]
+    assert len(rows) == 2
+    for line in text.splitlines():
+        assert "nan" not in line.lower()
+    head, rule, row = text.splitlines()[:3]
+    assert head.count("|") == rule.count("|") == row.count("|")
+
+
+def test_markdown_flags_a_pair_that_does_not_match(tables):
+    frames = dict(tables)
+    frames["pair"] = frames["pair"].assign(difference=0.04)
+    frames["summary"] = frames["summary"].assign(pair_matched=False)
+    assert "**The pair is not matched" in summary.markdown(frames)
+    assert "not matched" not in summary.markdown(tables)
+
+
+def test_the_same_results_give_the_same_bytes(project, tmp_path, monkeypatch):
+    shutil.copytree(project / "artifacts", tmp_path / "artifacts")
+    monkeypatch.chdir(tmp_path)
+    stage.run(CONFIG, runtime=Runtime())
+    again = tmp_path / paths.results("default")
+    first = project / paths.results("default")
+    names = sorted(path.name for path in first.iterdir())
+    assert names == sorted(path.name for path in again.iterdir())
+    for name in names:
+        assert digest(first / name) == digest(again / name), name
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_second_run_has_nothing_to_do(project, monkeypatch):
+    monkeypatch.chdir(project)
+    before = (paths.results("default") / "means.csv").stat().st_mtime_ns
+    stage.run(CONFIG, runtime=Runtime())
+    assert (paths.results("default") / "means.csv").stat().st_mtime_ns == before
+
+
+def test_missing_scores_name_the_stage(project, tmp_path, monkeypatch):
+    shutil.copytree(project / "artifacts", tmp_path / "artifacts")
+    monkeypatch.chdir(tmp_path)
+    scores = paths.score("sae", 1, hookpoint(2))
+    (scores / "manifest.json").unlink()
+    with pytest.raises(UserError, match="run `dvc repro score@sae` first"):
+        stage.run(CONFIG, runtime=Runtime())
+    assert not paths.results("default").exists()
+
+
+def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
+    monkeypatch.chdir(project)
+    from clearnets import results
+
+    sources = results.read(CONFIG)
+    scores = sources.scores.copy()
+    lonely = (scores["family"] == "native") & (scores["layer"] == 0)
+    scores.loc[lonely, ["rule-detection-shuffled", "rule-fuzzing-shuffled"]] = np.nan
+    frames = collate.tables(
+        results.Sources(**{**vars(sources), "scores": scores}), synthetic_results.small()
+    )
+    key = {"family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all"}
+    own, shuffled = (one(frames["means"], **key, explanation=e) for e in ("own", "shuffled"))
+    left = scores.loc[(scores["family"] == "native") & ~lonely, "rule-detection-shuffled"].dropna()
+    assert shuffled["n"] == len(left) < own["n"]
+    assert shuffled["mean"] == pytest.approx(left.mean())
+
+
+def test_an_experiment_of_two_families_has_its_tables(tmp_path, monkeypatch):
+    two = synthetic_results.small(
+        families={f: None for f in TRUTH if f not in ("native", "transcoder")},
+        coders={"families": ["transcoder"]},
+    )
+    contrasts = pd.read_csv(build(tmp_path, monkeypatch, two) / "contrasts.csv")
+    compared = contrasts[contrasts["kind"] != "own shuffled"]
+    assert set(zip(compared["a"], compared["b"])) == {("native", "transcoder")}
+
+
+def test_collating_loads_neither_torch_nor_transformers(project):
+    code = (
+        "import sys; from clearnets.runtime import Runtime; import synthetic_results as s;"
+        "from clearnets.stages import collate; collate.run(s.small(), runtime=Runtime());"
+        "from clearnets import results, collate as c; c.tables(results.read(s.small()), s.small());"
+        "assert not {'torch', 'transformers', 'sparsify'} & set(sys.modules)"
+    )
+    path = {"PYTHONPATH": str(Path(__file__).parent), "PATH": ""}
+    subprocess.run([sys.executable, "-c", code], cwd=project, env=path, check=True)

@@ -1,0 +1,106 @@
+"""The typed parameters: what they accept, what they refuse and how they say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clearnets import config as cfg
+from clearnets.artifacts import UserError
+
+ROOT = Path(__file__).parents[1]
+PARAMS = cfg.read_yaml(ROOT / "params.yaml")
+
+
+def with_(over: dict) -> dict:
+    return cfg.overlay(PARAMS, over)
+
+
+def test_params_yaml_is_valid_and_frozen():
+    config = cfg.load(ROOT / "params.yaml")
+    assert config.experiment == "default"
+    with pytest.raises(Exception, match="frozen"):
+        config.seeds = (1,)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_overlay_is_valid_and_names_itself(path: Path):
+    config = cfg.parse(with_(cfg.read_yaml(path)), str(path))
+    assert config.experiment == path.stem
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"match": {"tolerence": 0.1}}, "unknown key 'match.tolerence'"),
+        ({"match": {"tolerance": "small"}}, "match.tolerance: input should be a valid number"),
+        ({"train": {"batch_size": "32"}}, "train.batch_size: input should be a valid integer"),
+        ({"train": {"batch_size": 0}}, "train.batch_size: input should be greater than 0"),
+        ({"model": {"num_heads": 7}}, "hidden_size must be a multiple of num_heads"),
+        ({"model": {"k": 7}}, "must be a multiple of k"),
+        ({"data": {"ctx_len": 100}}, "ctx_len must be a multiple of explain.window"),
+        ({"data": {"corpus": {"kind": "books"}}}, "data.corpus"),
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"experiment": "../x"}, "experiment"),
+    ],
+)
+def test_bad_values_get_one_line_that_names_the_key(over, says):
+    with pytest.raises(UserError) as error:
+        cfg.parse(with_(over), "params.yaml")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("params.yaml: ")
+
+
+def test_missing_key_and_broken_yaml(tmp_path):
+    values = {key: value for key, value in PARAMS.items() if key != "seeds"}
+    with pytest.raises(UserError, match="key 'seeds' is missing"):
+        cfg.parse(values, "params.yaml")
+    broken = tmp_path / "params.yaml"
+    broken.write_text("a: [1,")
+    with pytest.raises(UserError, match="not readable YAML"):
+        cfg.load(broken)
+    with pytest.raises(UserError, match="is missing"):
+        cfg.load(tmp_path / "nowhere.yaml")
+
+
+def test_overlay_merges_mappings_but_replaces_another_kind():
+    base = {"corpus": {"kind": "storybook", "seed": 0}, "a": {"b": 1, "c": 2}}
+    over = {"corpus": {"kind": "local", "path": "x"}, "a": {"c": 3}}
+    assert cfg.overlay(base, over) == {
+        "corpus": {"kind": "local", "path": "x"},
+        "a": {"b": 1, "c": 3},
+    }
+    assert cfg.overlay(base, {"corpus": {"seed": 2}})["corpus"] == {"kind": "storybook", "seed": 2}
+    assert base["a"] == {"b": 1, "c": 2}
+
+
+@given(st.sets(st.integers(0, 7), min_size=1))
+def test_layers_round_trip(layers):
+    config = cfg.parse(PARAMS, "params.yaml")
+    assert cfg.parse_layers(",".join(map(str, layers)), config) == tuple(sorted(layers))
+    low, high = min(layers), max(layers)
+    assert cfg.parse_layers(f"{low}-{high}", config) == tuple(range(low, high + 1))
+    assert cfg.parse_layers(None, config) == tuple(range(8))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("7-0", "backwards; write 0-7"),
+        ("9", "layers go from 0 to 7"),
+        ("0-8", "layers go from 0 to 7"),
+        ("", "write layers as"),
+        ("a-b", "write layers as"),
+        ("1,,2", "write layers as"),
+    ],
+)
+def test_bad_layers(text, says):
+    with pytest.raises(UserError, match=says):
+        cfg.parse_layers(text, cfg.parse(PARAMS, "params.yaml"))

@@ -1,0 +1,148 @@
+"""The figure scripts: every figure from tables alone, the same bytes each time."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+import synthetic_results
+
+from clearnets import figures, paths
+from clearnets.artifacts import UserError
+from clearnets.runtime import Runtime
+from clearnets.stages import collate
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "paper/scripts"
+NAMES = {"losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"}
+
+
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch, config) -> Path:
+    """A folder with tables and the figure scripts, as in a clone."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    synthetic_results.write(config)
+    collate.run(config, runtime=Runtime())
+    (folder / "paper/scripts").symlink_to(SCRIPTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A project with its figures, and a second drawing of them more than a second later."""
+    folder = tmp_path_factory.mktemp("figures")
+    config = synthetic_results.small()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        project(folder, monkeypatch, config)
+        started = time.monotonic()
+        figures.run(config)
+        (folder / paths.FIGURES).rename(folder / "first")
+        # Files with a time in them would differ from here on.
+        time.sleep(max(0, 1.1 - (time.monotonic() - started)))
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+        figures.run(config)
+    return folder
+
+
+def test_every_figure_is_drawn_as_pdf_and_svg_with_a_caption(drawn):
+    found = {path.name for path in (drawn / paths.FIGURES).iterdir()}
+    files = {f"{name}.{kind}" for name in NAMES for kind in ("pdf", "svg")}
+    assert found == files | {"captions.json"}
+    captions = json.loads((drawn / paths.FIGURES / "captions.json").read_text())
+    assert set(captions) == NAMES
+    for name in ("scores", "rates", "contrasts"):
+        assert "describe these trained models only" in captions[name]
+        assert "95 %" in captions[name]
+
+
+def test_drawing_again_gives_the_same_bytes(drawn):
+    for path in sorted((drawn / "first").iterdir()):
+        assert path.read_bytes() == (drawn / paths.FIGURES / path.name).read_bytes(), path.name
+
+
+def test_fonts_are_embedded_and_no_date_is_written(drawn):
+    for path in (drawn / paths.FIGURES).glob("*.pdf"):
+        data = path.read_bytes()
+        assert b"CreationDate" not in data
+        # Type 42 (TrueType) fonts that are embedded whole or as a subset; no bitmap Type 3.
+        assert b"/FontFile2" in data
+        assert b"/Type3" not in data
+    for path in (drawn / paths.FIGURES).glob("*.svg"):
+        text = path.read_text()
+        assert "<dc:date>" not in text
+        assert not re.search(r"<text[ >]", text), "text must be paths, whatever fonts there are"
+
+
+def test_vector_all_through(drawn):
+    for path in (drawn / paths.FIGURES).glob("*.pdf"):
+        assert b"/Subtype /Image" not in path.read_bytes()
+    for path in (drawn / paths.FIGURES).glob("*.svg"):
+        assert "<image" not in path.read_text()
+
+
+def test_a_changed_score_changes_the_figure(drawn, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in (drawn / paths.results("default")).glob("*.csv"):
+        (tables / path.name).write_bytes(path.read_bytes())
+    layers = (tables / "layers.csv").read_text().splitlines()
+    cells = layers[-1].split(",")
+    cells[layers[0].split(",").index("cost")] = "0.3"
+    (tables / "layers.csv").write_text("\n".join([*layers[:-1], ",".join(cells)]) + "\n")
+    draw(tables, tmp_path / "out", "ablation")
+    assert contents(tmp_path / "out/ablation.pdf") != contents(drawn / "first/ablation.pdf")
+
+
+def contents(path: Path) -> list[bytes]:
+    """The drawing commands of a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL)
+    return [zlib.decompress(stream) for stream in streams if stream.startswith(b"x")]
+
+
+def draw(tables: Path, out: Path, *names: str) -> None:
+    command = [sys.executable, SCRIPTS / "draw.py", tables, out, *names]
+    subprocess.run([str(word) for word in command], check=True)
+
+
+def test_two_families_and_costs_at_the_floor_are_drawn(tmp_path, monkeypatch):
+    config = synthetic_results.small(
+        seeds=[0],
+        families={f: None for f in synthetic_results.TRUTH if f not in ("native", "transcoder")},
+        coders={"families": ["transcoder"]},
+    )
+    folder = project(tmp_path / "p", monkeypatch, config)
+    layers = folder / paths.results("default") / "layers.csv"
+    text = re.sub(r"(model,dense,0,2),[^,]*", r"\1,-0.0002", layers.read_text())
+    layers.write_text(text)
+    names = ("fvu", "ablation", "recovered", "scores", "rates", "contrasts")
+    draw(folder / paths.results("default"), tmp_path / "out", *names)
+    assert len(list((tmp_path / "out").iterdir())) == 2 * len(names)
+
+
+def test_scripts_import_only_what_a_reader_has():
+    allowed = {"numpy", "pandas", "matplotlib", "common", "__future__"}
+    allowed |= {"collections", "importlib", "json", "pathlib", "sys"}
+    for path in SCRIPTS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import():
+                    names = [alias.name for alias in node.names]
+                case ast.ImportFrom():
+                    names = [node.module or ""]
+                case _:
+                    continue
+            assert {name.partition(".")[0] for name in names} <= allowed, path.name
+
+
+def test_missing_tables_name_the_stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="run `dvc repro collate` first"):
+        figures.run(synthetic_results.small())
+    assert not paths.FIGURES.exists()

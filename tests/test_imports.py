@@ -1,0 +1,68 @@
+"""Imports go one way, light paths stay light, and dvc.yaml lists the code a stage computes with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from code_deps import DVC, body, build_graph, code_deps, is_code
+from ruamel.yaml import YAML
+
+STAGES = YAML(typ="safe").load(DVC.read_text())["stages"]
+GRAPH = build_graph()
+CORE = {f"clearnets.{name}" for name in ("config", "paths", "artifacts", "runtime", "progress")}
+
+
+def reaches(module: str) -> set[str]:
+    return GRAPH.find_upstream_modules(module)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_yaml_lists_the_code_of_each_stage(stage):
+    listed = [dep for dep in body(STAGES[stage])["deps"] if is_code(dep)]
+    assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
+
+
+def test_core_imports_only_core():
+    for module in CORE:
+        assert reaches(module) <= CORE | {"clearnets"}
+
+
+def test_stages_do_not_import_each_other_nor_the_face():
+    stages = {m for m in GRAPH.modules if m.startswith("clearnets.stages.")}
+    face = {"clearnets.cli", "clearnets.experiments"}
+    for module in GRAPH.modules - face:
+        inner = GRAPH.find_modules_directly_imported_by(module)
+        assert not inner & (stages | face), f"{module} imports a stage or the command line"
+
+
+def test_data_and_models_know_nothing_of_later_rooms():
+    later = ("coders", "autointerp", "stages", "training", "collate", "figures")
+    for module in GRAPH.modules:
+        if module.startswith(("clearnets.data", "clearnets.models", "clearnets.latents.hooks")):
+            names = {name.split(".")[1] for name in reaches(module) if "." in name}
+            assert not names & set(later), module
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("module", ["stages.explain", "stages.score", "stages.collate", "figures"])
+def test_light_stages_load_neither_torch_nor_transformers(module):
+    assert not loaded_by(f"import clearnets.{module}") & {"torch", "transformers", "sparsify"}
+
+
+@pytest.mark.parametrize("module", ["stages.explain", "stages.score", "stages.collate", "figures"])
+def test_light_stages_reach_no_module_that_uses_torch(module):
+    heavy = {f"clearnets.{room}" for room in ("models", "coders", "training", "latents.hooks")}
+    assert not GRAPH.find_upstream_modules(f"clearnets.{module}") & heavy
+
+
+def test_help_loads_nothing_heavy():
+    heavy = {"torch", "transformers", "numpy", "pandas", "pydantic", "matplotlib", "dvc"}
+    assert not loaded_by("import clearnets.cli") & heavy

@@ -1,0 +1,144 @@
+"""The whole pipeline at smoke size, through the real DVC and the real command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+YAML_ = YAML(typ="safe")
+pytestmark = pytest.mark.slow
+
+
+def run(*words: str, at: Path, code: int = 0) -> str:
+    env = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(at),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    done = subprocess.run(
+        words,
+        cwd=at,
+        env=env,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == code, f"{' '.join(words)}\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+def clone(folder: Path) -> Path:
+    """A fresh repository with this checkout's source and none of its results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    results = ("artifacts/", "paper/results/", "paper/figures/", "dvc.lock")
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith(results):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    run("git", "init", "-q", at=folder)
+    run("git", "config", "user.name", "test", at=folder)
+    run("git", "config", "user.email", "test@example.org", at=folder)
+    run("git", "add", "-A", at=folder)
+    run("git", "commit", "-qm", "source", at=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A clone in which the smoke experiment has been run."""
+    folder = clone(tmp_path_factory.mktemp("home"))
+    run("clearnets", "exp", "smoke", at=folder)
+    return folder
+
+
+def place(home: Path) -> Path:
+    return home / ".clearnets/exp/smoke"
+
+
+def out_hashes(lock: Path) -> dict[str, str]:
+    stages = YAML_.load(lock.read_text())["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_small_results_come_home_with_their_provenance(home):
+    results = home / "paper/results/smoke"
+    for name in ("summary.csv", "summary.md", "latents.csv", "dvc.lock", "params.yaml"):
+        assert (results / name).stat().st_size > 0
+    head = run("git", "rev-parse", "HEAD", at=home).strip()
+    assert (results / "commit.txt").read_text().strip() == head
+    assert YAML_.load((results / "params.yaml").read_text())["experiment"] == "smoke"
+    assert run("git", "status", "--short", at=home).split() == ["??", "paper/results/"]
+
+
+def test_figures_are_drawn(home):
+    figures = place(home) / "paper/figures"
+    assert {p.stem for p in figures.glob("*.pdf")} == {p.stem for p in figures.glob("*.svg")}
+    assert len(list(figures.glob("*.pdf"))) >= 5
+
+
+def test_a_second_run_does_nothing_and_status_is_clean(home):
+    assert ran(run("clearnets", "exp", "smoke", at=home)) == []
+    assert "up to date" in run("dvc", "status", at=place(home))
+
+
+@pytest.mark.parametrize("layers", ["0-1", "1"])
+def test_a_stage_by_hand_leaves_dvc_status_clean(home, layers):
+    command = ["clearnets", "explain", "--aux", "transcoder", "--layers", layers]
+    run(*command, at=place(home))
+    shutil.rmtree(place(home) / "artifacts/explain/transcoder/seed-0/layers.1.mlp")
+    run(*command, at=place(home))
+    assert "up to date" in run("dvc", "status", at=place(home))
+
+
+def test_fresh_folder_gives_the_same_hashes(home, tmp_path):
+    folder = clone(tmp_path)
+    shutil.copyfile(place(home) / "params.yaml", folder / "params.yaml")
+    run("dvc", "repro", at=folder)
+    assert out_hashes(folder / "dvc.lock") == out_hashes(place(home) / "dvc.lock")
+
+
+def test_a_changed_key_reruns_only_what_depends_on_it(home):
+    output = run("clearnets", "exp", "smoke", "--set", "score.active=18", at=home)
+    stages = {stage.split("@")[0] for stage in ran(output)}
+    assert stages == {"score", "collate", "figures"}
+    assert "active: 18" in (home / "experiments/smoke.yaml").read_text()
+
+
+def test_errors_name_their_cure(home):
+    folder = place(home)
+    broken = folder / "artifacts/cache/transcoder/seed-0/explain/layers.0.mlp"
+    shard = next(broken.glob("*.safetensors"))
+    data = shard.read_bytes()
+    # The cache is linked from DVC's: replace the file, never write into it.
+    shard.unlink()
+    shard.write_bytes(data[:-10])
+    shutil.rmtree(folder / "artifacts/explain/transcoder")
+    output = run("clearnets", "explain", "--aux", "transcoder", at=folder, code=2)
+    assert "bytes instead of" in output
+    assert "dvc repro cache@transcoder" in output
+    assert len(output.strip().splitlines()) == 1
+    shard.write_bytes(data)
+    shutil.rmtree(folder / "artifacts/coders/transcoder")
+    output = run("clearnets", "cache", "--aux", "transcoder", at=folder, code=2)
+    assert "run `dvc repro sparsify@transcoder` first" in output
+    run("dvc", "repro", at=folder)
