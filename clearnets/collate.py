@@ -414,7 +414,7 @@ def compute_table(sources: Sources) -> pd.DataFrame:
             for name, numbers in entries.items():
                 rows.append({"kind": kind, "name": name, "seed": seed, **numbers})
     columns = ["kind", "name", "seed", *COMPUTE_COLUMNS]
-    return _sort(columns_of(pd.DataFrame(rows), columns), ["kind", "name", "seed"])
+    return _sort(pd.DataFrame(rows)[columns], ["kind", "name", "seed"])
 
 
 def summary_table(

@@ -146,6 +146,8 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
         "sparse": {"parameters": 1_190_000, "flops_per_token_forward": 1_600_000},
     }
     models["dense"]["heldout_loss"], models["sparse"]["heldout_loss"] = 0.951, 0.948
+    for entry in models.values():
+        entry["parameters_without_embeddings"] = entry["parameters"] - 196_608
     coder = {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
     for entry in models.values():
         entry["training_tokens"] = 3_997_696
@@ -153,6 +155,9 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
         family: {**coder, "training_tokens": 0 if "random" in family else 300_000}
         for family in cfg.coders.families
     }
+    for entry in (*models.values(), *coders.values()):
+        entry["flops_per_token_training"] = 3 * entry["flops_per_token_forward"]
+        entry["training_flops"] = entry["training_tokens"] * entry["flops_per_token_training"]
     _json(out / "summary.json", {"models": models, "coders": coders})
 
 

@@ -59,7 +59,8 @@ def test_light_stages_load_neither_torch_nor_transformers(module):
 
 @pytest.mark.parametrize("module", ["stages.explain", "stages.score", "stages.collate", "figures"])
 def test_light_stages_reach_no_module_that_uses_torch(module):
-    heavy = {f"clearnets.{room}" for room in ("models", "coders", "training", "latents.hooks")}
+    rooms = ("models", "coders", "training", "latents.hooks", "latents.readers")
+    heavy = {f"clearnets.{room}" for room in rooms}
     assert not GRAPH.find_upstream_modules(f"clearnets.{module}") & heavy
 
 

@@ -235,8 +235,8 @@ def _model_cost(model: Any, mlp: str, seed: int, step: int) -> dict[str, int]:
         "parameters": parameters,
         "parameters_without_embeddings": parameters
         - sum(p.numel() for end in ends for p in end.parameters()),
-        "flops_forward": flops.forward,
-        "flops_train": flops.training,
+        "flops_per_token_forward": flops.forward,
+        "flops_per_token_training": flops.training,
         "training_tokens": tokens[step],
         "training_flops": tokens[step] * flops.training,
     }
@@ -256,8 +256,8 @@ def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dic
     tokens = read_json(paths.coders(family, seed) / "training.json")["tokens"]
     return {
         "parameters": sum(p.numel() for coder in chain for p in coder.parameters()),
-        "flops_forward": flops.forward,
-        "flops_train": flops.training,
+        "flops_per_token_forward": flops.forward,
+        "flops_per_token_training": flops.training,
         "training_tokens": tokens,
         "training_flops": tokens * (flops.training + reading),
     }

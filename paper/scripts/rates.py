@@ -36,7 +36,7 @@ POINTS = 150
 def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     latents, rates, means = (read(tables, name) for name in ("latents", "rates", "means"))
-    shown = [family for family in COLUMNS if (rates["family"] == family).any()]
+    shown = [family for family in COLUMNS if (latents["family"] == family).any()]
     figure, grid = plt.subplots(
         2,
         len(shown),

@@ -137,7 +137,8 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
     coder = summary["coders"]["transcoder"]
     assert coder["parameters"] == 2 * (64 * 16 + 64 + 64 * 16 + 16)
     own = compute.coder("transcoder", d_in=16, num_latents=64, k=4)
-    assert (coder["flops_forward"], coder["flops_train"]) == (2 * own.forward, 2 * own.training)
+    assert coder["flops_per_token_forward"] == 2 * own.forward
+    assert coder["flops_per_token_training"] == 2 * own.training
     assert coder["training_tokens"] == project.coders.tokens
     assert summary["coders"]["random-sae"]["training_flops"] == 0
 
