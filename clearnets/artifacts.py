@@ -6,6 +6,9 @@ hashes of the inputs, and the size and SHA-256 of each file. A unit is built in 
 is complete. Whether a unit is fresh is decided by its fingerprint (settings + input hashes),
 never by its existence. Nothing here depends on the time or the machine, so that the same unit
 built twice has the same bytes.
+
+A stage's units are put in place together, after the last is complete: DVC deletes all outputs of
+a stage before it reruns it, so what a killed stage had finished must still be in the work folder.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clearnets.paths import WORK, producer
+from clearnets.paths import WORK, producer, rerun
 
 MANIFEST = "manifest.json"
 
@@ -54,11 +57,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: a reader never sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,10 +93,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         raise UserError(_missing(path))
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # As bytes: text would also be split at line separators that JSON strings may hold.
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             raise UserError(f"{path}, line {number}, is not JSON; {_remake(path)}") from None
     return records
 
@@ -149,7 +157,8 @@ class Unit:
     settings: Mapping[str, Any]
     inputs: Mapping[str, Path]
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """What the unit's bytes follow from."""
         hashes = {name: manifest_hash(path) for name, path in sorted(self.inputs.items())}
         return {"stage": self.stage, "settings": dict(self.settings), "inputs": hashes}
 
@@ -159,47 +168,97 @@ class Unit:
         if not manifest.exists() or any(not (p / MANIFEST).exists() for p in self.inputs.values()):
             return False
         recorded = read_json(manifest)
-        return recorded.get("fingerprint") == fingerprint(self._identity()) and not any(
+        return recorded.get("fingerprint") == fingerprint(self.identity()) and not any(
             _damage(self.out, recorded)
         )
 
-    @contextmanager
-    def build(self) -> Iterator[Work | None]:
-        """Give the work folder of a stale unit, and put the result in its place at the end.
 
-        Yields None where the unit is fresh. An exception, or a kill, leaves the work folder as it
-        is for the next run, and the old unit untouched.
+@dataclass(frozen=True)
+class _Building:
+    """A stale unit and its work folder."""
+
+    unit: Unit
+    folder: Path
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, unit: Unit) -> _Building:
+        identity = unit.identity()
+        key = fingerprint({**identity, "out": str(unit.out), "code": _code_hash()})
+        return cls(unit, WORK / unit.stage / key, identity)
+
+    @property
+    def work(self) -> Work:
+        return Work(self.folder / "out", self.folder / "state")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the work folder, which is made with its parts.
 
         Raises:
-            UserError: an input is missing or damaged, or another process builds the same unit.
+            UserError: another process holds it.
         """
-        for path in self.inputs.values():
-            check(path)
-        if self.fresh():
-            yield None
-            return
-        identity = self._identity()
-        key = fingerprint({**identity, "out": str(self.out), "code": _code_hash()})
-        folder = WORK / self.stage / key
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                message = f"another process is making {self.out}; wait for it or stop it"
+                message = f"another process is making {self.unit.out}; wait for it or stop it"
                 raise UserError(message) from None
-            work = Work(folder / "out", folder / "state")
-            for part in (work.out, work.state):
+            for part in (self.work.out, self.work.state):
                 part.mkdir(exist_ok=True)
-            yield work
-            _seal(work.out, {**identity, "fingerprint": fingerprint(identity)})
-            old = folder / "old"
-            shutil.rmtree(old, ignore_errors=True)
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            if self.out.exists():
-                self.out.rename(old)
-            work.out.rename(self.out)
-            shutil.rmtree(folder)
+            yield
+
+    def sealed(self) -> bool:
+        """True where the work is complete, and whole, but not yet in its place."""
+        manifest = self.work.out / MANIFEST
+        return manifest.exists() and not any(_damage(self.work.out, read_json(manifest)))
+
+    def seal(self) -> None:
+        """List the files: the work is complete."""
+        _seal(self.work.out, {**self.identity, "fingerprint": fingerprint(self.identity)})
+
+    def place(self) -> None:
+        """Put the result where it belongs, and drop the work folder."""
+        old = self.folder / "old"
+        shutil.rmtree(old, ignore_errors=True)
+        self.unit.out.parent.mkdir(parents=True, exist_ok=True)
+        if self.unit.out.exists():
+            self.unit.out.rename(old)
+        self.work.out.rename(self.unit.out)
+        self.drop()
+
+    def drop(self) -> None:
+        """Remove the work folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
+    """The stale ones of a stage's `units`, one after the other, each with its work folder.
+
+    The consumer fills `work.out`. After the last one, all are put in place. An exception, or a
+    kill, leaves work folders as they are for the next run, complete units among them, and the old
+    units untouched.
+
+    Raises:
+        UserError: an input is missing or damaged, or another process builds the same unit.
+    """
+    with ExitStack() as locks:
+        built = []
+        for unit in units:
+            for path in unit.inputs.values():
+                check(path)
+            building = _Building.of(unit)
+            if unit.fresh():
+                building.drop()
+                continue
+            locks.enter_context(building.locked())
+            if not building.sealed():
+                yield unit, building.work
+                building.seal()
+            built.append(building)
+        for building in built:
+            building.place()
 
 
 def _seal(folder: Path, identity: dict[str, Any]) -> None:
@@ -246,19 +305,11 @@ def publish(source: Path, target: Path) -> None:
         write_bytes(target, data)
 
 
-def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
-    """The stale ones of `units`, one after the other, each with its work folder."""
-    for unit in units:
-        with unit.build() as work:
-            if work is not None:
-                yield unit, work
-
-
 def _missing(path: Path) -> str:
     stage = producer(path)
-    return f"{path} is missing; run `dvc repro {stage}` first" if stage else f"{path} is missing"
+    return f"{path} is missing; run `{rerun(stage)}` first" if stage else f"{path} is missing"
 
 
 def _remake(path: Path) -> str:
     stage = producer(path)
-    return f"delete it and run `dvc repro {stage}`" if stage else "restore it"
+    return f"delete it and run `{rerun(stage)}`" if stage else "restore it"

@@ -98,3 +98,14 @@ def producer(path: Path) -> str | None:
         return None
     stage = _STAGES[parts[1]]
     return stage.format(parts[2]) if "{}" in stage and len(parts) > 2 else stage.split("@")[0]
+
+
+def rerun(stage: str) -> str:
+    """The command that makes a DVC stage's outputs, as the user would type it.
+
+    In an experiment's worktree that is `clearnets exp NAME`, typed in the checkout.
+    """
+    here = Path.cwd()
+    if here.parent.parts[-len(WORKTREES.parts) :] == WORKTREES.parts:
+        return f"clearnets exp {here.name}"
+    return f"dvc repro {stage}"

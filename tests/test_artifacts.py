@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from clearnets.artifacts import JsonlWriter, Unit, UserError, check, manifest_hash, read_jsonl
+from clearnets.artifacts import (
+    JsonlWriter,
+    Unit,
+    UserError,
+    build_all,
+    check,
+    manifest_hash,
+    read_jsonl,
+    write_bytes,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +34,13 @@ def unit(value: int = 1, inputs: dict[str, Path] | None = None, name: str = "one
 
 
 def make(unit: Unit, text: str = "result") -> bool:
-    with unit.build() as work:
-        if work is None:
-            return False
+    stale = False
+    for _, work in build_all([unit]):
+        stale = True
         (work.out / "sub").mkdir()
         (work.out / "sub" / "file.txt").write_text(text)
         (work.state / "resume").write_text("gone later")
-    return True
+    return stale
 
 
 def test_built_once_then_fresh_then_stale_with_other_settings():
@@ -53,14 +63,58 @@ def test_a_changed_input_makes_its_user_stale():
 def test_an_exception_leaves_the_old_unit_and_the_work():
     make(unit())
     before = manifest_hash(unit().out)
-    with pytest.raises(RuntimeError), unit(2).build() as work:
-        assert work is not None
-        (work.out / "half").write_text("x")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        for _, work in build_all([unit(2)]):
+            (work.out / "half").write_text("x")
+            raise RuntimeError
     assert manifest_hash(unit().out) == before
-    with unit(2).build() as work:
-        assert work is not None
+    for _, work in build_all([unit(2)]):
         assert (work.out / "half").exists()
+
+
+def test_units_that_a_killed_stage_finished_survive_dvc_deleting_its_outputs():
+    both = [unit(name="stage/one"), unit(name="stage/two")]
+    with pytest.raises(RuntimeError):
+        for one, work in build_all(both):
+            (work.out / "file").write_text("x")
+            if one is both[1]:
+                raise RuntimeError
+    assert not any(one.out.exists() for one in both)
+    shutil.rmtree("artifacts", ignore_errors=True)  # As DVC does before a rerun.
+    assert [one for one, _ in build_all(both)] == [both[1]]
+    assert all(one.fresh() for one in both)
+    assert not list(Path(".clearnets/work/data").iterdir())
+
+
+def test_a_damaged_waiting_unit_is_built_again():
+    both = [unit(name="stage/one"), unit(name="stage/two")]
+    with pytest.raises(RuntimeError):
+        for one, work in build_all(both):
+            (work.out / "file").write_text("whole")
+            if one is both[1]:
+                raise RuntimeError
+    (waiting,) = Path(".clearnets/work/data").glob("*/out/manifest.json")
+    (waiting.parent / "file").write_text("")
+    assert [one for one, _ in build_all(both)] == both
+
+
+def test_a_failed_write_leaves_nothing(monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        write_bytes(Path("a/file"), b"data")
+    assert list(Path("a").iterdir()) == []
+
+
+def test_in_an_experiment_the_cure_is_its_command(tmp_path, monkeypatch):
+    place = tmp_path / ".clearnets/exp/smoke"
+    place.mkdir(parents=True)
+    monkeypatch.chdir(place)
+    user = Unit("explain", Path("artifacts/x"), {}, {"cache": Path("artifacts/cache/sae")})
+    with pytest.raises(UserError, match=r"run `clearnets exp smoke` first"):
+        make(user)
 
 
 def test_two_builds_have_the_same_bytes(tmp_path, monkeypatch):
@@ -87,10 +141,9 @@ def test_missing_and_truncated_inputs_name_the_stage():
 
 
 def test_a_unit_is_built_by_one_process_at_a_time():
-    with unit().build() as work:
-        assert work is not None
-        with pytest.raises(UserError, match="another process"), unit().build():
-            pass
+    for _ in build_all([unit()]):
+        with pytest.raises(UserError, match="another process"):
+            next(build_all([unit()]))
 
 
 APPENDER = """
@@ -115,6 +168,12 @@ def test_jsonl_continues_after_sigkill():
         file.write(b'{"number": 99')  # a torn line
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert [r["number"] for r in read_jsonl(Path("log.jsonl"))] == list(range(2000))
+
+
+def test_jsonl_keeps_line_separators_within_a_record():
+    with JsonlWriter(Path("log.jsonl")) as log:
+        log.append({"text": "one\u2028two\x85three"})
+    assert read_jsonl(Path("log.jsonl")) == [{"text": "one\u2028two\x85three"}]
 
 
 def test_jsonl_refuses_nan():
