@@ -5,9 +5,9 @@ Nothing heavy is imported before a command runs, so that `clearnets --help` is i
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,6 +85,65 @@ LatentAux = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a command works: the checkout, or an experiment's worktree."""
+
+    config: Config
+    experiment: str | None
+    assignments: list[str]
+
+    @classmethod
+    def of(cls, experiment: str | None, assignments: list[str] | None) -> _Place:
+        """Load and check the parameters; nothing is written yet."""
+        from clearnets import config, experiments
+        from clearnets.artifacts import UserError
+
+        if not experiment:
+            if assignments:
+                raise UserError("--set changes results, so it needs a place: add --experiment NAME")
+            return cls(config.load(), None, [])
+        values = experiments.resolve(experiment, assignments or [])
+        return cls(config.parse(values, experiment), experiment, assignments or [])
+
+    def family(self, name: str, known: tuple[str, ...]) -> str:
+        """`name`, if it is one of `known` and in the experiment."""
+        from clearnets.artifacts import UserError
+
+        _choice("--aux", name, known)
+        if name not in self.config.families:
+            there = ", ".join(family for family in self.config.families if family in known)
+            raise UserError(
+                f"experiment {self.config.experiment!r} has no family {name!r}; "
+                f"choose one of {there}, or add it to `families`"
+            )
+        return name
+
+    def run(
+        self,
+        stage: str,
+        *,
+        dry_run: bool,
+        device: str = "auto",
+        threads: int = 0,
+        **selection: Any,
+    ) -> None:
+        """Run one stage module in this place, or show what it would do."""
+        from importlib import import_module
+
+        from clearnets import experiments
+        from clearnets.runtime import Runtime
+
+        module = import_module(f"clearnets.stages.{stage}")
+        if dry_run:
+            folder = experiments.place(self.experiment) if self.experiment else Path()
+            _show(self.config, folder, lambda: module.units(self.config, **selection))
+            return
+        if self.experiment:
+            experiments.enter(self.experiment, self.assignments)
+        module.run(self.config, runtime=Runtime(device, threads), **selection)
+
+
 def _choice(option: str, value: str, known: tuple[str, ...]) -> str:
     from clearnets.artifacts import UserError
 
@@ -93,54 +152,24 @@ def _choice(option: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _configure(
-    experiment: str | None, assignments: list[str] | None, dry_run: bool = False
-) -> Config:
-    """Enter the experiment's place, with its overlay changed as asked, and load its parameters."""
-    from clearnets import config, experiments
-    from clearnets.artifacts import UserError
+def _show(config: Config, folder: Path, units: Callable[[], list[Any]]) -> None:
+    """Print the parameters, and what would be read and written in `folder`."""
+    import os
 
-    if assignments and not experiment:
-        raise UserError("--set changes results, so it needs a place: add --experiment NAME")
-    if experiment and dry_run:
-        return config.parse(experiments.resolve(experiment, assignments or []), experiment)
-    if experiment:
-        experiments.enter(experiment, assignments or [])
-    return config.load()
-
-
-def _run(
-    stage: str,
-    config: Config,
-    *,
-    dry_run: bool,
-    device: str = "auto",
-    threads: int = 0,
-    **selection: Any,
-) -> None:
-    """Run one stage module, or show what it would do."""
-    from importlib import import_module
-
-    from clearnets.runtime import Runtime
-
-    module = import_module(f"clearnets.stages.{stage}")
-    if dry_run:
-        _show(config, module.units(config, **selection))
-        return
-    module.run(config, runtime=Runtime(device, threads), **selection)
-
-
-def _show(config: Config, units: list[Any]) -> None:
     from ruamel.yaml import YAML
 
     YAML().dump(config.model_dump(mode="json"), sys.stdout)
-    reads = sorted({str(path) for unit in units for path in unit.inputs.values()})
+    begun = folder.is_dir()
+    if begun:
+        os.chdir(folder)
+    made = units()
+    reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
     for path in reads:
-        print(f"{path}{'' if Path(path).exists() else '  (missing)'}")
+        print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
-    for unit in units:
-        print(f"{unit.out}{'  (up to date)' if unit.fresh() else ''}")
+    for unit in made:
+        print(f"{folder / unit.out}{'  (up to date)' if begun and unit.fresh() else ''}")
 
 
 @app.command()
@@ -155,8 +184,8 @@ def data(
 
     Example: [bold]clearnets data[/bold]
     """
-    config = _configure(experiment, assign, dry_run)
-    _run("data", config, dry_run=dry_run, device=device, threads=threads)
+    place = _Place.of(experiment, assign)
+    place.run("data", dry_run=dry_run, device=device, threads=threads)
 
 
 @app.command()
@@ -174,11 +203,11 @@ def train(
     """
     from typing import get_args
 
-    config = _configure(experiment, assign, dry_run)
     from clearnets.config import Mlp as Modes
 
     _choice("--mlp", mlp, get_args(Modes))
-    _run("train", config, dry_run=dry_run, device=device, threads=threads, mlp=mlp)
+    place = _Place.of(experiment, assign)
+    place.run("train", dry_run=dry_run, device=device, threads=threads, mlp=mlp)
 
 
 @app.command()
@@ -191,7 +220,7 @@ def match(
 
     Example: [bold]clearnets match[/bold]
     """
-    _run("match", _configure(experiment, assign, dry_run), dry_run=dry_run)
+    _Place.of(experiment, assign).run("match", dry_run=dry_run)
 
 
 @app.command()
@@ -207,11 +236,11 @@ def sparsify(
 
     Example: [bold]clearnets sparsify --aux transcoder[/bold]
     """
-    config = _configure(experiment, assign, dry_run)
     from clearnets.config import CODER_FAMILIES
 
-    _choice("--aux", aux, CODER_FAMILIES)
-    _run("sparsify", config, dry_run=dry_run, device=device, threads=threads, family=aux)
+    place = _Place.of(experiment, assign)
+    family = place.family(aux, CODER_FAMILIES)
+    place.run("sparsify", dry_run=dry_run, device=device, threads=threads, family=family)
 
 
 @app.command()
@@ -226,8 +255,8 @@ def evaluate(
 
     Example: [bold]clearnets evaluate[/bold]
     """
-    config = _configure(experiment, assign, dry_run)
-    _run("evaluate", config, dry_run=dry_run, device=device, threads=threads)
+    place = _Place.of(experiment, assign)
+    place.run("evaluate", dry_run=dry_run, device=device, threads=threads)
 
 
 @app.command()
@@ -243,11 +272,11 @@ def cache(
 
     Example: [bold]clearnets cache --aux native[/bold]
     """
-    config = _configure(experiment, assign, dry_run)
     from clearnets.config import FAMILIES
 
-    _choice("--aux", aux, FAMILIES)
-    _run("cache", config, dry_run=dry_run, device=device, threads=threads, family=aux)
+    place = _Place.of(experiment, assign)
+    family = place.family(aux, FAMILIES)
+    place.run("cache", dry_run=dry_run, device=device, threads=threads, family=family)
 
 
 def _on_layers(
@@ -258,12 +287,12 @@ def _on_layers(
     assign: list[str] | None,
     dry_run: bool,
 ) -> None:
-    config = _configure(experiment, assign, dry_run)
     from clearnets.config import FAMILIES, parse_layers
 
-    _choice("--aux", aux, FAMILIES)
-    chosen = parse_layers(layers, config)
-    _run(stage, config, dry_run=dry_run, family=aux, layers=chosen)
+    place = _Place.of(experiment, assign)
+    family = place.family(aux, FAMILIES)
+    chosen = parse_layers(layers, place.config)
+    place.run(stage, dry_run=dry_run, family=family, layers=chosen)
 
 
 @app.command()
@@ -306,21 +335,33 @@ def collate(
 
     Example: [bold]clearnets collate[/bold]
     """
-    _run("collate", _configure(experiment, assign, dry_run), dry_run=dry_run)
+    _Place.of(experiment, assign).run("collate", dry_run=dry_run)
 
 
 @app.command()
 def figures(
-    experiment: Experiment = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Draw the tables in paper/results/NAME, from git."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what is read and written; do nothing.")
+    ] = False,
 ) -> None:
     """Draw the paper's figures from the tables in paper/results/, without training.
 
     Example: [bold]clearnets figures[/bold]
     """
-    config = _configure(experiment, None)
+    from clearnets import config, paths
     from clearnets import figures as module
 
-    module.run(config)
+    name = experiment or config.load().experiment
+    # The pipeline's own go to paper/figures, where DVC tracks them.
+    folder = paths.results(name) / paths.FIGURES.name if experiment else paths.FIGURES
+    if dry_run:
+        print(f"# reads\n{paths.results(name)}\n# writes\n{folder}")
+    else:
+        module.run(paths.results(name), folder)
 
 
 @app.command()
@@ -352,12 +393,34 @@ def _guarded(call: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("clearnets: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not _no_space(error):
             raise
-        message = "the disk is full; free some space and run the same command to go on"
+        message = (
+            "a file could not be written: the disk is full, or a quota or size limit is reached; "
+            "free some space and run the same command to go on"
+        )
     print(f"clearnets: {message}", file=sys.stderr)
     return 2
+
+
+def _no_space(error: Exception) -> bool:
+    """Whether a full disk is behind `error`. Libraries that write in native code (safetensors,
+    tokenizers, torch, numpy) say so in words only, or not at all."""
+    import errno
+    import re
+    import shutil
+
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in codes
+    found = re.search(r"os error (\d+)", str(error))
+    if found:
+        return int(found[1]) in codes
+    said = ("PytorchStreamWriter failed", "requested and", "items requested but")
+    if any(words in str(error) for words in said):
+        return True
+    return shutil.disk_usage(".").free < 2**20
 
 
 def main() -> None:

@@ -23,8 +23,10 @@ the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,8 +86,10 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     settings = config.collate
     layers = layer_table(sources, settings)
     latents = latent_table(sources, layers)
+    splice = splice_table(sources, settings)
+    pair = pair_table(sources)
     means = mean_table(latents, config)
-    contrasts, strata = contrast_tables(latents, config)
+    contrasts, strata = contrast_tables(latents, pair, config)
     coverage = coverage_table(latents)
     compute = compute_table(sources)
     return {
@@ -93,9 +97,9 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "ngrams": pd.DataFrame(
             [{"reference": name, "loss": loss} for name, loss in sources.references.items()]
         ),
-        "pair": pair_table(sources),
+        "pair": pair,
         "layers": layers,
-        "splice_all": splice_table(sources),
+        "splice_all": splice,
         "latents": latents.drop(columns="matters"),
         "means": means,
         "rates": rate_table(latents, config),
@@ -103,7 +107,7 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "strata": strata,
         "coverage": coverage,
         "compute": compute,
-        "summary": summary_table(sources, config, latents, layers, means, compute),
+        "summary": summary_table(sources, config, latents, layers, splice, means, compute, pair),
     }
 
 
@@ -146,10 +150,16 @@ def _by_layer(models: pd.DataFrame, column: str) -> dict[tuple[Any, ...], Any]:
     return dict(zip(keys, models[column]))
 
 
-def splice_table(sources: Sources) -> pd.DataFrame:
-    """Loss recovered with all layers' coders spliced in at once, relative to ablating all."""
-    columns = ["family", "seed", "loss", "loss_spliced", "loss_ablated", "loss_recovered"]
-    return _sort(columns_of(sources.splice_all, columns), ["family", "seed"])
+def splice_table(sources: Sources, settings: Collate) -> pd.DataFrame:
+    """Loss with all layers' coders spliced in at once, beside the clean and the ablated model's.
+
+    Loss recovered is left out where ablating all layers costs less than the threshold.
+    """
+    columns = ["family", "seed", "loss_clean", "loss_splice", "loss_ablate", "loss_recovered"]
+    table = columns_of(sources.splice_all, columns)
+    cost = table["loss_ablate"] - table["loss_clean"]
+    kept = table["loss_recovered"].where(cost >= settings.min_ablation_cost)
+    return _sort(table.assign(loss_recovered=kept), ["family", "seed"])
 
 
 def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
@@ -217,6 +227,21 @@ def _shuffled(latents: pd.DataFrame, scorer: str, layers: str, *, minus: bool) -
     return _grouped(latents, own - shuffled if minus else shuffled)
 
 
+def _by_seed(latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
+    """All latents, and where there are several training seeds those of each."""
+    groups = {"all": latents}
+    if len(config.seeds) > 1:
+        groups |= {str(seed): pick(latents, seed=seed) for seed in config.seeds}
+    return groups
+
+
+def _interval(estimate: stats.Estimate, settings: Collate, *counts: int) -> stats.Estimate:
+    """Without an interval where it would come from fewer latents than `min_stratum`."""
+    if min(counts) >= settings.min_stratum:
+        return estimate
+    return stats.Estimate(estimate.value, math.nan, math.nan)
+
+
 def _bootstrap(settings: Collate, *names: str) -> dict[str, Any]:
     rng = np.random.default_rng(seed_for(settings.seed, "bootstrap", *names))
     return {"resamples": settings.resamples, "confidence": settings.confidence, "rng": rng}
@@ -228,78 +253,86 @@ def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
     that could not be explained or scored at chance. `explanation` shuffled: each latent is judged
     by another's explanation, which must lie at chance. `layers` matter: only layers whose
-    mean-ablation costs enough in the model that the family reads.
+    mean-ablation costs enough in the model that the family reads. `seed` all, and each training
+    seed where there are several. No interval is given from fewer than `min_stratum` latents.
     """
+    kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
+    cases = product(_by_seed(latents, config).items(), _ordered(config.families), SCORERS)
+    rows = [
+        _mean_row(pick(group, family=family), (family, seed, scorer, *kind, layers), config.collate)
+        for (seed, group), family, scorer in cases
+        for layers in ("all", "matter")
+        for kind in kinds
+    ]
+    return pd.DataFrame(rows)
+
+
+def _mean_row(
+    own: pd.DataFrame, names: tuple[str, str, str, str, str, str], settings: Collate
+) -> dict[str, Any]:
+    family, seed, scorer, which, explanation, layers = names
+    if explanation == "own":
+        sample = _sample(own, scorer, layers, which)
+    else:
+        sample = _shuffled(own, scorer, layers, minus=False)
+    random = _bootstrap(settings, family, seed, scorer, layers, which, explanation)
+    estimate = stats.mean_estimate(sample.value, sample.strata, **random)
+    estimate = _interval(estimate, settings, len(sample))
+    return {
+        "family": family,
+        "seed": seed,
+        "scorer": scorer,
+        "explanation": explanation,
+        "latents": which,
+        "layers": layers,
+        "n": len(sample),
+        "mean": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "at_chance": estimate.contains(CHANCE),
+        "confidence": settings.confidence,
+    }
+
+
+def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Mean score of explained latents by bin of firing rate, with their own explanation and with
+    a shuffled one."""
     settings, rows = config.collate, []
     for family in _ordered(config.families):
         own = pick(latents, family=family)
         for scorer in SCORERS:
-            for layers in ("all", "matter"):
-                for which, explanation in (
-                    ("explained", "own"),
-                    ("explained", "shuffled"),
-                    ("all", "own"),
-                ):
-                    if explanation == "own":
-                        sample = _sample(own, scorer, layers, which)
-                    else:
-                        sample = _shuffled(own, scorer, layers, minus=False)
+            samples = {
+                "own": _sample(own, scorer, "all", "explained"),
+                "shuffled": _shuffled(own, scorer, "all", minus=False),
+            }
+            for explanation, sample in samples.items():
+                bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
+                for index in np.unique(bins):
+                    inside = bins == index
+                    count = int(inside.sum())
+                    if count < MIN_BIN:
+                        continue
                     estimate = stats.mean_estimate(
-                        sample.value,
-                        sample.strata,
-                        **_bootstrap(settings, family, scorer, layers, which, explanation),
+                        sample.value[inside],
+                        np.zeros(count, np.int64),
+                        **_bootstrap(settings, family, scorer, explanation, "rate", str(index)),
                     )
+                    low, high = stats.bin_edges(int(index), BINS_PER_DECADE)
                     rows.append(
                         {
                             "family": family,
                             "scorer": scorer,
                             "explanation": explanation,
-                            "latents": which,
-                            "layers": layers,
-                            "n": len(sample),
+                            "rate_low": low,
+                            "rate_high": high,
+                            "n": count,
                             "mean": estimate.value,
                             "low": estimate.low,
                             "high": estimate.high,
-                            "at_chance": estimate.contains(CHANCE),
-                            "confidence": settings.confidence,
                         }
                     )
-    return pd.DataFrame(rows)
-
-
-def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Mean score of explained latents by bin of firing rate."""
-    settings, rows = config.collate, []
-    for family in _ordered(config.families):
-        own = pick(latents, family=family)
-        for scorer in SCORERS:
-            sample = _sample(own, scorer, "all", "explained")
-            bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
-            for index in np.unique(bins):
-                inside = bins == index
-                count = int(inside.sum())
-                if count < MIN_BIN:
-                    continue
-                estimate = stats.mean_estimate(
-                    sample.value[inside],
-                    np.zeros(count, np.int64),
-                    **_bootstrap(settings, family, scorer, "rate", str(index)),
-                )
-                low, high = stats.bin_edges(int(index), BINS_PER_DECADE)
-                rows.append(
-                    {
-                        "family": family,
-                        "scorer": scorer,
-                        "rate_low": low,
-                        "rate_high": high,
-                        "n": count,
-                        "mean": estimate.value,
-                        "low": estimate.low,
-                        "high": estimate.high,
-                    }
-                )
-    columns = ["family", "scorer", "rate_low", "rate_high", "n", "mean", "low", "high"]
-    return columns_of(pd.DataFrame(rows), columns)
+    columns = ["family", "scorer", "explanation", "rate_low", "rate_high"]
+    return columns_of(pd.DataFrame(rows), [*columns, "n", "mean", "low", "high"])
 
 
 def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -315,81 +348,90 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     return [(kind, a, b) for kind, a, b in pairs if {a, b} <= present]
 
 
-def contrast_tables(latents: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
+def contrast_tables(
+    latents: pd.DataFrame, pair: pd.DataFrame, config: Config
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Differences between families, unmatched and matched for activity, and the rate strata.
 
     `matching` none, rate or activity is described in `clearnets.autointerp.statistics`; `own
     shuffled` contrasts are paired by latent. `unmatched_a` and `unmatched_b` are the shares of the
-    latents that found no counterpart.
+    latents that found no counterpart. `pair_matched` is false where a pair's losses differ by more
+    than the tolerance. Seeds and intervals as in `mean_table`.
     """
-    settings = config.collate
-    by_family = {family: pick(latents, family=family) for family in _ordered(config.families)}
     rows: list[dict[str, Any]] = []
     strata: list[dict[str, Any]] = []
-
-    def add(names: Mapping[str, str], contrast: stats.Contrast) -> None:
-        rows.append(
-            {
-                **names,
-                "difference": contrast.difference.value,
-                "low": contrast.difference.low,
-                "high": contrast.difference.high,
-                "n_a": contrast.used_a,
-                "n_b": contrast.used_b,
-                "unmatched_a": contrast.unmatched_a,
-                "unmatched_b": contrast.unmatched_b,
-                "confidence": settings.confidence,
-            }
-        )
-
-    def names(kind: str, a: str, b: str, *rest: str) -> dict[str, str]:
-        keys = ("kind", "a", "b", "scorer", "layers", "latents", "matching")
-        return dict(zip(keys, (kind, a, b, *rest)))
-
-    for kind, a, b in comparisons(config.families):
-        for scorer in SCORERS:
-            for layers in ("all", "matter"):
-                for which in ("explained", "all"):
-                    x = _sample(by_family[a], scorer, layers, which)
-                    y = _sample(by_family[b], scorer, layers, which)
-                    key = names(kind, a, b, scorer, layers, which, "none")
-                    random = _bootstrap(settings, *key.values())
-                    add(key, stats.unmatched(x.value, x.strata, y.value, y.strata, **random))
-                x = _sample(by_family[a], scorer, layers, "explained")
-                y = _sample(by_family[b], scorer, layers, "explained")
-                key = names(kind, a, b, scorer, layers, "explained", "rate")
-                contrast, bins = stats.rate_matched(
-                    x.value,
-                    x.rate,
-                    y.value,
-                    y.rate,
-                    min_stratum=settings.min_stratum,
-                    **_bootstrap(settings, *key.values()),
-                )
-                add(key, contrast)
-                if layers == "all":
-                    strata += [{"a": a, "b": b, "scorer": scorer, **asdict(one)} for one in bins]
-                key = names(kind, a, b, scorer, layers, "explained", "activity")
-                contrast = stats.activity_matched(
-                    x.value,
-                    x.windows,
-                    y.value,
-                    y.windows,
-                    min_pairs=settings.min_stratum,
-                    **_bootstrap(settings, *key.values()),
-                )
-                add(key, contrast)
-    for family in _ordered(config.families):
-        for scorer in SCORERS:
-            for layers in ("all", "matter"):
-                x = _shuffled(by_family[family], scorer, layers, minus=True)
-                key = names("own shuffled", family, "shuffled", scorer, layers, "explained", "none")
-                random = _bootstrap(settings, *key.values())
-                estimate = stats.mean_estimate(x.value, x.strata, **random)
-                add(key, stats.Contrast(estimate, len(x), len(x), 0.0, 0.0))
+    matched = dict(zip(pair["seed"].astype(str), pair["matched"]))
+    for seed, group in _by_seed(latents, config).items():
+        by_family = {family: pick(group, family=family) for family in _ordered(config.families)}
+        flag = all(matched.values()) if seed == "all" else matched[seed]
+        for key, contrast in _contrasts(by_family, seed, config, strata):
+            counts = (contrast.used_a, contrast.used_b)
+            difference = _interval(contrast.difference, config.collate, *counts)
+            rows.append(
+                {
+                    **key,
+                    "difference": difference.value,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "n_a": contrast.used_a,
+                    "n_b": contrast.used_b,
+                    "unmatched_a": contrast.unmatched_a,
+                    "unmatched_b": contrast.unmatched_b,
+                    "pair_matched": flag,
+                    "confidence": config.collate.confidence,
+                }
+            )
     columns = ["a", "b", "scorer", "low", "high", "n_a", "n_b", "mean_a", "mean_b", "used"]
     table = columns_of(pd.DataFrame(strata), columns)
     return pd.DataFrame(rows), table.rename(columns={"low": "rate_low", "high": "rate_high"})
+
+
+def _contrasts(
+    by_family: Mapping[str, pd.DataFrame], seed: str, config: Config, strata: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, str], stats.Contrast]]:
+    """Every contrast with its names; the strata of all seeds together are added to `strata`."""
+    settings = config.collate
+
+    def names(kind: str, a: str, b: str, *rest: str) -> dict[str, str]:
+        keys = ("kind", "a", "b", "scorer", "layers", "latents", "matching", "seed")
+        return dict(zip(keys, (kind, a, b, *rest, seed)))
+
+    for (kind, a, b), scorer, layers in product(
+        comparisons(config.families), SCORERS, ("all", "matter")
+    ):
+        for which in ("explained", "all"):
+            x = _sample(by_family[a], scorer, layers, which)
+            y = _sample(by_family[b], scorer, layers, which)
+            key = names(kind, a, b, scorer, layers, which, "none")
+            random = _bootstrap(settings, *key.values())
+            yield key, stats.unmatched(x.value, x.strata, y.value, y.strata, **random)
+        x = _sample(by_family[a], scorer, layers, "explained")
+        y = _sample(by_family[b], scorer, layers, "explained")
+        key = names(kind, a, b, scorer, layers, "explained", "rate")
+        contrast, bins = stats.rate_matched(
+            x.value,
+            x.rate,
+            y.value,
+            y.rate,
+            min_stratum=settings.min_stratum,
+            **_bootstrap(settings, *key.values()),
+        )
+        yield key, contrast
+        if layers == "all" and seed == "all":
+            strata += [{"a": a, "b": b, "scorer": scorer, **asdict(one)} for one in bins]
+        key = names(kind, a, b, scorer, layers, "explained", "activity")
+        random = _bootstrap(settings, *key.values())
+        yield (
+            key,
+            stats.activity_matched(
+                x.value, x.windows, y.value, y.windows, min_pairs=settings.min_stratum, **random
+            ),
+        )
+    for family, scorer, layers in product(by_family, SCORERS, ("all", "matter")):
+        x = _shuffled(by_family[family], scorer, layers, minus=True)
+        key = names("own shuffled", family, "shuffled", scorer, layers, "explained", "none")
+        estimate = stats.mean_estimate(x.value, x.strata, **_bootstrap(settings, *key.values()))
+        yield key, stats.Contrast(estimate, len(x), len(x), 0.0, 0.0)
 
 
 def coverage_table(latents: pd.DataFrame) -> pd.DataFrame:
@@ -414,7 +456,7 @@ def compute_table(sources: Sources) -> pd.DataFrame:
             for name, numbers in entries.items():
                 rows.append({"kind": kind, "name": name, "seed": seed, **numbers})
     columns = ["kind", "name", "seed", *COMPUTE_COLUMNS]
-    return _sort(pd.DataFrame(rows)[columns], ["kind", "name", "seed"])
+    return _sort(columns_of(pd.DataFrame(rows), columns), ["kind", "name", "seed"])
 
 
 def summary_table(
@@ -422,8 +464,10 @@ def summary_table(
     config: Config,
     latents: pd.DataFrame,
     layers: pd.DataFrame,
+    splice: pd.DataFrame,
     means: pd.DataFrame,
     compute: pd.DataFrame,
+    pair: pd.DataFrame,
 ) -> pd.DataFrame:
     """One row per family: what it is, how much of it could be explained, and how well.
 
@@ -449,8 +493,9 @@ def summary_table(
             "model_tokens": costs[0]["training_tokens"].mean() if trained else 0,
             "coder_tokens": costs[1]["training_tokens"].mean(),
             "heldout_loss": costs[0]["heldout_loss"].mean() if trained else np.nan,
-            "fvu": coder["fvu"].mean(),
+            **{column: coder[column].mean() for column in CODER_COLUMNS if "fvu" in column},
             "loss_recovered": coder["loss_recovered"].mean(),
+            "loss_recovered_all_layers": pick(splice, family=family)["loss_recovered"].mean(),
             "drawn": len(own),
         }
         for column in ("parameters", "flops_per_token_forward"):
@@ -472,17 +517,18 @@ def summary_table(
                     explanation=explanation,
                     latents=which,
                     layers=scope,
+                    seed="all",
                 ).iloc[0]
                 row |= {
                     f"{name}{suffix}": one["mean"],
                     f"{name}{suffix}_low": one["low"],
                     f"{name}{suffix}_high": one["high"],
                 }
+                row[f"{name}{suffix}_n"] = one["n"]
                 if suffix == "_shuffled":
                     row[f"{name}_shuffled_at_chance"] = one["at_chance"]
-        differences = [sources.pairs[seed]["difference"] for seed in config.seeds]
-        row["pair_difference"] = max(differences, key=abs)
-        row["pair_matched"] = all(abs(d) <= config.match.tolerance for d in differences)
+        row["pair_difference"] = max(pair["difference"], key=abs)
+        row["pair_matched"] = bool(pair["matched"].all())
         rows.append(row)
     return pd.DataFrame(rows)
 

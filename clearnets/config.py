@@ -56,13 +56,18 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Frozen(BaseModel):
     """Base: immutable, no unknown keys, no silent conversion of strings to numbers."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -84,17 +89,25 @@ class LocalText(Frozen):
     """Column or key that holds a document's text (Parquet, JSONL)."""
     seed: Count = 0
     """Seed of the assignment of documents to splits."""
+    fingerprint: str | None = None
+    """Of the files' content. `clearnets exp` fills it in, so that DVC notices changed files."""
 
 
 class SplitTokens(Frozen):
     """Tokens per split. The splits are disjoint by document."""
 
     train: Positive
+    """For the models and the coders."""
     valid: Positive
+    """For held-out losses, the pairing and the evaluation of coders."""
     explain: Positive
+    """All that the explainer sees."""
     score: Positive
+    """All that explanations are judged on; shares no 32-token window with the former."""
     concept_fit: Count
+    """For choosing latents and thresholds per concept."""
     concept_test: Count
+    """For measuring them."""
 
 
 class Data(Frozen):
@@ -113,8 +126,11 @@ class Model(Frozen):
     """The transformer that both members of the pair share, and the width of every latent family."""
 
     hidden_size: Positive
+    """Width of the residual stream."""
     num_layers: Positive
+    """Transformer blocks."""
     num_heads: Positive
+    """Attention heads per layer."""
     mlp_ratio: Positive
     """Width of the dense feedforward, in multiples of hidden_size."""
     expansion: Positive
@@ -142,7 +158,17 @@ class Model(Frozen):
             raise ValueError("hidden_size * expansion must be a multiple of k (GroupMax)")
         if self.hidden_size % self.rank_ratio:
             raise ValueError("hidden_size must be a multiple of rank_ratio")
+        if self.rotary_dims % 2:
+            raise ValueError(
+                f"rotary_fraction rotates {self.rotary_dims} dimensions of a head; choose a "
+                "fraction that gives an even number"
+            )
         return self
+
+    @property
+    def rotary_dims(self) -> int:
+        """Dimensions of a head that rotate."""
+        return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
     @property
     def num_latents(self) -> int:
@@ -163,11 +189,16 @@ class Train(Frozen):
     epochs: Positive
     """Passes over the train split."""
     learning_rate: PositiveFloat
+    """Peak rate; there is no decay, the average takes its place."""
     warmup_steps: Count
     """Steps over which the learning rate rises from zero."""
-    betas: tuple[Fraction, Fraction]
+    betas: tuple[Decay, Decay]
+    """Decay of the averages of gradient and squared gradient; the first is schedule-free's
+    interpolation between the iterate and the average."""
     weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled decay of every weight, times the learning rate, per step."""
     max_grad_norm: PositiveFloat
+    """Gradients are scaled down to this norm."""
     eval_steps: Positive
     """Steps between two measurements of the validation loss."""
 
@@ -189,8 +220,11 @@ class Coders(Frozen):
     batch_size: Positive
     """Rows per step."""
     optimizer: Literal["signum", "adam"]
+    """As in sparsify."""
     learning_rate: PositiveFloat
+    """Peak rate; it decays linearly to zero, as in sparsify."""
     warmup_steps: Count
+    """Steps over which the learning rate rises from zero."""
 
 
 class Cache(Frozen):
@@ -290,21 +324,6 @@ class Config(Frozen):
         return {key: _get(whole, key) for key in keys}
 
 
-# The keys each stage reads: its settings in fingerprints and its `params` in dvc.yaml (a test
-# holds the two together). What a stage gets from its inputs is covered by their hashes.
-STAGE_KEYS: dict[str, tuple[str, ...]] = {
-    "data": ("data",),
-    "train": ("seeds", "model", "train"),
-    "match": ("seeds", "match"),
-    "sparsify": ("seeds", "coders"),
-    "evaluate": ("seeds", "coders.families"),
-    "cache": ("seeds", "cache"),
-    "explain": ("seeds", "explain"),
-    "score": ("seeds", "score"),
-    "collate": ("experiment", "seeds", "families", "collate", "match"),
-}
-
-
 def _get(tree: Any, key: str) -> Any:
     for part in key.split("."):
         tree = tree[part]
@@ -320,7 +339,7 @@ def parse(values: Any, source: str) -> Config:
     if not isinstance(values, dict):
         raise UserError(f"{source}: expected a mapping of keys to values")
     try:
-        return Config.model_validate_json(json.dumps(values))
+        return Config.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         faults = [_fault(e) for e in error.errors()]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -4,7 +4,7 @@
 committed code out into `.clearnets/exp/NAME`, writes the resolved parameters there and runs
 `dvc repro` on the shared DVC cache. The worktree persists, so a killed run goes on, and a changed
 key reruns only what depends on it. At the end the small results are copied to
-`paper/results/NAME/` with that run's `dvc.lock`, parameters and commit.
+`paper/results/NAME/` with that run's figures, `dvc.lock`, parameters and commit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from clearnets import config as cfg
 from clearnets import paths
-from clearnets.artifacts import UserError, write_text
+from clearnets.artifacts import UserError, fingerprint, write_text
 
 # What a run makes: never checked out into a worktree, or the default's results would stand there.
 OUTPUTS = ("artifacts", "paper/results", "paper/figures", "dvc.lock", "params.yaml")
@@ -27,6 +27,11 @@ OUTPUTS = ("artifacts", "paper/results", "paper/figures", "dvc.lock", "params.ya
 def overlay_path(name: str) -> Path:
     """The overlay file of an experiment."""
     return paths.EXPERIMENTS / f"{name}.yaml"
+
+
+def place(name: str) -> Path:
+    """The experiment's worktree, relative to the checkout."""
+    return paths.WORKTREES / name
 
 
 def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
@@ -38,20 +43,33 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     base = cfg.read_yaml(paths.PARAMS)
     cfg.parse(base, str(paths.PARAMS))
     path = overlay_path(name)
-    over: dict[str, Any] = {"experiment": name}
+    over: Any = {"experiment": name}
     if path.exists():
-        over = cfg.read_yaml(path) or {}
-        if over.get("experiment") != name:
+        over = cfg.read_yaml(path)
+        if not isinstance(over, dict) or over.get("experiment") != name:
             raise UserError(f"{path}: write `experiment: {name}` as its first key")
     elif not assignments:
         known = ", ".join(cfg.overlays()) or "none yet"
         raise UserError(f"unknown experiment {name!r}; there are: {known}")
     for key, value in map(_assignment, assignments):
         _check_key(base, key)
-        over = cfg.overlay(over, _nest(key, value))
+        _assign(over, key, value)
     values = cfg.overlay(base, over)
-    cfg.parse(values, str(path))
+    config = cfg.parse(values, str(path))
+    if isinstance(config.data.corpus, cfg.LocalText):
+        values["data"]["corpus"] |= _seen_from_worktree(name, config.data.corpus)
     return values
+
+
+def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
+    """Where the corpus is from the worktree, and what it holds: DVC notices when it changes."""
+    from clearnets.data.corpora import fingerprints
+
+    found = Path(os.path.relpath(corpus.path, place(name)))
+    return {
+        "path": corpus.path if Path(corpus.path).is_absolute() else found.as_posix(),
+        "fingerprint": fingerprint(fingerprints(corpus)),
+    }
 
 
 def enter(name: str, assignments: list[str]) -> None:
@@ -66,6 +84,15 @@ def enter(name: str, assignments: list[str]) -> None:
     folder = _worktree(name)
     _write_yaml(folder / paths.PARAMS, values)
     os.chdir(folder)
+    _drop_other_families(set(values["families"]))
+
+
+def _drop_other_families(families: set[str]) -> None:
+    """Results of families that the experiment no longer compares would enter DVC's hashes."""
+    for stage in ("coders", "cache", "explain", "score"):
+        for folder in (paths.ARTIFACTS / stage).glob("*"):
+            if folder.name not in families:
+                shutil.rmtree(folder)
 
 
 def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
@@ -74,7 +101,7 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
         from ruamel.yaml import YAML
 
         YAML().dump(resolve(name, assignments), sys.stdout)
-        print(f"\n# runs `dvc repro` in\n{paths.WORKTREES / name}")
+        print(f"\n# runs `dvc repro` in\n{place(name)}")
         print(f"# writes\n{paths.results(name)}")
         return
     home = Path.cwd()
@@ -90,12 +117,21 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
     if code:
         raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(paths.results(name), target)
-    for file in ("dvc.lock", "params.yaml"):
-        shutil.copyfile(file, target / file)
-    write_text(target / "commit.txt", _git("rev-parse", "HEAD") + "\n")
+    _bring_home(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
+
+
+def _bring_home(tables: Path, target: Path) -> None:
+    """Copy tables and figures with the run's lock, parameters and commit; all or nothing."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(tables, part)
+    shutil.copytree(paths.FIGURES, part / paths.FIGURES.name)
+    for file in ("dvc.lock", paths.PARAMS.name):
+        shutil.copyfile(file, part / file)
+    write_text(part / "commit.txt", _git("rev-parse", "HEAD") + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
 
 
 def show_all() -> None:
@@ -126,10 +162,14 @@ def _check_key(base: dict[str, Any], key: str) -> None:
         raise UserError(f"--set {key}: unknown key {top!r}; there are: {', '.join(base)}")
 
 
-def _nest(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
+def _assign(tree: Any, key: str, value: Any) -> None:
+    """Set a dotted key of an overlay. None is kept: there it removes a key of the default."""
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
+    tree[last] = value
 
 
 def _write_assignments(name: str, assignments: list[str]) -> None:
@@ -142,11 +182,7 @@ def _write_assignments(name: str, assignments: list[str]) -> None:
     text = path.read_text(encoding="utf-8") if path.exists() else f"experiment: {name}\n"
     tree = yaml.load(text)
     for key, value in map(_assignment, assignments):
-        *parents, last = key.split(".")
-        node = tree
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
+        _assign(tree, key, value)
     out = StringIO()
     yaml.dump(tree, out)
     write_text(path, out.getvalue())
@@ -175,7 +211,7 @@ def _git(*words: str, at: Path | None = None) -> str:
 def _worktree(name: str) -> Path:
     """The experiment's worktree, with the code of the checkout's commit and its own outputs."""
     head = _git("rev-parse", "HEAD")
-    folder = paths.WORKTREES / name
+    folder = place(name)
     if not (folder / ".git").exists():
         _git("worktree", "prune")
         _git("worktree", "add", "--detach", "--no-checkout", str(folder), head)

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from clearnets import artifacts, paths
+from clearnets import artifacts
 from clearnets.artifacts import UserError
-from clearnets.config import Config
 
 SCRIPT = Path("paper/scripts/draw.py")
 
 
-def run(config: Config) -> None:
-    """Draw every figure of the experiment into `paper/figures/`, as PDF and SVG.
+def run(tables: Path, folder: Path) -> None:
+    """Draw every figure of the tables of one experiment into `folder`, as PDF and SVG.
 
     The scripts run in a process of their own and import none of the package, as a reader would
-    run them.
+    run them. The folder is replaced when all are drawn.
 
     Raises:
-        UserError: the tables or the scripts are not there.
+        UserError: the tables or the scripts are not there, or a script failed.
     """
-    tables = paths.results(config.experiment)
     artifacts.check(tables)
     if not SCRIPT.exists():
         raise UserError(f"{SCRIPT} is missing; run in the project's folder")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     # A date in the environment would end up in the files.
     env = {key: value for key, value in os.environ.items() if key != "SOURCE_DATE_EPOCH"}
-    command = [sys.executable, str(SCRIPT), str(tables), str(paths.FIGURES)]
-    subprocess.run(command, check=True, env=env)
+    command = [sys.executable, str(SCRIPT), str(tables), str(part)]
+    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
+    if done.returncode:
+        shutil.rmtree(part, ignore_errors=True)
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"{SCRIPT} failed ({last}); run `{' '.join(command[1:3])} FOLDER` to see")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

@@ -15,13 +15,12 @@ from clearnets.artifacts import UserError
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import SCORED, hookpoints
 from clearnets.config import Config, Family
+from clearnets.latents.store import STATS
 
 MODELS = ("dense", "sparse")
 SCORERS = ("rule-detection", "rule-fuzzing")
 # token-unigram latents read no layer; in the tables their layer is empty.
 NO_LAYER = -1
-# Totals of a cache unit.
-STATS = "stats.json"
 REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
 
 
@@ -67,8 +66,14 @@ def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
 
 
 def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """These columns, in this order; one that is missing is empty."""
-    return cast(pd.DataFrame, frame.reindex(columns=list(names)))
+    """These columns, in this order; a frame without rows has them empty.
+
+    Raises:
+        KeyError: a column is missing.
+    """
+    if frame.empty:
+        return cast(pd.DataFrame, frame.reindex(columns=list(names)))
+    return cast(pd.DataFrame, frame[list(names)])
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

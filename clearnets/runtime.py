@@ -36,25 +36,36 @@ class Runtime:
     device: str = "auto"
     threads: int = 0
 
+    @property
+    def num_threads(self) -> int:
+        """CPU threads or worker processes to use."""
+        if self.threads:
+            return self.threads
+        # macOS has no affinity.
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
     def torch_device(self) -> torch.device:
         """The torch device, with threads and determinism set up for this process.
 
         Raises:
-            UserError: a CUDA device was asked for and there is none.
+            UserError: no such device.
         """
         import torch
 
         _keep_freed_memory()
-        torch.set_num_threads(self.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(self.num_threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Deterministic mode also fills every new tensor, which costs time and catches no bug here.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        available = torch.cuda.is_available()
+        gpus = torch.cuda.device_count()
         name = self.device
         if name == "auto":
-            name = "cuda" if available else "cpu"
-        if name.startswith("cuda") and not available:
-            raise UserError(f"device {name!r} needs a CUDA GPU; use --device cpu")
+            name = "cuda" if gpus else "cpu"
+        there = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus))]
+        if name not in there:
+            raise UserError(f"no device {name!r} here; use --device {', '.join(there)} or auto")
         return torch.device(name)
 
 

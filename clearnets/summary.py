@@ -13,18 +13,19 @@ from clearnets.results import MODELS, pick, records
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin")
 SCORES = ("detection", "fuzzing")
+BASELINES = ("token_mean", "pca", "linear")
 DASH = "–"
 Row = dict[str, Any]
 
 
-def markdown(frames: Mapping[str, pd.DataFrame]) -> str:
+def markdown(frames: Mapping[str, pd.DataFrame], min_stratum: int) -> str:
     """Families, contrasts, models, and how to read them. `frames` as `clearnets.collate` makes."""
     parts = [
         _score_table(frames["summary"]),
         _contrast_table(frames["contrasts"]),
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
-        _notes(frames),
+        _notes(frames, min_stratum),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -42,7 +43,9 @@ def _family_table(summary: pd.DataFrame) -> str:
         "parameters",
         "FLOPs per token",
         "fvu",
+        "its baselines",
         "loss recovered",
+        "all layers at once",
     ]
     rows = []
     for row in records(summary):
@@ -59,7 +62,9 @@ def _family_table(summary: pd.DataFrame) -> str:
                 number(row["parameters"], ",.0f"),
                 number(row["flops_per_token_forward"], ",.0f"),
                 number(row["fvu"], ".3f"),
+                " / ".join(number(row[f"fvu_{name}"], ".3f") for name in BASELINES),
                 number(row["loss_recovered"], ".3f"),
+                number(row["loss_recovered_all_layers"], ".3f"),
             ]
         )
     return table(head, rows)
@@ -70,6 +75,7 @@ def _score_table(summary: pd.DataFrame) -> str:
     head = [
         "family",
         "explained",
+        "n",
         "dead",
         "too rare",
         "too frequent",
@@ -89,9 +95,11 @@ def _score_table(summary: pd.DataFrame) -> str:
         rows.append(
             [
                 _name(row["family"]),
+                percent(row["explained"]),
+                number(row["detection_n"], ",.0f"),
                 *(
                     percent(row[status])
-                    for status in ("explained", "dead", "too_rare", "too_frequent", "unscorable")
+                    for status in ("dead", "too_rare", "too_frequent", "unscorable")
                 ),
                 interval(row, "detection"),
                 interval(row, "fuzzing"),
@@ -109,7 +117,8 @@ def _name(family: str) -> str:
 
 def _contrast_table(contrasts: pd.DataFrame) -> str:
     """Primary, secondary and twin contrasts in rule-detection and rule-fuzzing, three ways each."""
-    shown = pick(contrasts, layers="all", latents="explained")
+    shown = pick(contrasts, layers="all", latents="explained", seed="all")
+    each = pick(contrasts, layers="all", latents="explained", matching="none")
     head = ["contrast", "scorer", "unmatched", "matched by firing rate", "matched by activity"]
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(shown):
@@ -122,6 +131,9 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
             row = by_matching[matching]
             left = max(row["unmatched_a"], row["unmatched_b"])
             cells.append(difference(row) + (f" ({percent(left)} left out)" if left else ""))
+        seeds = pick(each, a=a, b=b, scorer=scorer)["difference"][1:]
+        if len(seeds):
+            cells[0] += f"; by seed {seeds.min():+.3f} to {seeds.max():+.3f}".replace("-", "−")
         rows.append([f"{a} − {b}", scorer, *cells])
     return table(head, rows)
 
@@ -147,7 +159,7 @@ def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
     return table(head, rows)
 
 
-def _notes(frames: Mapping[str, pd.DataFrame]) -> str:
+def _notes(frames: Mapping[str, pd.DataFrame], min_stratum: int) -> str:
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
     worst = max(abs(difference) for difference in pair["difference"])
@@ -163,7 +175,13 @@ def _notes(frames: Mapping[str, pd.DataFrame]) -> str:
         "Scores are balanced accuracies of a short rule, parsed back from the explanation, on "
         "unseen text; chance is 0.5. They measure predictability by such a rule. Pairs of numbers "
         "are rule-detection / rule-fuzzing. Coverage-adjusted: latents that could not be explained "
-        "or scored count as chance.",
+        "or scored count as chance. No interval is given for fewer than "
+        f"{min_stratum} latents.",
+        "Half of the negatives of rule-detection are windows that hold the latent's most telling "
+        "token while it is silent. Of those of rule-fuzzing half are such windows, a quarter "
+        "random silent ones, and a quarter active windows with silent positions marked.",
+        "fvu and its baselines (the mean by token / PCA of rank k / for transcoders a linear map) "
+        "and loss recovered are means over layers, loss recovered over layers that matter.",
         "Families differ in width where it cannot be equal (neurons, token-unigram), and fvu and "
         "loss recovered exist only for coders.",
         verdict,
@@ -178,8 +196,8 @@ def _notes(frames: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _off(row: Row, key: str) -> bool:
-    """Whether shuffled explanations were scored and their interval misses chance."""
-    return not (math.isnan(row[f"{key}_shuffled"]) or row[f"{key}_shuffled_at_chance"])
+    """Whether shuffled explanations have an interval and it misses chance."""
+    return not (math.isnan(row[f"{key}_shuffled_low"]) or row[f"{key}_shuffled_at_chance"])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -200,14 +218,14 @@ def percent(value: float) -> str:
 
 def interval(row: Row, key: str) -> str:
     """`0.81 [0.80, 0.82]` of the columns key, key_low, key_high."""
-    if math.isnan(row[key]):
-        return DASH
+    if math.isnan(row[f"{key}_low"]):
+        return number(row[key], ".2f")
     return f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
 
 
 def difference(row: Row) -> str:
     """`+0.021 [−0.003, +0.045]` of a row of the contrasts."""
-    if math.isnan(row["difference"]):
-        return DASH
+    if math.isnan(row["low"]):
+        return number(row["difference"], "+.3f").replace("-", "−")
     value, low, high = (f"{row[key]:+.3f}" for key in ("difference", "low", "high"))
     return f"{value} [{low}, {high}]".replace("-", "−")

@@ -74,8 +74,9 @@ def _points(cfg: Config, family: str) -> list[tuple[int, str]]:
 
 
 def _unit(stage: str, out: Path, fill) -> None:
-    with artifacts.Unit(stage, out, {"stage": stage, "out": str(out)}, {}).build() as work:
-        assert work is not None
+    for _, work in artifacts.build_all(
+        [artifacts.Unit(stage, out, {"stage": stage, "out": str(out)}, {})]
+    ):
         fill(work.out)
 
 
@@ -135,7 +136,7 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
             numbers = (8 - dead, dead, 0.55 + 0.03 * n, 0.34 - 0.01 * n, linear)
             rows.append((family, n, f"{fvu:.5f}", *numbers, 0.95, ablate, splice, recovered))
         spliced.append((family, 0.95, 5.4, 0.95 + 4.45 * damage * 0.3, 1 - damage * 0.3))
-    losses = "loss,loss_ablated,loss_spliced,loss_recovered"
+    losses = "loss_clean,loss_ablate,loss_splice,loss_recovered"
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
     _csv(out / "coders.csv", head + losses, rows)
     _csv(out / "splice_all.csv", "family," + losses, spliced)

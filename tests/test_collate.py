@@ -15,7 +15,7 @@ import pytest
 import synthetic_results
 from synthetic_results import TRUTH
 
-from clearnets import collate, paths, summary
+from clearnets import collate, paths, results, summary
 from clearnets.artifacts import UserError
 from clearnets.config import hookpoint
 from clearnets.runtime import Runtime
@@ -109,7 +109,7 @@ def test_means_are_those_of_the_records(tables, family):
     for (explanation, latents, layers), values in expected.items():
         row = one(
             means, family=family, scorer="rule-detection", explanation=explanation,
-            latents=latents, layers=layers,
+            latents=latents, layers=layers, seed="all",
         )  # fmt: skip
         assert row["n"] == len(values)
         assert row["mean"] == pytest.approx(np.mean(values), abs=1e-5)
@@ -121,6 +121,7 @@ def test_means_are_those_of_the_records(tables, family):
 def test_shuffled_explanations_lie_at_chance(tables):
     means = tables["means"]
     shuffled = means[(means["explanation"] == "shuffled") & (means["layers"] == "all")]
+    shuffled = shuffled[shuffled["seed"] == "all"]
     holds = (shuffled["low"] <= 0.5) & (shuffled["high"] >= 0.5)
     assert (shuffled["at_chance"] == holds).all()
     # 18 intervals of 95 % coverage: fewer than 14 hits would be a fault.
@@ -134,11 +135,13 @@ def test_contrasts_find_the_planted_differences(tables):
     for matching in ("none", "rate", "activity"):
         row = one(
             contrasts, a="native", b="random-native", scorer="rule-detection", layers="all",
-            latents="explained", matching=matching,
+            latents="explained", matching=matching, seed="all",
         )  # fmt: skip
         assert row["low"] > 0.08
         assert row["difference"] == pytest.approx(0.14, abs=0.06)
-    own = one(contrasts, kind="own shuffled", a="sae", scorer="rule-fuzzing", layers="all")
+    own = one(
+        contrasts, kind="own shuffled", a="sae", scorer="rule-fuzzing", layers="all", seed="all"
+    )
     pairs = [r for r in raw("sae") if r["fuzzing"]]
     expected = np.mean([accuracy(r["fuzzing"]) - accuracy(r["fuzzing_shuffled"]) for r in pairs])
     assert own["difference"] == pytest.approx(expected, abs=1e-5)
@@ -146,7 +149,7 @@ def test_contrasts_find_the_planted_differences(tables):
 
 def test_matched_contrasts_say_how_many_found_no_match(tables):
     contrasts, strata = tables["contrasts"], tables["strata"]
-    key = {"a": "native", "b": "neurons", "scorer": "rule-fuzzing"}
+    key = {"a": "native", "b": "neurons", "scorer": "rule-fuzzing", "seed": "all"}
     row = one(contrasts, **key, layers="all", matching="rate")
     bins = strata[(strata["a"] == "native") & (strata["b"] == "neurons")]
     bins = bins[bins["scorer"] == "rule-fuzzing"]
@@ -157,6 +160,50 @@ def test_matched_contrasts_say_how_many_found_no_match(tables):
     paired = one(contrasts, **key, layers="all", matching="activity")
     assert paired["n_a"] == paired["n_b"]
     assert paired["unmatched_a"] > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_seed_has_its_own_rows(tables, seed):
+    records = [
+        json.loads(line)
+        for n in range(3)
+        for line in (paths.score("sae", seed, hookpoint(n)) / "scores.jsonl").open()
+    ]
+    scores = [accuracy(r["fuzzing"]) for r in records if r["fuzzing"]]
+    key = {"seed": str(seed), "scorer": "rule-fuzzing", "layers": "all", "latents": "explained"}
+    row = one(tables["means"], **key, family="sae", explanation="own")
+    assert row["n"] == len(scores)
+    assert row["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
+    other = one(tables["means"], **key, family="native", explanation="own")["mean"]
+    found = one(tables["contrasts"], **key, a="native", b="sae", matching="none")
+    assert found["difference"] == pytest.approx(other - row["mean"], abs=2e-5)
+
+
+def test_no_column_is_empty(tables):
+    for name, table in tables.items():
+        if name == "layers":
+            table = table[table["kind"] == "family"].drop(columns="cost")
+        assert not table.columns[table.isna().all()].tolist(), name
+
+
+def test_few_latents_give_no_interval(project, monkeypatch):
+    monkeypatch.chdir(project)
+    config = synthetic_results.small(collate={"min_stratum": 100_000})
+    frames = collate.tables(results.read(config), config)
+    assert frames["means"]["mean"].notna().all()
+    assert frames["means"][["low", "high"]].isna().all(axis=None)
+    assert frames["contrasts"][["low", "high"]].isna().all(axis=None)
+    assert "[" not in summary.markdown(frames, 100_000)
+
+
+def test_all_layers_at_once_recover_what_was_measured(tables):
+    splice = tables["splice_all"]
+    gained = splice["loss_ablate"] - splice["loss_splice"]
+    share = gained / (splice["loss_ablate"] - splice["loss_clean"])
+    assert splice["loss_recovered"].to_numpy() == pytest.approx(share, abs=1e-4)
+    found = tables["summary"].set_index("family").loc["sae", "loss_recovered_all_layers"]
+    own = splice.loc[splice["family"] == "sae", "loss_recovered"]
+    assert found == pytest.approx(own.mean(), abs=1e-5)
 
 
 def test_coverage_counts_every_drawn_latent(tables):
@@ -201,8 +248,8 @@ def test_markdown_flags_a_pair_that_does_not_match(tables):
     frames = dict(tables)
     frames["pair"] = frames["pair"].assign(difference=0.04)
     frames["summary"] = frames["summary"].assign(pair_matched=False)
-    assert "**The pair is not matched" in summary.markdown(frames)
-    assert "not matched" not in summary.markdown(tables)
+    assert "**The pair is not matched" in summary.markdown(frames, 10)
+    assert "not matched" not in summary.markdown(tables, 10)
 
 
 def test_the_same_results_give_the_same_bytes(project, tmp_path, monkeypatch):
@@ -240,8 +287,6 @@ def test_missing_scores_name_the_stage(project, tmp_path, monkeypatch):
 
 def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
     monkeypatch.chdir(project)
-    from clearnets import results
-
     sources = results.read(CONFIG)
     scores = sources.scores.copy()
     lonely = (scores["family"] == "native") & (scores["layer"] == 0)
@@ -249,7 +294,10 @@ def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
     frames = collate.tables(
         results.Sources(**{**vars(sources), "scores": scores}), synthetic_results.small()
     )
-    key = {"family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all"}
+    key = {
+        "family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all",
+        "seed": "all",
+    }  # fmt: skip
     own, shuffled = (one(frames["means"], **key, explanation=e) for e in ("own", "shuffled"))
     left = scores.loc[(scores["family"] == "native") & ~lonely, "rule-detection-shuffled"].dropna()
     assert shuffled["n"] == len(left) < own["n"]

@@ -42,12 +42,12 @@ def drawn(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         project(folder, monkeypatch, config)
         started = time.monotonic()
-        figures.run(config)
+        figures.run(paths.results(config.experiment), paths.FIGURES)
         (folder / paths.FIGURES).rename(folder / "first")
         # Files with a time in them would differ from here on.
         time.sleep(max(0, 1.1 - (time.monotonic() - started)))
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
-        figures.run(config)
+        figures.run(paths.results(config.experiment), paths.FIGURES)
     return folder
 
 
@@ -144,5 +144,5 @@ def test_scripts_import_only_what_a_reader_has():
 def test_missing_tables_name_the_stage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="run `dvc repro collate` first"):
-        figures.run(synthetic_results.small())
+        figures.run(paths.results("default"), paths.FIGURES)
     assert not paths.FIGURES.exists()

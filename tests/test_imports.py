@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from code_deps import DVC, body, build_graph, code_deps, is_code
 from ruamel.yaml import YAML
+
+from clearnets.config import load
 
 STAGES = YAML(typ="safe").load(DVC.read_text())["stages"]
 GRAPH = build_graph()
@@ -22,6 +25,29 @@ def reaches(module: str) -> set[str]:
 def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     listed = [dep for dep in body(STAGES[stage])["deps"] if is_code(dep)]
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
+
+
+SELECTIONS = {
+    "train": {"mlp": "dense"},
+    "sparsify": {"family": "sae"},
+    "cache": {"family": "sae"},
+    "explain": {"family": "sae", "layers": (0,)},
+    "score": {"family": "sae", "layers": (0,)},
+}
+# What names a unit among those of its stage; the parameters are all other settings.
+NAMES = {"seed", "mlp", "family", "hookpoint", "split"}
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"figures"}))
+def test_dvc_yaml_tracks_the_parameters_that_a_stage_is_built_with(stage, monkeypatch):
+    monkeypatch.chdir(DVC.parent)
+    module = import_module(f"clearnets.stages.{stage}")
+    config = load()
+    units = module.units(config, **SELECTIONS.get(stage, {}))
+    tracked = set(body(STAGES[stage])["params"])
+    assert set(units[0].settings) - NAMES == tracked - ({"seeds"} - set(units[0].settings))
+    if stage not in ("data", "collate"):
+        assert len({unit.settings["seed"] for unit in units}) == len(config.seeds)
 
 
 def test_core_imports_only_core():

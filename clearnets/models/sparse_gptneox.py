@@ -212,16 +212,7 @@ def build_model(
     """An untrained model in float32. The weights depend on nothing but the arguments.
 
     Twins of one seed share every initial weight outside their feedforwards.
-
-    Raises:
-        UserError: the rotary share of a head has an odd number of dimensions.
     """
-    rotary = int(model.hidden_size // model.num_heads * model.rotary_fraction)
-    if rotary % 2:
-        raise UserError(
-            f"model.rotary_fraction = {model.rotary_fraction} rotates {rotary} dimensions of a "
-            "head; choose a fraction that gives an even number"
-        )
     config = SparseGPTNeoXConfig(
         mlp=mlp,
         num_latents=model.num_latents,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clearnets import artifacts, paths
 from clearnets.artifacts import Unit
-from clearnets.config import STAGE_KEYS, Config
+from clearnets.config import Config
 from clearnets.runtime import Runtime
 
 
@@ -16,7 +16,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="collate",
             out=paths.results(config.experiment),
-            settings=config.dump(*STAGE_KEYS["collate"]),
+            settings=config.dump("experiment", "seeds", "families", "match", "collate"),
             inputs=results.inputs(config),
         )
     ]
@@ -33,4 +33,5 @@ def run(config: Config, *, runtime: Runtime) -> None:
     for _, work in artifacts.build_all(units(config)):
         frames = collate.tables(results.read(config), config)
         collate.write(frames, work.out)
-        artifacts.write_text(work.out / "summary.md", summary.markdown(frames))
+        text = summary.markdown(frames, config.collate.min_stratum)
+        artifacts.write_text(work.out / "summary.md", text)

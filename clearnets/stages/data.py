@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clearnets import paths
-from clearnets.artifacts import Unit, UserError, build_all, publish, write_json
+from clearnets.artifacts import Unit, UserError, build_all, fingerprint, publish, write_json
 from clearnets.config import Config, Data, Split
 from clearnets.data import ngrams
 from clearnets.data.corpora import LABELLED, Chunk, Corpus, fingerprints, open_corpus
@@ -53,13 +52,18 @@ def units(config: Config) -> list[Unit]:
     settings: dict[str, Any] = config.dump("data")
     hashes = fingerprints(config.data.corpus)
     if hashes:
+        recorded = getattr(config.data.corpus, "fingerprint", None)
+        if recorded not in (None, fingerprint(hashes)):
+            path = getattr(config.data.corpus, "path", "the corpus")
+            command = f"clearnets exp {config.experiment}"
+            raise UserError(f"{path} has changed since it was recorded; run `{command}`")
         settings["files"] = hashes
     return [Unit(stage="data", out=paths.data(), settings=settings, inputs={})]
 
 
 def run(config: Config, *, runtime: Runtime) -> None:
     """Write `artifacts/data` and its metrics."""
-    workers = runtime.threads or len(os.sched_getaffinity(0))
+    workers = runtime.num_threads
     for _, work in build_all(units(config)):
         # Nothing is resumed: files that a killed run left are in the way.
         shutil.rmtree(work.out)

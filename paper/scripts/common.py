@@ -101,6 +101,14 @@ def level(table: pd.DataFrame) -> str:
     return f"{100 * table['confidence'].iloc[0]:g} %"
 
 
+def pair_note(tables: Path) -> str:
+    """A sentence for the caption where a pair's losses differ too much, or nothing."""
+    pair = read(tables, "pair")
+    if pair["matched"].all():
+        return ""
+    return f" The pair is not matched: losses differ by {pair['difference'].abs().max():.3f} nats."
+
+
 def seeds(table: pd.DataFrame) -> str:
     """How many training seeds a table holds, as text."""
     count = table["seed"].nunique()

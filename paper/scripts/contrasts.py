@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from common import LABEL, ONLY_THESE, SCORERS, TWO_COLUMNS, level, read
+from common import LABEL, ONLY_THESE, SCORERS, TWO_COLUMNS, level, pair_note, read
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -24,7 +24,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     chosen = contrasts[
         (contrasts["layers"] == "all")
         & (contrasts["latents"] == "explained")
-        & (contrasts["kind"] != "own shuffled")
+        & (contrasts["seed"] == "all")
     ]
     rows: dict[tuple[str, str], float] = {}
     headings: dict[str, float] = {}
@@ -62,7 +62,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    names = [f"{LABEL[a]} − {LABEL[b]}" for a, b in rows]
+    names = [f"{LABEL[a]} − {LABEL.get(b, b)}" for a, b in rows]
     panels[0].set_yticks(list(rows.values()), names)
     panels[0].set_ylim(max(rows.values()) + 0.6, -0.6)
     for kind, height in headings.items():
@@ -86,7 +86,9 @@ def draw(tables: Path) -> tuple[Figure, str]:
         "Differences between families in mean rule-detection and rule-fuzzing: over all explained "
         "latents, within bins of firing rate that hold enough latents of both, and over pairs of "
         "latents that are active in as many windows. Right of zero the first family scores "
-        "higher. " + ONLY_THESE.format(level=level(contrasts))
+        "higher. The last group is a latent's own explanation against another latent's. "
+        + ONLY_THESE.format(level=level(contrasts))
+        + pair_note(tables)
     )
     return figure, caption
 
@@ -98,4 +100,5 @@ def _heading(kind: str) -> str:
         "untrained twin": "Against the untrained twin",
         "neurons": "Against neurons",
         "token-unigram": "Against token unigrams",
+        "own shuffled": "Against shuffled explanations",
     }[kind]

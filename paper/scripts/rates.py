@@ -15,6 +15,7 @@ from common import (
     TWO_COLUMNS,
     level,
     line_style,
+    pair_note,
     read,
 )
 from matplotlib.axes import Axes
@@ -50,13 +51,17 @@ def draw(tables: Path) -> tuple[Figure, str]:
             axes.axhline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
             own = latents[(latents["family"] == family) & latents[scorer].notna()]
             own = own.sort_values(["rate", "seed", "layer", "latent"])
-            kept = own.iloc[np.unique(np.linspace(0, len(own) - 1, POINTS).astype(int))]
+            spread = np.linspace(0, len(own) - 1, min(POINTS, len(own)))
+            kept = own.iloc[np.unique(spread.astype(int))]
             axes.plot(
                 kept["rate"], kept[scorer], ls="", marker=".", ms=2, mew=0, color=COLOR[family],
                 alpha=0.35,
             )  # fmt: skip
+            here = rates[rates["scorer"] == scorer]
+            shuffled = here[(here["family"] == family) & (here["explanation"] == "shuffled")]
+            axes.plot(_middle(shuffled), shuffled["mean"], ls="", marker="x", ms=2.5, color=GREY)
             for one in (COLUMNS[family], family):
-                _means(axes, rates[(rates["family"] == one) & (rates["scorer"] == scorer)], one)
+                _means(axes, here[(here["family"] == one) & (here["explanation"] == "own")], one)
         line[0].set_ylabel(scorer)
     for axes, family in zip(grid[0], shown):
         axes.set_title(LABEL[family])
@@ -66,20 +71,25 @@ def draw(tables: Path) -> tuple[Figure, str]:
         if (rates["family"] == control).any():
             axes.text(
                 0.03, 0.02, f"hollow: {LABEL[control]}" if control != "token-unigram"
-                else "crosses: token unigram", transform=axes.transAxes, fontsize=5.5, color=GREY,
+                else "grey: token unigram", transform=axes.transAxes, fontsize=5.5, color=GREY,
             )  # fmt: skip
     grid[0][0].set_ylim(0.36, 1.02)
     figure.supxlabel("firing rate per token", fontsize=7)
     caption = (
         "Scores of explained latents against their firing rate: single latents (points, a sample), "
         "and means over bins of half a decade with at least five latents, the family's own and "
-        "its control's (dashed). " + ONLY_THESE.format(level=level(means))
+        "those of the control named in the panel. Crosses: with shuffled explanations. "
+        + ONLY_THESE.format(level=level(means))
+        + pair_note(tables)
     )
     return figure, caption
 
 
+def _middle(bins):
+    return np.sqrt(bins["rate_low"] * bins["rate_high"])
+
+
 def _means(axes: Axes, bins, family: str) -> None:
-    middle = np.sqrt(bins["rate_low"] * bins["rate_high"])
     style = line_style(family) | {"label": None}
     below, above = bins["mean"] - bins["low"], bins["high"] - bins["mean"]
-    axes.errorbar(middle, bins["mean"], yerr=[below, above], elinewidth=0.8, **style)  # pyright: ignore[reportArgumentType]
+    axes.errorbar(_middle(bins), bins["mean"], yerr=[below, above], elinewidth=0.8, **style)  # pyright: ignore[reportArgumentType]

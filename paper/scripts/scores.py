@@ -16,6 +16,7 @@ from common import (
     TWO_COLUMNS,
     is_twin,
     level,
+    pair_note,
     read,
     trained,
 )
@@ -39,6 +40,7 @@ GRID = np.linspace(0, 1, 400)
 def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     latents, means = read(tables, "latents"), read(tables, "means")
+    means = means[means["seed"] == "all"]
     rows = _rows(set(means["family"]))
     figure, panels = plt.subplots(
         1, 2, figsize=(TWO_COLUMNS, 0.7 + 0.27 * max(rows.values())), sharey=True, sharex=True
@@ -70,6 +72,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         "markers: means; hollow markers: means of untrained twins; crosses: the same latents with "
         "shuffled explanations, which must lie at chance (dotted). "
         + ONLY_THESE.format(level=level(means))
+        + pair_note(tables)
     )
     return figure, caption
 

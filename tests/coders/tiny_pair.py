@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from clearnets import config, paths
-from clearnets.artifacts import Unit, write_json, write_text
+from clearnets.artifacts import Unit, build_all, write_json, write_text
 
 ROOT = Path(__file__).parents[2]
 PAD, BOS, EOS = 0, 1, 2
@@ -85,8 +85,7 @@ def write_project() -> config.Config:
     models = build_models(settings)
 
     def unit(stage, out, fill, **values):
-        with Unit(stage, out, values, {}).build() as work:
-            assert work is not None
+        for _, work in build_all([Unit(stage, out, values, {})]):
             fill(work.out)
 
     def data(out: Path):

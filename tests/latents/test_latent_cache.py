@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from clearnets import paths
-from clearnets.artifacts import Unit, UserError, Work
+from clearnets.artifacts import Unit, UserError, Work, build_all
 from clearnets.data.tokens import TokenStore
 from clearnets.latents.cache import cache_split, sort_entries, write_mapped
 from clearnets.latents.readers import LatentReader, Latents
@@ -75,7 +75,7 @@ def build(
     """Cache the split `explain` as a unit in the current folder."""
     settings_ = {"batch_size": batch_size, "splits": splits}
     unit = Unit("cache", paths.cache(name, 0, "explain"), settings_, {})
-    with unit.build() as work:
+    for _, work in build_all([unit]):
         if work is not None:
             cache_split(
                 reader,

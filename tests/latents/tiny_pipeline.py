@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from clearnets import paths
-from clearnets.artifacts import Unit, write_json
+from clearnets.artifacts import Unit, build_all, write_json
 from clearnets.config import CODER_FAMILIES, Config, hookpoint, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 
@@ -40,8 +40,7 @@ def make_data(rows: int = 10) -> None:
     generator = np.random.default_rng(0)
     tokenizer = train_tokenizer(["the fox said no to the cat"] * 3, vocab_size=270)
     vocab = tokenizer.get_vocab_size()
-    with Unit("data", paths.data(), {}, {}).build() as work:
-        assert work is not None
+    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
         save_tokenizer(tokenizer, work.out / "tokenizer", ctx_len=CTX)
         meta = {"vocab_size": vocab, "ctx_len": CTX, "pad": 0, "bos": 1, "eos": 2, "concepts": []}
         write_json(work.out / "meta.json", meta)
@@ -61,15 +60,13 @@ def make_models() -> None:
 
     settings = config().model
     for mlp in ("dense", "sparse"):
-        with Unit("train", paths.train(mlp, SEED), {}, {}).build() as work:
-            assert work is not None
+        for _, work in build_all([Unit("train", paths.train(mlp, SEED), {}, {})]):
             for step in (0, 7):
                 model = build_model(
                     settings, mlp=mlp, vocab_size=270, ctx_len=CTX, pad=0, bos=1, eos=2, seed=step
                 )
                 model.save_pretrained(work.out / "checkpoints" / f"step-{step:06d}")
-    with Unit("match", paths.match(SEED), {}, {}).build() as work:
-        assert work is not None
+    for _, work in build_all([Unit("match", paths.match(SEED), {}, {})]):
         pair = {
             mlp: {"step": 7, "path": paths.checkpoint(mlp, SEED, 7).as_posix(), "valid_loss": 1.0}
             for mlp in ("dense", "sparse")
@@ -81,8 +78,7 @@ def make_coders() -> None:
     """Coders of all families with random weights, in sparsify's format."""
     for number, family in enumerate(CODER_FAMILIES):
         generator = torch.Generator().manual_seed(number)
-        with Unit("sparsify", paths.coders(family, SEED), {}, {}).build() as work:
-            assert work is not None
+        for _, work in build_all([Unit("sparsify", paths.coders(family, SEED), {}, {})]):
             for layer in range(LAYERS):
                 folder = work.out / hookpoint(layer)
                 folder.mkdir()

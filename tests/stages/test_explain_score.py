@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from clearnets import paths
-from clearnets.artifacts import Unit, UserError, read_json, read_jsonl, write_json
+from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
 from clearnets.autointerp.reading import Lexicon, read, read_rows
 from clearnets.autointerp.rules import Clause, Context, Rule, parse
 from clearnets.config import Config, load
@@ -46,8 +46,7 @@ def config(**changes) -> Config:
 
 
 def make_data() -> None:
-    with Unit("data", paths.data(), {}, {}).build() as work:
-        assert work is not None
+    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
         (work.out / "tokenizer").mkdir()
         vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
         tokenizer = Tokenizer(WordLevel(vocab, unk_token="<pad>"))
@@ -83,8 +82,7 @@ def acts_of(latent: int, split: str, layer: int, tokens_RS: np.ndarray) -> np.nd
 def make_cache(family: str, points: dict[str, int], num_latents: int = LATENTS) -> None:
     for seed, split in enumerate(("explain", "score")):
         tokens_RS = synthetic.rows(seed, 300)
-        with Unit("cache", paths.cache(family, 0, split), {}, {}).build() as work:
-            assert work is not None
+        for _, work in build_all([Unit("cache", paths.cache(family, 0, split), {}, {})]):
             for point, layer in points.items():
                 acts = [acts_of(i, split, layer, tokens_RS) for i in range(num_latents)]
                 latent, row, position = np.nonzero(np.stack(acts))

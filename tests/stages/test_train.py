@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clearnets import config, paths
-from clearnets.artifacts import Unit, UserError, check, read_json, write_json
+from clearnets.artifacts import Unit, UserError, build_all, check, read_json, write_json
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 from clearnets.models import load
 from clearnets.runtime import Runtime
@@ -44,8 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, settings: config.Config) -
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        with Unit(stage="data", out=paths.data(), settings={}, inputs={}).build() as work:
-            assert work is not None
+        for _, work in build_all([Unit(stage="data", out=paths.data(), settings={}, inputs={})]):
             tokens = {
                 "train": tiny_run.rows(62, seed=1),
                 "valid": tiny_run.padded_rows(9, seed=2),

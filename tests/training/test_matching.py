@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clearnets.artifacts import Unit, UserError, write_text
+from clearnets.artifacts import Unit, UserError, build_all, write_text
 from clearnets.training.matching import checkpoint_losses, match
 
 losses = st.floats(0.5, 7).map(lambda loss: round(loss, 6))
@@ -51,8 +51,7 @@ def test_no_checkpoint_of_the_better_model_is_nearer(
 def unit(folder: Path, csv: str, steps: list[int], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     run = Unit(stage="train", out=Path("run"), settings={}, inputs={})
-    with run.build() as work:
-        assert work is not None
+    for _, work in build_all([run]):
         write_text(work.out / "curve.csv", csv)
         for step in steps:
             write_text(work.out / "checkpoints" / f"step-{step:06d}" / "config.json", "{}\n")
