@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import cli
+from clearnets import cli, experiments
+from clearnets.artifacts import UserError
+from clearnets.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
@@ -91,13 +94,84 @@ def test_mistakes_get_one_line_exit_2_and_nothing_written(place, words, says):
     assert files(place) == before
 
 
-@pytest.mark.parametrize("change", ["colour: red", "seeds: [zero]"])
-def test_a_bad_params_file_is_refused(place, change):
-    (place / "params.yaml").write_text(f"{(place / 'params.yaml').read_text()}\n{change}\n")
+@pytest.mark.parametrize(
+    ("line", "instead", "says"),
+    [
+        ("seeds: [0]", "seeds: [zero]", "seeds.0: "),
+        ("seeds: [0]", "seeds: [0]\ncolour: red", "unknown key 'colour'"),
+        ("  hidden_size: 64", '  hidden_size: "64"', "model.hidden_size: "),
+        ("  tolerance: 0.02", "  tolerance: .inf", "match.tolerance: "),
+        ("  betas: [0.95, 0.98]", "  betas: [0.9, 1.0]", "train.betas.1: "),
+        ("experiment: default", "experiment: 12:30:00", "experiment: "),
+        ("  rotary_fraction: 1.0", "  rotary_fraction: 0.1", "rotary_fraction rotates 1"),
+    ],
+)
+def test_a_bad_params_file_is_refused(place, line, instead, says):
+    text = (place / "params.yaml").read_text()
+    assert f"\n{line}\n" in text
+    (place / "params.yaml").write_text(text.replace(line, instead, 1))
+    before = files(place)
     code, output = run("match")
+    assert (code, len(output.strip().splitlines())) == (2, 1)
+    assert output.startswith("clearnets: params.yaml: ")
+    assert says in output
+    assert files(place) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["explain", "--aux", "saes"], "unknown --aux 'saes'"),
+        (["explain", "--aux", "sae"], "experiment 'smoke' has no family 'sae'; choose one of na"),
+        (["score", "--aux", "native", "--layers", "2"], "layers go from 0 to 1"),
+        (["sparsify", "--aux", "sae"], "has no family 'sae'"),
+        (["train", "--mlp", "thin"], "unknown --mlp 'thin'"),
+    ],
+)
+def test_a_mistake_beside_set_writes_no_overlay(place, words, says):
+    before = files(place)
+    code, output = run(*words, "--experiment", "smoke", "--set", "explain.latents=5")
     assert code == 2
+    assert says in output
     assert len(output.strip().splitlines()) == 1
-    assert output.startswith("clearnets: params.yaml")
+    assert files(place) == before
+
+
+def test_an_overlay_that_is_no_mapping_is_refused(place):
+    (place / "experiments/odd.yaml").write_text("- experiment: odd\n")
+    code, output = run("exp", "odd", "--dry-run")
+    assert (code, output.count("\n")) == (2, 1)
+    assert "write `experiment: odd` as its first key" in output
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_an_unknown_device_is_refused(device):
+    with pytest.raises(UserError, match=f"no device '{device}' here; use --device cpu"):
+        Runtime(device).torch_device()
+
+
+def test_set_writes_what_it_resolves(place):
+    assignments = ["families.native=null", "train.epochs=3", "match={tolerance: 0.25}"]
+    values = experiments.resolve("smoke", assignments)
+    assert "native" not in values["families"]
+    assert values["train"]["epochs"] == 3
+    experiments._write_assignments("smoke", assignments)
+    assert experiments.resolve("smoke", []) == values
+    assert "# The tests' size" in (place / "experiments/smoke.yaml").read_text()
+
+
+def test_a_local_corpus_is_pinned_by_its_content(place):
+    (place / "mine.txt").write_text("One story.\n")
+    (place / "experiments/mine.yaml").write_text(
+        "experiment: mine\ndata: {corpus: {kind: local, path: mine.txt}}\n"
+    )
+    first = experiments.resolve("mine", [])["data"]["corpus"]
+    worktree = experiments.place("mine")
+    assert (worktree / first["path"]).resolve() == (place / "mine.txt").resolve()
+    (place / "mine.txt").write_text("Another story.\n")
+    second = experiments.resolve("mine", [])["data"]["corpus"]
+    assert first["fingerprint"] != second["fingerprint"]
+    assert first["path"] == second["path"]
 
 
 @pytest.mark.parametrize("command", [["data"], ["train", "--mlp", "sparse"], ["match"]])
@@ -110,9 +184,38 @@ def test_dry_run_shows_and_writes_nothing(place, command):
     assert files(place) == before
 
 
-def test_a_full_disk_is_one_line(capsys):
-    def full() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("error", "caught"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError("1048576 requested and 4096 written"), True),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), True),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("I/O error: permission denied (os error 13)"), False),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_a_bug(capsys, error, caught):
+    def fail() -> None:
+        raise error
 
-    assert cli._guarded(full) == 2
+    if not caught:
+        with pytest.raises(type(error)):
+            cli._guarded(fail)
+        return
+    assert cli._guarded(fail) == 2
     assert "the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kilobytes", [8, 60])
+def test_files_that_cannot_be_written_are_one_line(place, kilobytes):
+    """A limit on the size of files stands for a full disk: native code fails in the same way."""
+    values = experiments.resolve("smoke", [])
+    YAML().dump(values, place / "params.yaml")
+    command = f"ulimit -f {kilobytes}; exec {sys.executable} -m clearnets.cli data"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("clearnets: a file could not be written")
+    assert not (place / "artifacts").exists()

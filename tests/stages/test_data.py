@@ -21,7 +21,7 @@ from clearnets.runtime import Runtime
 from clearnets.stages import data as stage
 
 ROOT = Path(__file__).parents[2]
-TEST_DATA = os.environ.get("CLEARNETS_TEST_DATA")
+TINYSTORIES = Path(os.environ.get("CLEARNETS_TEST_DATA", "absent")).resolve() / "tinystories"
 BUDGETS = {
     "train": 12_000,
     "valid": 1_500,
@@ -325,14 +325,14 @@ def test_a_split_of_no_tokens_is_empty(tmp_path):
     assert stats["splits"]["concept_fit"]["documents"] == 0
 
 
-@pytest.mark.skipif(TEST_DATA is None, reason="CLEARNETS_TEST_DATA names no folder of test data")
+@pytest.mark.skipif(not TINYSTORIES.is_dir(), reason="CLEARNETS_TEST_DATA names no such folder")
 @pytest.mark.parametrize("suffix", ["folder", "parquet", "jsonl", "txt"])
 def test_tinystories(suffix, tmp_path):
     import pyarrow.parquet as pq
 
-    folder = Path(TEST_DATA).resolve() / "tinystories"
-    texts = pq.read_table(folder / "validation.parquet").column("text").to_pylist()
-    path = {"folder": folder, "parquet": folder / "validation.parquet"}.get(suffix)
+    validation = TINYSTORIES / "validation.parquet"
+    texts = pq.read_table(validation).column("text").to_pylist()
+    path = {"folder": TINYSTORIES, "parquet": validation}.get(suffix)
     if path is None:
         path = tmp_path / f"stories.{suffix}"
         lines = [json.dumps({"text": text}) for text in texts]
