@@ -25,7 +25,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from clearnets import paths
 from clearnets.artifacts import UserError, read_json
@@ -34,10 +33,6 @@ from clearnets.latents.hooks import capture
 
 # The single hookpoint of token-unigram: its latents belong to no layer.
 TOKENS = "tokens"
-# Pre-activations per piece of an encoding. 8 MB stay in a CPU's cache between product and top-k,
-# which halves the time; a GPU only has to stay within its memory.
-_PIECE_CPU, _PIECE_GPU = 1 << 21, 1 << 28
-
 Latents = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -104,24 +99,17 @@ class Encoder:
 
     def __call__(self, x_D: Tensor) -> tuple[Tensor, Tensor]:
         """Values and indices (..., k) of the active latents of `x_D` (..., D), unsorted."""
+        # With it comes transformers, which a reader of tokens does without.
+        from clearnets.models import sparse_ops
+
         x_ND = x_D.flatten(0, -2)
         if not self.transcode:
             x_ND = x_ND - self.b_dec_D
-        piece = _PIECE_CPU if x_D.device.type == "cpu" else _PIECE_GPU
-        size = max(1, piece // self.num_latents)
-        pieces = [self._encode(part_nD) for part_nD in x_ND.split(size)]
+        acts_NK, indices_NK = sparse_ops.encode(
+            x_ND, self.weight_LD, self.bias_L, k=self.k, selection=self.activation
+        )
         shape = (*x_D.shape[:-1], self.k)
-        acts_NK, indices_NK = (torch.cat(parts) for parts in zip(*pieces, strict=True))
         return acts_NK.view(shape), indices_NK.view(shape)
-
-    def _encode(self, x_nD: Tensor) -> tuple[Tensor, Tensor]:
-        pre_nL = F.linear(x_nD, self.weight_LD, self.bias_L).relu_()
-        if self.activation == "topk":
-            acts_nK, indices_nK = torch.topk(pre_nL, self.k, dim=-1, sorted=False)
-            return acts_nK, indices_nK
-        acts_nK, within_nK = pre_nL.unflatten(-1, (self.k, -1)).max(dim=-1)
-        start_K = torch.arange(self.k, device=x_nD.device) * (self.num_latents // self.k)
-        return acts_nK, within_nK + start_K
 
 
 def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
