@@ -17,14 +17,16 @@ OVERRIDE := $(if $(GPU),,--override overrides.txt)
 comma := ,
 EXTRAS := $(if $(GPU),delphi$(comma)gpu$(comma)dev,delphi$(comma)dev)
 
+READY := .venv/.ready$(if $(GPU),-gpu)
+
 .PHONY: help env repro figures test test-slow check clean lock
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-env: .env.stamp ## Create .venv with the pinned requirements
+env: $(READY) ## Create .venv with the pinned requirements
 
-.env.stamp: requirements.txt pyproject.toml overrides.txt
+$(READY): requirements.txt pyproject.toml overrides.txt
 	@command -v $(UV) >/dev/null || { python3 -m venv .uv && .uv/bin/pip install -q uv==$(UV_VERSION); }
 	@test -x $(BIN)/python || $(UV) venv -q --python '>=3.11' .venv
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode $(OVERRIDE) $(LINKS) $(INDEX) -c requirements.txt -e '.[$(EXTRAS)]'

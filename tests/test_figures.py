@@ -11,6 +11,7 @@ import time
 import zlib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import synthetic_results
 
@@ -124,6 +125,37 @@ def test_two_families_and_costs_at_the_floor_are_drawn(tmp_path, monkeypatch):
     names = ("fvu", "ablation", "recovered", "scores", "rates", "contrasts")
     draw(folder / paths.results("default"), tmp_path / "out", *names)
     assert len(list((tmp_path / "out").iterdir())) == 2 * len(names)
+
+
+def test_a_family_without_explained_latents_is_drawn(drawn, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in (drawn / paths.results("default")).glob("*.csv"):
+        table = pd.read_csv(path)
+        own = table["family"] == "sae" if "family" in table else pd.Series(dtype=bool)
+        if path.stem == "rates":
+            table = table[~own]
+        elif path.stem in ("latents", "means"):
+            empty = [c for c in table if c.startswith("rule-") or c in ("mean", "low", "high")]
+            table.loc[own, empty] = float("nan")
+        table.to_csv(tables / path.name, index=False)
+    draw(tables, tmp_path / "out", "scores", "rates")
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_script_that_fails_is_one_line_and_keeps_the_old_figures(drawn, monkeypatch):
+    monkeypatch.chdir(drawn)
+    tables = paths.results("default")
+    monkeypatch.setattr(figures, "SCRIPT", Path("paper/scripts/common.py/none"))
+    with pytest.raises(UserError, match="is missing"):
+        figures.run(tables, paths.FIGURES)
+    broken = drawn / "broken.py"
+    broken.write_text("raise ValueError('no such column')")
+    monkeypatch.setattr(figures, "SCRIPT", broken)
+    before = sorted(path.name for path in paths.FIGURES.iterdir())
+    with pytest.raises(UserError, match="ValueError: no such column"):
+        figures.run(tables, paths.FIGURES)
+    assert sorted(path.name for path in paths.FIGURES.iterdir()) == before
 
 
 def test_scripts_import_only_what_a_reader_has():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,20 +15,22 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 YAML_ = YAML(typ="safe")
-pytestmark = pytest.mark.slow
 
 
-def run(*words: str, at: Path, code: int = 0) -> str:
-    env = {
+def environment(at: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(at),
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
+
+
+def run(*words: str, at: Path, code: int = 0) -> str:
     done = subprocess.run(
         words,
         cwd=at,
-        env=env,
+        env=environment(at),
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -94,6 +97,12 @@ def test_figures_are_drawn(home):
     figures = place(home) / "paper/figures"
     assert {p.stem for p in figures.glob("*.pdf")} == {p.stem for p in figures.glob("*.svg")}
     assert len(list(figures.glob("*.pdf"))) >= 5
+    at_home = home / "paper/results/smoke/figures"
+    drawn = {path.name: path.read_bytes() for path in figures.iterdir()}
+    assert {path.name: path.read_bytes() for path in at_home.iterdir()} == drawn
+    shutil.rmtree(at_home)
+    run("clearnets", "figures", "--experiment", "smoke", at=home)
+    assert {path.name: path.read_bytes() for path in at_home.iterdir()} == drawn
 
 
 def test_a_second_run_does_nothing_and_status_is_clean(home):
@@ -110,17 +119,45 @@ def test_a_stage_by_hand_leaves_dvc_status_clean(home, layers):
     assert "up to date" in run("dvc", "status", at=place(home))
 
 
-def test_fresh_folder_gives_the_same_hashes(home, tmp_path):
+def kill_when(line_starts: str, at: Path) -> None:
+    """Run `dvc repro`, and SIGKILL it with all its children at a line of its output."""
+    process = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=at,
+        env=environment(at),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith(line_starts):
+            break
+    else:
+        raise AssertionError("".join(seen)[-4000:])
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_fresh_folder_and_kills_on_the_way_give_the_same_hashes(home, tmp_path):
     folder = clone(tmp_path)
     shutil.copyfile(place(home) / "params.yaml", folder / "params.yaml")
+    for stage in ("train sparse", "sparsify transcoder", "cache native", "explain native"):
+        kill_when(stage, folder)
     run("dvc", "repro", at=folder)
     assert out_hashes(folder / "dvc.lock") == out_hashes(place(home) / "dvc.lock")
+    assert not [path for path in (folder / ".clearnets/work").rglob("*") if path.is_file()]
 
 
 def test_a_changed_key_reruns_only_what_depends_on_it(home):
     output = run("clearnets", "exp", "smoke", "--set", "score.active=18", at=home)
     stages = {stage.split("@")[0] for stage in ran(output)}
     assert stages == {"score", "collate", "figures"}
+    results = home / "paper/results/smoke"
+    assert YAML_.load((results / "params.yaml").read_text())["score"]["active"] == 18
     assert "active: 18" in (home / "experiments/smoke.yaml").read_text()
 
 
@@ -135,10 +172,10 @@ def test_errors_name_their_cure(home):
     shutil.rmtree(folder / "artifacts/explain/transcoder")
     output = run("clearnets", "explain", "--aux", "transcoder", at=folder, code=2)
     assert "bytes instead of" in output
-    assert "dvc repro cache@transcoder" in output
+    assert "run `clearnets exp smoke`" in output
     assert len(output.strip().splitlines()) == 1
     shard.write_bytes(data)
     shutil.rmtree(folder / "artifacts/coders/transcoder")
     output = run("clearnets", "cache", "--aux", "transcoder", at=folder, code=2)
-    assert "run `dvc repro sparsify@transcoder` first" in output
+    assert "artifacts/coders/transcoder/seed-0 is missing; run `clearnets exp smoke`" in output
     run("dvc", "repro", at=folder)
