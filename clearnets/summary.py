@@ -62,7 +62,7 @@ def _family_table(summary: pd.DataFrame) -> str:
                 number(row["parameters"], ",.0f"),
                 number(row["flops_per_token_forward"], ",.0f"),
                 number(row["fvu"], ".3f"),
-                " / ".join(number(row[f"fvu_{name}"], ".3f") for name in BASELINES),
+                several([row[f"fvu_{name}"] for name in BASELINES], ".3f"),
                 number(row["loss_recovered"], ".3f"),
                 number(row["loss_recovered_all_layers"], ".3f"),
             ]
@@ -103,8 +103,8 @@ def _score_table(summary: pd.DataFrame) -> str:
                 ),
                 interval(row, "detection"),
                 interval(row, "fuzzing"),
-                " / ".join(number(row[f"{key}_matter"], ".2f") for key in SCORES),
-                " / ".join(number(row[f"{key}_all"], ".2f") for key in SCORES),
+                several([row[f"{key}_matter"] for key in SCORES], ".2f"),
+                several([row[f"{key}_all"] for key in SCORES], ".2f"),
                 " / ".join(shuffled),
             ]
         )
@@ -208,7 +208,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def number(value: float, form: str) -> str:
     """A number, or a dash where there is none."""
-    return DASH if value is None or math.isnan(value) else format(value, form)
+    return DASH if value is None or math.isnan(value) else format(value, form).replace("-", "−")
+
+
+def several(values: Sequence[float], form: str) -> str:
+    """Numbers with slashes between them, or one dash where there is none at all."""
+    texts = [number(value, form) for value in values]
+    return DASH if set(texts) == {DASH} else " / ".join(texts)
 
 
 def percent(value: float) -> str:
@@ -226,6 +232,6 @@ def interval(row: Row, key: str) -> str:
 def difference(row: Row) -> str:
     """`+0.021 [−0.003, +0.045]` of a row of the contrasts."""
     if math.isnan(row["low"]):
-        return number(row["difference"], "+.3f").replace("-", "−")
+        return number(row["difference"], "+.3f")
     value, low, high = (f"{row[key]:+.3f}" for key in ("difference", "low", "high"))
     return f"{value} [{low}, {high}]".replace("-", "−")

@@ -497,7 +497,7 @@ def _arguments(
         output_dir=str(state),
         seed=seed_for(seed, "trainer"),
         num_train_epochs=1,
-        per_device_eval_batch_size=settings.batch_size,
+        per_device_eval_batch_size=4 * settings.batch_size,  # No gradients: room for more.
         max_grad_norm=settings.max_grad_norm,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",  # Schedule-free: the optimizer warms up by itself.
