@@ -236,8 +236,8 @@ def test_curve_and_checkpoints(straight: Path) -> None:
     assert not [name for name in files(straight) if name.endswith((".bin", ".pt", ".pth"))]
     assert curve[8]["tokens"] == str(8 * 4 * CTX)
     assert curve[0]["train_loss"] == ""
-    # A small random unembedding predicts all tokens nearly alike.
-    assert float(curve[0]["valid_loss"]) == pytest.approx(math.log(VOCAB), abs=0.05)
+    # Small random weights predict all tokens nearly alike.
+    assert float(curve[0]["valid_loss"]) == pytest.approx(math.log(VOCAB), abs=0.3)
     assert float(curve[STEPS]["valid_loss"]) < 0.9 * math.log(VOCAB)
 
     untrained = tiny_run.new_model().state_dict()
