@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from clearnets.data.storybook import stories
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -159,6 +163,27 @@ def test_a_changed_key_reruns_only_what_depends_on_it(home):
     results = home / "paper/results/smoke"
     assert YAML_.load((results / "params.yaml").read_text())["score"]["active"] == 18
     assert "active: 18" in (home / "experiments/smoke.yaml").read_text()
+
+
+def test_own_text_is_found_from_the_worktree_and_noticed_when_it_changes(home):
+    overlay = YAML_.load((home / "experiments/smoke.yaml").read_text())
+    overlay["experiment"] = "own"
+    overlay["data"]["corpus"] = {"kind": "local", "path": "own.jsonl"}
+    YAML().dump(overlay, home / "experiments/own.yaml")
+    params = home / ".clearnets/exp/own/params.yaml"
+    found = []
+    for seed in (1, 2):
+        texts = (story.text for story in islice(stories(seed, "train"), 1500))
+        lines = (json.dumps({"text": text}) + "\n" for text in texts)
+        (home / "own.jsonl").write_text("".join(lines))
+        run("clearnets", "data", "--experiment", "own", at=home)
+        metrics = json.loads((params.parent / "artifacts/metrics/data.json").read_text())
+        assert metrics["splits"]["train"]["tokens"] > 50_000
+        # DVC sees the change as a changed parameter.
+        found.append((metrics["trigram"], YAML_.load(params.read_text())["data"]))
+    (first, before), (second, after) = found
+    assert first != second
+    assert before["corpus"]["fingerprint"] != after["corpus"]["fingerprint"]
 
 
 def test_errors_name_their_cure(home):

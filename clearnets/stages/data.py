@@ -131,9 +131,15 @@ def build(data: Data, corpus: Corpus, out: Path, bar: Progress) -> None:
         else:
             rows[split], labels = pack_single(part.docs, ctx_len=data.ctx_len, pad=PAD, **specials)
         if getattr(data.tokens, split) and not len(rows[split]):
+            left_out = ""
+            if part.repeats or part.leaks:
+                left_out = (
+                    f" ({part.repeats} repeated documents and {part.leaks} that share text with "
+                    "other splits were left out)"
+                )
             raise UserError(
                 f"the corpus has too little text: split {split!r} does not fill a row of "
-                f"{data.ctx_len} tokens; give more text or a larger data.tokens.{split}"
+                f"{data.ctx_len} tokens{left_out}; give more text or a larger data.tokens.{split}"
             )
         _save(out / "tokens" / f"{split}.npy", _narrow(rows[split], vocab_size))
         if labels is not None and split in LABELLED:

@@ -366,7 +366,7 @@ class Teller:
         self.bound: dict[str, Value] = {}
         self.style = 0
 
-    # Every random choice goes through draw: it adds -log p, so that none can be forgotten.
+    # Only draw, choice and phrase take from `random`, and each adds -log p to the story's nll.
     def draw(self, probabilities: Sequence[float]) -> int:
         """Draw an index by its probability and add -log p (nats) to the story's nll."""
         r = self.random.random()
