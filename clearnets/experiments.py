@@ -91,7 +91,7 @@ def _drop_other_families(families: set[str]) -> None:
     """Results of families that the experiment no longer compares would enter DVC's hashes."""
     for stage in ("coders", "cache", "explain", "score"):
         for folder in (paths.ARTIFACTS / stage).glob("*"):
-            if folder.name not in families:
+            if folder.is_dir() and folder.name not in families:
                 shutil.rmtree(folder)
 
 

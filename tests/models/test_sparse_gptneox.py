@@ -265,5 +265,3 @@ def test_widths_that_do_not_fit_are_refused():
         SparseGPTNeoXConfig(hidden_size=16, num_attention_heads=2, num_latents=30, k=4)
     with pytest.raises(Exception, match="between 1 and num_latents"):
         SparseGPTNeoXConfig(hidden_size=16, num_attention_heads=2, num_latents=30, k=0)
-    with pytest.raises(ValueError, match="rotary_fraction"):
-        build("dense", rotary_fraction=0.13)
