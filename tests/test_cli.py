@@ -174,6 +174,27 @@ def test_a_local_corpus_is_pinned_by_its_content(place):
     assert first["path"] == second["path"]
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "has no text"), (b"caf\xe9 au lait\n", "UTF-8"), (None, "missing"), (b"One story.\n", "text")],
+)
+def test_a_corpus_that_cannot_be_used_is_refused(place, content, says):
+    values = experiments.resolve("smoke", [])
+    values["data"]["corpus"] = {"kind": "local", "path": "stories.txt"}
+    YAML().dump(values, place / "params.yaml")
+    if content is not None:
+        (place / "stories.txt").write_bytes(content)
+    before = files(place)
+    code, output = run("data")
+    assert code == 2
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("clearnets: ")
+    assert says in last
+    assert "Traceback" not in output
+    after = {name: data for name, data in files(place).items() if "/.clearnets/work/" not in name}
+    assert after == before
+
+
 @pytest.mark.parametrize("command", [["data"], ["train", "--mlp", "sparse"], ["match"]])
 def test_dry_run_shows_and_writes_nothing(place, command):
     before = files(place)
