@@ -365,6 +365,30 @@ def figures(
 
 
 @app.command()
+def compute(
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The experiment; default: params.yaml.")
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Try a parameter; nothing is written."),
+    ] = None,
+) -> None:
+    """Print what an experiment costs: parameters, FLOPs, and the coders' fair budget.
+
+    Example: [bold]clearnets compute --set model.hidden_size=256[/bold]
+    """
+    from clearnets import budget, config, experiments
+
+    if experiment:
+        values = experiments.resolve(experiment, assign or [])
+    else:
+        values = experiments.assigned(config.read_yaml(config.PARAMS), assign or [])
+    for line in budget.report(config.parse(values, experiment or str(config.PARAMS))):
+        print(line)
+
+
+@app.command()
 def exp(
     name: Annotated[str | None, typer.Argument(help="The experiment; none lists them.")] = None,
     assign: Set = None,

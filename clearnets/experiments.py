@@ -61,6 +61,15 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     return values
 
 
+def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """`base` with `key=value` assignments above it."""
+    over: dict[str, Any] = {}
+    for key, value in map(_assignment, assignments):
+        _check_key(base, key)
+        _assign(over, key, value)
+    return cfg.overlay(base, over)
+
+
 def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
     """Where the corpus is from the worktree, and what it holds: DVC notices when it changes."""
     from clearnets.data.corpora import fingerprints

@@ -27,6 +27,7 @@ COMMANDS = [
     "score",
     "collate",
     "figures",
+    "compute",
     "exp",
 ]
 
@@ -176,7 +177,12 @@ def test_a_local_corpus_is_pinned_by_its_content(place):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "has no text"), (b"caf\xe9 au lait\n", "UTF-8"), (None, "missing"), (b"One story.\n", "text")],
+    [
+        (b"", "has no text"),
+        (b"caf\xe9 au lait\n", "UTF-8"),
+        (None, "missing"),
+        (b"One story.\n", "text"),
+    ],
 )
 def test_a_corpus_that_cannot_be_used_is_refused(place, content, says):
     values = experiments.resolve("smoke", [])

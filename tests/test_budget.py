@@ -1,0 +1,80 @@
+"""Costs of an experiment against models that are built, coders of sparsify, and by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from clearnets import budget, compute, config
+from clearnets.models import build_model
+
+ROOT = Path(__file__).parents[1]
+
+
+def settings(**over) -> config.Config:
+    return config.parse(config.overlay(config.read_yaml(ROOT / "params.yaml"), over), "test")
+
+
+@pytest.mark.parametrize("mlp", ["dense", "sparse", "sparse_topk", "sparse_low_rank"])
+@pytest.mark.parametrize("width", [64, 256])
+def test_parameters_are_those_of_the_model(mlp, width):
+    over = settings(model={"hidden_size": width})
+    with torch.device("meta"):
+        model = build_model(
+            over.model,
+            mlp=mlp,
+            vocab_size=over.data.vocab_size,
+            ctx_len=over.data.ctx_len,
+            pad=0,
+            bos=1,
+            eos=2,
+            seed=0,
+        )
+    sizes = budget.architecture(over, mlp)
+    assert budget.parameters(sizes) == sum(p.numel() for p in model.parameters())
+    assert sizes == compute.Architecture.of(model.config.to_dict())
+
+
+@pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder"])
+def test_parameters_are_those_of_the_coders(family):
+    from clearnets.coders.library import new_coder
+
+    over = settings()
+    coder = new_coder(family, "layers.0.mlp", d_in=64, num_latents=1024, k=8, seed=0)
+    (cost,) = [cost for cost in budget.coders(over) if cost.name == family]
+    assert cost.parameters == 8 * sum(p.numel() for p in coder.parameters())
+
+
+def test_the_fair_budget_spends_the_surplus():
+    over = settings(data={"tokens": {"train": 1_000_000}}, train={"epochs": 2})
+    dense, sparse = budget.models(over)[:2]
+    # Whole rows of 128 tokens, whole batches of 8 rows, two epochs.
+    assert dense.tokens == sparse.tokens == 1_000_000 // 128 * 2 // 8 * 8 * 128
+    surplus = budget.surplus(over)
+    assert surplus == dense.tokens * (sparse.training - dense.training)
+    (sae,) = [cost for cost in budget.coders(over) if cost.name == "sae"]
+    text = "\n".join(budget.report(over))
+    assert f"{surplus // sae.training:,}  tokens of training saes" in text
+
+
+def test_a_sparse_model_that_costs_less_has_no_surplus():
+    over = settings(model={"expansion": 1, "mlp_ratio": 8})
+    assert budget.surplus(over) < 0
+    assert "costs no more" in list(budget.report(over))[-1]
+
+
+def test_the_command_prints_without_torch():
+    code = (
+        "import sys; from clearnets import cli; sys.argv = ['clearnets', 'compute'];"
+        "code = cli._guarded(lambda: cli.app(standalone_mode=False));"
+        "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "596,608" in done.stdout
+    assert "1,389,184" in done.stdout
