@@ -16,7 +16,6 @@ from clearnets.compute import Architecture
 from clearnets.config import CODER_FAMILIES, TRAINED_CODERS, Config, Mlp
 
 
-
 @dataclass(frozen=True)
 class Cost:
     """One model, or the coders of one family for all layers together.

@@ -50,7 +50,9 @@ def test_parameters_are_those_of_the_coders(family):
 
 
 def test_the_fair_budget_spends_the_surplus():
-    over = settings(data={"tokens": {"train": 1_000_000}}, train={"epochs": 2})
+    over = settings(
+        model={"expansion": 32}, data={"tokens": {"train": 1_000_000}}, train={"epochs": 2}
+    )
     dense, sparse = budget.models(over)[:2]
     # Whole rows of 128 tokens, whole batches of 8 rows, two epochs.
     assert dense.tokens == sparse.tokens == 1_000_000 // 128 * 2 // 8 * 8 * 128
