@@ -122,12 +122,8 @@ def report(config: Config) -> Iterator[str]:
         yield "The sparse model costs no more to train than its dense twin."
         return
     yield f"The sparse model costs {extra:.2e} FLOPs more to train than its dense twin: as much as"
-    yield from _columns(
-        [
-            (f"{extra // cost.training:,}", f"tokens of training {cost.name}s for all layers")
-            for cost in trained
-        ]
-    )
+    for cost in trained:
+        yield f"{extra // cost.training:>15,} tokens of training {cost.name}s for all layers"
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:

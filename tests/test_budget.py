@@ -60,7 +60,7 @@ def test_the_fair_budget_spends_the_surplus():
     assert surplus == dense.tokens * (sparse.training - dense.training)
     (sae,) = [cost for cost in budget.coders(over) if cost.name == "sae"]
     text = "\n".join(budget.report(over))
-    assert f"{surplus // sae.training:,}  tokens of training saes" in text
+    assert f"{surplus // sae.training:,} tokens of training saes" in text
 
 
 def test_a_sparse_model_that_costs_less_has_no_surplus():
