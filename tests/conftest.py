@@ -1,8 +1,16 @@
-"""Shared by all tests: helper modules of this folder are importable."""
+"""Shared by all tests: helper modules of this folder are importable, and no test touches the
+checkout's own artifacts: each begins in an empty folder."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
