@@ -108,19 +108,10 @@ class Book:
 
 @pytest.fixture
 def book(monkeypatch):
-    replace_book(monkeypatch)
-
-
-def replace_book(monkeypatch):
     from clearnets.data import storybook
 
     monkeypatch.setattr(storybook, "CONCEPTS", Book.CONCEPTS)
     monkeypatch.setattr(storybook, "story", Book.story)
-
-
-@pytest.fixture(autouse=True)
-def _project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def test_labels_follow_the_words_to_the_rows(book):
@@ -191,15 +182,12 @@ def test_leftovers_of_a_killed_run_do_not_get_into_the_unit(book, monkeypatch):
     def killed(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "write_json", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(stage, "write_json", killed)
         run({"kind": "storybook"})
     assert not paths.data().exists()
     (left,) = paths.WORK.glob("data/*/out")
     (left / "tokens" / ".torn.npy.part").write_text("torn")
-    monkeypatch.undo()
-    monkeypatch.chdir(left.parents[4])
-    replace_book(monkeypatch)
     run({"kind": "storybook"})
     assert not list(paths.data().rglob("*.part"))
 
