@@ -210,9 +210,19 @@ class _Building:
             yield
 
     def sealed(self) -> bool:
-        """True where the work is complete, and whole, but not yet in its place."""
+        """True where the work is complete, and whole, but not yet in its place.
+
+        What is complete and damaged is dropped: a stage would go on from it.
+        """
         manifest = self.work.out / MANIFEST
-        return manifest.exists() and not any(_damage(self.work.out, read_json(manifest)))
+        if not manifest.exists():
+            return False
+        if not any(_damage(self.work.out, read_json(manifest))):
+            return True
+        for part in (self.work.out, self.work.state):
+            shutil.rmtree(part)
+            part.mkdir()
+        return False
 
     def seal(self) -> None:
         """List the files: the work is complete."""
@@ -231,6 +241,12 @@ class _Building:
     def drop(self) -> None:
         """Remove the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def drop_if_empty(self) -> None:
+        """Remove the work folder of a stage that stopped, at a mistake, before it wrote a file."""
+        parts = (self.work.out, self.work.state)
+        if not any(path.is_file() for part in parts for path in part.rglob("*")):
+            self.drop()
 
 
 def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
@@ -254,7 +270,11 @@ def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
                 continue
             locks.enter_context(building.locked())
             if not building.sealed():
-                yield unit, building.work
+                try:
+                    yield unit, building.work
+                except GeneratorExit:
+                    building.drop_if_empty()
+                    raise
                 building.seal()
             built.append(building)
         for building in built:
@@ -307,9 +327,9 @@ def publish(source: Path, target: Path) -> None:
 
 def _missing(path: Path) -> str:
     stage = producer(path)
-    return f"{path} is missing; run `{rerun(stage)}` first" if stage else f"{path} is missing"
+    return f"{path} is missing; run `{rerun(path)}` first" if stage else f"{path} is missing"
 
 
 def _remake(path: Path) -> str:
     stage = producer(path)
-    return f"delete it and run `{rerun(stage)}`" if stage else "restore it"
+    return f"delete it and run `{rerun(path)}`" if stage else "restore it"

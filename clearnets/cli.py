@@ -131,13 +131,16 @@ class _Place:
         """Run one stage module in this place, or show what it would do."""
         from importlib import import_module
 
-        from clearnets import experiments
+        from clearnets import experiments, paths
         from clearnets.runtime import Runtime
 
         module = import_module(f"clearnets.stages.{stage}")
         if dry_run:
             folder = experiments.place(self.experiment) if self.experiment else Path()
-            _show(self.config, folder, lambda: module.units(self.config, **selection))
+            name = "-".join(
+                [stage, *(selection[key] for key in ("mlp", "family") if key in selection)]
+            )
+            _show(self.config, folder, module, paths.metrics(name), selection)
             return
         if self.experiment:
             experiments.enter(self.experiment, self.assignments)
@@ -152,24 +155,46 @@ def _choice(option: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _show(config: Config, folder: Path, units: Callable[[], list[Any]]) -> None:
-    """Print the parameters, and what would be read and written in `folder`."""
+def _show(
+    config: Config, folder: Path, module: Any, metrics: Path, selection: dict[str, Any]
+) -> None:
+    """Print the parameters, and what a stage would read and write in `folder`."""
     import os
 
     from ruamel.yaml import YAML
+
+    from clearnets.config import STAGES_WITH_METRICS
 
     YAML().dump(config.model_dump(mode="json"), sys.stdout)
     begun = folder.is_dir()
     if begun:
         os.chdir(folder)
-    made = units()
+    else:
+        # A relative corpus is named from a worktree that is not there yet.
+        config = _with_corpus_below(folder, config)
+    made = module.units(config, **selection)
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
+    if made and made[0].stage == "data" and (corpus := getattr(config.data.corpus, "path", None)):
+        print(os.path.normpath(folder / corpus) if begun else corpus)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
     for unit in made:
         print(f"{folder / unit.out}{'  (up to date)' if begun and unit.fresh() else ''}")
+    if made and made[0].stage in STAGES_WITH_METRICS:
+        print(folder / metrics)
+
+
+def _with_corpus_below(folder: Path, config: Config) -> Config:
+    import os
+
+    path = getattr(config.data.corpus, "path", None)
+    if path is None:
+        return config
+    corpus = config.data.corpus.model_copy(update={"path": os.path.normpath(folder / path)})
+    data = config.data.model_copy(update={"corpus": corpus})
+    return config.model_copy(update={"data": data})
 
 
 @app.command()
@@ -359,7 +384,7 @@ def figures(
     # The pipeline's own go to paper/figures, where DVC tracks them.
     folder = paths.results(name) / paths.FIGURES.name if experiment else paths.FIGURES
     if dry_run:
-        print(f"# reads\n{paths.results(name)}\n# writes\n{folder}")
+        print(f"experiment: {name}\n\n# reads\n{paths.results(name)}\n# writes\n{folder}")
     else:
         module.run(paths.results(name), folder)
 

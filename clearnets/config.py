@@ -52,6 +52,9 @@ WEIGHTS: dict[Family, str] = {
     "token-unigram": "data",
 }
 
+# Stages that also write `artifacts/metrics/`.
+STAGES_WITH_METRICS = ("data", "train", "match", "sparsify", "evaluate", "cache", "score")
+
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -90,7 +93,8 @@ class LocalText(Frozen):
     seed: Count = 0
     """Seed of the assignment of documents to splits."""
     fingerprint: str | None = None
-    """Of the files' content. `clearnets exp` fills it in, so that DVC notices changed files."""
+    """Of the files' content. `clearnets exp` fills it in, so that DVC notices changed files; with
+    a local corpus in params.yaml itself only `clearnets data` does."""
 
 
 class SplitTokens(Frozen):

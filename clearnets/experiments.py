@@ -62,7 +62,8 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
 
 
 def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """`base` with `key=value` assignments above it."""
+    """`base`, checked, with `key=value` assignments above it."""
+    cfg.parse(base, str(paths.PARAMS))
     over: dict[str, Any] = {}
     for key, value in map(_assignment, assignments):
         _check_key(base, key)
@@ -167,6 +168,8 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _check_key(base: dict[str, Any], key: str) -> None:
     """Any key of the default may be set; the typed config checks deeper ones of other kinds."""
     top = key.split(".", 1)[0]
+    if top == "experiment":
+        raise UserError("--set experiment: the name of an overlay is the name of its file")
     if top not in base:
         raise UserError(f"--set {key}: unknown key {top!r}; there are: {', '.join(base)}")
 

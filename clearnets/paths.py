@@ -100,12 +100,15 @@ def producer(path: Path) -> str | None:
     return stage.format(parts[2]) if "{}" in stage and len(parts) > 2 else stage.split("@")[0]
 
 
-def rerun(stage: str) -> str:
-    """The command that makes a DVC stage's outputs, as the user would type it.
+def rerun(path: Path) -> str:
+    """The command that makes a path that a stage writes, as the user would type it.
 
-    In an experiment's worktree that is `clearnets exp NAME`, typed in the checkout.
+    In an experiment's worktree that is `clearnets exp NAME`, typed in the checkout, and so it is
+    for the tables of another experiment than the default.
     """
     here = Path.cwd()
     if here.parent.parts[-len(WORKTREES.parts) :] == WORKTREES.parts:
         return f"clearnets exp {here.name}"
-    return f"dvc repro {stage}"
+    if path.parts[:2] == ("paper", "results") and path.parts[2:3] not in ((), ("default",)):
+        return f"clearnets exp {path.parts[2]}"
+    return f"dvc repro {producer(path)}"

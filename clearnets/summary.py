@@ -11,7 +11,7 @@ import pandas as pd
 from clearnets.results import MODELS, pick, records
 
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
-KINDS = ("primary", "secondary", "untrained twin")
+KINDS = ("primary", "secondary", "untrained twin", "neurons")
 SCORES = ("detection", "fuzzing")
 BASELINES = ("token_mean", "pca", "linear")
 DASH = "–"
@@ -119,7 +119,15 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
     """Primary, secondary and twin contrasts in rule-detection and rule-fuzzing, three ways each."""
     shown = pick(contrasts, layers="all", latents="explained", seed="all")
     each = pick(contrasts, layers="all", latents="explained", matching="none")
-    head = ["contrast", "scorer", "unmatched", "matched by firing rate", "matched by activity"]
+    head = [
+        "contrast",
+        "scorer",
+        "unmatched",
+        "matched by firing rate",
+        "matched by activity",
+        "coverage-adjusted",
+    ]
+    covered = pick(contrasts, layers="all", latents="all", seed="all", matching="none")
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(shown):
         if row["kind"] in KINDS:
@@ -134,7 +142,8 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
         seeds = pick(each, a=a, b=b, scorer=scorer)["difference"][1:]
         if len(seeds):
             cells[0] += f"; by seed {seeds.min():+.3f} to {seeds.max():+.3f}".replace("-", "−")
-        rows.append([f"{a} − {b}", scorer, *cells])
+        (everyone,) = records(pick(covered, a=a, b=b, scorer=scorer))
+        rows.append([f"{a} − {b}", scorer, *cells, difference(everyone)])
     return table(head, rows)
 
 

@@ -95,7 +95,19 @@ def test_a_damaged_waiting_unit_is_built_again():
                 raise RuntimeError
     (waiting,) = Path(".clearnets/work/data").glob("*/out/manifest.json")
     (waiting.parent / "file").write_text("")
-    assert [one for one, _ in build_all(both)] == both
+    rebuilt = []
+    for one, work in build_all(both):
+        rebuilt.append((one, (work.out / "file").exists()))
+        (work.out / "file").write_text("whole")
+    # The damaged file is gone; what the second had begun is still there.
+    assert rebuilt == [(both[0], False), (both[1], True)]
+
+
+def test_a_mistake_before_anything_is_written_leaves_no_work_folder():
+    with pytest.raises(UserError):
+        for _ in build_all([unit()]):
+            raise UserError("no text")
+    assert not list(Path(".clearnets/work/data").iterdir())
 
 
 def test_a_failed_write_leaves_nothing(monkeypatch):

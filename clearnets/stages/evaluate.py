@@ -19,7 +19,7 @@ from clearnets.artifacts import (
     write_json,
     write_text,
 )
-from clearnets.config import Config, hookpoint
+from clearnets.config import TRAINED_CODERS, Config, hookpoint
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -274,23 +274,21 @@ def _write_table(path: Path, columns: Sequence[str], rows: Table) -> None:
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    """Held-out losses; per family fvu, l0 and dead share averaged over the layers."""
+    """Held-out losses; per trained family fvu, the mean over layers, and loss recovered with all
+    layers' coders spliced in."""
     summary = read_json(folder / "summary.json")
+    metrics: dict[str, Any] = {
+        f"heldout_loss_{name}": part["heldout_loss"] for name, part in summary["models"].items()
+    }
     with (folder / "coders.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (folder / "splice_all.csv").open(newline="", encoding="utf-8") as file:
         spliced = {row["family"]: row["loss_recovered"] for row in csv.DictReader(file)}
-    families: dict[str, Any] = {}
-    for family in dict.fromkeys(row["family"] for row in rows):
-        own = [row for row in rows if row["family"] == family]
-        means = {key: sum(float(row[key]) for row in own) / len(own) for key in _AVERAGED}
-        recovered = float(spliced[family]) if spliced[family] else None
-        families[family] = {**means, "loss_recovered_all_layers": recovered}
-    return {
-        "heldout_loss": {name: part["heldout_loss"] for name, part in summary["models"].items()},
-        "difference": summary["difference"],
-        "coders": families,
-    }
-
-
-_AVERAGED = ("fvu", "l0", "dead")
+    for family in spliced:
+        if family in TRAINED_CODERS:
+            own = [float(row["fvu"]) for row in rows if row["family"] == family]
+            metrics[f"fvu_{family}"] = sum(own) / len(own)
+            metrics[f"loss_recovered_{family}"] = (
+                float(spliced[family]) if spliced[family] else None
+            )
+    return metrics

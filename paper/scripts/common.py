@@ -41,7 +41,7 @@ MARKER = {
     "skip-transcoder": "D",
     "sae": "^",
     "neurons": "v",
-    "token-unigram": "X",
+    "token-unigram": "P",
     "dense": "s",
     "sparse": "o",
 }

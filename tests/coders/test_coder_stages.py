@@ -143,8 +143,8 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
     assert summary["coders"]["random-sae"]["training_flops"] == 0
 
     metrics = json.loads(paths.metrics("evaluate").read_text())["seed-0"]
-    assert metrics["heldout_loss"]["dense"] == summary["models"]["dense"]["heldout_loss"]
-    assert metrics["coders"]["sae"]["fvu"] == pytest.approx((fvu["sae", "0"] + fvu["sae", "1"]) / 2)
+    assert metrics["heldout_loss_dense"] == summary["models"]["dense"]["heldout_loss"]
+    assert metrics["fvu_sae"] == pytest.approx((fvu["sae", "0"] + fvu["sae", "1"]) / 2)
 
     folder.rename("aside")
     evaluate.run(project, runtime=RUNTIME)

@@ -26,9 +26,12 @@ from clearnets.autointerp.reading import NEAR, Text, count, fires, pack, shortly
 from clearnets.autointerp.rules import AFTERS, STATES, After, Clause, Context, Rule
 from clearnets.latents.examples import Activity, Examples
 
-# What a quoted word and a context must add to the objective; against learning single windows.
-WORD_COST = 0.01
-CONTEXT_COST = 0.03
+# What a quoted word and a context must add to the objective; against learning single windows, and
+# for sentences that a person would write. With 0.01 and 0.03 scores are 0.01 to 0.02 higher, three
+# sentences of four list seven words or eight, and latents that are active at random positions
+# get 0.53 in rule-fuzzing instead of 0.52: broad contexts find the marks put on triggers.
+WORD_COST = 0.02
+CONTEXT_COST = 0.08
 # A second clause makes a sentence harder to read.
 CLAUSE_COST = 0.02
 # A word is only named if it says something about this many active windows.
