@@ -50,7 +50,7 @@ check: env ## Lint, format check and types
 	$(BIN)/pyright
 
 lock: ## Pin all requirements anew
-	$(UV) pip compile -q pyproject.toml --extra delphi --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt
+	$(UV) pip compile -q pyproject.toml --extra delphi --extra local-llm --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt
 	sed -i 's/+cpu$$//' requirements.txt
 
 clean: ## Remove work folders and tool caches; artifacts and the environment stay
