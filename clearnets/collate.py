@@ -12,13 +12,13 @@ the same bytes.
 | layers | seed, model or family, layer: ablation cost; fvu, l0, dead, loss recovered, baselines |
 | splice_all | seed, family: all layers replaced at once |
 | latents | sampled latent: status, activity, scores |
-| means | family, scorer, kind of mean: with its interval |
-| rates | family, scorer, bin of firing rate |
-| contrasts | pair of families, scorer, way of matching: difference with its interval |
-| strata | pair of families, scorer, bin of firing rate |
+| means | seed or all, family, scorer, kind of mean: with its interval |
+| rates | family, scorer, bin of firing rate; all seeds |
+| contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
+| strata | pair of families, scorer, bin of firing rate; all seeds |
 | coverage | seed, family, layer: how many latents were dead, too rare, ... |
 | compute | model or family: parameters, FLOPs, tokens |
-| summary | family |
+| summary | family; all seeds |
 """
 
 from __future__ import annotations
