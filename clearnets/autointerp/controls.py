@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 
-def derangement(count: int, *, seed: int) -> np.ndarray | None:
-    """A permutation that leaves nothing in its place, or None where there are fewer than two.
+def derangements(count: int, *, times: int, seed: int) -> list[np.ndarray]:
+    """Permutations that leave nothing in its place, no two of which agree anywhere.
 
-    It is one cycle through all, drawn uniformly from those (Sattolo 1986), so that each of
-    `count` latents is judged by another one's explanation and each explanation is used once.
+    They are the rotations of one cycle through all, drawn uniformly (Sattolo 1986). In each, every
+    one of `count` latents is judged by another one's explanation and each explanation is used
+    once.
+
+    Returns:
+        `times` of them, or as many as there are: `count` - 1.
     """
-    if count < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    cycle = rng.permutation(count)
-    other = np.empty(count, dtype=np.int64)
-    other[cycle] = np.roll(cycle, -1)
-    return other
+    cycle = np.random.default_rng(seed).permutation(count)
+    found = []
+    for shift in range(1, min(times, count - 1) + 1):
+        other = np.empty(count, dtype=np.int64)
+        other[cycle] = np.roll(cycle, -shift)
+        found.append(other)
+    return found

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from clearnets.latents.store import LayerCache
 
 SPLIT = "score"
+# Other latents' explanations that each latent is judged by; with one alone the control's mean
+# depends on the draw by more than its interval says.
+SHUFFLES = 5
 
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
@@ -71,17 +74,18 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
 
 
 def _build(settings: Score, unit: Unit, work: Work, text: Text, min_windows: int) -> None:
-    from clearnets.autointerp.controls import derangement
+    from clearnets.autointerp.controls import derangements
     from clearnets.latents.store import load_layer
 
     names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
     cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
     records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
     explained = [record for record in records if record["status"] == EXPLAINED]
-    order = derangement(len(explained), seed=seed_for(settings.seed, "shuffle", *names))
+    shuffle = seed_for(settings.seed, "shuffle", *names)
+    orders = derangements(len(explained), times=SHUFFLES, seed=shuffle)
     others = {
-        record["latent"]: explained[other]["explanation"]
-        for record, other in zip(explained, order if order is not None else ())
+        record["latent"]: [explained[order[index]]["explanation"] for order in orders]
+        for index, record in enumerate(explained)
     }
     label = f"score {names[0]} seed {names[2]} {names[1]}"
     with (
@@ -93,7 +97,7 @@ def _build(settings: Score, unit: Unit, work: Work, text: Text, min_windows: int
             latent = record["latent"]
             seed = seed_for(settings.seed, "score", *names, latent)
             scored = score_latent(
-                text, cache, record, others.get(latent), settings, min_windows, seed
+                text, cache, record, others.get(latent, []), settings, min_windows, seed
             )
             writer.append(scored)
             bar.advance()
@@ -103,12 +107,15 @@ def score_latent(
     text: Text,
     cache: LayerCache,
     record: Mapping[str, Any],
-    other: str | None,
+    others: Sequence[str],
     settings: Score,
     min_windows: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The record of one latent, from its explanation's record and another latent's sentence."""
+    """The record of one latent, from its explanation's record and other latents' sentences.
+
+    The counts of the others are added up: their balanced accuracy is the mean over them.
+    """
     import numpy as np
 
     from clearnets.autointerp.rules import parse
@@ -133,11 +140,13 @@ def score_latent(
         rng=rng,
     )
     marks = judge.mark(text, examples, trigger=trigger, rng=rng)
-    for suffix, sentence in (("", record["explanation"]), ("_shuffled", other)):
-        if sentence is not None:
-            rule = parse(sentence)
-            scored[f"detection{suffix}"] = asdict(judge.detection(text, examples, rule))
-            scored[f"fuzzing{suffix}"] = asdict(judge.fuzzing(text, examples, marks, rule))
+    for suffix, sentences in (("", [record["explanation"]]), ("_shuffled", others)):
+        if sentences:
+            rules = [parse(sentence) for sentence in sentences]
+            found_by = [judge.detection(text, examples, rule) for rule in rules]
+            scored[f"detection{suffix}"] = asdict(sum(found_by, judge.NONE))
+            found_by = [judge.fuzzing(text, examples, marks, rule) for rule in rules]
+            scored[f"fuzzing{suffix}"] = asdict(sum(found_by, judge.NONE))
     return scored
 
 

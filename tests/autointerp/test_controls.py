@@ -1,29 +1,35 @@
-"""Shuffled explanations: everyone gets exactly one, nobody their own."""
+"""Shuffled explanations: everyone gets others' ones, each is used as often, nobody their own."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from clearnets.autointerp.controls import derangement
+from clearnets.autointerp.controls import derangements
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 101])
-def test_nobody_keeps_their_own(count):
+@pytest.mark.parametrize("times", [1, 5])
+def test_nobody_keeps_their_own_and_nobody_gets_one_twice(count, times):
     for seed in range(20):
-        order = derangement(count, seed=seed)
-        assert order is not None
-        assert sorted(order) == list(range(count))
-        assert (order != np.arange(count)).all()
-        np.testing.assert_array_equal(order, derangement(count, seed=seed))
+        orders = derangements(count, times=times, seed=seed)
+        assert len(orders) == min(times, count - 1)
+        for order in orders:
+            assert sorted(order) == list(range(count))
+        received = np.stack([np.arange(count), *orders])
+        assert all(len(set(column)) == len(column) for column in received.T)
+        again = derangements(count, times=times, seed=seed)
+        np.testing.assert_array_equal(np.stack(orders), np.stack(again))
 
 
 def test_all_others_are_equally_likely():
-    taken = np.bincount([derangement(5, seed=seed)[0] for seed in range(4000)], minlength=5)
-    assert taken[0] == 0
-    np.testing.assert_allclose(taken[1:], 1000, atol=130)
+    for shift in range(3):
+        drawn = [derangements(5, times=3, seed=seed)[shift][0] for seed in range(4000)]
+        taken = np.bincount(drawn, minlength=5)
+        assert taken[0] == 0
+        np.testing.assert_allclose(taken[1:], 1000, atol=130)
 
 
-def test_one_alone_cannot_be_shuffled():
-    assert derangement(1, seed=0) is None
-    assert derangement(0, seed=0) is None
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_alone_cannot_be_shuffled(count):
+    assert derangements(count, times=5, seed=0) == []

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -139,11 +140,12 @@ def test_every_latent_has_a_record_and_a_reason():
             assert (sentence is None) == (latent in (DEAD, RARE, FREQUENT))
             assert sentence is None or parse(sentence).num_words <= 8
         for latent, record in scored.items():
-            counts = [record[key] for key in ("detection", "fuzzing")]
-            counts += [record[f"{key}_shuffled"] for key in ("detection", "fuzzing")]
-            assert all((c is None) == (latent in reasons) for c in counts)
-            for one in filter(None, counts):
-                assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50
+            for key in ("detection", "fuzzing"):
+                for name, times in ((key, 1), (f"{key}_shuffled", score.SHUFFLES)):
+                    one = record[name]
+                    assert (one is None) == (latent in reasons)
+                    if one:
+                        assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50 * times
         for latent in range(len(RULES)):
             assert min(balanced(scored[latent][key]) for key in ("detection", "fuzzing")) > 0.95
 
@@ -189,7 +191,7 @@ def test_latents_are_drawn_from_all_with_a_name():
     assert drawn[0] != drawn[1]
 
 
-def test_shuffled_scores_belong_to_another_latents_sentence():
+def test_shuffled_scores_belong_to_other_latents_sentences():
     settings = config(latents=LATENTS)
     run_both(settings)
     point = "layers.0.mlp"
@@ -203,11 +205,20 @@ def test_shuffled_scores_belong_to_another_latents_sentence():
         seed = seed_for(settings.score.seed, "score", "native", point, 0, latent)
         record, fixed = explained[latent], (settings.score, 20, seed)
         tried = [
-            score.score_latent(text, cache, record, other["explanation"], *fixed)
+            score.score_latent(text, cache, record, [other["explanation"]], *fixed)
             for other in explained.values()
             if other["latent"] != latent and other["explanation"]
         ]
-        assert given in [{key: one[f"{key}_shuffled"] for key in given} for one in tried]
+        sums = [
+            {
+                key: {
+                    cell: sum(one[f"{key}_shuffled"][cell] for one in chosen) for cell in given[key]
+                }
+                for key in given
+            }
+            for chosen in combinations(tried, score.SHUFFLES)
+        ]
+        assert given in sums
 
 
 def test_a_family_without_layers_has_one_place():

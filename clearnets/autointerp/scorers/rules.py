@@ -42,6 +42,14 @@ class Counts:
         """Mean of the shares of positives and of negatives that are judged right."""
         return (self.tp / (self.tp + self.fn) + self.tn / (self.tn + self.fp)) / 2
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.tp + other.tp, self.fp + other.fp, self.tn + other.tn, self.fn + other.fn
+        )
+
+
+NONE = Counts(0, 0, 0, 0)
+
 
 def _counts(yes_of_positives: np.ndarray, yes_of_negatives: np.ndarray) -> Counts:
     tp, fp = int(yes_of_positives.sum()), int(yes_of_negatives.sum())
