@@ -13,7 +13,7 @@ from typing import get_args
 
 from clearnets import compute
 from clearnets.compute import Architecture
-from clearnets.config import CODER_FAMILIES, TRAINED_CODERS, Config, Mlp
+from clearnets.config import TRAINED_CODERS, Config, Mlp
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,7 @@ def coders(config: Config) -> list[Cost]:
     step = settings.batch_size * config.data.ctx_len
     tokens = settings.tokens // step * step
     costs = []
-    for family in CODER_FAMILIES:
-        if family not in TRAINED_CODERS:
-            continue
+    for family in TRAINED_CODERS:
         flops = compute.coder(family, **sizes) * model.num_layers
         weights = 2 * model.num_latents * model.hidden_size + model.num_latents + model.hidden_size
         if family == "skip-transcoder":

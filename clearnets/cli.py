@@ -87,9 +87,10 @@ LatentAux = Annotated[
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a command works: the checkout, or an experiment's worktree."""
+    """Where a command works: the checkout, or an experiment's worktree with its `values`."""
 
     config: Config
+    values: dict[str, Any]
     experiment: str | None
     assignments: list[str]
 
@@ -102,9 +103,9 @@ class _Place:
         if not experiment:
             if assignments:
                 raise UserError("--set changes results, so it needs a place: add --experiment NAME")
-            return cls(config.load(), None, [])
+            return cls(config.load(), {}, None, [])
         values = experiments.resolve(experiment, assignments or [])
-        return cls(config.parse(values, experiment), experiment, assignments or [])
+        return cls(config.parse(values, experiment), values, experiment, assignments or [])
 
     def family(self, name: str, known: tuple[str, ...]) -> str:
         """`name`, if it is one of `known` and in the experiment."""
@@ -143,7 +144,7 @@ class _Place:
             _show(self.config, folder, module, paths.metrics(name), selection)
             return
         if self.experiment:
-            experiments.enter(self.experiment, self.assignments)
+            experiments.enter(self.experiment, self.assignments, self.values)
         module.run(self.config, runtime=Runtime(device, threads), **selection)
 
 

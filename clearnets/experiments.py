@@ -51,9 +51,7 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     elif not assignments:
         known = ", ".join(cfg.overlays()) or "none yet"
         raise UserError(f"unknown experiment {name!r}; there are: {known}")
-    for key, value in map(_assignment, assignments):
-        _check_key(base, key)
-        _assign(over, key, value)
+    _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
     if isinstance(config.data.corpus, cfg.LocalText):
@@ -65,9 +63,7 @@ def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """`base`, checked, with `key=value` assignments above it."""
     cfg.parse(base, str(paths.PARAMS))
     over: dict[str, Any] = {}
-    for key, value in map(_assignment, assignments):
-        _check_key(base, key)
-        _assign(over, key, value)
+    _assign_all(over, assignments, base)
     return cfg.overlay(base, over)
 
 
@@ -82,13 +78,15 @@ def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
     }
 
 
-def enter(name: str, assignments: list[str]) -> None:
+def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
     """Write `assignments` to the overlay, bring the worktree up to date, and move into it.
 
+    Args:
+        values: what `resolve` gave for these assignments.
+
     Raises:
-        UserError: as `resolve`; or this is not a git checkout with a commit.
+        UserError: this is not a git checkout with a commit.
     """
-    values = resolve(name, assignments)
     if assignments:
         _write_assignments(name, assignments)
     folder = _worktree(name)
@@ -107,15 +105,16 @@ def _drop_other_families(families: set[str]) -> None:
 
 def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
     """Run the whole pipeline of an experiment and bring its small results home."""
+    values = resolve(name, assignments)
     if dry_run:
         from ruamel.yaml import YAML
 
-        YAML().dump(resolve(name, assignments), sys.stdout)
+        YAML().dump(values, sys.stdout)
         print(f"\n# runs `dvc repro` in\n{place(name)}")
         print(f"# writes\n{paths.results(name)}")
         return
     home = Path.cwd()
-    enter(name, assignments)
+    enter(name, assignments, values)
     bin_folder = str(Path(sys.executable).parent)
     env = {
         **os.environ,
@@ -182,6 +181,13 @@ def _assign(tree: Any, key: str, value: Any) -> None:
             tree[part] = {}
         tree = tree[part]
     tree[last] = value
+
+
+def _assign_all(tree: Any, assignments: list[str], base: dict[str, Any]) -> None:
+    """Set every `key=value` in `tree`; `base` says which keys there are."""
+    for key, value in map(_assignment, assignments):
+        _check_key(base, key)
+        _assign(tree, key, value)
 
 
 def _write_assignments(name: str, assignments: list[str]) -> None:

@@ -72,13 +72,17 @@ def test_an_exception_leaves_the_old_unit_and_the_work():
         assert (work.out / "half").exists()
 
 
-def test_units_that_a_killed_stage_finished_survive_dvc_deleting_its_outputs():
-    both = [unit(name="stage/one"), unit(name="stage/two")]
+def stop_in_the_second_of(both: list[Unit]) -> None:
     with pytest.raises(RuntimeError):
         for one, work in build_all(both):
-            (work.out / "file").write_text("x")
+            (work.out / "file").write_text("whole")
             if one is both[1]:
                 raise RuntimeError
+
+
+def test_units_that_a_killed_stage_finished_survive_dvc_deleting_its_outputs():
+    both = [unit(name="stage/one"), unit(name="stage/two")]
+    stop_in_the_second_of(both)
     assert not any(one.out.exists() for one in both)
     shutil.rmtree("artifacts", ignore_errors=True)  # As DVC does before a rerun.
     assert [one for one, _ in build_all(both)] == [both[1]]
@@ -88,11 +92,7 @@ def test_units_that_a_killed_stage_finished_survive_dvc_deleting_its_outputs():
 
 def test_a_damaged_waiting_unit_is_built_again():
     both = [unit(name="stage/one"), unit(name="stage/two")]
-    with pytest.raises(RuntimeError):
-        for one, work in build_all(both):
-            (work.out / "file").write_text("whole")
-            if one is both[1]:
-                raise RuntimeError
+    stop_in_the_second_of(both)
     (waiting,) = Path(".clearnets/work/data").glob("*/out/manifest.json")
     (waiting.parent / "file").write_text("")
     rebuilt = []
