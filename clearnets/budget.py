@@ -92,7 +92,7 @@ def coders(config: Config) -> list[Cost]:
     tokens = settings.tokens // step * step
     costs = []
     for family in TRAINED_CODERS:
-        flops = compute.coder(family, **sizes) * model.num_layers
+        flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * model.num_layers
         weights = 2 * model.num_latents * model.hidden_size + model.num_latents + model.hidden_size
         if family == "skip-transcoder":
             weights += model.hidden_size**2

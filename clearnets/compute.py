@@ -112,11 +112,20 @@ def model(architecture: Architecture) -> Flops:
     return trunk(architecture) + dense_product(architecture.hidden_size, architecture.vocab_size)
 
 
-def coder(family: str, *, d_in: int, num_latents: int, k: int) -> Flops:
+def coder(family: str, *, d_in: int, num_latents: int, k: int, multi_topk: bool = False) -> Flops:
     """One coder, without the model that it reads.
 
     The input is data and gets no gradient, except that an SAE subtracts its output bias from it.
+    Multi-TopK trains with 4 k latents besides, and is forgotten afterwards.
     """
+    if multi_topk:
+        sizes = {"d_in": d_in, "num_latents": num_latents}
+        narrow = coder(family, k=k, **sizes)
+        wide = coder(family, k=min(4 * k, num_latents), **sizes)
+        # One encoder for both, with the wider one's gradients; a decoder and a skip for each.
+        is_sae = not family.endswith("transcoder")
+        shared = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae).training
+        return Flops(narrow.forward, narrow.training + wide.training - shared)
     is_sae = not family.endswith("transcoder")
     flops = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae) + sparse_decoder(d_in, k)
     if family == "skip-transcoder":

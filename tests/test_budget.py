@@ -63,6 +63,41 @@ def test_the_fair_budget_spends_the_surplus():
     assert f"{surplus // sae.training:,} tokens of training saes" in text
 
 
+def test_the_budget_of_the_original_calculator():
+    """The original's `compute_calculator.py` at its own numbers: TinyStories-8M for 18,500 steps
+    of 1,280 rows, and one SAE of 2,048 latents with Multi-TopK."""
+    d, inner, latents, layers, context, k = 256, 1024, 8192, 8, 512, 32
+    # Its formulas, per token: half of each of attention's products, a comparison per latent, norms.
+    maps = 3 * d * d + context * d + d * d
+    dense = 2 * d + layers * (maps + 4 * d * inner + 2 * d)
+    sparse = 2 * d + layers * (maps + 2 * d * latents + latents + 2 * k * d + 2 * d)
+    sae = 2 * d * 2048 + 2048 + 2 * k * d + d + 2 * (d // 2) * d + 2 * d
+    steps = (sparse - dense) * 18_500 // (dense + 3 * sae)
+    assert round(steps, -2) == 31_400  # what a comment in it says
+
+    over = settings(
+        data={"ctx_len": context, "tokens": {"train": 18_500 * 1280 * context}},
+        model={"hidden_size": d, "num_heads": 16, "expansion": 32, "k": k},
+        train={"batch_size": 1280},
+        coders={"multi_topk": True},
+    )
+    by_name = {cost.name: cost for cost in budget.models(over)}
+    assert by_name["dense"].tokens == 18_500 * 1280 * context
+    # The surplus that it asks for is the forward pass's, and ours but for the comparisons.
+    ours = by_name["sparse"].forward - by_name["dense"].forward
+    assert ours == sparse - dense - layers * latents
+    # It is answered in training FLOPs: the backward pass of the sparse model touches k latents, so
+    # that its surplus is about a third, and the model that is read counts both of a product's.
+    one = compute.coder("sae", d_in=d, num_latents=2048, k=k, multi_topk=True).training
+    reading = compute.trunk(budget.architecture(over, "dense")).forward
+    fair = budget.surplus(over) // ((reading + one) * 1280 * context)
+    assert 0.25 < fair / steps < 0.5
+    # All layers are fitted in one run, which reads the model once.
+    (cost,) = [cost for cost in budget.coders(over) if cost.name == "sae"]
+    wide = compute.coder("sae", d_in=d, num_latents=latents, k=k, multi_topk=True).training
+    assert cost.training == reading + layers * wide
+
+
 def test_a_sparse_model_that_costs_less_has_no_surplus():
     over = settings(model={"expansion": 1, "mlp_ratio": 8})
     assert budget.surplus(over) < 0

@@ -8,6 +8,9 @@ The codes of N tokens are a sparse matrix S_NL with K entries per row, kept as `
 Sᵀ @ x (the same bag over the rows of x, after the codes are sorted by latent). So no gradient is
 ever as large as (N * K, D) or (N, L), each bag is summed in a fixed order, and the same inputs
 give the same bits on every run.
+
+On CUDA sparsify's Triton kernels do it where triton is there (see `triton_ops`), elsewhere torch's
+embedding bags. The device alone decides; the results agree up to rounding.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+from clearnets.models import triton_ops
 
 Selection = Literal["groupmax", "topk"]
 
@@ -62,9 +67,10 @@ def _select(pre_NL: Tensor, k: int, selection: Selection) -> tuple[Tensor, Tenso
 
 def _bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
     """S @ W."""
-    return F.embedding_bag(
-        indices_NK, W_LD.detach(), per_sample_weights=acts_NK.to(W_LD.dtype), mode="sum"
-    )
+    W_LD, acts_NK = W_LD.detach(), acts_NK.to(W_LD.dtype)
+    if triton_ops.usable(acts_NK, W_LD):
+        return triton_ops.bag(acts_NK, indices_NK, W_LD)
+    return F.embedding_bag(indices_NK, W_LD, per_sample_weights=acts_NK, mode="sum")
 
 
 class _ByLatent:
@@ -76,16 +82,20 @@ class _ByLatent:
         latents = torch.arange(num_latents + 1, device=indices_NK.device)
         self.offsets = torch.searchsorted(sorted_Z, latents)
 
-    def product(self, acts_NK: Tensor, x_ND: Tensor) -> Tensor:
-        """Sᵀ @ x, of shape (L, D)."""
-        return F.embedding_bag(
+    def products(self, acts_NK: Tensor, x_ND: Tensor, W_LD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Sᵀ @ x, of shape (L, D); and x · W of each code, (N, K), where it comes for nothing."""
+        acts_NK = acts_NK.to(x_ND.dtype)
+        if triton_ops.usable(acts_NK, x_ND, W_LD):
+            return triton_ops.bag_gradients(acts_NK, self.order_Z, self.offsets, W_LD, x_ND)
+        product_LD = F.embedding_bag(
             self.rows_Z,
             x_ND.detach().contiguous(),
             self.offsets,
-            per_sample_weights=acts_NK.reshape(-1)[self.order_Z].to(x_ND.dtype),
+            per_sample_weights=acts_NK.reshape(-1)[self.order_Z],
             mode="sum",
             include_last_offset=True,
         )
+        return product_LD, None
 
     def sums(self, acts_NK: Tensor) -> Tensor:
         """Sᵀ @ 1, of shape (L,)."""
@@ -124,7 +134,8 @@ class _Encode(torch.autograd.Function):
             grad_x = _bag(grad_NK, indices_NK, W_LD).to(x_ND.dtype)
         if needs_W or needs_b:
             by_latent = _ByLatent(indices_NK, W_LD.shape[0])
-            grad_W = by_latent.product(grad_NK, x_ND.to(W_LD.dtype)) if needs_W else None
+            x_ND = x_ND.detach().to(W_LD.dtype)
+            grad_W = by_latent.products(grad_NK, x_ND, W_LD)[0] if needs_W else None
             grad_b = by_latent.sums(grad_NK) if needs_b else None
         return grad_x, grad_W, grad_b, None, None
 
@@ -141,11 +152,15 @@ class _Decode(torch.autograd.Function):
         acts_NK, indices_NK, W_LD = ctx.saved_tensors
         grad_ND = grad_ND.to(W_LD.dtype)
         grad_acts = grad_W = None
-        if ctx.needs_input_grad[0]:
-            grad_acts = _row_products(grad_ND, W_LD, indices_NK).to(acts_NK.dtype)
         if ctx.needs_input_grad[2]:
-            grad_W = _ByLatent(indices_NK, W_LD.shape[0]).product(acts_NK, grad_ND)
-        return grad_acts, None, grad_W
+            by_latent = _ByLatent(indices_NK, W_LD.shape[0])
+            grad_W, grad_acts = by_latent.products(acts_NK, grad_ND, W_LD)
+        if grad_acts is None and ctx.needs_input_grad[0]:
+            grad_acts = _row_products(grad_ND, W_LD, indices_NK)
+        if not ctx.needs_input_grad[0]:
+            return None, None, grad_W
+        assert grad_acts is not None
+        return grad_acts.to(acts_NK.dtype), None, grad_W
 
 
 def _row_products(grad_ND: Tensor, W_LD: Tensor, indices_NK: Tensor) -> Tensor:

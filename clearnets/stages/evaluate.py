@@ -248,7 +248,13 @@ def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dic
     FLOPs per token are the coders' own; training also runs the model that they read.
     """
     each = [
-        compute.coder(family, d_in=coder.d_in, num_latents=coder.num_latents, k=coder.cfg.k)
+        compute.coder(
+            family,
+            d_in=coder.d_in,
+            num_latents=coder.num_latents,
+            k=coder.cfg.k,
+            multi_topk=coder.cfg.multi_topk,
+        )
         for coder in chain
     ]
     flops = sum(each, compute.Flops(0, 0))

@@ -95,6 +95,46 @@ def test_a_second_run_trains_nothing(
         train.run(slower, runtime=CPU, mlp="sparse")
 
 
+def test_a_state_of_another_configuration_is_not_gone_on_from(
+    settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed run left is found by the fingerprint of its settings and inputs only."""
+
+    class Stop(Exception):
+        pass
+
+    found: list[list[str]] = []
+
+    def killed(*_: object, state: Path, **__: object) -> None:
+        found.append([path.name for path in state.iterdir()])
+        (state / "checkpoint-7").mkdir(exist_ok=True)
+        write_json(state / "checkpoint-7" / "progress.json", {})
+        raise Stop
+
+    def run(**values: object) -> None:
+        changed = settings.train.model_copy(update=values)
+        with pytest.raises(Stop):
+            train.run(
+                settings.model_copy(update={"train": changed}), runtime=CPU, mlp="sparse_topk"
+            )
+
+    monkeypatch.setattr(language, "train", killed)
+    for values in ({}, {"learning_rate": 0.001}, {"precision": "bfloat16"}, {"grad_acc_steps": 2}):
+        run(**values)
+    assert found == [[]] * 4
+    run()
+    assert found[-1] == ["checkpoint-7"]
+    # Nor is it by the same settings on other data.
+    data = paths.data() / "manifest.json"
+    manifest = data.read_bytes()
+    try:
+        data.write_bytes(manifest.replace(b'"stage"', b' "stage"'))
+        run()
+    finally:
+        data.write_bytes(manifest)
+    assert found[-1] == []
+
+
 def test_seeds_differ_and_metrics_come_from_the_units(settings: config.Config) -> None:
     weights = [
         (paths.train("sparse", seed) / "final" / "model.safetensors").read_bytes()

@@ -406,3 +406,11 @@ def test_bfloat16_trains_float32_weights_and_measures_in_float32(
     # bfloat16 has 8 bits: close, and not equal.
     assert 1e-5 < np.abs(rounded - curve).max() < 0.1
     test_valid_loss_is_that_of_the_saved_weights(tmp_path / "out", STEPS)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_on_a_gpu_follows_the_cpu(straight: Path, tmp_path: Path, precision: str) -> None:
+    tiny_run.run(tmp_path, device="cuda", precision=precision)
+    atol = 1e-3 if precision == "float32" else 0.1
+    np.testing.assert_allclose(losses_of(tmp_path), losses_of(straight.parent), rtol=0, atol=atol)

@@ -61,6 +61,7 @@ def run(
     model: Any = None,
     train_rows: np.ndarray | None = None,
     save_seconds: float = 1e9,
+    device: str = "cpu",
     **settings: Any,
 ) -> Any:
     """Train into `folder`; a run that was killed goes on."""
@@ -78,7 +79,7 @@ def run(
         seed=3,
         out=out,
         state=state,
-        device=torch.device("cpu"),
+        device=torch.device(device),
         save_seconds=save_seconds,
     )
 
