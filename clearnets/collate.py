@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +37,7 @@ from clearnets import artifacts
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import EXPLAINED, STATUSES
 from clearnets.config import FAMILIES, TWINS, Collate, Config
-from clearnets.results import MODELS, NO_LAYER, SCORERS, Sources, columns_of, pick
+from clearnets.results import CONTROLS, MODELS, NO_LAYER, SCORERS, Sources, columns_of, pick
 from clearnets.runtime import seed_for
 
 CHANCE = 0.5
@@ -216,15 +216,19 @@ def _grouped(latents: pd.DataFrame, value: stats.Floats) -> Sample:
 
 
 def _shuffled(latents: pd.DataFrame, scorer: str, layers: str, *, minus: bool) -> Sample:
-    """Scores with another latent's explanation, or a latent's own score minus that.
+    """Scores with the other latents' explanations, or a latent's own score minus that.
 
-    A latent that is the only explained one of its layer has no other's explanation.
+    The control's mean is over pairs of latents of a layer, so what varies with a latent is both
+    how the others' explanations do on it and how its own does on the others (`stats.paired`). A
+    latent that is the only scored one of its layer has no other's explanation.
     """
     latents = _chosen(latents, layers, "explained")
     latents = latents.dropna(subset=[f"{scorer}-shuffled"])
-    shuffled = latents[f"{scorer}-shuffled"].to_numpy(np.float64)
     own = latents[scorer].to_numpy(np.float64)
-    return _grouped(latents, own - shuffled if minus else shuffled)
+    sample = _grouped(latents, own)
+    rows, columns = (latents[f"{scorer}-{name}"].to_numpy(np.float64) for name in CONTROLS)
+    shuffled = stats.paired(rows, columns, sample.strata)
+    return replace(sample, value=own - shuffled if minus else shuffled)
 
 
 def _by_seed(latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
@@ -252,9 +256,12 @@ def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
 
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
     that could not be explained or scored at chance. `explanation` shuffled: each latent is judged
-    by another's explanation, which must lie at chance. `layers` matter: only layers whose
-    mean-ablation costs enough in the model that the family reads. `seed` all, and each training
-    seed where there are several. No interval is given from fewer than `min_stratum` latents.
+    by the explanation of every other one of its layer, which must lie at chance: `at_chance` says
+    that the interval lies within `margin` of it. Its mean is not 0.5 to the last digit, because the
+    latents of a layer depend on each other: some share words, and all compete. `layers` matter:
+    only layers whose mean-ablation costs enough in the model that the family reads. `seed` all, and
+    each training seed where there are several. No interval is given from fewer than `min_stratum`
+    latents.
     """
     kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
     cases = product(_by_seed(latents, config).items(), _ordered(config.families), SCORERS)
@@ -289,7 +296,7 @@ def _mean_row(
         "mean": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
-        "at_chance": estimate.contains(CHANCE),
+        "at_chance": estimate.within(CHANCE, settings.margin),
         "confidence": settings.confidence,
     }
 
@@ -301,9 +308,10 @@ def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     for family in _ordered(config.families):
         own = pick(latents, family=family)
         for scorer in SCORERS:
+            judged = own.dropna(subset=[f"{scorer}-shuffled"])
             samples = {
                 "own": _sample(own, scorer, "all", "explained"),
-                "shuffled": _shuffled(own, scorer, "all", minus=False),
+                "shuffled": _sample(judged, f"{scorer}-shuffled", "all", "explained"),
             }
             for explanation, sample in samples.items():
                 bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)

@@ -283,6 +283,9 @@ class Collate(Frozen):
     kind of summary."""
     min_stratum: Positive
     """Latents that a stratum of firing rate must hold of both families to be compared."""
+    margin: PositiveFloat
+    """Balanced accuracies that differ by less than this count as equal: a control lies at chance
+    where its interval lies within this of 0.5."""
     seed: Count
     """Seed of the bootstrap and of the matching."""
 

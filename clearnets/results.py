@@ -19,6 +19,8 @@ from clearnets.latents.store import STATS
 
 MODELS = ("dense", "sparse")
 SCORERS = ("rule-detection", "rule-fuzzing")
+# The scores of shuffled explanations, from both sides.
+CONTROLS = ("shuffled", "elsewhere")
 # token-unigram latents read no layer; in the tables their layer is empty.
 NO_LAYER = -1
 REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
@@ -40,8 +42,8 @@ class Sources:
         compute: by seed, the content of evaluate's `summary.json`.
         l0: (family, seed) -> latents active per counted token, the mean over layers.
         latents_per_layer: by family.
-        scores: seed, family, layer, latent, status, rate, windows, and per scorer a balanced
-            accuracy, own and shuffled.
+        scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
+            accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`).
     """
 
     curves: pd.DataFrame
@@ -156,11 +158,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run `dvc repro {paths.producer(path)}`") from None
+        raise UserError(artifacts.missing(path)) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        stage = paths.producer(path)
-        message = f"{path} is not readable CSV ({error}); delete it and run `dvc repro {stage}`"
-        raise UserError(message) from None
+        raise UserError(f"{path} is not readable CSV ({error}); {artifacts.remake(path)}") from None
 
 
 def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
@@ -174,11 +174,13 @@ def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
     for key in ("latent", "status", "rate", "windows"):
         columns[key] = [record[key] for record in records]
     for scorer in SCORERS:
-        for suffix in ("", "_shuffled"):
-            found = [record[scorer.removeprefix("rule-") + suffix] for record in records]
-            cells = {
-                cell: np.array([counts[cell] if counts else 0 for counts in found])
-                for cell in ("tp", "fp", "tn", "fn")
-            }
-            columns[scorer + suffix.replace("_", "-")] = stats.balanced_accuracy(**cells)
+        name = scorer.removeprefix("rule-")
+        cells = {
+            cell: np.array([record[name][cell] if record[name] else 0 for record in records])
+            for cell in ("tp", "fp", "tn", "fn")
+        }
+        columns[scorer] = stats.balanced_accuracy(**cells)
+        for control in CONTROLS:
+            found = [record[f"{name}_{control}"] for record in records]
+            columns[f"{scorer}-{control}"] = np.array(found, dtype=np.float64)
     return pd.DataFrame(columns)

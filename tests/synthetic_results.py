@@ -180,7 +180,7 @@ def _scores(cfg: Config, out: Path, family: str, seed: int, layer: int) -> None:
     windows = np.clip(1 - (1 - rate) ** rng.uniform(12, 32, count), 1e-6, 1 - 1e-6)
     ends = ["explained", "dead", "too_rare", "too_frequent", "unscorable"]
     status = rng.choice(ends, count, p=[0.72, 0.08, 0.14, 0.02, 0.04])
-    lines = []
+    records = []
     for i in range(count):
         accuracy = mean + 0.08 * (np.log10(rate[i]) + 2) + rng.normal(0, 0.08)
         record = {
@@ -191,9 +191,25 @@ def _scores(cfg: Config, out: Path, family: str, seed: int, layer: int) -> None:
         }
         for name, p in (("detection", accuracy), ("fuzzing", accuracy - 0.03)):
             record[name] = _counts(rng, p, status[i])
-            record[f"{name}_shuffled"] = _counts(rng, 0.5, status[i])
-        lines.append(json.dumps(record))
+        records.append(record)
+    _shuffle(rng, records)
+    lines = [json.dumps(record) for record in records]
     (out / "scores.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _shuffle(rng: np.random.Generator, records: list[dict[str, Any]]) -> None:
+    """Scores of all pairs about chance; latents differ as the judged one and as the other."""
+    there = [record for record in records if record["status"] == "explained"]
+    n = len(there)
+    for name in ("detection", "fuzzing"):
+        judged, giver = rng.normal(0, 0.02, (n, 1)), rng.normal(0, 0.02, (1, n))
+        pairs = 0.5 + judged + giver + rng.normal(0, 0.05, (n, n))
+        np.fill_diagonal(pairs, 0)
+        for record in records:
+            record[f"{name}_shuffled"] = record[f"{name}_elsewhere"] = None
+        for i, record in enumerate(there):
+            record[f"{name}_shuffled"] = float(pairs[i].sum() / (n - 1))
+            record[f"{name}_elsewhere"] = float(pairs[:, i].sum() / (n - 1))
 
 
 def _counts(rng: np.random.Generator, p: float, status: str) -> dict[str, int] | None:

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clearnets import paths
-from clearnets.artifacts import UserError, read_json
+from clearnets.artifacts import UserError, read_json, remake
 from clearnets.config import CODER_FAMILIES, FAMILIES, Family, hookpoint
 from clearnets.latents.hooks import capture
 
@@ -124,9 +124,7 @@ def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
         weights = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError):
         state = "unreadable" if path.exists() else "missing"
-        stage = paths.producer(path)
-        cure = f"delete {folder} and run `dvc repro {stage}`" if stage else "restore it"
-        raise UserError(f"{path} is {state}; {cure}") from None
+        raise UserError(f"{path} is {state}; {remake(path)}") from None
     return Encoder(
         weight_LD=weights["encoder.weight"].float(),
         bias_L=weights["encoder.bias"].float(),

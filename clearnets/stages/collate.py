@@ -33,5 +33,5 @@ def run(config: Config, *, runtime: Runtime) -> None:
     for _, work in artifacts.build_all(units(config)):
         frames = collate.tables(results.read(config), config)
         collate.write(frames, work.out)
-        text = summary.markdown(frames, config.collate.min_stratum)
+        text = summary.markdown(frames, config.collate)
         artifacts.write_text(work.out / "summary.md", text)

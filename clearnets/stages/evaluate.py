@@ -15,6 +15,7 @@ from clearnets.artifacts import (
     Work,
     build_all,
     read_json,
+    remake,
     settings_of,
     write_json,
     write_text,
@@ -226,7 +227,7 @@ def _model_cost(model: Any, mlp: str, seed: int, step: int) -> dict[str, int]:
     with curve.open(newline="", encoding="utf-8") as file:
         tokens = {int(row["step"]): int(float(row["tokens"])) for row in csv.DictReader(file)}
     if step not in tokens:
-        raise UserError(f"{curve} has no step {step}; run `dvc repro train@{mlp}` again")
+        raise UserError(f"{curve} has no step {step}; {remake(curve.parent)}")
     flops = compute.model(compute.Architecture.of(model.config.to_dict()))
     parameters = sum(p.numel() for p in model.parameters())
     ends = (model.get_input_embeddings(), model.get_output_embeddings())

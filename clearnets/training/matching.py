@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clearnets import paths
-from clearnets.artifacts import UserError, check, read_json
+from clearnets.artifacts import UserError, check, missing, read_json, remake
 
 PAIR = "pair.json"
 
@@ -67,7 +67,7 @@ def checkpoint_losses(run: Path) -> dict[int, float]:
     steps = sorted(int(path.name.removeprefix("step-")) for path in run.glob("checkpoints/step-*"))
     for step in steps:
         if step not in losses:
-            raise UserError(f"{run}/curve.csv has no row for step {step}; delete {run} and retrain")
+            raise UserError(f"{run}/curve.csv has no row for step {step}; {remake(run)}")
     return {step: losses[step] for step in steps}
 
 
@@ -84,7 +84,7 @@ def load_pair(seed: int) -> Pair:
         sparse=Path(pair["sparse"]["path"]),
         untrained_sparse=paths.checkpoint("sparse", seed, 0),
     )
-    for mlp, folder in (("dense", folders.dense), ("sparse", folders.sparse)):
+    for folder in (folders.dense, folders.sparse):
         if not (folder / "config.json").exists():
-            raise UserError(f"{folder} is missing; run `dvc repro train@{mlp}` first")
+            raise UserError(missing(folder))
     return folders
