@@ -253,6 +253,11 @@ class _Building:
             self.drop()
 
 
+def work_of(unit: Unit) -> Work:
+    """Where a unit is built, for processes that help the one which builds it."""
+    return _Building.of(unit).work
+
+
 def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
     """The stale ones of a stage's `units`, one after the other, each with its work folder.
 

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that `clearnets --help` is i
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ class _Place:
         """Run one stage module in this place, or show what it would do."""
         from importlib import import_module
 
-        from clearnets import experiments, paths
+        from clearnets import experiments, paths, processes
         from clearnets.runtime import Runtime
 
         module = import_module(f"clearnets.stages.{stage}")
@@ -156,9 +157,14 @@ class _Place:
             )
             _show(self.config, folder, module, paths.metrics(name), selection)
             return
+        runtime = Runtime(device, threads)
         if self.experiment:
-            experiments.enter(self.experiment, self.assignments, self.values)
-        module.run(self.config, runtime=Runtime(device, threads), **selection)
+            with processes.main_first(runtime.torch_device):
+                if processes.is_main():
+                    experiments.enter(self.experiment, self.assignments, self.values)
+                else:
+                    os.chdir(experiments.place(self.experiment))
+        module.run(self.config, runtime=runtime, **selection)
 
 
 def _choice(option: str, value: str, known: tuple[str, ...]) -> str:
@@ -173,8 +179,6 @@ def _show(
     config: Config, folder: Path, module: Any, metrics: Path, selection: dict[str, Any]
 ) -> None:
     """Print the parameters, and what a stage would read and write in `folder`."""
-    import os
-
     from ruamel.yaml import YAML
 
     from clearnets.config import STAGES_WITH_METRICS
@@ -201,14 +205,23 @@ def _show(
 
 
 def _with_corpus_below(folder: Path, config: Config) -> Config:
-    import os
-
     path = getattr(config.data.corpus, "path", None)
     if path is None:
         return config
     corpus = config.data.corpus.model_copy(update={"path": os.path.normpath(folder / path)})
     data = config.data.model_copy(update={"corpus": corpus})
     return config.model_copy(update={"data": data})
+
+
+@app.callback()
+def one_process(context: typer.Context) -> None:
+    """Refuse torchrun's processes where one does the work."""
+    from clearnets import processes
+    from clearnets.artifacts import UserError
+
+    name = context.invoked_subcommand
+    if processes.count() > 1 and name != "train":
+        raise UserError(f"`clearnets {name}` runs on one process; start it without torchrun")
 
 
 @app.command()
@@ -442,15 +455,16 @@ def exp(
 
 def _guarded(call: Callable[[], Any]) -> int:
     """Run `call`; a user's mistake or a full disk becomes one line and exit code 2."""
+    from clearnets import processes
     from clearnets.artifacts import UserError
 
+    code = 2
     try:
         return call() or 0
     except UserError as error:
         message = str(error)
     except KeyboardInterrupt:
-        print("clearnets: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        message, code = "interrupted; run the same command again to go on", 130
     except Exception as error:
         if not _no_space(error):
             raise
@@ -458,8 +472,9 @@ def _guarded(call: Callable[[], Any]) -> int:
             "a file could not be written: the disk is full, or a quota or size limit is reached; "
             "free some space and run the same command to go on"
         )
-    print(f"clearnets: {message}", file=sys.stderr)
-    return 2
+    if processes.is_main():
+        print(f"clearnets: {message}", file=sys.stderr)
+    return code
 
 
 def _no_space(error: Exception) -> bool:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from clearnets.artifacts import UserError
 from clearnets.paths import EXPERIMENTS, PARAMS
@@ -55,6 +55,7 @@ Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Frozen(BaseModel):
@@ -184,7 +185,12 @@ class Train(Frozen):
     """Language-model training: schedule-free AdamW over the train split."""
 
     batch_size: Positive
-    """Rows per step."""
+    """Rows per step, of all micro-batches and all processes together."""
+    grad_acc_steps: Positive
+    """Micro-batches that a step's rows are split into, to save memory. The loss stays the mean over
+    the tokens of the whole step, so that only rounding changes."""
+    precision: Precision
+    """Of the products in training. Weights, their updates and every measured loss are float32."""
     epochs: Positive
     """Passes over the train split."""
     learning_rate: PositiveFloat
@@ -201,12 +207,24 @@ class Train(Frozen):
     eval_steps: Positive
     """Steps between two measurements of the validation loss."""
 
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> Train:
+        if self.batch_size % self.grad_acc_steps:
+            raise ValueError("batch_size must be a multiple of grad_acc_steps")
+        return self
+
 
 class Match(Frozen):
     """Pairing of the sparse with the dense model."""
 
     tolerance: PositiveFloat
     """A difference of validation loss above this many nats is flagged."""
+
+
+def _resumable(optimizer: str) -> str:
+    if optimizer == "muon":
+        raise ValueError("sparsify's muon does not resume exactly; take signum or adam")
+    return optimizer
 
 
 class Coders(Frozen):
@@ -217,9 +235,19 @@ class Coders(Frozen):
     tokens: Positive
     """Training tokens, from the train split."""
     batch_size: Positive
-    """Rows per step."""
-    optimizer: Literal["signum", "adam"]
-    """As in sparsify."""
+    """Rows per forward pass, as in sparsify: a step has grad_acc_steps times as many."""
+    grad_acc_steps: Positive
+    """Batches per step; the loss is the mean of their fvu."""
+    micro_acc_steps: Positive
+    """Pieces that a batch's activations are cut into, to save memory. The fvu stays that of the
+    batch, so that only rounding changes."""
+    multi_topk: bool
+    """Add an eighth of the fvu with 4 k latents to the loss. Here it reaches the encoder, which
+    sparsify's own does not (1.3.3)."""
+    precision: Precision
+    """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
+    optimizer: Annotated[Literal["signum", "adam"], BeforeValidator(_resumable)]
+    """As in sparsify. Its muon is left out: it cannot go on from a resume state to the same bits."""
     learning_rate: PositiveFloat
     """Peak rate; it decays linearly to zero, as in sparsify."""
     warmup_steps: Count

@@ -14,12 +14,21 @@ T = TypeVar("T")
 class Progress:
     """A bar with rate and time left on a terminal, a line every `every` seconds elsewhere."""
 
-    def __init__(self, label: str, total: int | None, unit: str, every: float = 15.0) -> None:
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        unit: str,
+        *,
+        every: float = 15.0,
+        quiet: bool = False,
+    ) -> None:
         self._label, self._total, self._unit, self._every = label, total, unit, every
+        self._quiet = quiet
         self._done, self._start = 0, time.monotonic()
         self._last = self._start
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             from rich import progress as rich
 
             columns = (
@@ -51,6 +60,8 @@ class Progress:
             self._line(note)
 
     def _line(self, note: str) -> None:
+        if self._quiet:
+            return
         total = f"/{self._total:,}" if self._total else ""
         left = ""
         if self._total and self._done:
@@ -69,9 +80,11 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
-    """A `Progress` that is closed at the end."""
-    bar = Progress(label, total, unit)
+def progress(
+    label: str, total: int | None, unit: str = "it", *, quiet: bool = False
+) -> Iterator[Progress]:
+    """A `Progress` that is closed at the end; a quiet one shows nothing."""
+    bar = Progress(label, total, unit, quiet=quiet)
     try:
         yield bar
     finally:

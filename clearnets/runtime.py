@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clearnets import processes
 from clearnets.artifacts import UserError
 
 # Re-exported for one import in the stages; it lives apart so that no result depends on it.
@@ -20,7 +21,9 @@ from clearnets.progress import Progress, progress, track
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Progress", "Runtime", "progress", "seed_for", "track"]
+    from clearnets.config import Precision
+
+__all__ = ["Progress", "Runtime", "autocast", "progress", "seed_for", "track"]
 
 
 def seed_for(base: int, *names: str | int) -> int:
@@ -38,16 +41,20 @@ class Runtime:
 
     @property
     def num_threads(self) -> int:
-        """CPU threads or worker processes to use."""
+        """CPU threads or worker processes to use; processes of one run share those there are."""
         if self.threads:
             return self.threads
         # macOS has no affinity.
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        has_affinity = hasattr(os, "sched_getaffinity")
+        there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        return max(1, there // processes.count(here=True))
 
     def torch_device(self) -> torch.device:
         """The torch device, with threads and determinism set up for this process.
+
+        On a CPU the same computation gives the same bits. On CUDA every kernel of ours does, and
+        cuBLAS and torch's own are asked to; the backward pass of torch's fused attention is not
+        deterministic there. float32 means float32 on every device: TF32 stays off.
 
         Raises:
             UserError: no such device.
@@ -57,6 +64,10 @@ class Runtime:
         _keep_freed_memory()
         torch.set_num_threads(self.num_threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # cuBLAS is deterministic with a workspace of its own, which it reads at its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
         # Deterministic mode also fills every new tensor, which costs time and catches no bug here.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         gpus = torch.cuda.device_count()
@@ -67,6 +78,13 @@ class Runtime:
         if name not in there:
             raise UserError(f"no device {name!r} here; use --device {', '.join(there)} or auto")
         return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Products inside in this precision; weights and what is computed outside stay float32."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _keep_freed_memory() -> None:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all, read_json, write_json, write_text
+from clearnets import paths, processes
+from clearnets.artifacts import Unit, read_json, write_json, write_text
 from clearnets.config import Config
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.runtime import Runtime, seed_for
@@ -27,9 +27,9 @@ def units(config: Config, *, mlp: str) -> list[Unit]:
 
 
 def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
-    """Train what is stale, and write the metrics."""
+    """Train what is stale, and write the metrics. All processes of a torchrun train together."""
     log: list[str] = []
-    for unit, work in build_all(units(config, mlp=mlp)):
+    for unit, work in processes.build_together(units(config, mlp=mlp), runtime.torch_device):
         # Seconds to import, so not before there is something to train.
         from clearnets.models import build_model
         from clearnets.training import language
@@ -63,12 +63,16 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
             device=device,
             label=f"train {mlp}, seed {seed}",
         )
+        if not processes.is_main():
+            continue
         samples = language.sample(
             model, bos=tokens.bos, count=3, length=tokens.ctx_len - 1, seed=seed
         )
         speed = _speed(summary, time.monotonic() - start, resumed=resumed)
         log += [f"{mlp}, seed {seed}: {speed}", *_report(summary, tokens, samples)]
         write_text(paths.log(f"train-{mlp}"), "\n".join(log) + "\n")
+    if not processes.is_main():
+        return
     summaries = {
         f"seed-{seed}": read_json(paths.train(mlp, seed) / "summary.json") for seed in config.seeds
     }

@@ -13,7 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from transformers.utils import logging as hf_logging
 from clearnets import config
 from clearnets.artifacts import UserError, read_json, write_json, write_text
 from clearnets.progress import Progress, progress
-from clearnets.runtime import seed_for
+from clearnets.runtime import autocast, seed_for
 
 IGNORED = -100
 """Label of a position that no loss counts (torch's and transformers' convention)."""
@@ -171,10 +171,10 @@ class _Curve:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.loss_steps = 0
 
-    def add(self, loss: torch.Tensor) -> None:
-        """Count a training step; no synchronisation with the device."""
+    def add(self, loss: torch.Tensor, *, ends_step: bool) -> None:
+        """Count a micro-batch's share of a step's loss; no synchronisation with the device."""
         self.loss_sum += loss
-        self.loss_steps += 1
+        self.loss_steps += ends_step
 
     def close_row(self, *, step: int, tokens: int, train_loss: float, valid_loss: float) -> None:
         self.rows.append(
@@ -213,11 +213,19 @@ class _Trainer(Trainer):
     """`Trainer` that measures by sums, and saves the averaged weights only."""
 
     curve: _Curve
+    precision: config.Precision
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        # Trainer divides each micro-batch's sum by the tokens of the whole step, in all processes.
         loss = super().training_step(*args, **kwargs)
-        self.curve.add(loss)
+        self.curve.add(loss, ends_step=self.accelerator.sync_gradients)
         return loss
+
+    def compute_loss_context_manager(self) -> ExitStack:
+        # Not by `TrainingArguments.bf16`, which would also measure in bfloat16.
+        stack = super().compute_loss_context_manager()
+        stack.enter_context(autocast(self.args.device, self.precision))
+        return stack
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -311,6 +319,8 @@ class _Schedule(TrainerCallback):
             _save(model, self._out / "checkpoints" / f"step-{step:06d}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.world_size > 1:
+            torch.distributed.barrier()  # Each process has a part of the state.
         if args.should_save:
             # Written last: a state without it was not finished and is never used.
             write_json(
@@ -376,6 +386,11 @@ def train(
 ) -> dict[str, Any]:
     """Train `model` in place and leave it with its averaged weights, in eval mode.
 
+    Where torchrun has started several processes, each calls this with the same arguments: they
+    share the rows of every step, and the main one writes. On a CPU, and on one GPU with kernels
+    that are deterministic, the same arguments give the same bytes; another number of processes or
+    of micro-batches changes the rounding.
+
     Writes to `out` the folders `final/` and `checkpoints/step-*/`, `curve.csv` and `summary.json`.
     A run that was killed goes on from its newest state in `state`, and gives the same bytes.
 
@@ -419,8 +434,9 @@ def train(
     hf_logging.disable_progress_bar()
     state.mkdir(parents=True, exist_ok=True)
     done = _resume_states(state)
-    for unfinished in set(state.glob("checkpoint-*")) - set(done):
-        shutil.rmtree(unfinished)
+    if args.should_save:
+        for unfinished in set(state.glob("checkpoint-*")) - set(done):
+            shutil.rmtree(unfinished)
     args.eval_on_start = not done
 
     curve = _Curve(args.device)
@@ -442,11 +458,11 @@ def train(
             },
         ),
     )
-    trainer.curve = curve
+    trainer.curve, trainer.precision = curve, settings.precision
     trainer.remove_callback(PrinterCallback)
     tokens_per_step = settings.batch_size * train_rows.shape[1]
     remaining = steps - (_step_of(done[-1]) if done else 0)
-    with progress(label, remaining * tokens_per_step, "tokens") as bar:
+    with progress(label, remaining * tokens_per_step, "tokens", quiet=not args.should_save) as bar:
         trainer.add_callback(
             _Schedule(
                 curve=curve,
@@ -490,14 +506,14 @@ def _arguments(
 ) -> TrainingArguments:
     if device.index:
         raise UserError(
-            f"training takes the first visible GPU; set CUDA_VISIBLE_DEVICES={device.index} "
-            "and use --device cuda"
+            f"training takes the first visible GPU, or one per process; set "
+            f"CUDA_VISIBLE_DEVICES={device.index} and use --device cuda"
         )
     args = TrainingArguments(
         output_dir=str(state),
         seed=seed_for(seed, "trainer"),
         num_train_epochs=1,
-        per_device_eval_batch_size=4 * settings.batch_size,  # No gradients: room for more.
+        gradient_accumulation_steps=settings.grad_acc_steps,
         max_grad_norm=settings.max_grad_norm,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",  # Schedule-free: the optimizer warms up by itself.
@@ -516,12 +532,15 @@ def _arguments(
     )
     # Several visible GPUs would be wrapped in DataParallel, which torchrun does better.
     args._n_gpu = min(args.n_gpu, 1)
-    if settings.batch_size % args.world_size:
+    micro_batch = settings.batch_size // settings.grad_acc_steps
+    if micro_batch % args.world_size:
         raise UserError(
-            f"train.batch_size {settings.batch_size} is not a multiple of {args.world_size} "
-            "processes; choose another number of processes"
+            f"train.batch_size / train.grad_acc_steps = {micro_batch} rows are no multiple of "
+            f"{args.world_size} processes; choose another number of processes"
         )
-    args.per_device_train_batch_size = settings.batch_size // args.world_size
+    args.per_device_train_batch_size = micro_batch // args.world_size
+    # No gradients: room for more.
+    args.per_device_eval_batch_size = 4 * args.per_device_train_batch_size
     return args
 
 

@@ -347,3 +347,62 @@ def test_sample_is_seeded_and_leaves_the_generator_alone() -> None:
 def test_user_errors(tmp_path: Path, settings: dict[str, object], cure: str) -> None:
     with pytest.raises(UserError, match=cure):
         tiny_run.run(tmp_path, **settings)
+
+
+def ragged_rows() -> np.ndarray:
+    """Rows with as many targets as it comes: means of micro-batches are not the batch's mean."""
+    return tiny_run.padded_rows(62, seed=4)
+
+
+@pytest.mark.parametrize("rows", [None, ragged_rows()], ids=["full", "ragged"])
+def test_micro_batches_change_only_rounding(rows: np.ndarray | None, tmp_path: Path) -> None:
+    for pieces in (1, 2, 4):
+        tiny_run.run(tmp_path / str(pieces), train_rows=rows, grad_acc_steps=pieces)
+    whole = load_file(tmp_path / "1" / "out" / "final" / "model.safetensors")
+    curve = losses_of(tmp_path / "1")
+    for pieces in (2, 4):
+        split = load_file(tmp_path / str(pieces) / "out" / "final" / "model.safetensors")
+        for name, weight in whole.items():
+            torch.testing.assert_close(split[name], weight, rtol=0, atol=2e-4)
+        np.testing.assert_allclose(losses_of(tmp_path / str(pieces)), curve, rtol=0, atol=2e-5)
+
+
+def losses_of(folder: Path) -> np.ndarray:
+    """Training and validation loss of each row of a run's curve but the first."""
+    with (folder / "out" / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))[1:]
+    return np.array([[float(row["train_loss"]), float(row["valid_loss"])] for row in rows])
+
+
+def test_a_run_in_micro_batches_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    tiny_run.run(tmp_path / "whole", grad_acc_steps=2)
+
+    class Stop(Exception):
+        pass
+
+    def stop(self: object, args: object, state: object, control: object, **_: object) -> None:
+        real(self, args, state, control)
+        if state.global_step == 13:  # type: ignore[attr-defined]
+            raise Stop
+
+    real = language._Schedule.on_save
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(language._Schedule, "on_save", stop)
+        tiny_run.run(tmp_path / "cut", grad_acc_steps=2, save_seconds=0.0)
+    assert not (tmp_path / "cut" / "out" / "final").exists()
+    tiny_run.run(tmp_path / "cut", grad_acc_steps=2)
+    assert files(tmp_path / "cut" / "out") == files(tmp_path / "whole" / "out")
+
+
+def test_bfloat16_trains_float32_weights_and_measures_in_float32(
+    straight: Path, tmp_path: Path
+) -> None:
+    tiny_run.run(tmp_path, precision="bfloat16")
+    weights = load_file(tmp_path / "out" / "final" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    exact = load_file(straight / "final" / "model.safetensors")
+    assert any(not torch.equal(weights[name], exact[name]) for name in exact)
+    rounded, curve = losses_of(tmp_path), losses_of(straight.parent)
+    # bfloat16 has 8 bits: close, and not equal.
+    assert 1e-5 < np.abs(rounded - curve).max() < 0.1
+    test_valid_loss_is_that_of_the_saved_weights(tmp_path / "out", STEPS)

@@ -55,7 +55,14 @@ def new_model(mlp: Any = "sparse") -> SparseGPTNeoXForCausalLM:
     return build_model(model_settings(), mlp=mlp, seed=7, **ids)
 
 
-def run(folder: Path, *, model: Any = None, save_seconds: float = 1e9, **settings: Any) -> Any:
+def run(
+    folder: Path,
+    *,
+    model: Any = None,
+    train_rows: np.ndarray | None = None,
+    save_seconds: float = 1e9,
+    **settings: Any,
+) -> Any:
     """Train into `folder`; a run that was killed goes on."""
     torch.set_num_threads(1)
     out, state = folder / "out", folder / "state"
@@ -63,7 +70,7 @@ def run(folder: Path, *, model: Any = None, save_seconds: float = 1e9, **setting
     return language.train(
         model if model is not None else new_model(),
         settings=train_settings(**settings),
-        train_rows=rows(62, seed=1),
+        train_rows=rows(62, seed=1) if train_rows is None else train_rows,
         valid_rows=padded_rows(9, seed=2),
         bos=BOS,
         pad=PAD,
