@@ -14,7 +14,10 @@ from clearnets.config import load
 
 STAGES = YAML(typ="safe").load(DVC.read_text())["stages"]
 GRAPH = build_graph()
-CORE = {f"clearnets.{name}" for name in ("config", "paths", "artifacts", "runtime", "processes", "progress")}
+CORE = {
+    f"clearnets.{name}"
+    for name in ("config", "paths", "artifacts", "runtime", "processes", "progress")
+}
 
 
 def reaches(module: str) -> set[str]:
