@@ -1,4 +1,4 @@
-"""`python -m clearnets`, which torchrun needs: `torchrun --nproc-per-node 2 -m clearnets train …`."""
+"""`python -m clearnets`, and so `torchrun --nproc-per-node 2 -m clearnets train --mlp sparse`."""
 
 from clearnets.cli import main
 

@@ -88,7 +88,7 @@ def coders(config: Config) -> list[Cost]:
     model, settings = config.model, config.coders
     sizes = {"d_in": model.hidden_size, "num_latents": model.num_latents, "k": model.k}
     reading = compute.trunk(architecture(config, "dense")).forward
-    step = settings.batch_size * config.data.ctx_len
+    step = settings.batch_size * settings.grad_acc_steps * config.data.ctx_len
     tokens = settings.tokens // step * step
     costs = []
     for family in TRAINED_CODERS:

@@ -247,7 +247,7 @@ class Coders(Frozen):
     precision: Precision
     """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
     optimizer: Annotated[Literal["signum", "adam"], BeforeValidator(_resumable)]
-    """As in sparsify. Its muon is left out: it cannot go on from a resume state to the same bits."""
+    """As in sparsify, whose muon is left out: it does not resume to the same bits."""
     learning_rate: PositiveFloat
     """Peak rate; it decays linearly to zero, as in sparsify."""
     warmup_steps: Count

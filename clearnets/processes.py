@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clearnets.artifacts import Unit, UserError, Work, build_all, work_of
 
@@ -68,7 +68,7 @@ def build_together(
     group.destroy_process_group()
 
 
-def _group(device: torch.device):
+def _group(device: torch.device) -> Any:
     from accelerate import PartialState
 
     return PartialState(cpu=device.type == "cpu")

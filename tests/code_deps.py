@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 DVC = ROOT / "dvc.yaml"
 # What a stage may import without depending on it: its parameters are tracked by key, and the rest
 # moves bytes and shows progress.
-OUTSIDE = {"clearnets.cli", "clearnets.config", "clearnets.paths", "clearnets.progress"}
+OUTSIDE = {f"clearnets.{name}" for name in ("cli", "config", "paths", "processes", "progress")}
 # Files that a stage executes without importing them.
 EXTRA = {"figures": ["paper/clearnets.mplstyle", "paper/scripts"]}
 

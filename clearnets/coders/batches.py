@@ -51,20 +51,23 @@ def make_batch(
     )
 
 
-def plan_rows(rows: int, *, tokens: int, batch_size: int, ctx_len: int, seed: int) -> np.ndarray:
-    """Rows of the train split for each step of the coders, (steps, batch_size), all different.
+def plan_rows(
+    rows: int, *, tokens: int, batch_size: int, ctx_len: int, seed: int, grad_acc_steps: int = 1
+) -> np.ndarray:
+    """Rows of the train split for each batch of the coders, (batches, batch_size), all different.
 
-    The same for every family of one seed. At least one step, and whole batches only.
+    The same for every family of one seed. At least one step, and whole steps of `grad_acc_steps`
+    batches only.
 
     Raises:
         UserError: the split has fewer rows.
     """
-    steps = max(1, tokens // (batch_size * ctx_len))
-    needed = steps * batch_size
+    step = batch_size * grad_acc_steps
+    needed = step * max(1, tokens // (step * ctx_len))
     if needed > rows:
         raise UserError(
             f"coders.tokens asks for {needed * ctx_len} tokens and the train split has "
             f"{rows * ctx_len}; lower coders.tokens or raise data.tokens.train"
         )
     order = np.random.default_rng(seed_for(seed, "coder-rows")).permutation(rows)
-    return order[:needed].reshape(steps, batch_size)
+    return order[:needed].reshape(-1, batch_size)

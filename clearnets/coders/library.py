@@ -43,7 +43,14 @@ def is_untrained(family: str) -> bool:
 
 
 def new_coder(
-    family: str, name: str, *, d_in: int, num_latents: int, k: int, seed: int
+    family: str,
+    name: str,
+    *,
+    d_in: int,
+    num_latents: int,
+    k: int,
+    seed: int,
+    multi_topk: bool = False,
 ) -> SparseCoder:
     """A coder with sparsify's initial weights, float32 on the CPU, biases still at zero.
 
@@ -57,6 +64,7 @@ def new_coder(
     config = SparseCoderConfig(
         num_latents=num_latents,
         k=k,
+        multi_topk=multi_topk,
         transcode=is_transcoder(family),
         skip_connection=family == "skip-transcoder",
     )

@@ -11,7 +11,7 @@ Shapes: B rows, S positions, N counted tokens of a batch, D width of the feedfor
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from clearnets.artifacts import write_bytes
-from clearnets.coders import feedforward
+from clearnets.coders import feedforward, objective
 from clearnets.coders.batches import Batch
-from clearnets.coders.objective import reconstruct, squares
+from clearnets.config import Precision
+from clearnets.runtime import autocast
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
@@ -35,12 +36,16 @@ REPORTED = 0.1
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the coders are trained: sparsify's `optimizer`, `lr` and `lr_warmup_steps`."""
+    """How the coders are trained, by sparsify's names where it has them (`optimizer`, `lr`,
+    `lr_warmup_steps`). Steps are those of the optimizer, of `grad_acc_steps` batches each."""
 
     optimizer: Literal["adam", "signum"]
     learning_rate: float
     warmup_steps: int
     steps: int
+    grad_acc_steps: int = 1
+    micro_acc_steps: int = 1
+    precision: Precision = "float32"
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0.
@@ -90,7 +95,8 @@ def train(
     Args:
         model: causal model in eval mode; its feedforwards are read, never changed.
         coders: new coders by hookpoint, on the model's device.
-        batch: the tokens and mask of a step, for any step, the same whenever it is asked.
+        batch: tokens and mask of the n-th batch, the same whenever it is asked. Step s takes
+            `grad_acc_steps` of them from `s * grad_acc_steps` on.
         schedule: optimizer and its rates.
         state: folder for the resume state; a state found there is gone on from, to the same bytes.
         on_step: called after each step with its number.
@@ -109,18 +115,18 @@ def train(
     start = _load(resume, coders, optimizer, tail) if resume.exists() else 0
     reported_from = schedule.steps - max(1, round(schedule.steps * REPORTED))
     for step in range(start, schedule.steps):
-        activations = _activations(model, coders, batch(step))
-        for (name, coder), x_ND, y_ND in zip(coders.items(), *activations):
-            if _unit_decoder(coder):
-                coder.set_decoder_norm_to_unit_norm()
-            made = reconstruct(coder, x_ND)
-            residual, total = squares(made.output_ND, y_ND)
-            (residual / total).backward()
-            if _unit_decoder(coder):
-                coder.remove_gradient_parallel_to_decoder_directions()
-            if step >= reported_from:
-                active_M = made.indices_Nk[made.acts_Nk > 0]
-                tail[name].add(residual.detach(), total, active_M)
+        for coder in filter(_unit_decoder, coders.values()):
+            coder.set_decoder_norm_to_unit_norm()
+        first = step * schedule.grad_acc_steps
+        for index in range(first, first + schedule.grad_acc_steps):
+            activations = _activations(model, coders, batch(index))
+            for (name, coder), x_ND, y_ND in zip(coders.items(), *activations):
+                total = objective.variation(y_ND)
+                losses = _backward(coder, x_ND, y_ND, total, schedule)
+                if step >= reported_from:
+                    tail[name].add(losses, total)
+        for coder in filter(_unit_decoder, coders.values()):
+            coder.remove_gradient_parallel_to_decoder_directions()
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.step()
@@ -137,6 +143,19 @@ def train(
         {name: float(part.residual / part.total) for name, part in tail.items()},
         {name: float((~part.fired_L).double().mean()) for name, part in tail.items()},
     )
+
+
+def _backward(
+    coder: SparseCoder, x_ND: Tensor, y_ND: Tensor, total: Tensor, schedule: Schedule
+) -> list[objective.Loss]:
+    """Add a batch's share of the step's gradient, piece by piece; gives the pieces' losses."""
+    losses = []
+    for x_MD, y_MD in zip(*(part.chunk(schedule.micro_acc_steps) for part in (x_ND, y_ND))):
+        with autocast(x_ND.device, schedule.precision):
+            piece = objective.loss(coder, x_MD, y_MD, total)
+        (piece.value / schedule.grad_acc_steps).backward()
+        losses.append(objective.Loss(*(part.detach() for part in piece)))
+    return losses
 
 
 def _activations(
@@ -181,10 +200,12 @@ class _Tail:
         fired_L = torch.zeros(coder.num_latents, dtype=torch.bool, device=coder.device)
         return cls(zero, zero, fired_L)
 
-    def add(self, residual: Tensor, total: Tensor, indices_M: Tensor) -> None:
-        self.residual = self.residual + residual.double()
+    def add(self, losses: Sequence[objective.Loss], total: Tensor) -> None:
+        """Count a batch, given in pieces."""
         self.total = self.total + total.double()
-        self.fired_L[indices_M] = True
+        for piece in losses:
+            self.residual = self.residual + piece.residual.double()
+            self.fired_L[piece.indices_Nk[piece.acts_Nk > 0]] = True
 
 
 def _save(

@@ -61,6 +61,7 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
         len(split),
         tokens=settings.tokens,
         batch_size=settings.batch_size,
+        grad_acc_steps=settings.grad_acc_steps,
         ctx_len=store.ctx_len,
         seed=seed,
     )
@@ -78,20 +79,27 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
             num_latents=sizes.num_latents,
             k=sizes.k,
             seed=seed,
+            multi_topk=settings.multi_topk,
         ).to(device)
         for name in names
     }
-    steps = 0 if library.is_untrained(family) else len(rows)
+    steps = 0 if library.is_untrained(family) else len(rows) // settings.grad_acc_steps
     schedule = training.Schedule(
-        settings.optimizer, settings.learning_rate, settings.warmup_steps, steps
+        settings.optimizer,
+        settings.learning_rate,
+        settings.warmup_steps,
+        steps,
+        settings.grad_acc_steps,
+        settings.micro_acc_steps,
+        settings.precision,
     )
-    tokens_per_step = settings.batch_size * store.ctx_len
+    tokens_per_step = settings.batch_size * settings.grad_acc_steps * store.ctx_len
     label = f"sparsify {family} seed {seed}"
     with progress(label, steps * tokens_per_step, "tokens") as bar:
         report = training.train(
             model,
             coders,
-            lambda step: batches.make_batch(store, split[rows[step]], device, within=within),
+            lambda index: batches.make_batch(store, split[rows[index]], device, within=within),
             schedule,
             state=work.state,
             on_step=lambda _: bar.advance(tokens_per_step),

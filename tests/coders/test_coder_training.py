@@ -35,14 +35,16 @@ def new_coders(family: str, seed: int = 0):
     }
 
 
-def trained(family: str, state: Path, *, steps: int = STEPS, optimizer="adam", on_step=None):
+def trained(
+    family: str, state: Path, *, steps: int = STEPS, optimizer="adam", on_step=None, **pieces
+):
     """Coders after a run of some steps; `python -m` of this file does the same with a kill."""
     coders = new_coders(family)
     report = training.train(
         build_models(tiny_config())["dense"],
         coders,
         batch,
-        training.Schedule(optimizer, 5e-3, 2, steps),
+        training.Schedule(optimizer, 5e-3, 2, steps, **pieces),
         state=state,
         on_step=on_step or (lambda step: None),
         save_every=5,
@@ -97,6 +99,69 @@ def test_same_run_as_sparsifys_trainer(family, tmp_path, monkeypatch):
         # Sums in another order, and sparsify leaves the decoder as its last step made it: the
         # rate there is near zero, so that its norm is one to 1e-3.
         torch.testing.assert_close(tensor, expected[name], rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("family", ["sae", "transcoder"])
+def test_pieces_of_a_batch_change_only_rounding(family, tmp_path):
+    expected, report = trained(family, tmp_path / "whole", steps=6)
+    split, again = trained(family, tmp_path / "pieces", steps=6, micro_acc_steps=3)
+    expected = tensors(expected)
+    for name, tensor in tensors(split).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+    assert again.fvu == pytest.approx(report.fvu, rel=1e-4)
+    assert again.dead == report.dead
+
+
+def test_steps_of_two_batches_by_hand(tmp_path):
+    """Adam on the mean of two batches' losses, each normalised by itself; the first rate is 0."""
+    coders, _ = trained("transcoder", tmp_path, steps=3, grad_acc_steps=2)
+    model = build_models(tiny_config())["dense"]
+    for layer, (name, coder) in enumerate(new_coders("transcoder").items()):
+        initial = {n: p.detach().clone() for n, p in coder.named_parameters()}
+        optimizer = torch.optim.Adam(coder.parameters())
+        for step, rate in enumerate((0.0, 2.5e-3, 5e-3)):
+            pairs = []
+            for one in (batch(2 * step), batch(2 * step + 1)):
+                reading, _ = feedforward.read(model, one.tokens_BS)
+                pairs.append([r[layer][one.counted_BS] for r in (reading.inputs, reading.outputs)])
+            if step == 0:
+                training.start_biases(coder, *pairs[0])
+            sum(coder(x_ND, y_ND).fvu / 2 for x_ND, y_ND in pairs).backward()
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        for n, p in coders[name].named_parameters():
+            torch.testing.assert_close(p, dict(coder.named_parameters())[n], rtol=0, atol=2e-4)
+        assert (coder.W_dec - initial["W_dec"]).abs().max() > 4e-3
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "signum"])
+def test_accumulated_steps_resume_to_the_same_bits(optimizer, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(step):
+        if step == 5:
+            raise Stop
+
+    run = {"steps": STEPS // 2, "grad_acc_steps": 2, "micro_acc_steps": 2, "optimizer": optimizer}
+    expected, report = trained("sae", tmp_path / "whole", **run)
+    with pytest.raises(Stop):
+        trained("sae", tmp_path / "cut", on_step=stop, **run)
+    steps = []
+    resumed, again = trained("sae", tmp_path / "cut", on_step=steps.append, **run)
+    assert steps == [5]
+    assert_same_bits(expected, resumed)
+    assert report == again
+
+
+def test_bfloat16_trains_float32_coders(tmp_path):
+    exact, report = trained("transcoder", tmp_path / "exact")
+    rounded, again = trained("transcoder", tmp_path / "rounded", precision="bfloat16")
+    assert {tensor.dtype for tensor in tensors(rounded).values()} == {torch.float32}
+    for name in NAMES:
+        assert 1e-6 < abs(again.fvu[name] - report.fvu[name]) < 0.05
+        assert not torch.equal(exact[name].W_dec, rounded[name].W_dec)
 
 
 def test_initial_weights_are_seeded_by_hookpoint_and_shared_with_the_twin(tmp_path):
