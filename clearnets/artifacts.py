@@ -83,23 +83,28 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(_missing(path)) from None
+        raise UserError(missing(path)) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); {_remake(path)}") from None
+        raise UserError(f"{path} is not readable JSON ({error}); {remake(path)}") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """All records of a JSONL file."""
     if not path.exists():
-        raise UserError(_missing(path))
+        raise UserError(missing(path))
     records = []
     # As bytes: text would also be split at line separators that JSON strings may hold.
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             records.append(json.loads(line))
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise UserError(f"{path}, line {number}, is not JSON; {_remake(path)}") from None
+            raise UserError(f"{path}, line {number}, is not JSON; {remake(path)}") from None
     return records
+
+
+def to_line(record: Mapping[str, Any]) -> str:
+    """A record as one line of a JSONL file, without its end."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class JsonlWriter:
@@ -120,8 +125,7 @@ class JsonlWriter:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record; it is on its way to the disk when this returns."""
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._file.write(line.encode() + b"\n")
+        self._file.write(to_line(record).encode() + b"\n")
         self._file.flush()
 
     def __enter__(self) -> JsonlWriter:
@@ -308,9 +312,9 @@ def _damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 def check(folder: Path) -> None:
     """Raise `UserError` unless the unit at `folder` is there with every file at its full size."""
     if not (folder / MANIFEST).exists():
-        raise UserError(_missing(folder))
+        raise UserError(missing(folder))
     for fault in _damage(folder, read_json(folder / MANIFEST)):
-        raise UserError(f"{fault}; {_remake(folder)}")
+        raise UserError(f"{fault}; {remake(folder)}")
 
 
 def manifest_hash(folder: Path) -> str:
@@ -330,11 +334,13 @@ def publish(source: Path, target: Path) -> None:
         write_bytes(target, data)
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
+    """A line for a path that is not there: with the command that makes it, if a stage does."""
     stage = producer(path)
     return f"{path} is missing; run `{rerun(path)}` first" if stage else f"{path} is missing"
 
 
-def _remake(path: Path) -> str:
+def remake(path: Path) -> str:
+    """The cure for a broken file or folder, as the rest of a line."""
     stage = producer(path)
     return f"delete it and run `{rerun(path)}`" if stage else "restore it"

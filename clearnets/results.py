@@ -17,8 +17,9 @@ from clearnets.autointerp.records import SCORED, hookpoints
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
 
-MODELS = ("dense", "sparse")
 SCORERS = ("rule-detection", "rule-fuzzing")
+# The scores of shuffled explanations, from both sides.
+CONTROLS = ("shuffled", "elsewhere")
 # token-unigram latents read no layer; in the tables their layer is empty.
 NO_LAYER = -1
 REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
@@ -29,6 +30,7 @@ class Sources:
     """Results of all seeds. Frames carry a `seed` column.
 
     Attributes:
+        models: the names of the models: `dense`, and the sparse one's if there is one.
         curves: model, seed, step, tokens, train_loss, valid_loss.
         references: losses in nats per token of n-gram models and, where the corpus has one, the
             generator's bound.
@@ -40,10 +42,11 @@ class Sources:
         compute: by seed, the content of evaluate's `summary.json`.
         l0: (family, seed) -> latents active per counted token, the mean over layers.
         latents_per_layer: by family.
-        scores: seed, family, layer, latent, status, rate, windows, and per scorer a balanced
-            accuracy, own and shuffled.
+        scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
+            accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`).
     """
 
+    models: Sequence[str]
     curves: pd.DataFrame
     references: Mapping[str, float]
     pairs: Mapping[int, Mapping[str, Any]]
@@ -85,7 +88,7 @@ def inputs(config: Config) -> dict[str, Path]:
     """By name, the units that the tables are made from."""
     named = {"data": paths.data()}
     for seed in config.seeds:
-        for mlp in MODELS:
+        for mlp in config.models:
             named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)
         named[f"match/seed-{seed}"] = paths.match(seed)
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
@@ -112,7 +115,7 @@ def read(config: Config) -> Sources:
     numbers = artifacts.read_json(paths.data() / "stats.json")
     curves = [
         _read_csv(paths.train(mlp, seed) / "curve.csv").assign(model=mlp, seed=seed)
-        for mlp in MODELS
+        for mlp in config.models
         for seed in seeds
     ]
     scores = [
@@ -127,6 +130,7 @@ def read(config: Config) -> Sources:
         for seed in seeds
     }
     return Sources(
+        models=config.models,
         curves=pd.concat(curves, ignore_index=True),
         references={name: float(numbers[name]) for name in REFERENCES if name in numbers},
         pairs={s: artifacts.read_json(paths.match(s) / "pair.json") for s in seeds},
@@ -156,11 +160,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run `dvc repro {paths.producer(path)}`") from None
+        raise UserError(artifacts.missing(path)) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        stage = paths.producer(path)
-        message = f"{path} is not readable CSV ({error}); delete it and run `dvc repro {stage}`"
-        raise UserError(message) from None
+        raise UserError(f"{path} is not readable CSV ({error}); {artifacts.remake(path)}") from None
 
 
 def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
@@ -174,11 +176,13 @@ def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
     for key in ("latent", "status", "rate", "windows"):
         columns[key] = [record[key] for record in records]
     for scorer in SCORERS:
-        for suffix in ("", "_shuffled"):
-            found = [record[scorer.removeprefix("rule-") + suffix] for record in records]
-            cells = {
-                cell: np.array([counts[cell] if counts else 0 for counts in found])
-                for cell in ("tp", "fp", "tn", "fn")
-            }
-            columns[scorer + suffix.replace("_", "-")] = stats.balanced_accuracy(**cells)
+        name = scorer.removeprefix("rule-")
+        cells = {
+            cell: np.array([record[name][cell] if record[name] else 0 for record in records])
+            for cell in ("tp", "fp", "tn", "fn")
+        }
+        columns[scorer] = stats.balanced_accuracy(**cells)
+        for control in CONTROLS:
+            found = [record[f"{name}_{control}"] for record in records]
+            columns[f"{scorer}-{control}"] = np.array(found, dtype=np.float64)
     return pd.DataFrame(columns)

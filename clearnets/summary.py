@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from clearnets.results import MODELS, pick, records
+from clearnets.config import Collate
+from clearnets.results import pick, records
 
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin", "neurons")
@@ -18,14 +19,14 @@ DASH = "–"
 Row = dict[str, Any]
 
 
-def markdown(frames: Mapping[str, pd.DataFrame], min_stratum: int) -> str:
+def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     """Families, contrasts, models, and how to read them. `frames` as `clearnets.collate` makes."""
     parts = [
         _score_table(frames["summary"]),
         _contrast_table(frames["contrasts"]),
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
-        _notes(frames, min_stratum),
+        _notes(frames, settings),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -150,8 +151,9 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
 def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
     head = ["model", "parameters", "FLOPs per token, forward", "training tokens", "held-out loss"]
     rows = []
-    for model in MODELS:
-        of: Any = pick(compute, kind="model", name=model).mean(numeric_only=True)
+    models = pick(compute, kind="model")
+    for model in models["name"].unique():
+        of: Any = pick(models, name=model).mean(numeric_only=True)
         rows.append(
             [
                 model,
@@ -168,15 +170,16 @@ def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
     return table(head, rows)
 
 
-def _notes(frames: Mapping[str, pd.DataFrame], min_stratum: int) -> str:
+def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
     worst = max(abs(difference) for difference in pair["difference"])
-    verdict = (
-        f"The pair's validation losses differ by {worst:.3f} nats."
-        if all(summary["pair_matched"])
-        else f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
-    )
+    if math.isnan(worst):
+        verdict = "There is no sparse model: the dense one is read at the end of its training."
+    elif all(summary["pair_matched"]):
+        verdict = f"The pair's validation losses differ by {worst:.3f} nats."
+    else:
+        verdict = f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
     seeds = len(pair)
     notes = [
         f"Intervals are {level} bootstrap intervals over latents and describe these trained models "
@@ -185,7 +188,7 @@ def _notes(frames: Mapping[str, pd.DataFrame], min_stratum: int) -> str:
         "unseen text; chance is 0.5. They measure predictability by such a rule. Pairs of numbers "
         "are rule-detection / rule-fuzzing. Coverage-adjusted: latents that could not be explained "
         "or scored count as chance. No interval is given for fewer than "
-        f"{min_stratum} latents.",
+        f"{settings.min_stratum} latents.",
         "Half of the negatives of rule-detection are windows that hold the latent's most telling "
         "token while it is silent. Of those of rule-fuzzing half are such windows, a quarter "
         "random silent ones, and a quarter active windows with silent positions marked.",
@@ -195,17 +198,28 @@ def _notes(frames: Mapping[str, pd.DataFrame], min_stratum: int) -> str:
         "loss recovered exist only for coders.",
         verdict,
     ]
-    off = sum(_off(row, key) for row in records(summary) for key in SCORES)
-    if off:
-        notes.append(
-            f"\\* The interval of the shuffled explanations does not hold 0.5 ({off} of "
-            f"{len(SCORES) * len(summary)} intervals)."
-        )
+    notes.append(_on_shuffled(summary, settings.margin))
     return " ".join(notes)
 
 
+def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
+    """Whether shuffled explanations lie at chance."""
+    rows = [(row, key) for row in records(summary) for key in SCORES]
+    given = [pair for pair in rows if not math.isnan(pair[0][f"{pair[1]}_shuffled_low"])]
+    hold = sum(
+        row[f"{key}_shuffled_low"] <= 0.5 <= row[f"{key}_shuffled_high"] for row, key in given
+    )
+    off = sum(_off(row, key) for row, key in given)
+    text = (
+        "Shuffled: every latent is judged by the explanation of every other scored latent of its "
+        f"layer; it lies at chance where its interval lies within {margin} of 0.5, as "
+        f"{len(given) - off} of {len(given)} do ({hold} hold 0.5 itself)."
+    )
+    return text + (" \\* Not at chance." if off else "")
+
+
 def _off(row: Row, key: str) -> bool:
-    """Whether shuffled explanations have an interval and it misses chance."""
+    """Whether shuffled explanations have an interval and it does not lie at chance."""
     return not (math.isnan(row[f"{key}_shuffled_low"]) or row[f"{key}_shuffled_at_chance"])
 
 

@@ -5,10 +5,11 @@ which the latent is active), windows (share of its windows in which it is), trig
 which it is active most often) and explanation (a sentence); the last two are null unless the
 status is `explained`.
 
-A record of `scores.jsonl`: latent, status, rate and windows as above, and for each of SCORES the
+A record of `scores.jsonl`: latent, status, rate and windows as above, and for each of SCORERS the
 counts tp, fp, tn, fn, or null: no score where the latent is not explained, or active or silent in
-too few windows of `score` (status `unscorable`). `*_shuffled` is the latent's score with the
-explanation of another latent of the same family, seed and layer.
+too few windows of `score` (status `unscorable`). Beside them, over all other scored latents of the
+same family, seed and layer: `*_shuffled`, its mean balanced accuracy with their explanations, and
+`*_elsewhere`, that of its own explanation for them; null where there is no other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ UNEXPLAINABLE = ("dead", "too_rare", "too_frequent")
 UNSCORABLE = "unscorable"
 STATUSES = (EXPLAINED, *UNEXPLAINABLE, UNSCORABLE)
 
-SCORES = ("detection", "fuzzing", "detection_shuffled", "fuzzing_shuffled")
+SCORERS = ("detection", "fuzzing")
 
 
 def hookpoints(family: Family, layers: tuple[int, ...]) -> list[str]:

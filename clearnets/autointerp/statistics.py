@@ -53,6 +53,14 @@ class Estimate:
         """True where the interval holds `point`."""
         return self.low <= point <= self.high
 
+    def within(self, point: float, margin: float) -> bool:
+        """True where the whole interval lies within `margin` of `point`.
+
+        With a 95 % interval that is the test of equivalence of two one-sided tests at 2.5 % each
+        (Schuirmann 1987).
+        """
+        return point - margin <= self.low and self.high <= point + margin
+
 
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
@@ -89,6 +97,21 @@ def balanced_accuracy(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike
     tp, fp, tn, fn = (np.asarray(x, dtype=np.float64) for x in (tp, fp, tn, fn))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
+
+
+def paired(rows_N: Floats, columns_N: Floats, strata_N: Ints) -> Floats:
+    """Values (N,) whose mean is that of a score over all ordered pairs of latents of a stratum,
+    and whose spread over latents is that mean's uncertainty.
+
+    Each latent takes part in its pairs twice, as the judged one and with its explanation, so its
+    mean score as the one alone, `rows_N`, or as the other, `columns_N`, varies too little. To first
+    order (Hoeffding's projection of a U-statistic) the mean over pairs moves with the sum of both.
+    """
+    values_N = np.empty(len(rows_N))
+    for stratum in np.unique(strata_N):
+        inside = strata_N == stratum
+        values_N[inside] = rows_N[inside] + columns_N[inside] - rows_N[inside].mean()
+    return values_N
 
 
 def mean_draws(

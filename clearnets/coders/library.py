@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from clearnets.artifacts import UserError
+from clearnets.artifacts import UserError, missing, remake
 from clearnets.runtime import seed_for
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def load_coder(folder: Path, device: torch.device | str = "cpu") -> SparseCoder:
         UserError: the folder is missing or its safetensors file is damaged.
     """
     if not (folder / "cfg.json").exists():
-        raise UserError(f"{folder} holds no coder; run `dvc repro sparsify` first")
+        raise UserError(missing(folder))
     try:
         return coder_class().load_from_disk(folder, device=device)
     except SafetensorError as error:
-        message = f"{folder / 'sae.safetensors'} is damaged ({error}); delete it and run "
-        raise UserError(message + "`dvc repro sparsify`") from None
+        path = folder / "sae.safetensors"
+        raise UserError(f"{path} is damaged ({error}); {remake(path)}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clearnets.artifacts import UserError, read_json
+from clearnets.artifacts import UserError, missing, read_json, remake
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TokenStore:
         """
         path = self.root / "tokens" / f"{name}.npy"
         if not path.exists():
-            raise UserError(f"{path} is missing; run `dvc repro data` first")
+            raise UserError(missing(path))
         return _open(path)
 
     def labels(self, name: str) -> np.ndarray | None:
@@ -70,7 +70,7 @@ def _open(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
-        raise UserError(f"{path} is damaged; delete its folder and run `dvc repro data`") from None
+        raise UserError(f"{path} is damaged; {remake(path)}") from None
 
 
 def open_tokens(root: Path) -> TokenStore:

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clearnets import paths
-from clearnets.artifacts import UserError, read_json
+from clearnets.artifacts import UserError, read_json, remake
 from clearnets.config import CODER_FAMILIES, FAMILIES, Family, hookpoint
 from clearnets.latents.hooks import capture
 
@@ -124,9 +124,7 @@ def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
         weights = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError):
         state = "unreadable" if path.exists() else "missing"
-        stage = paths.producer(path)
-        cure = f"delete {folder} and run `dvc repro {stage}`" if stage else "restore it"
-        raise UserError(f"{path} is {state}; {cure}") from None
+        raise UserError(f"{path} is {state}; {remake(path)}") from None
     return Encoder(
         weight_LD=weights["encoder.weight"].float(),
         bias_L=weights["encoder.bias"].float(),
@@ -222,6 +220,8 @@ def open_reader(
 
     pair = load_pair(seed)
     source = {"native": pair.sparse, "random-native": pair.untrained_sparse}.get(family, pair.dense)
+    if source is None:
+        raise UserError(f"family {family!r} needs a sparse model, and the pair has none")
     model = load(source)
     nn.Module.to(model, device)
     count = model.config.num_hidden_layers
@@ -233,8 +233,9 @@ def open_reader(
             model, {point: load_encoder(folder / point, device) for point in points}
         )
     elif family == "neurons":
-        k = read_json(pair.sparse / "config.json")["k"]
-        reader = NeuronReader(model, points, width=model.config.intermediate_size, k=k)
+        # The models of a pair share one config, so this is also the coders' and the sparse one's k.
+        sizes = model.config
+        reader = NeuronReader(model, points, width=sizes.intermediate_size, k=sizes.k)
     else:
         reader = NativeReader(model, points, num_latents=model.config.num_latents)
     reader.source = source

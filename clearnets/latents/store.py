@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from clearnets.artifacts import UserError, check, read_json
-from clearnets.paths import producer
+from clearnets.artifacts import UserError, check, read_json, remake
 
 STATS = "stats.json"
 
@@ -89,8 +88,6 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
             locations_E3 = file.get_tensor("locations").astype(np.int32)
             act_E = file.get_tensor("activations").astype(np.float32)
     except SafetensorError as error:
-        stage = producer(path)
-        cure = f"delete it and run `dvc repro {stage}`" if stage else "make it again"
-        raise UserError(f"{path} is not readable ({error}); {cure}") from None
+        raise UserError(f"{path} is not readable ({error}); {remake(path)}") from None
     locations_E3[:, 2] += _first(path)
     return locations_E3, act_E

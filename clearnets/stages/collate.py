@@ -16,7 +16,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="collate",
             out=paths.results(config.experiment),
-            settings=config.dump("experiment", "seeds", "families", "match", "collate"),
+            settings=config.dump("experiment", "seeds", "models", "families", "match", "collate"),
             inputs=results.inputs(config),
         )
     ]
@@ -33,5 +33,5 @@ def run(config: Config, *, runtime: Runtime) -> None:
     for _, work in artifacts.build_all(units(config)):
         frames = collate.tables(results.read(config), config)
         collate.write(frames, work.out)
-        text = summary.markdown(frames, config.collate.min_stratum)
+        text = summary.markdown(frames, config.collate)
         artifacts.write_text(work.out / "summary.md", text)

@@ -1,26 +1,30 @@
-"""`clearnets score`: the judge of rules on held-out windows, with shuffled explanations beside."""
+"""`clearnets score`: the judge of rules on held-out windows, with shuffled explanations beside.
+
+A layer is judged as a whole, in about a second: every latent by every explained latent's rule. So
+a run that was killed goes on from the last finished layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import (
-    JsonlWriter,
     Unit,
     Work,
     build_all,
     read_jsonl,
     settings_of,
+    to_line,
     write_json,
+    write_text,
 )
 from clearnets.autointerp.records import (
     EXPLAINED,
     EXPLANATIONS,
     SCORED,
-    SCORES,
+    SCORERS,
     STATUSES,
     UNSCORABLE,
     hookpoints,
@@ -30,13 +34,11 @@ from clearnets.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.scorers.rules import Trial
     from clearnets.config import Score
     from clearnets.latents.store import LayerCache
 
 SPLIT = "score"
-# Other latents' explanations that each latent is judged by; with one alone the control's mean
-# depends on the draw by more than its interval says.
-SHUFFLES = 5
 
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
@@ -74,62 +76,46 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
 
 
 def _build(settings: Score, unit: Unit, work: Work, text: Text, min_windows: int) -> None:
-    from clearnets.autointerp.controls import derangements
     from clearnets.latents.store import load_layer
 
     names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
     cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
     records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
-    explained = [record for record in records if record["status"] == EXPLAINED]
-    shuffle = seed_for(settings.seed, "shuffle", *names)
-    orders = derangements(len(explained), times=SHUFFLES, seed=shuffle)
-    others = {
-        record["latent"]: [explained[order[index]]["explanation"] for order in orders]
-        for index, record in enumerate(explained)
-    }
     label = f"score {names[0]} seed {names[2]} {names[1]}"
-    with (
-        JsonlWriter(work.out / SCORED) as writer,
-        progress(label, len(records), "latents") as bar,
-    ):
-        bar.advance(len(writer.done))
-        for record in records[len(writer.done) :]:
+    with progress(label, len(records), "latents") as bar:
+        trials: dict[int, Trial] = {}
+        for record in records:
             latent = record["latent"]
             seed = seed_for(settings.seed, "score", *names, latent)
-            scored = score_latent(
-                text, cache, record, others.get(latent, []), settings, min_windows, seed
-            )
-            writer.append(scored)
+            trial = prepare(text, cache, record, settings, min_windows, seed)
+            if trial is not None:
+                trials[latent] = trial
             bar.advance()
+    scored = score_latents(text, records, trials)
+    write_text(work.out / SCORED, "".join(f"{to_line(record)}\n" for record in scored))
 
 
-def score_latent(
+def prepare(
     text: Text,
     cache: LayerCache,
     record: Mapping[str, Any],
-    others: Sequence[str],
     settings: Score,
     min_windows: int,
     seed: int,
-) -> dict[str, Any]:
-    """The record of one latent, from its explanation's record and other latents' sentences.
-
-    The counts of the others are added up: their balanced accuracy is the mean over them.
-    """
+) -> Trial | None:
+    """What a latent is judged on; None where it is not explained, or active or silent in fewer
+    than `min_windows` windows."""
     import numpy as np
 
-    from clearnets.autointerp.rules import parse
-    from clearnets.autointerp.scorers import rules as judge
+    from clearnets.autointerp.scorers.rules import Trial, mark
     from clearnets.latents.examples import activity, sample
 
-    scored: dict[str, Any] = {key: record[key] for key in ("latent", "status", "rate", "windows")}
-    scored |= dict.fromkeys(SCORES)
     if record["status"] != EXPLAINED:
-        return scored
+        return None
     windows, trigger = text.windows, record["trigger"]
     found = activity(cache, record["latent"], windows)
     if min(len(found.active_A), len(windows) - len(found.active_A)) < min_windows:
-        return scored | {"status": UNSCORABLE}
+        return None
     rng = np.random.default_rng(seed)
     examples = sample(
         found,
@@ -139,15 +125,36 @@ def score_latent(
         silent=settings.silent,
         rng=rng,
     )
-    marks = judge.mark(text, examples, trigger=trigger, rng=rng)
-    for suffix, sentences in (("", [record["explanation"]]), ("_shuffled", others)):
-        if sentences:
-            rules = [parse(sentence) for sentence in sentences]
-            found_by = [judge.detection(text, examples, rule) for rule in rules]
-            scored[f"detection{suffix}"] = asdict(sum(found_by, judge.NONE))
-            found_by = [judge.fuzzing(text, examples, marks, rule) for rule in rules]
-            scored[f"fuzzing{suffix}"] = asdict(sum(found_by, judge.NONE))
+    return Trial(examples, mark(text, examples, trigger=trigger, rng=rng))
+
+
+def score_latents(
+    text: Text, records: Sequence[Mapping[str, Any]], trials: Mapping[int, Trial]
+) -> list[dict[str, Any]]:
+    """A record of scores for each record of explanations; the judge reads the sentences alone."""
+    from clearnets.autointerp.rules import parse
+    from clearnets.autointerp.scorers.rules import judge_all
+
+    sentences = {record["latent"]: record["explanation"] for record in records}
+    rules = [parse(sentences[latent]) for latent in trials]
+    verdicts = dict(zip(trials, judge_all(text, list(trials.values()), rules)))
+    scored = []
+    for record in records:
+        line = {key: record[key] for key in ("latent", "status", "rate", "windows")}
+        if record["status"] == EXPLAINED and record["latent"] not in trials:
+            line["status"] = UNSCORABLE
+        verdict = verdicts.get(record["latent"])
+        for scorer in SCORERS:
+            line[scorer] = verdict[scorer].own if verdict else None
+        for scorer in SCORERS:
+            line[f"{scorer}_shuffled"] = _rounded(verdict[scorer].shuffled if verdict else None)
+            line[f"{scorer}_elsewhere"] = _rounded(verdict[scorer].elsewhere if verdict else None)
+        scored.append(line)
     return scored
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _metrics(config: Config, family: Family) -> dict[str, Any]:
@@ -162,11 +169,18 @@ def _metrics(config: Config, family: Family) -> dict[str, Any]:
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Latents by status, and the mean balanced accuracy of each score over those that have it."""
-    from clearnets.autointerp.scorers.rules import Counts
+    from clearnets.autointerp.statistics import balanced_accuracy
 
     status = [record["status"] for record in records]
     numbers: dict[str, Any] = {name: status.count(name) for name in STATUSES}
-    for score in SCORES:
-        values = [Counts(**r[score]).balanced_accuracy for r in records if r[score] is not None]
-        numbers[f"rule_{score}"] = round(sum(values) / len(values), 6) if values else None
+    for scorer in SCORERS:
+        own = [balanced_accuracy(**r[scorer]) for r in records if r[scorer] is not None]
+        numbers[f"rule_{scorer}"] = _mean(own)
+    for scorer in SCORERS:
+        column = f"{scorer}_shuffled"
+        numbers[f"rule_{column}"] = _mean([r[column] for r in records if r[column] is not None])
     return numbers
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    return round(float(sum(values)) / len(values), 6) if values else None

@@ -8,7 +8,15 @@ from synthetic_text import ID, STRINGS, counted, entries, rows
 
 from clearnets.autointerp.reading import NEAR, Lexicon, read_rows
 from clearnets.autointerp.rules import Clause, Context, Rule
-from clearnets.autointerp.scorers.rules import Counts, detection, fuzzing, mark
+from clearnets.autointerp.scorers.rules import (
+    Counts,
+    Trial,
+    Verdict,
+    detection,
+    fuzzing,
+    judge_all,
+    mark,
+)
 from clearnets.latents.examples import activity, sample
 
 LEXICON = Lexicon(STRINGS)
@@ -72,39 +80,83 @@ def test_counts_equal_a_loop():
     fired = np.unpackbits(bits.view(np.uint8), axis=-1, count=SIZE).astype(bool)
     truth = [w < examples.num_active for w in range(len(examples.window_W))]
     guess = [any(row) for row in fired.tolist()]
-    assert detection(TEXT, examples, rule) == tally(truth, guess)
+    assert detect(examples, rule).of(0) == tally(truth, guess)
     items = list(zip(marks.positive_P, marks.marked_PL)) + list(
         zip(marks.negative_Q, marks.marked_QL)
     )
     truth = [i < len(marks.positive_P) for i in range(len(items))]
     guess = [sum(fired[w][m].tolist()) >= sum(m.tolist()) / 2 for w, m in items]
-    assert fuzzing(TEXT, examples, marks, rule) == tally(truth, guess)
+    assert fuzz(examples, marks, rule).of(0) == tally(truth, guess)
 
 
-def tally(truth: list[bool], guess: list[bool]) -> Counts:
+def detect(examples, rule: Rule) -> Counts:
+    return detection(TEXT.fires(rule, examples.window_W)[None], examples)
+
+
+def fuzz(examples, marks, rule: Rule) -> Counts:
+    return fuzzing(TEXT.fires(rule, examples.window_W)[None], marks)
+
+
+def tally(truth: list[bool], guess: list[bool]) -> dict[str, int]:
     pairs = list(zip(truth, guess))
-    cells = [
-        pairs.count(cell) for cell in ((True, True), (False, True), (False, False), (True, False))
-    ]
-    return Counts(*cells)
+    cells = {"tp": (True, True), "fp": (False, True), "tn": (False, False), "fn": (True, False)}
+    return {name: pairs.count(cell) for name, cell in cells.items()}
 
 
 def test_rules_that_always_or_never_fire_are_at_chance():
     examples, marks = latent(0.5, 0.05)
     for rule in (Rule((Clause(),)), Rule((Clause(("unknown",)),))):
-        assert detection(TEXT, examples, rule).balanced_accuracy == 0.5
-        assert fuzzing(TEXT, examples, marks, rule).balanced_accuracy == 0.5
+        assert detect(examples, rule).balanced_accuracy == 0.5
+        assert fuzz(examples, marks, rule).balanced_accuracy == 0.5
 
 
 def test_a_rule_must_say_where_in_the_window():
     """In the right windows but at the wrong words: detection is content, fuzzing is not."""
     examples, marks = latent(1.0, 0.0)
     exact, loose = Rule((Clause((TRIGGER,)),)), Rule((Clause(("The", "A", "the", "a", "was")),))
-    assert detection(TEXT, examples, exact).balanced_accuracy == 1
-    assert fuzzing(TEXT, examples, marks, exact).balanced_accuracy == 1
-    assert fuzzing(TEXT, examples, marks, loose).balanced_accuracy < 0.5
-    assert detection(TEXT, examples, loose).tp == examples.num_active
+    assert detect(examples, exact).balanced_accuracy == 1
+    assert fuzz(examples, marks, exact).balanced_accuracy == 1
+    assert fuzz(examples, marks, loose).balanced_accuracy < 0.5
+    assert detect(examples, loose).tp == examples.num_active
 
 
 def test_balanced_accuracy_by_hand():
-    assert Counts(tp=3, fp=1, tn=1, fn=1).balanced_accuracy == pytest.approx((0.75 + 0.5) / 2)
+    counts = Counts(*(np.array([cell]) for cell in (3, 1, 1, 1)))
+    assert counts.balanced_accuracy == pytest.approx([(0.75 + 0.5) / 2])
+
+
+def test_everyone_is_judged_by_everyone_one_pair_at_a_time():
+    rules = [
+        Rule((Clause((TRIGGER,)),)),
+        Rule((Clause(("The", "a")), Clause((), Context("closed-quotation")))),
+        Rule((Clause((), Context("inside-quotation")),)),
+    ]
+    trials = [Trial(*latent(share, extra)) for share, extra in CASES[:3]]
+    verdicts = judge_all(TEXT, trials, rules)
+    for scorer in ("detection", "fuzzing"):
+        pairs = [
+            [
+                detect(trial.examples, rule)
+                if scorer == "detection"
+                else fuzz(trial.examples, trial.marks, rule)
+                for rule in rules
+            ]
+            for trial in trials
+        ]
+        accuracy = [[float(found.balanced_accuracy[0]) for found in row] for row in pairs]
+        for i, verdict in enumerate(verdicts):
+            others = [j for j in range(3) if j != i]
+            assert verdict[scorer].own == pairs[i][i].of(0)
+            shuffled = np.mean([accuracy[i][j] for j in others])
+            elsewhere = np.mean([accuracy[j][i] for j in others])
+            assert verdict[scorer].shuffled == pytest.approx(shuffled)
+            assert verdict[scorer].elsewhere == pytest.approx(elsewhere)
+            assert shuffled != elsewhere
+
+
+def test_one_alone_has_no_other():
+    trial, rule = Trial(*latent(0.5, 0.0)), Rule((Clause((TRIGGER,)),))
+    (verdict,) = judge_all(TEXT, [trial], [rule])
+    own = detect(trial.examples, rule).of(0)
+    assert verdict["detection"] == Verdict(own, None, None)
+    assert judge_all(TEXT, [], []) == []

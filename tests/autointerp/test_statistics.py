@@ -56,6 +56,34 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert low <= hits <= high
 
 
+def pairs_of(generator: np.random.Generator, n: int) -> np.ndarray:
+    """Scores of all pairs of latents with mean 0.5: an effect of the judged one, of the one whose
+    explanation it is, and of the pair. Their diagonal is not used."""
+    judged, giver = generator.normal(0, 0.04, (n, 1)), generator.normal(0, 0.06, (1, n))
+    return 0.5 + judged + giver + generator.normal(0, 0.1, (n, n))
+
+
+def test_intervals_of_means_over_pairs_cover_the_truth_as_often_as_they_say():
+    hits, naive_hits, generator = 0, 0, rng(6)
+    for seed in range(300):
+        rows, columns, n = [], [], 30
+        for _ in range(3):
+            pairs = pairs_of(generator, n)
+            np.fill_diagonal(pairs, 0)
+            rows.append(pairs.sum(axis=1) / (n - 1))
+            columns.append(pairs.sum(axis=0) / (n - 1))
+        strata = np.repeat(np.arange(3), n)
+        row_values = np.concatenate(rows)
+        values = stats.paired(row_values, np.concatenate(columns), strata)
+        assert values.mean() == pytest.approx(row_values.mean())
+        hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(0.5)
+        naive_hits += stats.mean_estimate(row_values, strata, **options(seed, 400)).contains(0.5)
+    low, high = scipy_stats.binom.interval(0.999, 300, 0.945)
+    assert low <= hits <= high
+    # One side alone says too little of how uncertain the mean is.
+    assert naive_hits < low
+
+
 def test_unmatched_difference_is_the_difference_of_means():
     a, b = rng(1).normal(0.8, 0.1, 200), rng(2).normal(0.7, 0.1, 150)
     contrast = stats.unmatched(a, ZEROS[:200], b, ZEROS[:150], **options())

@@ -320,7 +320,7 @@ def test_rows_are_distinct_and_named_by_the_seed():
 
 def test_a_damaged_coder_is_named(tmp_path):
     folder = tmp_path / "layers.0.mlp"
-    with pytest.raises(UserError, match="holds no coder"):
+    with pytest.raises(UserError, match=r"layers\.0\.mlp is missing"):
         library.load_coder(folder)
     coder = new_coders("sae")["layers.0.mlp"]
     coder.save_to_disk(folder)

@@ -361,7 +361,7 @@ def test_missing_and_damaged_files_name_the_cure(book):
     store, _ = run({"kind": "storybook"})
     path = paths.data() / "tokens" / "score.npy"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match="is damaged; delete its folder and run `dvc repro data`"):
+    with pytest.raises(UserError, match="is damaged; delete it and run `dvc repro data`"):
         store.split("score")
     path.unlink()
     with pytest.raises(UserError, match="run `dvc repro data` first"):

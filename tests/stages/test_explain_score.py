@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -141,11 +140,10 @@ def test_every_latent_has_a_record_and_a_reason():
             assert sentence is None or parse(sentence).num_words <= 8
         for latent, record in scored.items():
             for key in ("detection", "fuzzing"):
-                for name, times in ((key, 1), (f"{key}_shuffled", score.SHUFFLES)):
-                    one = record[name]
-                    assert (one is None) == (latent in reasons)
-                    if one:
-                        assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50 * times
+                for name in (key, f"{key}_shuffled", f"{key}_elsewhere"):
+                    assert (record[name] is None) == (latent in reasons)
+                if one := record[key]:
+                    assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50
         for latent in range(len(RULES)):
             assert min(balanced(scored[latent][key]) for key in ("detection", "fuzzing")) > 0.95
 
@@ -158,9 +156,11 @@ def test_metrics_are_means_over_all_layers_that_are_there():
         r for x in LAYERS for r in records(paths.score("native", 0, f"layers.{x}.mlp")).values()
     ]
     assert (numbers["explained"], numbers["dead"], numbers["unscorable"]) == (16, 2, 2)
-    for key in ("detection", "fuzzing", "detection_shuffled", "fuzzing_shuffled"):
+    for key in ("detection", "fuzzing"):
         values = [balanced(record[key]) for record in scored if record[key]]
         assert numbers[f"rule_{key}"] == pytest.approx(np.mean(values), abs=1e-6)
+        values = [r[f"{key}_shuffled"] for r in scored if r[f"{key}_shuffled"] is not None]
+        assert numbers[f"rule_{key}_shuffled"] == pytest.approx(np.mean(values), abs=1e-6)
 
 
 def test_layers_complete_each_other_and_nothing_is_done_twice():
@@ -191,7 +191,7 @@ def test_latents_are_drawn_from_all_with_a_name():
     assert drawn[0] != drawn[1]
 
 
-def test_shuffled_scores_belong_to_other_latents_sentences():
+def test_shuffled_scores_are_those_of_all_other_latents_sentences():
     settings = config(latents=LATENTS)
     run_both(settings)
     point = "layers.0.mlp"
@@ -199,26 +199,30 @@ def test_shuffled_scores_belong_to_other_latents_sentences():
     scored = records(paths.score("native", 0, point))
     text = read(open_tokens(paths.data()), "score", size=SIZE)
     cache = load_layer(paths.cache("native", 0, "score"), point)
-    for latent in range(len(RULES)):
-        given = {key: scored[latent][f"{key}_shuffled"] for key in ("detection", "fuzzing")}
-        assert given != {key: scored[latent][key] for key in given}
+    trials = {}
+    for latent, record in explained.items():
         seed = seed_for(settings.score.seed, "score", "native", point, 0, latent)
-        record, fixed = explained[latent], (settings.score, 20, seed)
-        tried = [
-            score.score_latent(text, cache, record, [other["explanation"]], *fixed)
-            for other in explained.values()
-            if other["latent"] != latent and other["explanation"]
-        ]
-        sums = [
-            {
-                key: {
-                    cell: sum(one[f"{key}_shuffled"][cell] for one in chosen) for cell in given[key]
-                }
-                for key in given
-            }
-            for chosen in combinations(tried, score.SHUFFLES)
-        ]
-        assert given in sums
+        trials[latent] = score.prepare(text, cache, record, settings.score, 20, seed)
+    there = [latent for latent in explained if scored[latent]["detection"]]
+    assert there == [latent for latent, trial in trials.items() if trial]
+    accuracy = {}
+    for judged in there:
+        for giver in there:
+            # A latent with another's sentence in its record, scored by itself.
+            record = explained[judged] | {"explanation": explained[giver]["explanation"]}
+            (alone,) = score.score_latents(text, [record], {judged: trials[judged]})
+            for key in ("detection", "fuzzing"):
+                accuracy[key, judged, giver] = balanced(alone[key])
+    for key in ("detection", "fuzzing"):
+        for latent in there:
+            others = [other for other in there if other != latent]
+            assert balanced(scored[latent][key]) == accuracy[key, latent, latent]
+            for name, pairs in (
+                ("shuffled", [(key, latent, other) for other in others]),
+                ("elsewhere", [(key, other, latent) for other in others]),
+            ):
+                expected = np.mean([accuracy[pair] for pair in pairs])
+                assert scored[latent][f"{key}_{name}"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_family_without_layers_has_one_place():
@@ -241,9 +245,10 @@ import os, signal, sys
 sys.path[:0] = [{tests!r}, {stages!r}]
 import test_explain_score as test
 from clearnets.artifacts import JsonlWriter
+from clearnets.stages import score
 
-kill_at = int(sys.argv[1])
-append, written = JsonlWriter.append, 0
+kill_at, layer_at = map(int, sys.argv[1:])
+append, written, write_text, layers = JsonlWriter.append, 0, score.write_text, 0
 
 def killed(self, record):
     global written
@@ -254,16 +259,23 @@ def killed(self, record):
         os.kill(os.getpid(), signal.SIGKILL)
     append(self, record)
 
-JsonlWriter.append = killed
+def killed_before(path, text):
+    global layers
+    layers += 1
+    if layers == layer_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_text(path, text)
+
+JsonlWriter.append, score.write_text = killed, killed_before
 test.run_both(test.config())
 print(*sys.modules)
 """
 
 
-def run_killed(kill_at: int) -> subprocess.CompletedProcess:
+def run_killed(kill_at: int = 0, layer_at: int = 0) -> subprocess.CompletedProcess:
     script = SCRIPT.format(tests=str(TESTS), stages=str(TESTS / "stages"))
     return subprocess.run(
-        [sys.executable, "-c", script, str(kill_at)],
+        [sys.executable, "-c", script, str(kill_at), str(layer_at)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
@@ -272,8 +284,8 @@ def run_killed(kill_at: int) -> subprocess.CompletedProcess:
 
 
 def test_a_killed_run_goes_on_and_writes_the_same_bytes():
-    """Killed in the middle of a record: while explaining the first layer, and while scoring."""
-    done = run_killed(0)
+    """Killed in the middle of an explanation, and while the second layer is scored."""
+    done = run_killed()
     assert done.returncode == 0, done.stderr
     modules = {name.split(".")[0] for name in done.stdout.split()}
     assert not modules & {"torch", "transformers", "sparsify", "delphi"}
@@ -282,13 +294,12 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes():
         for path in Path("artifacts", stage).rglob("*.json*"):
             path.unlink()
     paths.metrics("score-native").unlink()
-    # Of 20 explanations 4 are whole when the first kill comes; the second run makes the other 16.
-    assert run_killed(5).returncode == -signal.SIGKILL
+    assert run_killed(kill_at=5).returncode == -signal.SIGKILL
     unfinished = Path(".clearnets/work/explain").glob("*/out/explanations.jsonl")
     assert [len(path.read_bytes().splitlines()) for path in unfinished] == [5]
-    assert run_killed(16 + 7).returncode == -signal.SIGKILL
-    unfinished = Path(".clearnets/work/score").glob("*/out/scores.jsonl")
-    assert [len(path.read_bytes().splitlines()) for path in unfinished] == [7]
-    assert run_killed(0).returncode == 0
+    assert run_killed(layer_at=2).returncode == -signal.SIGKILL
+    finished = Path(".clearnets/work/score").glob("*/out/scores.jsonl")
+    assert [len(path.read_bytes().splitlines()) for path in finished] == [10]
+    assert run_killed().returncode == 0
     assert straight == {path: path.read_bytes() for path in Path("artifacts").rglob("*.json*")}
     assert not list(Path(".clearnets/work").glob("*/*"))

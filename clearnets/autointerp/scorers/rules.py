@@ -13,12 +13,15 @@ windows of the sample and come in equal shares
 - from other windows, half of them silent and half of them active (a rule must say where in a
   window a latent is active, too), marked at random.
 
+Every latent of a layer is also judged by every other one's explanation: see `judge_all`.
+
 Shape suffixes: W windows, L positions, B machine words of a window's bits (see `reading`), P
-positive and Q negative items.
+positive and Q negative items, R rules, T latents that are judged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,30 +33,27 @@ from clearnets.latents.examples import Examples
 
 @dataclass(frozen=True)
 class Counts:
-    """Answers of the judge against the truth."""
+    """Answers of the judge against the truth: an integer per rule each, (R,)."""
 
-    tp: int
-    fp: int
-    tn: int
-    fn: int
+    tp: np.ndarray
+    fp: np.ndarray
+    tn: np.ndarray
+    fn: np.ndarray
 
     @property
-    def balanced_accuracy(self) -> float:
-        """Mean of the shares of positives and of negatives that are judged right."""
+    def balanced_accuracy(self) -> np.ndarray:
+        """Mean of the shares of positives and of negatives that are judged right, (R,)."""
         return (self.tp / (self.tp + self.fn) + self.tn / (self.tn + self.fp)) / 2
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.tp + other.tp, self.fp + other.fp, self.tn + other.tn, self.fn + other.fn
-        )
+    def of(self, rule: int) -> dict[str, int]:
+        """The four counts of one rule."""
+        return {name: int(value[rule]) for name, value in vars(self).items()}
 
 
-NONE = Counts(0, 0, 0, 0)
-
-
-def _counts(yes_of_positives: np.ndarray, yes_of_negatives: np.ndarray) -> Counts:
-    tp, fp = int(yes_of_positives.sum()), int(yes_of_negatives.sum())
-    return Counts(tp, fp, len(yes_of_negatives) - fp, len(yes_of_positives) - tp)
+def _counts(yes_of_positives_RP: np.ndarray, yes_of_negatives_RQ: np.ndarray) -> Counts:
+    tp_R, fp_R = yes_of_positives_RP.sum(axis=-1), yes_of_negatives_RQ.sum(axis=-1)
+    positives, negatives = yes_of_positives_RP.shape[-1], yes_of_negatives_RQ.shape[-1]
+    return Counts(tp_R, fp_R, negatives - fp_R, positives - tp_R)
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,78 @@ def _lowest(key_xL: np.ndarray, number_x: np.ndarray) -> np.ndarray:
     return (rank_xL < number_x[:, None]) & np.isfinite(key_xL)
 
 
-def detection(text: Text, examples: Examples, rule: Rule) -> Counts:
-    """Counts of rule-detection."""
-    fires_W = fires(text.fires(rule, examples.window_W))
-    return _counts(fires_W[: examples.num_active], fires_W[examples.num_active :])
+def detection(fired_RWB: np.ndarray, examples: Examples) -> Counts:
+    """Counts of rule-detection, given where each rule fires in the windows of the examples."""
+    fires_RW = fires(fired_RWB)
+    return _counts(fires_RW[:, : examples.num_active], fires_RW[:, examples.num_active :])
 
 
-def fuzzing(text: Text, examples: Examples, marks: Marks, rule: Rule) -> Counts:
-    """Counts of rule-fuzzing."""
-    fired_WB = text.fires(rule, examples.window_W)
+def fuzzing(fired_RWB: np.ndarray, marks: Marks) -> Counts:
+    """Counts of rule-fuzzing, given where each rule fires in the windows of the examples."""
 
     def yes(item_x: np.ndarray, marked_xL: np.ndarray) -> np.ndarray:
-        return 2 * count(fired_WB[item_x] & pack(marked_xL)) >= marked_xL.sum(axis=1)
+        return 2 * count(fired_RWB[:, item_x] & pack(marked_xL)) >= marked_xL.sum(axis=1)
 
     return _counts(yes(marks.positive_P, marks.marked_PL), yes(marks.negative_Q, marks.marked_QL))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one latent is judged on."""
+
+    examples: Examples
+    marks: Marks
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One latent, judged by one scorer.
+
+    Attributes:
+        own: counts tp, fp, tn, fn with its own explanation.
+        shuffled: mean balanced accuracy with the explanation of each other latent; None where
+            there is no other.
+        elsewhere: mean balanced accuracy of its own explanation for each other latent.
+    """
+
+    own: dict[str, int]
+    shuffled: float | None
+    elsewhere: float | None
+
+
+def judge_all(
+    text: Text, trials: Sequence[Trial], rules: Sequence[Rule]
+) -> list[dict[str, Verdict]]:
+    """Judge every latent by every latent's rule; rule i is the explanation of trial i.
+
+    All pairs rather than one draw of them: the control's mean then depends on no permutation.
+
+    Returns:
+        By scorer (`detection`, `fuzzing`), for each trial in order.
+    """
+    if not trials:
+        return []
+    # Each rule is executed once, on the windows that any trial shows.
+    shown_U = np.unique(np.concatenate([trial.examples.window_W for trial in trials]))
+    fired_RUB = np.stack([text.fires(rule, shown_U) for rule in rules])
+    counts: dict[str, list[Counts]] = {"detection": [], "fuzzing": []}
+    for trial in trials:
+        fired_RWB = fired_RUB[:, np.searchsorted(shown_U, trial.examples.window_W)]
+        counts["detection"].append(detection(fired_RWB, trial.examples))
+        counts["fuzzing"].append(fuzzing(fired_RWB, trial.marks))
+    verdicts: list[dict[str, Verdict]] = [{} for _ in trials]
+    for scorer, by_trial in counts.items():
+        accuracy_TR = np.stack([found.balanced_accuracy for found in by_trial])
+        shuffled_T, elsewhere_R = _mean_of_others(accuracy_TR), _mean_of_others(accuracy_TR.T)
+        for i, found in enumerate(by_trial):
+            others = (
+                (float(shuffled_T[i]), float(elsewhere_R[i])) if len(rules) > 1 else (None,) * 2
+            )
+            verdicts[i][scorer] = Verdict(found.of(i), *others)
+    return verdicts
+
+
+def _mean_of_others(values_NN: np.ndarray) -> np.ndarray:
+    """Mean of each row without the diagonal; nan where a row has nothing else."""
+    others = len(values_NN) - 1
+    return (values_NN.sum(axis=1) - values_NN.diagonal()) / (others or np.nan)
