@@ -101,10 +101,13 @@ def coders(config: Config) -> list[Cost]:
     return costs
 
 
-def surplus(config: Config) -> int:
-    """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens."""
+def surplus(config: Config) -> int | None:
+    """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens; None where the
+    experiment has no sparse model."""
+    if config.sparse is None:
+        return None
     by_name = {cost.name: cost for cost in models(config)}
-    return by_name["sparse"].total - by_name["dense"].total
+    return by_name[config.sparse].total - by_name["dense"].total
 
 
 def report(config: Config) -> Iterator[str]:
@@ -115,6 +118,8 @@ def report(config: Config) -> Iterator[str]:
     yield ""
     yield from _columns([head, *(_cells(cost) for cost in (*models(config), *trained))])
     extra = surplus(config)
+    if extra is None:
+        return
     yield ""
     if extra <= 0:
         yield "The sparse model costs no more to train than its dense twin."

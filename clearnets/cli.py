@@ -120,6 +120,19 @@ class _Place:
             )
         return name
 
+    def model(self, mlp: str) -> str:
+        """`mlp`, if it is a feedforward and one of the experiment's models has it."""
+        from clearnets.artifacts import UserError
+        from clearnets.config import MLPS
+
+        _choice("--mlp", mlp, MLPS)
+        if mlp not in self.config.models:
+            raise UserError(
+                f"experiment {self.config.experiment!r} has no {mlp!r} model; "
+                f"choose one of {', '.join(self.config.models)}, or change `models`"
+            )
+        return mlp
+
     def run(
         self,
         stage: str,
@@ -227,13 +240,8 @@ def train(
 
     Example: [bold]clearnets train --mlp sparse[/bold]
     """
-    from typing import get_args
-
-    from clearnets.config import Mlp as Modes
-
-    _choice("--mlp", mlp, get_args(Modes))
     place = _Place.of(experiment, assign)
-    place.run("train", dry_run=dry_run, device=device, threads=threads, mlp=mlp)
+    place.run("train", dry_run=dry_run, device=device, threads=threads, mlp=place.model(mlp))
 
 
 @app.command()

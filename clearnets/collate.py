@@ -24,7 +24,7 @@ the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -36,8 +36,8 @@ import pandas as pd
 from clearnets import artifacts
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import EXPLAINED, STATUSES
-from clearnets.config import FAMILIES, TWINS, Collate, Config
-from clearnets.results import CONTROLS, MODELS, NO_LAYER, SCORERS, Sources, columns_of, pick
+from clearnets.config import FAMILIES, MLPS, NATIVE_FAMILIES, TWINS, Collate, Config
+from clearnets.results import CONTROLS, NO_LAYER, SCORERS, Sources, columns_of, pick
 from clearnets.runtime import seed_for
 
 CHANCE = 0.5
@@ -46,17 +46,17 @@ BINS_PER_DECADE = 2
 # A bin of firing rate with fewer latents than this has no mean worth drawing.
 MIN_BIN = 5
 
-# Per family: the model it reads (None: tokens alone), what it reads, what it reconstructs.
-ROLES: dict[str, tuple[str | None, str, str]] = {
-    "native": ("sparse", "feedforward input", "nothing: it is the feedforward"),
-    "transcoder": ("dense", "feedforward input", "feedforward output"),
-    "skip-transcoder": ("dense", "feedforward input", "feedforward output, with a linear skip"),
-    "sae": ("dense", "feedforward output", "feedforward output"),
-    "neurons": ("dense", "feedforward input", "nothing: the feedforward's own units"),
-    "random-native": ("sparse", "feedforward input", "nothing: an untrained feedforward"),
-    "random-transcoder": ("dense", "feedforward input", "feedforward output, untrained"),
-    "random-sae": ("dense", "feedforward output", "feedforward output, untrained"),
-    "token-unigram": (None, "current token", "nothing"),
+# Per family: what it reads of its model, what it reconstructs.
+ROLES: dict[str, tuple[str, str]] = {
+    "native": ("feedforward input", "nothing: it is the feedforward"),
+    "transcoder": ("feedforward input", "feedforward output"),
+    "skip-transcoder": ("feedforward input", "feedforward output, with a linear skip"),
+    "sae": ("feedforward output", "feedforward output"),
+    "neurons": ("feedforward input", "nothing: the feedforward's own units"),
+    "random-native": ("feedforward input", "nothing: an untrained feedforward"),
+    "random-transcoder": ("feedforward input", "feedforward output, untrained"),
+    "random-sae": ("feedforward output", "feedforward output, untrained"),
+    "token-unigram": ("current token", "nothing"),
 }
 CURVE_COLUMNS = ("model", "seed", "step", "tokens", "train_loss", "valid_loss")
 COMPUTE_COLUMNS = (
@@ -111,15 +111,24 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     }
 
 
+def model_of(family: str, models: Sequence[str]) -> str | None:
+    """The model of the pair whose latents or activations a family reads; tokens alone read none."""
+    if family == "token-unigram":
+        return None
+    return models[-1] if family in NATIVE_FAMILIES else models[0]
+
+
 def pair_table(sources: Sources) -> pd.DataFrame:
     """One row per seed: steps and validation losses of the pair, and whether they match."""
     rows = []
     for seed, pair in sources.pairs.items():
         row: dict[str, Any] = {"seed": seed}
-        for model in MODELS:
+        for model in sources.models:
             row[f"{model}_step"] = pair[model]["step"]
             row[f"{model}_valid_loss"] = pair[model]["valid_loss"]
-        rows.append({**row, "difference": pair["difference"], "matched": pair["matched"]})
+        # A model that is alone has nothing to differ from.
+        row["difference"] = pair.get("difference", math.nan)
+        rows.append({**row, "matched": pair.get("matched", True)})
     return pd.DataFrame(rows)
 
 
@@ -132,17 +141,25 @@ def layer_table(sources: Sources, settings: Collate) -> pd.DataFrame:
     keys = ["name", "seed", "layer"]
     models = columns_of(sources.ablation.rename(columns={"model": "name"}), [*keys, "cost"])
     models["matters"] = models["cost"] >= settings.min_ablation_cost
-    families = pd.concat([sources.coders, sources.native], ignore_index=True)
+    families = _stacked(sources.coders, sources.native)
     families = columns_of(families.rename(columns={"family": "name"}), [*keys, *CODER_COLUMNS])
     matters = _by_layer(models, "matters")
     families["matters"] = [
-        matters[ROLES[name][0], seed, layer] for name, seed, layer in families[keys].to_numpy()
+        matters[model_of(name, sources.models), seed, layer]
+        for name, seed, layer in families[keys].to_numpy()
     ]
     families["loss_recovered"] = families["loss_recovered"].where(families["matters"])
-    both = [models.assign(kind="model"), families.assign(kind="family")]
-    table = pd.concat(both, ignore_index=True).assign(threshold=settings.min_ablation_cost)
+    table = _stacked(models.assign(kind="model"), families.assign(kind="family"))
+    table = table.assign(threshold=settings.min_ablation_cost)
     order = ["kind", *keys, "cost", "matters", "threshold", *CODER_COLUMNS]
     return _sort(columns_of(table, order), ["kind", *keys])
+
+
+def _stacked(*frames: pd.DataFrame) -> pd.DataFrame:
+    """All rows and columns; a frame without rows has no types that should count."""
+    columns = dict.fromkeys(name for frame in frames for name in frame)
+    rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return rows.reindex(columns=list(columns))
 
 
 def _by_layer(models: pd.DataFrame, column: str) -> dict[tuple[Any, ...], Any]:
@@ -173,7 +190,7 @@ def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
         assert (scored == (table["status"] == EXPLAINED).to_numpy()).all()
     reads = zip(table["family"], table["seed"], table["layer"])
     flags = [
-        layer == NO_LAYER or bool(matters[ROLES[family][0], seed, layer])
+        layer == NO_LAYER or bool(matters[model_of(family, sources.models), seed, layer])
         for family, seed, layer in reads
     ]
     return table.assign(matters=flags)
@@ -486,7 +503,8 @@ def summary_table(
     """
     rows = []
     for family in _ordered(config.families):
-        model, reads, reconstructs = ROLES[family]
+        model = model_of(family, sources.models)
+        reads, reconstructs = ROLES[family]
         own = pick(latents, family=family)
         coder = pick(layers, kind="family", name=family)
         trained = family != "random-native"
@@ -548,7 +566,7 @@ def _ordered(families: Iterable[str]) -> list[str]:
 
 def _sort(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Rows by `keys`; names in the order of FAMILIES, everything else by value."""
-    rank = {name: index for index, name in enumerate((*MODELS, *FAMILIES))}
+    rank = {name: index for index, name in enumerate((*MLPS, *FAMILIES))}
     order = table.sort_values(
         keys,
         kind="stable",

@@ -29,6 +29,7 @@ Family = Literal[
     "token-unigram",
 ]
 
+MLPS: tuple[Mlp, ...] = get_args(Mlp)
 SPLITS: tuple[Split, ...] = get_args(Split)
 FAMILIES: tuple[Family, ...] = get_args(Family)
 # Families whose coders `clearnets sparsify` writes, trained or, as controls, untrained.
@@ -43,14 +44,8 @@ TWINS: dict[Family, Family] = {
     "sae": "random-sae",
 }
 
-# The artifact that holds the weights of each family.
-WEIGHTS: dict[Family, str] = {
-    **{family: f"coders/{family}" for family in CODER_FAMILIES},
-    "native": "train/sparse",
-    "random-native": "train/sparse",
-    "neurons": "train/dense",
-    "token-unigram": "data",
-}
+# Families whose latents a sparse model computes with.
+NATIVE_FAMILIES: tuple[Family, ...] = ("native", "random-native")
 
 # Stages that also write `artifacts/metrics/`.
 STAGES_WITH_METRICS = ("data", "train", "match", "sparsify", "evaluate", "cache", "score")
@@ -297,6 +292,9 @@ class Config(Frozen):
     """Name; its tables go to `paper/results/<experiment>/`."""
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
     """Training seeds; each is trained and carried into every table."""
+    models: tuple[Mlp, ...]
+    """Feedforwards of the models that are trained: `dense`, and after it at most one that is sparse
+    by construction, its twin. A model is called by its feedforward in paths and tables."""
     families: Annotated[dict[Family, str], Field(min_length=1)]
     """Kinds of latent that are compared, controls among them, in the order of tables. The values
     are the artifacts with their weights: dvc.yaml needs them; they cannot be chosen."""
@@ -316,14 +314,36 @@ class Config(Frozen):
             raise ValueError("data.ctx_len must be a multiple of explain.window")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
+        if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
+            modes = ", ".join(MLPS[1:])
+            raise ValueError(f"models must be dense alone, or dense and then one of {modes}")
         for family, weights in self.families.items():
-            if weights != WEIGHTS[family]:
-                raise ValueError(f"families.{family} must be {WEIGHTS[family]}")
+            if family in NATIVE_FAMILIES and self.sparse is None:
+                modes = ", ".join(MLPS[1:])
+                raise ValueError(
+                    f"families.{family} needs a sparse model: add one of {modes} to `models`, or "
+                    f"remove the family with `{family}: null`"
+                )
+            if weights != self.weights(family):
+                raise ValueError(f"families.{family} must be {self.weights(family)}")
         coders = {family for family in self.families if family in CODER_FAMILIES}
         if coders != set(self.coders.families):
             listed = ", ".join(sorted(coders)) or "none"
             raise ValueError(f"coders.families must be those of families with coders: {listed}")
         return self
+
+    @property
+    def sparse(self) -> Mlp | None:
+        """Feedforward of the sparse model, where there is one."""
+        return self.models[1] if len(self.models) > 1 else None
+
+    def weights(self, family: Family) -> str:
+        """The artifact that holds the weights of a family."""
+        if family in CODER_FAMILIES:
+            return f"coders/{family}"
+        if family in NATIVE_FAMILIES:
+            return f"train/{self.sparse}"
+        return "train/dense" if family == "neurons" else "data"
 
     def dump(self, *keys: str) -> dict[str, Any]:
         """The values under dotted `keys` as JSON values, for settings and fingerprints."""

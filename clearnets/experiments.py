@@ -92,14 +92,15 @@ def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
     folder = _worktree(name)
     _write_yaml(folder / paths.PARAMS, values)
     os.chdir(folder)
-    _drop_other_families(set(values["families"]))
+    _drop_others(set(values["models"]), set(values["families"]))
 
 
-def _drop_other_families(families: set[str]) -> None:
-    """Results of families that the experiment no longer compares would enter DVC's hashes."""
-    for stage in ("coders", "cache", "explain", "score"):
+def _drop_others(models: set[str], families: set[str]) -> None:
+    """Results of models and families that the experiment no longer has would enter DVC's hashes."""
+    kept = {"train": models, **dict.fromkeys(("coders", "cache", "explain", "score"), families)}
+    for stage, names in kept.items():
         for folder in (paths.ARTIFACTS / stage).glob("*"):
-            if folder.is_dir() and folder.name not in families:
+            if folder.is_dir() and folder.name not in names:
                 shutil.rmtree(folder)
 
 

@@ -17,7 +17,6 @@ from clearnets.autointerp.records import SCORED, hookpoints
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
 
-MODELS = ("dense", "sparse")
 SCORERS = ("rule-detection", "rule-fuzzing")
 # The scores of shuffled explanations, from both sides.
 CONTROLS = ("shuffled", "elsewhere")
@@ -31,6 +30,7 @@ class Sources:
     """Results of all seeds. Frames carry a `seed` column.
 
     Attributes:
+        models: the names of the models: `dense`, and the sparse one's if there is one.
         curves: model, seed, step, tokens, train_loss, valid_loss.
         references: losses in nats per token of n-gram models and, where the corpus has one, the
             generator's bound.
@@ -46,6 +46,7 @@ class Sources:
             accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`).
     """
 
+    models: Sequence[str]
     curves: pd.DataFrame
     references: Mapping[str, float]
     pairs: Mapping[int, Mapping[str, Any]]
@@ -87,7 +88,7 @@ def inputs(config: Config) -> dict[str, Path]:
     """By name, the units that the tables are made from."""
     named = {"data": paths.data()}
     for seed in config.seeds:
-        for mlp in MODELS:
+        for mlp in config.models:
             named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)
         named[f"match/seed-{seed}"] = paths.match(seed)
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
@@ -114,7 +115,7 @@ def read(config: Config) -> Sources:
     numbers = artifacts.read_json(paths.data() / "stats.json")
     curves = [
         _read_csv(paths.train(mlp, seed) / "curve.csv").assign(model=mlp, seed=seed)
-        for mlp in MODELS
+        for mlp in config.models
         for seed in seeds
     ]
     scores = [
@@ -129,6 +130,7 @@ def read(config: Config) -> Sources:
         for seed in seeds
     }
     return Sources(
+        models=config.models,
         curves=pd.concat(curves, ignore_index=True),
         references={name: float(numbers[name]) for name in REFERENCES if name in numbers},
         pairs={s: artifacts.read_json(paths.match(s) / "pair.json") for s in seeds},

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clearnets.config import Collate
-from clearnets.results import MODELS, pick, records
+from clearnets.results import pick, records
 
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin", "neurons")
@@ -151,8 +151,9 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
 def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
     head = ["model", "parameters", "FLOPs per token, forward", "training tokens", "held-out loss"]
     rows = []
-    for model in MODELS:
-        of: Any = pick(compute, kind="model", name=model).mean(numeric_only=True)
+    models = pick(compute, kind="model")
+    for model in models["name"].unique():
+        of: Any = pick(models, name=model).mean(numeric_only=True)
         rows.append(
             [
                 model,
@@ -173,11 +174,12 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
     worst = max(abs(difference) for difference in pair["difference"])
-    verdict = (
-        f"The pair's validation losses differ by {worst:.3f} nats."
-        if all(summary["pair_matched"])
-        else f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
-    )
+    if math.isnan(worst):
+        verdict = "There is no sparse model: the dense one is read at the end of its training."
+    elif all(summary["pair_matched"]):
+        verdict = f"The pair's validation losses differ by {worst:.3f} nats."
+    else:
+        verdict = f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
     seeds = len(pair)
     notes = [
         f"Intervals are {level} bootstrap intervals over latents and describe these trained models "

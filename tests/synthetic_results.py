@@ -48,9 +48,9 @@ def write(cfg: Config) -> None:
     """Every unit that collate reads, below the working directory."""
     _unit("data", paths.data(), lambda out: _json(out / "stats.json", LOSSES))
     for seed in cfg.seeds:
-        for mlp in ("dense", "sparse"):
+        for mlp in cfg.models:
             _unit("train", paths.train(mlp, seed), lambda out, m=mlp, s=seed: _curve(out, m, s))
-        _unit("match", paths.match(seed), lambda out, s=seed: _pair(out, s))
+        _unit("match", paths.match(seed), lambda out, s=seed: _pair(cfg, out, s))
         _unit("evaluate", paths.evaluate(seed), lambda out, s=seed: _evaluation(cfg, out, s))
         for family in cfg.families:
             points = _points(cfg, family)
@@ -104,10 +104,12 @@ def _curve(out: Path, mlp: str, seed: int) -> None:
     _csv(out / "curve.csv", "step,tokens,train_loss,valid_loss", rows)
 
 
-def _pair(out: Path, seed: int) -> None:
+def _pair(cfg: Config, out: Path, seed: int) -> None:
     dense = {"step": 976, "path": "dense", "valid_loss": 0.951 + 0.004 * seed}
-    sparse = {"step": 850, "path": "sparse", "valid_loss": 0.948 + 0.004 * seed}
-    pair = {"dense": dense, "sparse": sparse, "difference": -0.003, "matched": True}
+    pair: dict[str, Any] = {"dense": dense}
+    if cfg.sparse:
+        pair[cfg.sparse] = {"step": 850, "path": cfg.sparse, "valid_loss": 0.948 + 0.004 * seed}
+        pair |= {"difference": -0.003, "matched": True}
     _json(out / "pair.json", pair)
 
 
@@ -115,7 +117,7 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
     layers, rng = cfg.model.layers, _rng("evaluate", seed)
     # All layers but the last matter.
     typical = np.geomspace(2.5, 0.005, len(layers))
-    cost = {m: typical * rng.uniform(0.8, 1.2, len(layers)) for m in ("dense", "sparse")}
+    cost = {m: typical * rng.uniform(0.8, 1.2, len(layers)) for m in cfg.models}
     _csv(
         out / "ablation.csv",
         "model,layer,cost",
@@ -140,13 +142,14 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
     _csv(out / "coders.csv", head + losses, rows)
     _csv(out / "splice_all.csv", "family," + losses, spliced)
-    native = [(f, n, 7.5, 0.05) for f in ("native", "random-native") for n in layers]
+    natives = ("native", "random-native") if cfg.sparse else ()
+    native = [(f, n, 7.5, 0.05) for f in natives for n in layers]
     _csv(out / "native.csv", "family,layer,l0,dead", native)
+    sizes = [(531_000, 1_100_000, 0.951), (1_190_000, 1_600_000, 0.948)]
+    columns = ("parameters", "flops_per_token_forward", "heldout_loss")
     models: dict[str, dict[str, float]] = {
-        "dense": {"parameters": 531_000, "flops_per_token_forward": 1_100_000},
-        "sparse": {"parameters": 1_190_000, "flops_per_token_forward": 1_600_000},
+        mlp: dict(zip(columns, numbers)) for mlp, numbers in zip(cfg.models, sizes)
     }
-    models["dense"]["heldout_loss"], models["sparse"]["heldout_loss"] = 0.951, 0.948
     for entry in models.values():
         entry["parameters_without_embeddings"] = entry["parameters"] - 196_608
     coder = {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}

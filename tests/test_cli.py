@@ -83,6 +83,10 @@ def test_help_lists_every_command():
         (["exp", "smoke", "--dry-run", "--set", "experiment=x"], "is the name of its file"),
         (["figures", "--experiment", "smoke"], "run `clearnets exp smoke` first"),
         (["compute", "--set", "model.k=none"], "model.k: "),
+        (
+            ["train", "--mlp", "sparse_topk"],
+            "experiment 'default' has no 'sparse_topk' model; choose one of dense, sparse, or",
+        ),
         (["train", "--mlp", "dense"], "artifacts/data is missing; run `dvc repro data` first"),
         (["explain", "--aux", "sae"], "run `dvc repro"),
         (["figures"], "run `dvc repro collate` first"),

@@ -47,6 +47,13 @@ def test_every_overlay_is_valid_and_names_itself(path: Path):
         ({"data": {"ctx_len": 100}}, "ctx_len must be a multiple of explain.window"),
         ({"data": {"corpus": {"kind": "books"}}}, "data.corpus"),
         ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"models": ["sparse", "dense"]}, "models must be dense alone, or dense and then one of"),
+        ({"models": ["dense", "dense"]}, "models must be dense alone"),
+        ({"models": ["dense", "sparse", "sparse_topk"]}, "models must be dense alone"),
+        ({"models": []}, "models must be dense alone"),
+        ({"models": ["dense"]}, "families.native needs a sparse model: add one of sparse,"),
+        ({"models": ["dense", "sparse_topk"]}, "families.native must be train/sparse_topk"),
+        ({"families": {"neurons": "train/sparse"}}, "families.neurons must be train/dense"),
         ({"experiment": "../x"}, "experiment"),
     ],
 )
@@ -104,3 +111,11 @@ def test_layers_round_trip(layers):
 def test_bad_layers(text, says):
     with pytest.raises(UserError, match=says):
         cfg.parse_layers(text, cfg.parse(PARAMS, "params.yaml"))
+
+
+@pytest.mark.parametrize("mode", ["sparse", "sparse_topk", "sparse_low_rank"])
+def test_native_weights_follow_the_sparse_model(mode):
+    families = {"native": f"train/{mode}", "random-native": f"train/{mode}"}
+    config = cfg.parse(with_({"models": ["dense", mode], "families": families}), "params.yaml")
+    assert config.sparse == mode
+    assert {f: config.weights(f) for f in config.families} == dict(config.families)

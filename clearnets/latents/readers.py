@@ -220,6 +220,8 @@ def open_reader(
 
     pair = load_pair(seed)
     source = {"native": pair.sparse, "random-native": pair.untrained_sparse}.get(family, pair.dense)
+    if source is None:
+        raise UserError(f"family {family!r} needs a sparse model, and the pair has none")
     model = load(source)
     nn.Module.to(model, device)
     count = model.config.num_hidden_layers
@@ -231,8 +233,9 @@ def open_reader(
             model, {point: load_encoder(folder / point, device) for point in points}
         )
     elif family == "neurons":
-        k = read_json(pair.sparse / "config.json")["k"]
-        reader = NeuronReader(model, points, width=model.config.intermediate_size, k=k)
+        # The models of a pair share one config, so this is also the coders' and the sparse one's k.
+        sizes = model.config
+        reader = NeuronReader(model, points, width=sizes.intermediate_size, k=sizes.k)
     else:
         reader = NativeReader(model, points, num_latents=model.config.num_latents)
     reader.source = source

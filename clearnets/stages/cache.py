@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import Unit, Work, build_all, read_json, write_json
-from clearnets.config import CODER_FAMILIES, Config, Family
+from clearnets.config import CODER_FAMILIES, NATIVE_FAMILIES, Config, Family
 from clearnets.latents.store import STATS
 from clearnets.runtime import Runtime
 
@@ -24,22 +24,21 @@ def units(config: Config, *, family: Family) -> list[Unit]:
             stage="cache",
             out=paths.cache(family, seed, split),
             settings={"seed": seed, "family": family, "split": split, **config.dump("cache")},
-            inputs=_inputs(family, seed),
+            inputs=_inputs(config, family, seed),
         )
         for seed in config.seeds
         for split in SPLITS
     ]
 
 
-def _inputs(family: Family, seed: int) -> dict[str, Path]:
+def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
     inputs = {"data": paths.data()}
     if family == "token-unigram":
         return inputs
     inputs["match"] = paths.match(seed)
-    # neurons read the dense model and take their k from its sparse twin.
-    if family in ("native", "random-native", "neurons"):
-        inputs["sparse"] = paths.train("sparse", seed)
-    if family not in ("native", "random-native"):
+    if family in NATIVE_FAMILIES:
+        inputs["sparse"] = paths.train(str(config.sparse), seed)
+    else:
         inputs["dense"] = paths.train("dense", seed)
     if family in CODER_FAMILIES:
         inputs["coders"] = paths.coders(family, seed)

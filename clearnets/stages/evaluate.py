@@ -56,12 +56,11 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="evaluate",
             out=paths.evaluate(seed),
-            settings={"seed": seed, **config.dump("coders.families")},
+            settings={"seed": seed, **config.dump("models", "coders.families")},
             inputs={
                 "data": paths.data(),
                 "match": paths.match(seed),
-                "dense": paths.train("dense", seed),
-                "sparse": paths.train("sparse", seed),
+                **{mlp: paths.train(mlp, seed) for mlp in config.models},
                 **{family: paths.coders(family, seed) for family in config.coders.families},
             },
         )
@@ -99,7 +98,10 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
         model: Any = load(path)
         return model.to(device).requires_grad_(False)
 
-    dense, sparse = model_at(pair.dense), model_at(pair.sparse)
+    dense = model_at(pair.dense)
+    models = {"dense": dense}
+    if pair.sparse:
+        models[str(config.sparse)] = model_at(pair.sparse)
     coders = {
         family: [
             load_coder(paths.coders(family, seed) / hookpoint(layer), device)
@@ -115,11 +117,15 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
         def surveyed(model: Any) -> evaluation.Survey:
             return evaluation.survey(model, batches(np.arange(len(rows))))
 
-        on_dense, on_sparse = surveyed(dense), surveyed(sparse)
-        native = {"native": on_sparse, "random-native": surveyed(model_at(pair.untrained_sparse))}
+        surveys = {name: surveyed(model) for name, model in models.items()}
+        means = surveys["dense"].means
+        native = {}
+        if pair.untrained_sparse:
+            native["native"] = surveys[str(config.sparse)]
+            native["random-native"] = surveyed(model_at(pair.untrained_sparse))
         ablations = {
-            "dense": evaluation.ablate(dense, batches(chosen), on_dense.means),
-            "sparse": evaluation.ablate(sparse, batches(chosen), on_sparse.means),
+            name: evaluation.ablate(model, batches(chosen), surveys[name].means)
+            for name, model in models.items()
         }
         per_layer, spliced = [], []
         if coders:
@@ -128,19 +134,19 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             baselines = evaluation.fit_baselines(
                 dense,
                 _batches(store, trained_on, device, bar.advance, within=within),
-                k=sparse.config.k,
+                k=dense.config.k,
                 vocab_size=store.vocab_size,
             )
             per_layer = evaluation.evaluate_coders(
                 dense,
                 coders,
                 baselines,
-                on_dense.means,
+                means,
                 ablations["dense"],
                 intervened=batches(chosen),
                 others=batches(others),
             )
-            spliced = evaluation.splice_all(dense, coders, on_dense.means, list(batches(chosen)))
+            spliced = evaluation.splice_all(dense, coders, means, list(batches(chosen)))
 
     _write_table(
         work.out / "ablation.csv",
@@ -149,27 +155,34 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     )
     _write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     _write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    _write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, sparse.config))
-    losses = {"dense": on_dense.nll, "sparse": on_sparse.nll}
+    _write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, dense.config))
+    losses = {name: found.nll.value for name, found in surveys.items()}
     match = read_json(paths.match(seed) / "pair.json")
     summary = {
         "split": "valid",
-        "predicted_tokens": on_dense.nll.count,
+        "predicted_tokens": surveys["dense"].nll.count,
         "intervention_rows": len(chosen),
         "models": {
             mlp: {
-                "heldout_loss": losses[mlp].value,
+                "heldout_loss": losses[mlp],
                 **_model_cost(model, mlp, seed, match[mlp]["step"]),
             }
-            for mlp, model in (("dense", dense), ("sparse", sparse))
+            for mlp, model in models.items()
         },
-        "difference": losses["sparse"].value - losses["dense"].value,
-        "matched": match["matched"],
+        **_difference(losses, match),
         "coders": {
             family: _coder_cost(family, chain, dense, seed) for family, chain in coders.items()
         },
     }
     write_json(work.out / "summary.json", summary)
+
+
+def _difference(losses: Mapping[str, float], match: Mapping[str, Any]) -> dict[str, Any]:
+    """Held-out loss of the sparse model minus the dense one's, where there are two."""
+    if len(losses) == 1:
+        return {}
+    dense, sparse = losses.values()
+    return {"difference": sparse - dense, "matched": match["matched"]}
 
 
 def _evenly_spaced(rows: int, count: int) -> np.ndarray:
@@ -207,6 +220,7 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
 
 
 def _native(surveys: Mapping[str, Any], config: Any) -> Table:
+    """Activity of the sparse model's latents; `config` of either model, they share their sizes."""
     return [
         {
             "family": family,

@@ -1,4 +1,4 @@
-"""The `match` stage: pair the sparse with the dense model at equal validation loss."""
+"""The `match` stage: pair the dense with the sparse model at equal validation loss."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from clearnets.config import Config
 from clearnets.runtime import Runtime
 from clearnets.training.matching import PAIR, checkpoint_losses, match
 
-MLPS = ("dense", "sparse")
-
 
 def units(config: Config) -> list[Unit]:
     """One pair per seed."""
@@ -17,8 +15,8 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="match",
             out=paths.match(seed),
-            settings={"seed": seed, **config.dump("match")},
-            inputs={mlp: paths.train(mlp, seed) for mlp in MLPS},
+            settings={"seed": seed, **config.dump("models", "match")},
+            inputs={mlp: paths.train(mlp, seed) for mlp in config.models},
         )
         for seed in config.seeds
     ]
@@ -28,9 +26,9 @@ def run(config: Config, *, runtime: Runtime) -> None:
     """Write `pair.json` for every seed, and the metrics."""
     for unit, work in build_all(units(config)):
         seed = unit.settings["seed"]
-        losses = {mlp: checkpoint_losses(unit.inputs[mlp]) for mlp in MLPS}
-        pair = match(**losses, tolerance=config.match.tolerance)
-        for mlp in MLPS:
+        losses = {mlp: checkpoint_losses(unit.inputs[mlp]) for mlp in config.models}
+        pair = match(losses, tolerance=config.match.tolerance)
+        for mlp in config.models:
             path = paths.checkpoint(mlp, seed, pair[mlp]["step"])
             pair[mlp] = {"step": pair[mlp]["step"], "path": path.as_posix(), **pair[mlp]}
         write_json(work.out / PAIR, pair)
@@ -38,9 +36,8 @@ def run(config: Config, *, runtime: Runtime) -> None:
     for seed in config.seeds:
         pair = read_json(paths.match(seed) / PAIR)
         metrics[f"seed-{seed}"] = {
-            **{f"{mlp}_step": pair[mlp]["step"] for mlp in MLPS},
-            **{f"{mlp}_valid_loss": pair[mlp]["valid_loss"] for mlp in MLPS},
-            "difference": pair["difference"],
-            "matched": pair["matched"],
+            **{f"{mlp}_step": pair[mlp]["step"] for mlp in config.models},
+            **{f"{mlp}_valid_loss": pair[mlp]["valid_loss"] for mlp in config.models},
+            **{key: pair[key] for key in ("difference", "matched") if key in pair},
         }
     write_json(paths.metrics("match"), metrics)

@@ -1,4 +1,4 @@
-"""The pair: a sparse and a dense checkpoint of (nearly) equal validation loss."""
+"""The pair: a dense and a sparse checkpoint of (nearly) equal validation loss."""
 
 from __future__ import annotations
 
@@ -10,34 +10,36 @@ from typing import Any
 
 from clearnets import paths
 from clearnets.artifacts import UserError, check, missing, read_json, remake
+from clearnets.config import MLPS
 
 PAIR = "pair.json"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Checkpoint folders of the matched pair, and of the sparse model before its training."""
+    """Checkpoint folders of the matched pair, and of the sparse model before its training.
+
+    Where the experiment has no sparse model, the dense one is alone.
+    """
 
     dense: Path
-    sparse: Path
-    untrained_sparse: Path
+    sparse: Path | None = None
+    untrained_sparse: Path | None = None
 
 
-def match(
-    dense: Mapping[int, float], sparse: Mapping[int, float], *, tolerance: float
-) -> dict[str, Any]:
+def match(curves: Mapping[str, Mapping[int, float]], *, tolerance: float) -> dict[str, Any]:
     """Choose the steps of the pair: the better model is taken back to meet the other's final loss.
 
     Args:
-        dense: validation loss in nats per token by step, of the checkpoints of the dense run.
-        sparse: the same of the sparse run.
+        curves: by model, first the dense and then the sparse one if there is any, the validation
+            loss in nats per token by step of the checkpoints of its run.
         tolerance: the largest difference in nats of a pair that counts as matched.
 
     Returns:
-        For each run its step and loss, the difference (sparse minus dense), and whether it lies
-        within the tolerance. Of two checkpoints that are equally near the later one is taken.
+        For each run its step and loss and, of two, the difference (sparse minus dense) and whether
+        it lies within the tolerance. Of two checkpoints that are equally near the later one is
+        taken. A run alone is taken at its end.
     """
-    curves = {"dense": dense, "sparse": sparse}
     final = {name: curve[max(curve)] for name, curve in curves.items()}
     target = max(final.values())
     chosen = {
@@ -46,13 +48,14 @@ def match(
         else min(curve, key=lambda step, curve=curve: (abs(curve[step] - target), -step))
         for name, curve in curves.items()
     }
-    loss = {name: curves[name][step] for name, step in chosen.items()}
-    difference = round(loss["sparse"] - loss["dense"], 6)
-    return {
-        **{name: {"step": step, "valid_loss": loss[name]} for name, step in chosen.items()},
-        "difference": difference,
-        "matched": abs(difference) <= tolerance,
+    members = {
+        name: {"step": step, "valid_loss": curves[name][step]} for name, step in chosen.items()
     }
+    if len(members) == 1:
+        return members
+    dense, sparse = (member["valid_loss"] for member in members.values())
+    difference = round(sparse - dense, 6)
+    return {**members, "difference": difference, "matched": abs(difference) <= tolerance}
 
 
 def checkpoint_losses(run: Path) -> dict[int, float]:
@@ -79,12 +82,11 @@ def load_pair(seed: int) -> Pair:
     """
     check(paths.match(seed))
     pair = read_json(paths.match(seed) / PAIR)
-    folders = Pair(
-        dense=Path(pair["dense"]["path"]),
-        sparse=Path(pair["sparse"]["path"]),
-        untrained_sparse=paths.checkpoint("sparse", seed, 0),
-    )
-    for folder in (folders.dense, folders.sparse):
+    members = {mlp: Path(pair[mlp]["path"]) for mlp in MLPS if mlp in pair}
+    for folder in members.values():
         if not (folder / "config.json").exists():
             raise UserError(missing(folder))
-    return folders
+    dense = members.pop("dense")
+    for mlp, sparse in members.items():
+        return Pair(dense, sparse, paths.checkpoint(mlp, seed, 0))
+    return Pair(dense)

@@ -1,11 +1,11 @@
-"""What mean-ablating each feedforward layer costs, in both models."""
+"""What mean-ablating each feedforward layer costs, in each model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from common import COLOR, GREY, MARKER, ONE_COLUMN, layer_axis, over_seeds, read, seeds
+from common import COLOR, GREY, MARKER, ONE_COLUMN, layer_axis, models, over_seeds, read, seeds
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -16,11 +16,11 @@ FLOOR = 1e-3
 def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     layers = read(tables, "layers")
-    models = layers[layers["kind"] == "model"]
-    threshold = models["threshold"].iloc[0]
+    costs = layers[layers["kind"] == "model"]
+    threshold = costs["threshold"].iloc[0]
     figure, axes = plt.subplots(figsize=(ONE_COLUMN, 2.3))
-    for model, style in (("dense", "-"), ("sparse", (0, (4, 1.2)))):
-        own = models[models["name"] == model]
+    for model, style in models(costs["name"]).items():
+        own = costs[costs["name"] == model]
         clipped = own.assign(cost=own["cost"].clip(lower=FLOOR))
         look = {"color": COLOR[model], "marker": MARKER[model], "ls": style}
         over_seeds(axes, clipped, "cost", **look, label=f"{model} model")
@@ -40,14 +40,14 @@ def draw(tables: Path) -> tuple[Figure, str]:
     )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    lowest = max(FLOOR, models["cost"].min())
+    lowest = max(FLOOR, costs["cost"].min())
     axes.set_ylim(bottom=FLOOR if lowest == FLOOR else min(lowest, threshold) / 2)
     axes.set_ylabel("cost of mean-ablation (nats)")
-    layer_axis(axes, models["layer"])
+    layer_axis(axes, costs["layer"])
     axes.legend(loc="upper right")
     caption = (
         "Rise of the held-out loss when one feedforward layer's output is replaced by its mean "
-        f"({seeds(models)}; log scale). Layers below the dotted line are left out of the second "
+        f"({seeds(costs)}; log scale). Layers below the dotted line are left out of the second "
         "kind of summary. Hollow markers on the lower edge, where drawn: at most "
         f"{FLOOR:g} nats."
     )

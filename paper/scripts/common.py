@@ -23,6 +23,9 @@ plt.style.use(Path(__file__).parents[1] / "clearnets.mplstyle")
 # Widths of a figure in a two-column paper, in inches.
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 
+# A model is called by its feedforward; these are sparse by construction.
+SPARSE = ("sparse", "sparse_topk", "sparse_low_rank")
+
 # Okabe and Ito's palette, told apart by the colour-blind. An untrained twin has its family's
 # colour and a hollow marker, and every family has its own marker, so print in grey is enough.
 COLOR = {
@@ -33,7 +36,7 @@ COLOR = {
     "neurons": "#CC79A7",
     "token-unigram": "#666666",
     "dense": "#000000",
-    "sparse": "#0072B2",
+    **dict.fromkeys(SPARSE, "#0072B2"),
 }
 MARKER = {
     "native": "o",
@@ -43,7 +46,7 @@ MARKER = {
     "neurons": "v",
     "token-unigram": "P",
     "dense": "s",
-    "sparse": "o",
+    **dict.fromkeys(SPARSE, "o"),
 }
 LABEL = {
     "native": "native",
@@ -56,7 +59,7 @@ LABEL = {
     "random-sae": "untrained SAE",
     "token-unigram": "token unigram",
     "dense": "dense",
-    "sparse": "sparse",
+    **dict(zip(SPARSE, SPARSE)),
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
 GREY = "0.45"
@@ -107,6 +110,12 @@ def pair_note(tables: Path) -> str:
     if pair["matched"].all():
         return ""
     return f" The pair is not matched: losses differ by {pair['difference'].abs().max():.3f} nats."
+
+
+def models(column: pd.Series) -> dict[str, object]:
+    """The models that a table names, dense first, each with its line style."""
+    present = [name for name in ("dense", *SPARSE) if (column == name).any()]
+    return dict(zip(present, ("-", (0, (4, 1.2)))))
 
 
 def seeds(table: pd.DataFrame) -> str:

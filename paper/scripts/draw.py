@@ -17,11 +17,17 @@ FIGURES = ("losses", "fvu", "ablation", "recovered", "scores", "rates", "contras
 
 
 def main(tables: Path, folder: Path, names: list[str]) -> None:
-    """Draw the named figures, or all of them and their captions."""
+    """Draw the named figures, or all of them and their captions.
+
+    A figure of what the experiment does not have (fvu without coders) is left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     for name in names or FIGURES:
-        figure, captions[name] = import_module(name).draw(tables)
-        save(figure, folder, name)
+        drawn = import_module(name).draw(tables)
+        if drawn is not None:
+            figure, captions[name] = drawn
+            save(figure, folder, name)
     if not names:
         text = json.dumps(captions, indent=1, ensure_ascii=False) + "\n"
         (folder / "captions.json").write_text(text, encoding="utf-8")

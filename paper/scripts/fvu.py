@@ -24,12 +24,14 @@ BASELINES = {
 }
 
 
-def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+def draw(tables: Path) -> tuple[Figure, str] | None:
+    """The figure and its caption; nothing where there is no coder."""
     layers = read(tables, "layers")
     coders = layers[layers["kind"] == "family"]
     present = set(coders["name"])
     shown = [panel for panel in PANELS if present & set(panel[1])]
+    if not shown:
+        return None
     figure, grid = plt.subplots(
         1, len(shown), figsize=(TWO_COLUMNS, 2.4), sharey=True, squeeze=False
     )

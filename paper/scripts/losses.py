@@ -1,11 +1,11 @@
-"""Held-out loss of both models while they train, beside n-gram models and the generator's bound."""
+"""Held-out loss of the models while they train, beside n-gram models and the generator's bound."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from common import COLOR, GREY, ONE_COLUMN, read, seeds
+from common import COLOR, GREY, ONE_COLUMN, models, read, seeds
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -22,7 +22,8 @@ def draw(tables: Path) -> tuple[Figure, str]:
     curves, ngrams, pair = (read(tables, name) for name in ("curves", "ngrams", "pair"))
     figure, axes = plt.subplots(figsize=(ONE_COLUMN, 2.5))
     begun = curves[curves["tokens"] > 0]
-    for model, style in (("dense", "-"), ("sparse", (0, (4, 1.2)))):
+    shown = models(curves["model"])
+    for model, style in shown.items():
         own = begun[begun["model"] == model]
         for index, (seed, run) in enumerate(own.groupby("seed")):
             label = f"{model} feedforward" if index == 0 else None
@@ -60,9 +61,10 @@ def draw(tables: Path) -> tuple[Figure, str]:
     axes.set_xlabel("training tokens")
     axes.set_ylabel("held-out loss (nats per token)")
     axes.legend(loc="upper right")
+    read_at = "paired at equal loss" if len(shown) > 1 else "read"
     caption = (
-        "Held-out loss of the dense and the sparse transformer during training "
-        f"({seeds(curves)}). Hollow markers: the checkpoints that were paired at equal loss. "
+        f"Held-out loss of the {' and the '.join(shown)} transformer during training "
+        f"({seeds(curves)}). Hollow markers: the checkpoints that were {read_at}. "
         "Dotted: interpolated n-gram models of the same text; solid grey: the generator's own "
         "choices, an upper bound of the text's entropy."
     )

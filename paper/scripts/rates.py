@@ -34,10 +34,12 @@ COLUMNS = {
 POINTS = 150
 
 
-def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+def draw(tables: Path) -> tuple[Figure, str] | None:
+    """The figure and its caption; nothing where there is no family to draw."""
     latents, rates, means = (read(tables, name) for name in ("latents", "rates", "means"))
     shown = [family for family in COLUMNS if (latents["family"] == family).any()]
+    if not shown:
+        return None
     figure, grid = plt.subplots(
         2,
         len(shown),

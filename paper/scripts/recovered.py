@@ -11,14 +11,16 @@ from matplotlib.figure import Figure
 FAMILIES = ("transcoder", "skip-transcoder", "sae", "random-transcoder", "random-sae")
 
 
-def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+def draw(tables: Path) -> tuple[Figure, str] | None:
+    """The figure and its caption; nothing where there is no coder."""
     layers, splice_all = read(tables, "layers"), read(tables, "splice_all")
     coders = layers[layers["kind"] == "family"]
+    present = [family for family in FAMILIES if (coders["name"] == family).any()]
+    if not present:
+        return None
     figure, (axes, last) = plt.subplots(
         1, 2, figsize=(TWO_COLUMNS, 2.2), width_ratios=(6, 1), sharey=True
     )
-    present = [family for family in FAMILIES if (coders["name"] == family).any()]
     for index, family in enumerate(present):
         style = line_style(family)
         over_seeds(axes, coders[coders["name"] == family], "loss_recovered", **style)

@@ -16,28 +16,34 @@ curves = st.dictionaries(st.integers(0, 1000), losses, min_size=1, max_size=12)
 def test_the_better_model_is_taken_back() -> None:
     dense = {0: 7.0, 100: 2.0, 200: 1.61}
     sparse = {0: 7.0, 100: 1.7, 150: 1.6, 200: 1.4}
-    assert match(dense, sparse, tolerance=0.02) == {
+    assert match({"dense": dense, "sparse": sparse}, tolerance=0.02) == {
         "dense": {"step": 200, "valid_loss": 1.61},
         "sparse": {"step": 150, "valid_loss": 1.6},
         "difference": -0.01,
         "matched": True,
     }
-    assert not match(dense, sparse, tolerance=0.005)["matched"]
-    swapped = match(sparse, dense, tolerance=0.02)
+    assert not match({"dense": dense, "sparse": sparse}, tolerance=0.005)["matched"]
+    swapped = match({"dense": sparse, "sparse": dense}, tolerance=0.02)
     assert swapped["dense"]["step"] == 150
     assert swapped["difference"] == 0.01
 
 
 def test_equal_finals_pair_the_finals() -> None:
-    pair = match({0: 7.0, 9: 1.5}, {0: 7.0, 5: 1.5, 9: 1.5}, tolerance=0.02)
-    assert (pair["dense"]["step"], pair["sparse"]["step"]) == (9, 9)
+    curves = {"dense": {0: 7.0, 9: 1.5}, "sparse_topk": {0: 7.0, 5: 1.5, 9: 1.5}}
+    pair = match(curves, tolerance=0.02)
+    assert (pair["dense"]["step"], pair["sparse_topk"]["step"]) == (9, 9)
+
+
+def test_a_model_alone_is_taken_at_its_end() -> None:
+    alone = match({"dense": {0: 7.0, 9: 1.5, 12: 1.6}}, tolerance=0.02)
+    assert alone == {"dense": {"step": 12, "valid_loss": 1.6}}
 
 
 @given(curves, curves)
 def test_no_checkpoint_of_the_better_model_is_nearer(
     dense: dict[int, float], sparse: dict[int, float]
 ) -> None:
-    pair = match(dense, sparse, tolerance=0.02)
+    pair = match({"dense": dense, "sparse": sparse}, tolerance=0.02)
     final = {"dense": dense[max(dense)], "sparse": sparse[max(sparse)]}
     worse = "dense" if final["dense"] >= final["sparse"] else "sparse"
     curve = {"dense": sparse, "sparse": dense}[worse]

@@ -1,0 +1,158 @@
+"""Whole pipelines, in one process and at the smallest size, of experiments with other models."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from clearnets import config, figures, paths
+from clearnets.artifacts import read_json
+from clearnets.config import Config
+from clearnets.models import load
+from clearnets.runtime import Runtime
+from clearnets.stages import (
+    cache,
+    collate,
+    data,
+    evaluate,
+    explain,
+    match,
+    score,
+    sparsify,
+    train,
+)
+
+ROOT = Path(__file__).parents[1]
+CPU = Runtime(device="cpu", threads=1)
+# Below the smoke size: what is written counts here, not what it says.
+TINY: dict[str, Any] = {
+    "data": {"ctx_len": 64, "tokens": {"train": 30_000}},
+    "model": {"hidden_size": 16, "expansion": 4, "rank_ratio": 4},
+    "train": {"eval_steps": 1000},
+    "coders": {"tokens": 4096},
+}
+NATIVE = ("native", "random-native")
+
+
+def experiment(models: list[str], families: list[str]) -> Config:
+    """The smoke experiment with these models and families."""
+    values = config.read_yaml(ROOT / "params.yaml")
+    values = config.overlay(values, config.read_yaml(ROOT / "experiments/smoke.yaml"))
+    weights = {family: f"coders/{family}" for family in families}
+    weights |= {family: f"train/{models[-1]}" for family in families if family in NATIVE}
+    weights |= {"neurons": "train/dense"} if "neurons" in families else {}
+    coders = [family for family in families if weights[family] == f"coders/{family}"]
+    over = {"models": models, "coders": {"families": coders}}
+    return config.parse(
+        config.overlay(config.overlay(values, TINY), over) | {"families": weights}, "test"
+    )
+
+
+def run(cfg: Config) -> Path:
+    """Every stage, in the working directory; the folder of the tables."""
+    data.run(cfg, runtime=CPU)
+    for mlp in cfg.models:
+        train.run(cfg, runtime=CPU, mlp=mlp)
+    match.run(cfg, runtime=CPU)
+    for family in cfg.coders.families:
+        sparsify.run(cfg, runtime=CPU, family=family)
+    evaluate.run(cfg, runtime=CPU)
+    for family in cfg.families:
+        cache.run(cfg, runtime=CPU, family=family)
+        explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+    collate.run(cfg, runtime=CPU)
+    Path("paper").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
+    shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
+    figures.run(paths.results(cfg.experiment), paths.FIGURES)
+    return paths.results(cfg.experiment)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_dense_model_alone():
+    cfg = experiment(["dense"], ["transcoder", "neurons", "random-transcoder"])
+    tables = run(cfg)
+    pair = read_json(paths.match(0) / "pair.json")
+    assert set(pair) == {"dense"}
+    last = table(paths.train("dense", 0) / "curve.csv")[-1]
+    assert pair["dense"]["step"] == int(last["step"])
+    assert {row["model"] for row in table(tables / "curves.csv")} == {"dense"}
+    summary = {row["family"]: row for row in table(tables / "summary.csv")}
+    assert list(summary) == ["transcoder", "neurons", "random-transcoder"]
+    assert {row["model"] for row in summary.values()} == {"dense"}
+    # k comes from the experiment's model: as many neurons are active as latents may be.
+    assert float(summary["neurons"]["l0"]) == pytest.approx(cfg.model.k, rel=0.01)
+    contrasts = {(row["a"], row["b"]) for row in table(tables / "contrasts.csv")}
+    assert ("transcoder", "random-transcoder") in contrasts
+    assert not any("native" in pair for pair in contrasts)
+    text = (tables / "summary.md").read_text()
+    assert "There is no sparse model" in text
+    assert "nan" not in text
+    captions = json.loads((paths.FIGURES / "captions.json").read_text())
+    assert "paired" not in captions["losses"]
+    assert set(captions) == {path.stem for path in paths.FIGURES.glob("*.pdf")}
+    assert len(captions) == 7
+
+
+def test_a_dense_model_without_coders_has_fewer_figures():
+    run(experiment(["dense"], ["neurons"]))
+    drawn = {path.stem for path in paths.FIGURES.glob("*.svg")}
+    assert drawn == {"losses", "ablation", "scores", "rates", "contrasts"}
+
+
+def test_a_pair_with_a_low_rank_sparse_model():
+    mode = "sparse_low_rank"
+    cfg = experiment(["dense", mode], ["native", "transcoder", "random-native"])
+    tables = run(cfg)
+    pair = read_json(paths.match(0) / "pair.json")
+    assert set(pair) == {"dense", mode, "difference", "matched"}
+    assert pair[mode]["path"].startswith(f"artifacts/train/{mode}/seed-0/checkpoints/")
+    model = load(Path(pair[mode]["path"]))
+    assert model.config.mlp == mode
+    summary = {row["family"]: row for row in table(tables / "summary.csv")}
+    assert summary["native"]["model"] == summary["random-native"]["model"] == mode
+    assert summary["transcoder"]["model"] == "dense"
+    parameters = sum(p.numel() for p in model.parameters())
+    assert int(summary["native"]["parameters"]) == parameters
+    assert 0 < float(summary["native"]["l0"]) <= cfg.model.k
+    assert table(tables / "pair.csv")[0][f"{mode}_step"] == str(pair[mode]["step"])
+    assert f"| {mode} |" in (tables / "summary.md").read_text()
+    svg = (paths.FIGURES / "losses.svg").read_text()
+    captions = json.loads((paths.FIGURES / "captions.json").read_text())
+    assert f"the dense and the {mode} transformer" in captions["losses"]
+    assert svg
+
+
+def stages(cfg: Config) -> set[str]:
+    """The stages that DVC finds for these parameters."""
+    for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, name)
+    YAML().dump(cfg.model_dump(mode="json"), Path("params.yaml"))
+    subprocess.run(["git", "init", "-q"], check=True)
+    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_dvc_has_a_training_stage_for_each_model():
+    cfg = experiment(["dense"], ["transcoder"])
+    alone = {"train@dense", "sparsify@transcoder", "cache@transcoder"}
+    shared = {"data", "match", "evaluate", "collate", "figures"}
+    rest = {"explain@transcoder", "score@transcoder"}
+    assert stages(cfg) == alone | shared | rest
+    with_sparse = stages(experiment(["dense", "sparse_topk"], ["native", "transcoder"]))
+    assert {"train@dense", "train@sparse_topk", "cache@native"} <= with_sparse
