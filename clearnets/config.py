@@ -227,11 +227,25 @@ def _resumable(optimizer: str) -> str:
     return optimizer
 
 
+class Existing(Frozen):
+    """Coders that others trained: a folder per hookpoint in sparsify's format."""
+
+    name: str
+    """A folder, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    fingerprint: str | None = None
+    """Of the files, or of the commit. `clearnets exp` fills it in, so that DVC notices a change;
+    with existing coders in params.yaml itself only `clearnets sparsify` does."""
+
+
 class Coders(Frozen):
     """Training of SAEs and transcoders with sparsify. Their width and k are the model's."""
 
     families: tuple[Family, ...]
     """Those of the experiment's families that `clearnets sparsify` writes."""
+    existing: dict[Family, Existing]
+    """By family, coders that take the place of trained ones. Their width and k may be others."""
     tokens: Positive
     """Training tokens, from the train split."""
     batch_size: Positive
@@ -358,6 +372,11 @@ class Config(Frozen):
         if coders != set(self.coders.families):
             listed = ", ".join(sorted(coders)) or "none"
             raise ValueError(f"coders.families must be those of families with coders: {listed}")
+        for family in self.coders.existing:
+            if family not in self.coders.families or family not in TRAINED_CODERS:
+                trained = [name for name in self.coders.families if name in TRAINED_CODERS]
+                listed = ", ".join(trained) or "none"
+                raise ValueError(f"coders.existing.{family}: families that it may name: {listed}")
         return self
 
     @property

@@ -56,6 +56,8 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     config = cfg.parse(values, str(path))
     if isinstance(config.data.corpus, cfg.LocalText):
         values["data"]["corpus"] |= _seen_from_worktree(name, config.data.corpus)
+    for family, source in config.coders.existing.items():
+        values["coders"]["existing"][family] |= _coders_seen_from_worktree(name, source)
     return values
 
 
@@ -71,11 +73,25 @@ def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
     """Where the corpus is from the worktree, and what it holds: DVC notices when it changes."""
     from clearnets.data.corpora import fingerprints
 
-    found = Path(os.path.relpath(corpus.path, place(name)))
     return {
-        "path": corpus.path if Path(corpus.path).is_absolute() else found.as_posix(),
+        "path": _path_seen_from_worktree(name, corpus.path),
         "fingerprint": fingerprint(fingerprints(corpus)),
     }
+
+
+def _coders_seen_from_worktree(name: str, source: cfg.Existing) -> dict[str, str]:
+    """The same of existing coders; a hub id is the same everywhere."""
+    from clearnets.coders.existing import identity
+
+    local = Path(source.name).is_dir()
+    return {
+        "name": _path_seen_from_worktree(name, source.name) if local else source.name,
+        "fingerprint": fingerprint(identity(source)),
+    }
+
+
+def _path_seen_from_worktree(name: str, path: str) -> str:
+    return path if Path(path).is_absolute() else Path(os.path.relpath(path, place(name))).as_posix()
 
 
 def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
