@@ -188,13 +188,14 @@ def _show(
     if begun:
         os.chdir(folder)
     else:
-        # A relative corpus is named from a worktree that is not there yet.
-        config = _with_corpus_below(folder, config)
+        # Relative files are named from a worktree that is not there yet.
+        config = _with_files_below(folder, config)
     made = module.units(config, **selection)
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
-    if made and made[0].stage == "data" and (corpus := getattr(config.data.corpus, "path", None)):
-        print(os.path.normpath(folder / corpus) if begun else corpus)
+    if made and made[0].stage == "data":
+        for path in _files(config).values():
+            print(os.path.normpath(folder / path) if begun else path)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
@@ -204,12 +205,23 @@ def _show(
         print(folder / metrics)
 
 
-def _with_corpus_below(folder: Path, config: Config) -> Config:
-    path = getattr(config.data.corpus, "path", None)
-    if path is None:
-        return config
-    corpus = config.data.corpus.model_copy(update={"path": os.path.normpath(folder / path)})
-    data = config.data.model_copy(update={"corpus": corpus})
+def _files(config: Config) -> dict[tuple[str, str], str]:
+    """Local files that the data are made from, by their keys."""
+    data = config.data
+    found = {("corpus", "path"): getattr(data.corpus, "path", None)}
+    # A tokenizer's name may be a folder, which then has a fingerprint.
+    if getattr(data.tokenizer, "fingerprint", None):
+        found["tokenizer", "name"] = getattr(data.tokenizer, "name", None)
+    return {keys: path for keys, path in found.items() if path is not None}
+
+
+def _with_files_below(folder: Path, config: Config) -> Config:
+    import os
+
+    data = config.data
+    for (part, key), path in _files(config).items():
+        below = {key: os.path.normpath(folder / path)}
+        data = data.model_copy(update={part: getattr(data, part).model_copy(update=below)})
     return config.model_copy(update={"data": data})
 
 

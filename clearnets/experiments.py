@@ -54,8 +54,7 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
-    if isinstance(config.data.corpus, cfg.LocalText):
-        values["data"]["corpus"] |= _seen_from_worktree(name, config.data.corpus)
+    _see_from_worktree(name, config.data, values["data"])
     return values
 
 
@@ -67,15 +66,18 @@ def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return cfg.overlay(base, over)
 
 
-def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
-    """Where the corpus is from the worktree, and what it holds: DVC notices when it changes."""
+def _see_from_worktree(name: str, data: cfg.Data, values: dict[str, Any]) -> None:
+    """Say where local files are from the worktree, and what they hold: DVC notices a change."""
     from clearnets.data.corpora import fingerprints
+    from clearnets.data.pretrained import tokenizer_fingerprints
 
-    found = Path(os.path.relpath(corpus.path, place(name)))
-    return {
-        "path": corpus.path if Path(corpus.path).is_absolute() else found.as_posix(),
-        "fingerprint": fingerprint(fingerprints(corpus)),
-    }
+    found = (("corpus", "path", fingerprints(data.corpus)),)
+    found += (("tokenizer", "name", tokenizer_fingerprints(data.tokenizer)),)
+    for part, key, hashes in found:
+        if hashes:
+            path = Path(values[part][key])
+            seen = path if path.is_absolute() else Path(os.path.relpath(path, place(name)))
+            values[part] |= {key: seen.as_posix(), "fingerprint": fingerprint(hashes)}
 
 
 def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
