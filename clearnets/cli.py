@@ -181,6 +181,7 @@ def _show(
     """Print the parameters, and what a stage would read and write in `folder`."""
     from ruamel.yaml import YAML
 
+    from clearnets import experiments
     from clearnets.config import STAGES_WITH_METRICS
 
     YAML().dump(config.model_dump(mode="json"), sys.stdout)
@@ -189,34 +190,20 @@ def _show(
         os.chdir(folder)
     else:
         # Relative paths are named from a worktree that is not there yet.
-        config = _with_paths_below(folder, config)
+        config = experiments.seen_from_checkout(config, folder)
     made = module.units(config, **selection)
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
-    if made and made[0].stage == "data" and (corpus := getattr(config.data.corpus, "path", None)):
-        print(os.path.normpath(folder / corpus) if begun else corpus)
+    stage = made[0].stage if made else ""
+    for path in experiments.local_sources(config, stage, selection.get("family")):
+        print(os.path.normpath(folder / path) if begun else path)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
     for unit in made:
         print(f"{folder / unit.out}{'  (up to date)' if begun and unit.fresh() else ''}")
-    if made and made[0].stage in STAGES_WITH_METRICS:
+    if stage in STAGES_WITH_METRICS:
         print(folder / metrics)
-
-
-def _with_paths_below(folder: Path, config: Config) -> Config:
-    def below(part: Any, key: str) -> Any:
-        return part.model_copy(update={key: os.path.normpath(folder / getattr(part, key))})
-
-    corpus, existing = config.data.corpus, dict(config.coders.existing)
-    if hasattr(corpus, "path"):
-        corpus = below(corpus, "path")
-    for family, source in existing.items():
-        if os.path.isdir(os.path.normpath(folder / source.name)):
-            existing[family] = below(source, "name")
-    data = config.data.model_copy(update={"corpus": corpus})
-    coders = config.coders.model_copy(update={"existing": existing})
-    return config.model_copy(update={"data": data, "coders": coders})
 
 
 @app.callback()
