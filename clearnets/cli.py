@@ -188,8 +188,8 @@ def _show(
     if begun:
         os.chdir(folder)
     else:
-        # A relative corpus is named from a worktree that is not there yet.
-        config = _with_corpus_below(folder, config)
+        # Relative paths are named from a worktree that is not there yet.
+        config = _with_paths_below(folder, config)
     made = module.units(config, **selection)
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
@@ -204,13 +204,17 @@ def _show(
         print(folder / metrics)
 
 
-def _with_corpus_below(folder: Path, config: Config) -> Config:
-    path = getattr(config.data.corpus, "path", None)
-    if path is None:
-        return config
-    corpus = config.data.corpus.model_copy(update={"path": os.path.normpath(folder / path)})
+def _with_paths_below(folder: Path, config: Config) -> Config:
+    def below(part: Any, key: str) -> Any:
+        return part.model_copy(update={key: os.path.normpath(folder / getattr(part, key))})
+
+    corpus, model = config.data.corpus, config.model
+    if hasattr(corpus, "path"):
+        corpus = below(corpus, "path")
+    if model.kind == "pretrained" and os.path.isdir(os.path.normpath(folder / model.name)):
+        model = below(model, "name")
     data = config.data.model_copy(update={"corpus": corpus})
-    return config.model_copy(update={"data": data})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 @app.callback()

@@ -54,6 +54,8 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
+    if isinstance(config.model, cfg.Pretrained):
+        values["model"] |= _base_seen_from_worktree(name, config.model)
     if isinstance(config.data.corpus, cfg.LocalText):
         values["data"]["corpus"] |= _seen_from_worktree(name, config.data.corpus)
     return values
@@ -71,11 +73,25 @@ def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
     """Where the corpus is from the worktree, and what it holds: DVC notices when it changes."""
     from clearnets.data.corpora import fingerprints
 
-    found = Path(os.path.relpath(corpus.path, place(name)))
     return {
-        "path": corpus.path if Path(corpus.path).is_absolute() else found.as_posix(),
+        "path": _path_seen_from_worktree(name, corpus.path),
         "fingerprint": fingerprint(fingerprints(corpus)),
     }
+
+
+def _base_seen_from_worktree(name: str, base: cfg.Pretrained) -> dict[str, str]:
+    """The same of a pretrained model; a hub id is the same everywhere."""
+    from clearnets.bases import identity
+
+    local = Path(base.name).is_dir()
+    return {
+        "name": _path_seen_from_worktree(name, base.name) if local else base.name,
+        "fingerprint": fingerprint(identity(base)),
+    }
+
+
+def _path_seen_from_worktree(name: str, path: str) -> str:
+    return path if Path(path).is_absolute() else Path(os.path.relpath(path, place(name))).as_posix()
 
 
 def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
-from clearnets.config import Coders, Config, hookpoint
+from clearnets.config import Coders, Config
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
 def _build(config: Config, family: str, seed: int, work: Work, device: torch.device) -> None:
     from clearnets.coders import batches, library, training
     from clearnets.data.tokens import open_tokens
-    from clearnets.models import load
+    from clearnets.models import hookpoints, load
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
@@ -70,7 +70,7 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
     model.to(device).requires_grad_(False)
     # The models of a pair share one config, so this is also the sparse one's width and k.
     sizes = model.config
-    names = [hookpoint(layer) for layer in range(sizes.num_hidden_layers)]
+    names = hookpoints.names(model)
     coders = {
         name: library.new_coder(
             family,
