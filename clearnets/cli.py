@@ -193,8 +193,10 @@ def _show(
     made = module.units(config, **selection)
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
-    if made and made[0].stage == "data" and (corpus := getattr(config.data.corpus, "path", None)):
-        print(os.path.normpath(folder / corpus) if begun else corpus)
+    if made and made[0].stage == "data":
+        for path in (getattr(config.data.corpus, "path", None), _folder(config.data.tokenizer)):
+            if path:
+                print(os.path.normpath(folder / path) if begun else path)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
@@ -209,14 +211,22 @@ def _with_paths_below(folder: Path, config: Config) -> Config:
         return part.model_copy(update={key: os.path.normpath(folder / getattr(part, key))})
 
     corpus, existing = config.data.corpus, dict(config.coders.existing)
+    tokenizer = config.data.tokenizer
     if hasattr(corpus, "path"):
         corpus = below(corpus, "path")
+    if _folder(tokenizer):
+        tokenizer = below(tokenizer, "name")
     for family, source in existing.items():
         if os.path.isdir(os.path.normpath(folder / source.name)):
             existing[family] = below(source, "name")
-    data = config.data.model_copy(update={"corpus": corpus})
+    data = config.data.model_copy(update={"corpus": corpus, "tokenizer": tokenizer})
     coders = config.coders.model_copy(update={"existing": existing})
     return config.model_copy(update={"data": data, "coders": coders})
+
+
+def _folder(tokenizer: Any) -> str | None:
+    """The folder of a tokenizer that has one: it has a fingerprint then."""
+    return tokenizer.name if getattr(tokenizer, "fingerprint", None) else None
 
 
 @app.callback()

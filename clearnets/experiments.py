@@ -56,6 +56,7 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     config = cfg.parse(values, str(path))
     if isinstance(config.data.corpus, cfg.LocalText):
         values["data"]["corpus"] |= _seen_from_worktree(name, config.data.corpus)
+    values["data"]["tokenizer"] |= _tokenizer_seen_from_worktree(name, config.data.tokenizer)
     for family, source in config.coders.existing.items():
         values["coders"]["existing"][family] |= _coders_seen_from_worktree(name, source)
     return values
@@ -76,6 +77,19 @@ def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
     return {
         "path": _path_seen_from_worktree(name, corpus.path),
         "fingerprint": fingerprint(fingerprints(corpus)),
+    }
+
+
+def _tokenizer_seen_from_worktree(name: str, tokenizer: cfg.AnyTokenizer) -> dict[str, str]:
+    """The same of a tokenizer's folder; there is none for one of the hub or a trained one."""
+    from clearnets.data.pretrained import tokenizer_fingerprints
+
+    hashes = tokenizer_fingerprints(tokenizer)
+    if isinstance(tokenizer, cfg.TrainedTokenizer) or not hashes:
+        return {}
+    return {
+        "name": _path_seen_from_worktree(name, tokenizer.name),
+        "fingerprint": fingerprint(hashes),
     }
 
 
