@@ -101,7 +101,7 @@ def _reaching(corpus: HubText) -> Iterator[None]:
             "data.corpus.split"
         ) from None
     except (OSError, RuntimeError, DatasetsError, httpx.HTTPError) as error:
-        reason = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
             f"hub dataset {corpus.name} cannot be had ({reason:.160}); correct data.corpus.name, "
             "or offline use `kind: local` with a folder in the hub's layout, Parquet, JSONL or text"

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from clearnets import paths
-from clearnets.artifacts import Unit, UserError, build_all, fingerprint, publish, write_json
+from clearnets.artifacts import (
+    Unit,
+    UserError,
+    Work,
+    build_all,
+    fingerprint,
+    publish,
+    write_json,
+)
 from clearnets.config import Config, Data, PretrainedTokenizer, RestrictedTokenizer, Split
 from clearnets.data import ngrams
 from clearnets.data.corpora import LABELLED, Chunk, Corpus, fingerprints, open_corpus
@@ -75,17 +83,27 @@ def run(config: Config, *, runtime: Runtime) -> None:
     workers = runtime.num_threads
     for _, work in build_all(units(config)):
         # Nothing is resumed: files that a killed run left are in the way.
-        for folder in (work.out, work.state):
-            shutil.rmtree(folder)
-            folder.mkdir()
+        _clear(work)
         tokens = config.data.tokens
-        with (
-            tokenizer_threads(workers),
-            open_corpus(config.data.corpus, tokens, workers=workers, waiting=work.state) as corpus,
-            progress("data", sum(tokens.model_dump().values()), "tokens") as bar,
-        ):
-            build(config.data, corpus, work.out, work.state, bar)
+        opened = open_corpus(config.data.corpus, tokens, workers=workers, waiting=work.state)
+        total = sum(tokens.model_dump().values())
+        try:
+            with (
+                tokenizer_threads(workers),
+                opened as corpus,
+                progress("data", total, "tokens") as bar,
+            ):
+                build(config.data, corpus, work.out, work.state, bar)
+        except UserError:
+            _clear(work)
+            raise
     publish(paths.data() / "stats.json", paths.metrics("data"))
+
+
+def _clear(work: Work) -> None:
+    for folder in (work.out, work.state):
+        shutil.rmtree(folder)
+        folder.mkdir()
 
 
 @dataclass

@@ -8,15 +8,20 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearnets.artifacts import UserError
-from clearnets.config import SPLITS, LocalText, SplitTokens, Storybook
+from clearnets.config import SPLITS, HubText, LocalText, SplitTokens, Storybook
+from clearnets.data import corpora
 from clearnets.data.corpora import (
+    BATCH,
     CHUNK,
     LABELLED,
+    draw,
     fingerprints,
     open_corpus,
     shares,
@@ -104,6 +109,97 @@ def test_too_few_documents(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo\n\ntwo")
     with pytest.raises(UserError, match="has 2 different documents and the 6 splits need"):
         documents(local(tmp_path))
+
+
+# Streaming
+
+
+def write_stories(path, texts):
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return local(path, streaming=True)
+
+
+def test_a_stream_gives_all_documents_to_splits_that_share_none(tmp_path):
+    texts = [f"story number {i} " + "word " * (i % 7) for i in range(3000)]
+    found, _ = documents(write_stories(tmp_path / "a.jsonl", [*texts, " "]))
+    assert sorted(t for part in found.values() for t in part) == sorted(texts)
+    total = sum(SMALL.model_dump().values())
+    for split in SPLITS:
+        share = getattr(SMALL, split) / total
+        deviation = (share * (1 - share) * len(texts)) ** 0.5
+        assert abs(len(found[split]) - share * len(texts)) < 4 * deviation
+        # In the order of the source.
+        assert found[split] == [text for text in texts if text in set(found[split])]
+
+
+def test_a_document_of_a_stream_has_its_split_whatever_else_there_is(tmp_path):
+    texts = [f"story number {i}" for i in range(500)]
+    first, _ = documents(write_stories(tmp_path / "a.jsonl", texts))
+    second, _ = documents(write_stories(tmp_path / "b.jsonl", [*texts[::-2], *texts[:9], "more"]))
+    owner = {text: split for split, part in first.items() for text in part}
+    assert {owner.get(t, split) == split for split, part in second.items() for t in part} == {True}
+    other, _ = documents(local(tmp_path / "a.jsonl", streaming=True, seed=1))
+    assert other != first
+
+
+def test_draws_are_in_proportion():
+    counts = np.bincount([draw(str(i), 0, [1, 0, 3]) for i in range(4000)], minlength=3)
+    assert counts[1] == 0
+    assert abs(counts[0] - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5
+
+
+def test_a_stream_is_read_once_and_as_far_as_is_needed(tmp_path, monkeypatch):
+    read = []
+
+    def endless(*_):
+        for number in itertools.count():
+            read.append(number)
+            yield f"story number {number}"
+
+    monkeypatch.setattr(corpora.files, "read", endless)
+    with open_corpus(local(tmp_path, streaming=True), SMALL, workers=1, waiting=tmp_path) as corpus:
+        train = corpus.chunks("train")
+        first = next(train)
+        assert len(read) == BATCH
+        train.close()
+        waiting = sum(len(f.read_text().splitlines()) for f in tmp_path.glob("*.jsonl"))
+        valid = corpus.chunks("valid")
+        mine = next(valid)
+        assert len(read) == BATCH
+        more = next(valid)
+        assert len(read) == 2 * BATCH
+    assert read == list(range(2 * BATCH))
+    texts = [*first.texts, *mine.texts, *more.texts]
+    assert len(set(texts)) == len(texts)
+    # What is no longer asked for is not put aside.
+    assert waiting <= BATCH - len(first.texts)
+    assert not (tmp_path / "train.jsonl").read_text()
+
+
+# The hub
+
+
+def test_a_dataset_is_divided_as_a_file_of_its_documents(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    texts = [f"story number {i}" for i in range(300)]
+    (tmp_path / "in").mkdir()
+    table = pa.table({"story": [*texts, "  ", *texts[:10]]})
+    pq.write_table(table, tmp_path / "in" / "train.parquet")
+    named = {"text_column": "story", "seed": 3}
+    for streaming in (False, True):
+        options = {**named, "streaming": streaming}
+        found = HubText(kind="hub", name=str(tmp_path / "in"), **options)
+        assert documents(found) == documents(local(tmp_path / "in", **options))
+    assert documents(found.model_copy(update={"streaming": False}))[1] == 10
+    assert fingerprints(found) == {}
+
+
+def test_fingerprints_are_of_the_files_of_the_split(tmp_path):
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text(name)
+    assert sorted(fingerprints(local(tmp_path))) == ["test.txt", "train.txt"]
+    assert sorted(fingerprints(local(tmp_path, split="train[:1]"))) == ["train.txt"]
 
 
 # The storybook

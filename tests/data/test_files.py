@@ -92,3 +92,106 @@ def test_faults_of_parquet(tmp_path):
     )
     pq.write_table(pa.table({"text": bad}), path)
     assert "row 2, is not UTF-8 at byte 2" in error(path)
+
+
+def test_line_ends_and_byte_order_marks_are_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree\xe2\x80\xa8four")
+    assert texts_at(tmp_path / "a.txt") == ["one\ntwo", "three\u2028four"]
+    (tmp_path / "b.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "one"}\r\n{"text": "two"}\r\n')
+    assert texts_at(tmp_path / "b.jsonl") == ["one", "two"]
+
+
+def test_files_are_read_only_as_far_as_asked(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\nbroken\n')
+    texts = files.read(tmp_path, "text")
+    assert [next(texts), next(texts)] == ["one", "two"]
+    with pytest.raises(UserError, match="line 3, is not JSON"):
+        next(texts)
+
+
+# The hub's layout
+
+
+LAYOUTS = [
+    ["train.parquet", "validation.parquet"],
+    ["all.parquet"],
+    ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"],
+    ["data/train-00000-of-00001.parquet", "data/extra-00000-of-00001.parquet", "test.parquet"],
+    ["train/0.parquet", "train/1.parquet", "dev/0.parquet"],
+    ["a/my-eval/0.parquet", "a/training set/0.parquet", "train.parquet"],
+    ["x_train_1.parquet", "x_train_2.parquet", "valid 1.parquet", "trainer.parquet"],
+    ["deep/down/testing.parquet", "val.parquet"],
+]
+
+
+def write_stories(folder, names, count=30):
+    """Files of numbered stories, and all stories in the order of names."""
+    every = []
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = [f"{name} {i}" for i in range(count)]
+        pq.write_table(pa.table({"text": texts, "id": range(count)}), path)
+        every += texts
+    return every
+
+
+def load_dataset(folder, cache, **options):
+    datasets = pytest.importorskip("datasets")
+    return datasets.load_dataset(str(folder), cache_dir=str(cache), **options)
+
+
+@pytest.mark.parametrize("names", LAYOUTS, ids=" ".join)
+def test_splits_of_a_folder_are_those_of_datasets(names, tmp_path):
+    write_stories(tmp_path / "in", names)
+    expected = load_dataset(tmp_path / "in", tmp_path / "cache")
+    assert sorted(files.layout(tmp_path / "in")) == sorted(expected)
+    for split in expected:
+        found = texts_at(tmp_path / "in", "text", split)
+        assert sorted(found) == sorted(expected[split]["text"])
+
+
+SLICES = [
+    "train",
+    "train[:10%]",
+    "train[:1%]",
+    "train[33%:66%]",
+    "train[-10%:]",
+    "train[3:7]",
+    "train[-5:]",
+    "train[:-80]",
+    "train[50:1000]",
+    "train[7:3]",
+    "validation+train[:4]",
+    "train[:2]+train[-2:]",
+]
+
+
+@pytest.mark.parametrize("split", SLICES)
+def test_slices_are_those_of_datasets(split, tmp_path):
+    names = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+    write_stories(tmp_path / "in", [*names, "data/validation-00000-of-00001.parquet"], 43)
+    found = texts_at(tmp_path / "in", "text", split)
+    if split == "train[7:3]":
+        assert found == []
+    else:
+        expected = load_dataset(tmp_path / "in", tmp_path / "cache", split=split)
+        assert found == list(expected["text"])
+
+
+def test_slices_count_documents_of_every_type(tmp_path):
+    (tmp_path / "train.txt").write_text("\n\n".join(f"t{i}" for i in range(10)))
+    lines = [json.dumps({"text": f"j{i}"}) for i in range(10)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    (tmp_path / "test.txt").write_text("never")
+    assert texts_at(tmp_path, split="train[45%:55%]") == ["j9", "t0"]
+    assert texts_at(tmp_path / "train.txt", split="train[:2]") == ["t0", "t1"]
+
+
+def test_unknown_splits_and_slices_name_the_cure(tmp_path):
+    write_stories(tmp_path, ["train.parquet", "validation.parquet"])
+    assert "has no split 'test'; it has train, validation" in error(tmp_path, "text", "test[:2]")
+    assert "data.corpus.split 'train[:200%]'" in error(tmp_path, "text", "train[:200%]")
+    assert files.of_split(tmp_path, "validation[:2]+validation") == [
+        tmp_path / "validation.parquet"
+    ]
