@@ -197,14 +197,15 @@ class RestrictedTokenizer(_FoundTokenizer):
     tokens that they are merged from."""
 
 
+AnyTokenizer = TrainedTokenizer | PretrainedTokenizer | RestrictedTokenizer
+
+
 class Data(Frozen):
     """Corpus, tokenizer and packing."""
 
     corpus: Annotated[Storybook | LocalText | HubText, Field(discriminator="kind")]
     """Where the documents come from."""
-    tokenizer: Annotated[
-        TrainedTokenizer | PretrainedTokenizer | RestrictedTokenizer, Field(discriminator="kind")
-    ]
+    tokenizer: Annotated[AnyTokenizer, Field(discriminator="kind")]
     """What cuts them into tokens."""
     ctx_len: Annotated[int, Field(ge=8)]
     """Tokens per row. Every row begins with bos."""

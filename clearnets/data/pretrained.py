@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets.artifacts import UserError, sha256
-from clearnets.config import PretrainedTokenizer, RestrictedTokenizer, TrainedTokenizer
+from clearnets.config import (
+    AnyTokenizer,
+    PretrainedTokenizer,
+    RestrictedTokenizer,
+    TrainedTokenizer,
+)
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-def tokenizer_fingerprints(
-    settings: TrainedTokenizer | PretrainedTokenizer | RestrictedTokenizer,
-) -> dict[str, str]:
+def tokenizer_fingerprints(settings: AnyTokenizer) -> dict[str, str]:
     """SHA-256 of each file of a tokenizer's folder; nothing where there is no folder."""
     if isinstance(settings, TrainedTokenizer) or not Path(settings.name).is_dir():
         return {}

@@ -40,6 +40,7 @@ def load_restricted(settings: RestrictedTokenizer, texts: Sequence[str]) -> Voca
     """
     tokenizer = backend(load_fast(settings))
     require_byte_level_bpe(tokenizer, settings.name)
+    tokenizer = faithful(tokenizer)
     counts = count_tokens(tokenizer, texts)
     cut = restrict(tokenizer, counts, vocab_size=settings.vocab_size)
     return Vocabulary(cut, Specials(*_names(tokenizer)), cut.get_vocab_size())
@@ -81,6 +82,18 @@ def _types(part: Any) -> list[str]:
     return [member["type"] for member in members]
 
 
+def faithful(tokenizer: Tokenizer) -> Tokenizer:
+    """A byte-level BPE that changes no text: it neither normalises nor puts a space before it."""
+    from tokenizers import Tokenizer
+
+    whole = json.loads(tokenizer.to_str())
+    whole["normalizer"] = whole["post_processor"] = None
+    for member in whole["pre_tokenizer"].get("pretokenizers") or [whole["pre_tokenizer"]]:
+        if member["type"] == "ByteLevel":
+            member["add_prefix_space"] = False
+    return Tokenizer.from_str(json.dumps(whole))
+
+
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
     """How often each token id occurs in `texts` (V,)."""
     # A special token's name in a text is text.
@@ -94,10 +107,10 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
 
 
 def restrict(tokenizer: Tokenizer, counts_V: np.ndarray, *, vocab_size: int) -> Tokenizer:
-    """`tokenizer`, a byte-level BPE, with `vocab_size` of its tokens (fewer where it has fewer).
+    """`tokenizer`, a `faithful` byte-level BPE, with `vocab_size` of its tokens, or all it has.
 
     Its special and added tokens are replaced by pad, bos and eos, which get the first ids; the
-    others keep their order. It no longer normalises text nor puts a space before it.
+    others keep their order.
     """
     from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
@@ -116,9 +129,7 @@ def restrict(tokenizer: Tokenizer, counts_V: np.ndarray, *, vocab_size: int) -> 
     model["vocab"] = {token: number for number, token in enumerate(ordered)}
     model["merges"] = [list(pair) for pair in merges if {*pair, "".join(pair)} <= kept]
     model["unk_token"] = model["dropout"] = None
-    whole["added_tokens"], whole["normalizer"] = [], None
-    whole["post_processor"] = None
-    _without_prefix_space(whole["pre_tokenizer"])
+    whole["added_tokens"] = []
     cut = Tokenizer.from_str(json.dumps(whole))
     cut.add_special_tokens([AddedToken(name, normalized=False) for name in names])
     cut.encode_special_tokens = True
@@ -174,9 +185,3 @@ def _names(tokenizer: Tokenizer) -> list[str]:
             name = f"<{name[1:-1]}_>"
         names.append(name)
     return names
-
-
-def _without_prefix_space(part: dict[str, Any]) -> None:
-    for member in part.get("pretokenizers") or [part]:
-        if member["type"] == "ByteLevel":
-            member["add_prefix_space"] = False

@@ -75,8 +75,9 @@ class Spool:
         self.tokens += len(docs.ids_T)
         self.longest = max(self.longest, int(docs.lengths_D.max(initial=0)))
 
-    def blocks(self, tokens: int = BLOCK) -> Iterator[Documents]:
+    def blocks(self, tokens: int | None = None) -> Iterator[Documents]:
         """The documents again, about `tokens` tokens at a time and none cut."""
+        tokens = tokens or BLOCK
         self._ids.flush()
         self._lengths.flush()
         lengths_D = np.memmap(self._lengths, np.int64, "r") if self.documents else np.zeros(0, int)

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import found_tokenizers
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
@@ -14,8 +17,9 @@ from clearnets import config as configs
 from clearnets import paths
 from clearnets.artifacts import UserError
 from clearnets.config import SPLITS
-from clearnets.data import corpora
+from clearnets.data import corpora, spool
 from clearnets.data.packing import WINDOW
+from clearnets.data.tokenizer import train_tokenizer
 from clearnets.data.tokens import open_tokens
 from clearnets.runtime import Runtime
 from clearnets.stages import data as stage
@@ -312,6 +316,166 @@ def test_a_split_of_no_tokens_is_empty(tmp_path):
     store, stats = run({"kind": "local", "path": "corpus.txt"}, tokens=tokens)
     assert store.split("concept_test").shape == (0, 64)
     assert stats["splits"]["concept_fit"]["documents"] == 0
+
+
+def test_a_stream_fills_the_splits_without_leaks(tmp_path):
+    texts = write_corpus(tmp_path / "corpus.txt", count=1200)
+    # Behind every third document comes another one that has it in it.
+    for place in range(1, len(texts), 4):
+        texts.insert(place, f"{texts[place - 1]} and so on")
+    (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
+    corpus = {"kind": "local", "path": "corpus.txt", "streaming": True}
+    store, stats = run(corpus)
+    assert sum(part["leaks_dropped"] for part in stats["splits"].values()) > 0
+    seen: set[str] = set()
+    for split in SPLITS[1:]:
+        mine = texts_of(store.split(split), store)
+        assert set(mine) <= set(texts)
+        assert not set(mine) & seen
+        seen |= set(mine)
+        assert stats["splits"][split]["tokens"] >= BUDGETS[split]
+    assert store.split("train").shape == (BUDGETS["train"] // 64, 64)
+    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
+    for split in stage.GUARDED:
+        assert not any(row_windows(store.split(split), store) & other for other in known)
+
+
+def test_much_text_is_never_held_at_once(tmp_path, monkeypatch):
+    """The train split is packed, reread and compared in parts, and n-grams count a part."""
+    write_corpus(tmp_path / "corpus.txt", count=1000)
+    corpus = {"kind": "local", "path": "corpus.txt"}
+    monkeypatch.setattr(corpora, "BATCH", 7)
+    _, whole = run(corpus)
+    first = snapshot(paths.data())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "corpus.txt").rename(tmp_path / "other" / "corpus.txt")
+    monkeypatch.chdir(tmp_path / "other")
+    monkeypatch.setattr(spool, "BLOCK", 500)
+    monkeypatch.setattr(stage, "NGRAM_TOKENS", 5000)
+    _, parts = run(corpus)
+    second = snapshot(paths.data())
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"stats.json", "manifest.json"}
+    assert parts["ngram_tokens"] == 5000
+    assert parts["trigram"] > whole["trigram"]
+    assert parts["splits"] == whole["splits"]
+
+
+def test_a_dataset_by_id(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    texts = write_corpus(tmp_path / "corpus.txt", count=600)
+    (tmp_path / "in").mkdir()
+    table = pa.table({"story": texts})
+    pq.write_table(table, tmp_path / "in" / "train.parquet")
+    corpus = {"kind": "hub", "name": "in", "text_column": "story", "split": "train[:95%]"}
+    store, _ = run(corpus)
+    for split in SPLITS[1:]:
+        assert set(texts_of(store.split(split), store)) <= set(texts[:570])
+    with pytest.raises(UserError, match="has no column 'text'; it has story"):
+        run({**corpus, "text_column": "text"})
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "restricted"])
+def test_tokenizers_that_exist(kind, tmp_path):
+    folder = found_tokenizers.gpt2(tmp_path / "gpt2")
+    texts = write_corpus(tmp_path / "words.txt", count=600)
+    texts = [f'Max asked: "{text}"{found_tokenizers.END} 🦊' for text in texts]
+    lines = [json.dumps({"text": text}) for text in texts]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    corpus = {"kind": "local", "path": "corpus.jsonl"}
+    tokenizer = {"kind": kind, "name": "gpt2"}
+    if kind == "restricted":
+        tokenizer["vocab_size"] = 300
+    store, stats = run(corpus, tokenizer=tokenizer)
+    assert len({store.pad, store.bos, store.eos}) == 3
+    if kind == "pretrained":
+        assert (store.eos, store.bos) == (0, store.vocab_size - 1)
+    else:
+        assert store.vocab_size == 300
+    for split in SPLITS[1:]:
+        rows = store.split(split)
+        assert (rows[:, 0] == store.bos).all()
+        assert rows.max() < store.vocab_size
+        assert set(texts_of(rows, store)) <= set(texts)
+    assert stats["vocab_size"] == store.vocab_size
+
+    made = config(corpus, tokenizer=tokenizer)
+    assert stage.units(made)[0].fresh()
+    text = (folder / "tokenizer_config.json").read_text()
+    (folder / "tokenizer_config.json").write_text(text + "\n")
+    assert not stage.units(made)[0].fresh()
+    recorded = made.data.tokenizer.model_copy(update={"fingerprint": "0" * 16})
+    data = made.data.model_copy(update={"tokenizer": recorded})
+    with pytest.raises(UserError, match="gpt2 has changed since it was recorded; run `clearnets"):
+        stage.units(made.model_copy(update={"data": data}))
+
+
+def test_a_mistake_leaves_nothing_behind(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text('{"text": "one"}\nbroken\n')
+    for streaming in (False, True):
+        with pytest.raises(UserError, match="line 2, is not JSON"):
+            run({"kind": "local", "path": "corpus.jsonl", "streaming": streaming})
+    write_corpus(tmp_path / "corpus.txt")
+    with pytest.raises(UserError, match="cannot be had"):
+        tokenizer = {"kind": "pretrained", "name": "nowhere/at/all"}
+        run({"kind": "local", "path": "corpus.txt"}, tokenizer=tokenizer)
+    assert not [path for path in Path(".clearnets").rglob("*") if path.is_file()]
+
+
+THREADS = """
+import os, sys
+from clearnets.runtime import tokenizer_threads
+from tokenizers import Tokenizer
+count = int(sys.argv[1])
+tokenizer = Tokenizer.from_file("tokenizer.json")
+before = len(os.listdir("/proc/self/task"))
+with tokenizer_threads(count):
+    encodings = tokenizer.encode_batch_fast(["the fox ran " * 50] * 500)
+assert "RAYON_NUM_THREADS" not in os.environ
+print(len(os.listdir("/proc/self/task")) - before)
+print(hash(tuple(i for e in encodings for i in e.ids)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_the_tokenizer_takes_as_many_threads_as_it_is_given(tmp_path):
+    train_tokenizer(["the fox ran"], vocab_size=270).save("tokenizer.json")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAYON", "TOKENIZ"))}
+    found = {}
+    for count in (1, 2, 3):
+        command = [sys.executable, "-c", THREADS, str(count)]
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        found[count], *result = done.stdout.split()
+        assert result == [result[0]]
+        found.setdefault("result", result)
+        assert found["result"] == result
+    assert (found[1], found[2], found[3]) == ("0", "2", "3")
+
+
+SLICED = {
+    "folder at once": {"kind": "local", "split": "train[:80%]"},
+    "folder streaming": {"kind": "local", "split": "train[:80%]", "streaming": True},
+    "dataset at once": {"kind": "hub", "split": "train[:80%]"},
+    "dataset streaming": {"kind": "hub", "split": "train[:1243]", "streaming": True},
+}
+
+
+@pytest.mark.skipif(not TINYSTORIES.is_dir(), reason="CLEARNETS_TEST_DATA names no such folder")
+@pytest.mark.parametrize("name", SLICED)
+def test_tinystories_in_the_layout_of_the_hub(name, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    chosen = SLICED[name]
+    place = {"path" if chosen["kind"] == "local" else "name": str(TINYSTORIES)}
+    store, stats = run({**place, **chosen}, ctx_len=128)
+    stories = datasets.load_dataset(str(TINYSTORIES), split="train[:80%]")["text"]
+    for split in SPLITS[1:]:
+        assert set(texts_of(store.split(split), store)) <= set(stories)
+        assert stats["splits"][split]["tokens"] >= BUDGETS[split]
+    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
+    for split in stage.GUARDED:
+        assert not any(row_windows(store.split(split), store) & other for other in known)
 
 
 @pytest.mark.skipif(not TINYSTORIES.is_dir(), reason="CLEARNETS_TEST_DATA names no such folder")
