@@ -428,6 +428,37 @@ def compute(
         print(line)
 
 
+@app.command("import")
+def import_(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A Lightning (.ckpt), torch (.pt, .bin) or safetensors file, or a folder with one."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="The new Hugging Face folder.")],
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What the checkpoint does not say, e.g. num_attention_heads=16. A config.json "
+            "beside the checkpoint is read too.",
+        ),
+    ] = None,
+) -> None:
+    """Convert a checkpoint of the original clearnets into a Hugging Face folder.
+
+    Example: [bold]clearnets import last.ckpt models/dense --set num_heads=16[/bold]
+    """
+    from clearnets import experiments
+    from clearnets.models import original
+
+    model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
+    kind = getattr(model.config, "mlp", "dense")
+    print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
+
+
 @app.command()
 def exp(
     name: Annotated[str | None, typer.Argument(help="The experiment; none lists them.")] = None,

@@ -218,6 +218,11 @@ def show_all() -> None:
         print(f"{name:24} {done:16} {first}")
 
 
+def parsed(assignments: list[str]) -> dict[str, Any]:
+    """`key=value` texts as values by key."""
+    return dict(map(_assignment, assignments))
+
+
 def _assignment(text: str) -> tuple[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

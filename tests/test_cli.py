@@ -28,6 +28,7 @@ COMMANDS = [
     "collate",
     "figures",
     "compute",
+    "import",
     "exp",
 ]
 

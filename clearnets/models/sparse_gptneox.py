@@ -11,7 +11,7 @@ ordinary forward hook reads; `mlp.decoder` maps them to the feedforward's output
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -45,6 +45,8 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
         k: latents that may be active per token.
         rank: inner width of `sparse_low_rank`.
         zero_unembedding: start the unembedding at zero, so that the first loss is log(vocabulary).
+        latent_act: what the value of an active latent goes through: `relu`, which changes nothing
+            above zero, or `gelu`, as in the original's top-k modes. It is written only where set.
     """
 
     model_type = "sparse_gpt_neox"
@@ -54,6 +56,7 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
     k: int = 32
     rank: int = 32
     zero_unembedding: bool = True
+    latent_act: ClassVar[Literal["relu", "gelu"]] = "relu"
     # Off outside generate(), which asks for it: with a cache transformers ignores position_ids
     # that start anew with each document, and attention would cross documents.
     use_cache: bool = False
@@ -84,6 +87,7 @@ class LatentEncoder(nn.Module):
         self.bias = nn.Parameter(torch.empty(config.num_latents))
         self.k = config.k
         self.selection: sparse_ops.Selection = "groupmax" if config.mlp == "sparse" else "topk"
+        self.gelu = config.latent_act == "gelu"
 
     def forward(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """`(top_acts_BSK, top_indices_BSK)`: values ≥ 0 (zero is not active), int64 indices."""
@@ -92,6 +96,9 @@ class LatentEncoder(nn.Module):
         acts_NK, indices_NK = sparse_ops.encode(
             x_BSD.flatten(0, -2), self.weight, self.bias, k=self.k, selection=self.selection
         )
+        if self.gelu:
+            # It rises above zero, so the same latents are the largest before and behind it.
+            acts_NK = nn.functional.gelu(acts_NK)
         shape = (*x_BSD.shape[:-1], self.k)
         return acts_NK.view(shape), indices_NK.view(shape)
 
