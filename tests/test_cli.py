@@ -201,6 +201,29 @@ def test_a_local_corpus_is_pinned_by_its_content(place):
     assert first["path"] == second["path"]
 
 
+def test_a_tokenizer_folder_is_pinned_by_its_content(place):
+    (place / "tok").mkdir()
+    (place / "tok/tokenizer.json").write_text("{}")
+    (place / "experiments/mine.yaml").write_text(
+        "experiment: mine\ndata: {tokenizer: {kind: pretrained, name: tok}}\n"
+    )
+    first = experiments.resolve("mine", [])["data"]["tokenizer"]
+    worktree = experiments.place("mine")
+    assert (worktree / first["name"]).resolve() == (place / "tok").resolve()
+    code, output = run("data", "--experiment", "mine", "--dry-run")
+    assert code == 0, output
+    assert "\ntok\n" in output
+    (place / "tok/tokenizer.json").write_text("{ }")
+    second = experiments.resolve("mine", [])["data"]["tokenizer"]
+    assert first["fingerprint"] != second["fingerprint"]
+    assert first["name"] == second["name"]
+    (place / "experiments/mine.yaml").write_text(
+        "experiment: mine\ndata: {tokenizer: {kind: pretrained, name: some/model}}\n"
+    )
+    third = experiments.resolve("mine", [])["data"]["tokenizer"]
+    assert third == {"kind": "pretrained", "name": "some/model"}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
