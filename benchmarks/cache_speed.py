@@ -36,11 +36,12 @@ def make(mlp: str):
     """Model, encoders by hookpoint, parameters."""
     import torch
 
-    from clearnets.config import hookpoint, load
+    from clearnets.config import GPTNeoX, load
     from clearnets.latents.readers import Encoder
     from clearnets.models import build_model
 
     config = load()
+    assert isinstance(config.model, GPTNeoX)
     model = build_model(
         config.model,
         mlp=mlp,  # pyright: ignore[reportArgumentType]
@@ -54,7 +55,7 @@ def make(mlp: str):
     d, num_latents, k = config.model.hidden_size, config.model.num_latents, config.model.k
     torch.manual_seed(0)
     encoders = {
-        hookpoint(layer): Encoder(
+        config.model.hookpoint(layer): Encoder(
             weight_LD=torch.randn(num_latents, d) / d**0.5,
             bias_L=torch.zeros(num_latents),
             b_dec_D=torch.zeros(d),
@@ -109,7 +110,10 @@ def ours(threads: int, family: str, rows: int) -> Cost:
     reader = {
         "native": lambda: NativeReader(model, points, num_latents=config.model.num_latents),
         "neurons": lambda: NeuronReader(
-            model, points, width=model.config.intermediate_size, k=config.model.k
+            model,
+            {point: f"{point}.dense_4h_to_h" for point in points},
+            width=model.config.intermediate_size,
+            k=config.model.k,
         ),
         "transcoder": lambda: CoderReader(model, encoders),
     }[family]()

@@ -1,8 +1,9 @@
 """What an experiment costs before it is run: parameters, FLOPs, and the coders' fair budget.
 
-Pure arithmetic on the parameters; nothing is trained or loaded. The sparse model spends more per
-token than its dense twin. That surplus, spent on coders of the twin instead, is the budget within
-which SAEs and transcoders cost no more than sparsity by construction.
+Pure arithmetic on the parameters, and the config of a pretrained model; nothing is trained or
+loaded. The sparse model spends more per token than its dense twin. That surplus, spent on coders of
+the twin instead, is the budget within which SAEs and transcoders cost no more than sparsity by
+construction.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from clearnets import compute
+from clearnets import bases, compute
 from clearnets.compute import Architecture
-from clearnets.config import TRAINED_CODERS, Config, Mlp
+from clearnets.config import TRAINED_CODERS, Config, Mlp, Pretrained
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,16 @@ class Cost:
 
 
 def architecture(config: Config, mlp: str) -> Architecture:
-    """Sizes of the experiment's model with this feedforward."""
+    """Sizes of the experiment's model with this feedforward; a pretrained one is as it is."""
     model = config.model
+    if isinstance(model, Pretrained):
+        return Architecture.of(bases.read_config(model), config.data.ctx_len)
     return Architecture(
         mlp=mlp,
         hidden_size=model.hidden_size,
         num_hidden_layers=model.num_layers,
+        query_width=model.hidden_size,
+        key_width=model.hidden_size,
         intermediate_size=model.hidden_size * model.mlp_ratio,
         vocab_size=config.data.vocab_size,
         ctx_len=config.data.ctx_len,
@@ -71,7 +76,11 @@ def parameters(sizes: Architecture) -> int:
 
 
 def models(config: Config) -> list[Cost]:
-    """Every feedforward mode, trained on the experiment's tokens."""
+    """Every feedforward mode, trained on the experiment's tokens; or a base, trained elsewhere."""
+    if isinstance(config.model, Pretrained):
+        flops = compute.model(architecture(config, "dense"))
+        size = _parameters_of(config.model)
+        return [Cost("dense", size, flops.forward, flops.training, 0)]
     rows = config.data.tokens.train // config.data.ctx_len * config.train.epochs
     steps = rows // config.train.batch_size
     tokens = steps * config.train.batch_size * config.data.ctx_len
@@ -99,6 +108,19 @@ def coders(config: Config) -> list[Cost]:
         training = flops.training + reading
         costs.append(Cost(family, weights * model.num_layers, flops.forward, training, tokens))
     return costs
+
+
+def _parameters_of(base: Pretrained) -> int:
+    """Parameters of a base, counted on its class without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    import clearnets.models  # noqa: F401  # Our own kind is one, too.
+
+    values = bases.read_config(base)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
+    return model.num_parameters()
 
 
 def surplus(config: Config) -> int | None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clearnets.bases import KINDS, OURS
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -50,48 +52,75 @@ def sparse_decoder(d_out: int, k: int) -> Flops:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a GPT-NeoX that decide its FLOPs; names as in its `config.json`."""
+    """The sizes of a transformer that decide its FLOPs; most names as in GPT-NeoX's config.
+
+    Attributes:
+        mlp: `dense`, `gated` (a dense one with a linear branch beside), or a sparse mode.
+        query_width: heads times their width.
+        key_width: the same of keys and of values, which several query heads may share.
+        num_latents, k, rank: of a sparse mode.
+    """
 
     mlp: str
     hidden_size: int
     num_hidden_layers: int
+    query_width: int
+    key_width: int
     intermediate_size: int
     vocab_size: int
     ctx_len: int
-    num_latents: int
-    k: int
-    rank: int
+    num_latents: int = 0
+    k: int = 0
+    rank: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Architecture:
-        """From the values of a model's `config.json`."""
+    def of(cls, config: Mapping[str, Any], ctx_len: int) -> Architecture:
+        """From the values of a model's `config.json`, of any kind, at this context length."""
+        d = _first(config, "hidden_size", "n_embd")
+        heads = _first(config, "num_attention_heads", "num_heads", "n_head")
+        head = _first(config, "head_dim", default=d // heads)
+        kind = config["model_type"]
         return cls(
-            mlp=config["mlp"],
-            hidden_size=config["hidden_size"],
-            num_hidden_layers=config["num_hidden_layers"],
-            intermediate_size=config["intermediate_size"],
+            mlp=config["mlp"] if kind == OURS else "gated" if KINDS[kind].gated else "dense",
+            hidden_size=d,
+            num_hidden_layers=_first(config, "num_hidden_layers", "num_layers", "n_layer"),
+            query_width=heads * head,
+            key_width=_first(config, "num_key_value_heads", default=heads) * head,
+            intermediate_size=_first(config, "intermediate_size", "n_inner", default=4 * d),
             vocab_size=config["vocab_size"],
-            ctx_len=config["max_position_embeddings"],
-            num_latents=config["num_latents"],
-            k=config["k"],
-            rank=config["rank"],
+            ctx_len=ctx_len,
+            num_latents=config.get("num_latents", 0),
+            k=config.get("k", 0),
+            rank=config.get("rank", 0),
         )
+
+
+def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    """The value under the first of these names that has one; the kinds name sizes differently."""
+    found = (config[name] for name in names if config.get(name) is not None)
+    value = next(found, default)
+    if value is None:
+        raise KeyError(names[0])
+    return value
 
 
 def attention(architecture: Architecture) -> Flops:
     """One layer's attention: queries, keys, values, scores, their weighted sum, the output map."""
     d, context = architecture.hidden_size, architecture.ctx_len
-    products = dense_product(d, 3 * d) + dense_product(d, d)
-    return products + dense_product(context, d) + dense_product(d, context)
+    queries, keys = architecture.query_width, architecture.key_width
+    products = dense_product(d, queries + 2 * keys) + dense_product(queries, d)
+    return products + dense_product(context, queries) + dense_product(queries, context)
 
 
 def feedforward(architecture: Architecture) -> Flops:
     """One layer's feedforward in its mode."""
     d, width, k = architecture.hidden_size, architecture.num_latents, architecture.k
+    inner = architecture.intermediate_size
     match architecture.mlp:
         case "dense":
-            inner = architecture.intermediate_size
             return dense_product(d, inner) + dense_product(inner, d)
+        case "gated":
+            return dense_product(d, inner) * 2 + dense_product(inner, d)
         case "sparse" | "sparse_topk":
             return sparse_encoder(d, width, k) + sparse_decoder(d, k)
         case "sparse_low_rank":

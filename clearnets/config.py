@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -55,6 +55,10 @@ TWINS: dict[Family, Family] = {
 
 # Families whose latents a sparse model computes with.
 NATIVE_FAMILIES: tuple[Family, ...] = ("native", "random-native")
+
+# Modules in every layer of a transformer: what its base model is called, its list of layers, the
+# layer's number, a path below the layer.
+HOOKPOINTS = r"^(?:(?:transformer|gpt_neox|model)\.)?(?:h|layers)\.\*(?:\.\w+)+$"
 
 # Stages that also write `artifacts/metrics/`.
 STAGES_WITH_METRICS = ("data", "train", "match", "sparsify", "evaluate", "cache", "score")
@@ -220,39 +224,65 @@ class Data(Frozen):
         return self.tokenizer.vocab_size
 
 
-class Model(Frozen):
-    """The transformer that both members of the pair share, and the width of every latent family."""
+class Transformer(Frozen):
+    """What every stage needs to know of the model, whether it is trained here or taken over."""
 
     hidden_size: Positive
     """Width of the residual stream."""
     num_layers: Positive
     """Transformer blocks."""
-    num_heads: Positive
-    """Attention heads per layer."""
-    mlp_ratio: Positive
-    """Width of the dense feedforward, in multiples of hidden_size."""
     expansion: Positive
     """Latents per layer of the sparse model and of every coder, in multiples of hidden_size."""
     k: Positive
     """Latents that may be active per token, in the sparse model and in every coder."""
+    attention: Literal["across", "within"]
+    """Whether attention crosses documents packed into one training row."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> Self:
+        if self.k > self.num_latents:
+            raise ValueError("k must not exceed hidden_size * expansion")
+        return self
+
+    @property
+    def num_latents(self) -> int:
+        """Latents per layer."""
+        return self.hidden_size * self.expansion
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of all layers."""
+        return tuple(range(self.num_layers))
+
+    def hookpoint(self, layer: int) -> str:
+        """Name of a layer's feedforward, relative to the base model, as sparsify writes it."""
+        return f"layers.{layer}.mlp"
+
+
+class GPTNeoX(Transformer):
+    """A GPT-NeoX that is trained here; the members of the pair share all but their feedforward."""
+
+    kind: Literal["gptneox"]
+    num_heads: Positive
+    """Attention heads per layer."""
+    mlp_ratio: Positive
+    """Width of the dense feedforward, in multiples of hidden_size."""
     rank_ratio: Positive
     """sparse_low_rank factors encoder and decoder through hidden_size / rank_ratio."""
     parallel_residual: bool
     """Attention and feedforward read the same residual stream (GPT-NeoX) or one after the other."""
     rotary_fraction: Fraction
     """Share of a head's dimensions that rotate with the position."""
-    attention: Literal["across", "within"]
-    """Whether attention crosses documents packed into one training row."""
     zero_unembedding: bool
     """Start the unembedding at zero, as the original does."""
     init_std: PositiveFloat
     """Standard deviation of the initial weights."""
 
     @model_validator(mode="after")
-    def _widths_fit(self) -> Model:
+    def _widths_fit(self) -> Self:
         if self.hidden_size % self.num_heads:
             raise ValueError("hidden_size must be a multiple of num_heads")
-        if (self.hidden_size * self.expansion) % self.k:
+        if self.num_latents % self.k:
             raise ValueError("hidden_size * expansion must be a multiple of k (GroupMax)")
         if self.hidden_size % self.rank_ratio:
             raise ValueError("hidden_size must be a multiple of rank_ratio")
@@ -268,15 +298,39 @@ class Model(Frozen):
         """Dimensions of a head that rotate."""
         return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
-    @property
-    def num_latents(self) -> int:
-        """Latents per layer."""
-        return self.hidden_size * self.expansion
+
+class Pretrained(Transformer):
+    """A dense model that others trained. `clearnets train --mlp dense` takes it over as it is.
+
+    The sizes repeat what its own config says, so that every stage knows them without the model;
+    taking it over refuses any that differ.
+    """
+
+    kind: Literal["pretrained"]
+    name: str
+    """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    hookpoints: Annotated[str, Field(pattern=HOOKPOINTS)]
+    """The module that is read in each layer, `*` for the layer's number: `transformer.h.*.mlp`,
+    or relative to the base model, as the names on disk are, `h.*.mlp`."""
+    fingerprint: str | None = None
+    """Of the model's files, or of its commit. `clearnets exp` fills it in, so that DVC notices a
+    change; with a pretrained model in params.yaml itself only `clearnets train` does."""
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """Indices of all layers."""
-        return tuple(range(self.num_layers))
+    def relative_hookpoints(self) -> str:
+        """`hookpoints` relative to the base model."""
+        layers_on = re.search(r"(?:h|layers)\.\*", self.hookpoints)
+        assert layers_on, "the pattern of the field sees to it"
+        return self.hookpoints[layers_on.start() :]
+
+    def hookpoint(self, layer: int) -> str:
+        """Name of a layer's hookpoint, relative to the base model, as sparsify writes it."""
+        return self.relative_hookpoints.replace("*", str(layer))
+
+
+Model = Annotated[GPTNeoX | Pretrained, Field(discriminator="kind")]
 
 
 class Train(Frozen):
@@ -602,8 +656,3 @@ def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
             )
         chosen.update(range(low, high + 1))
     return tuple(sorted(chosen))
-
-
-def hookpoint(layer: int) -> str:
-    """Name of a layer's feedforward, relative to the base model, as sparsify writes it."""
-    return f"layers.{layer}.mlp"

@@ -71,7 +71,7 @@ def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Source:
-    """Something that an experiment reads and does not make: a corpus, a tokenizer, coders.
+    """Something that an experiment reads and does not make: a corpus, a tokenizer, a model, coders.
 
     Attributes:
         stage: what reads it.
@@ -87,15 +87,18 @@ class _Source:
 
 
 def _sources(config: cfg.Config) -> Iterator[_Source]:
+    from clearnets import bases
     from clearnets.coders import existing
     from clearnets.data import corpora, pretrained
 
-    corpus, tokenizer = config.data.corpus, config.data.tokenizer
+    corpus, tokenizer, model = config.data.corpus, config.data.tokenizer, config.model
     if isinstance(corpus, cfg.LocalText):
         yield _Source("data", ("data", "corpus"), "path", lambda: corpora.fingerprints(corpus))
     if not isinstance(tokenizer, cfg.TrainedTokenizer):
         hashes = partial(pretrained.tokenizer_fingerprints, tokenizer)
         yield _Source("data", ("data", "tokenizer"), "name", hashes)
+    if isinstance(model, cfg.Pretrained):
+        yield _Source("train", ("model",), "name", partial(bases.identity, model))
     for family, coders in config.coders.existing.items():
         at = ("coders", "existing", family)
         yield _Source("sparsify", at, "name", partial(existing.identity, coders))

@@ -101,7 +101,7 @@ def inputs(config: Config) -> dict[str, Path]:
 
 def _hookpoints(config: Config, family: Family) -> dict[int, str]:
     """What was scored of a family, by layer."""
-    points = hookpoints(family, config.model.layers)
+    points = hookpoints(family, config.model, config.model.layers)
     return {NO_LAYER: points[0]} if points == ["tokens"] else dict(enumerate(points))
 
 

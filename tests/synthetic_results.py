@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from clearnets import artifacts, config, paths
-from clearnets.config import Config, hookpoint
+from clearnets.config import Config
 from clearnets.runtime import seed_for
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def write(cfg: Config) -> None:
 def _points(cfg: Config, family: str) -> list[tuple[int, str]]:
     if family == "token-unigram":
         return [(0, "tokens")]
-    return [(layer, hookpoint(layer)) for layer in cfg.model.layers]
+    return [(layer, cfg.model.hookpoint(layer)) for layer in cfg.model.layers]
 
 
 def _unit(stage: str, out: Path, fill) -> None:

@@ -36,7 +36,7 @@ def test_parameters_are_those_of_the_model(mlp, width):
         )
     sizes = budget.architecture(over, mlp)
     assert budget.parameters(sizes) == sum(p.numel() for p in model.parameters())
-    assert sizes == compute.Architecture.of(model.config.to_dict())
+    assert sizes == compute.Architecture.of(model.config.to_dict(), over.data.ctx_len)
 
 
 @pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder"])

@@ -17,7 +17,6 @@ from synthetic_results import TRUTH
 
 from clearnets import collate, paths, results, summary
 from clearnets.artifacts import UserError
-from clearnets.config import hookpoint
 from clearnets.runtime import Runtime
 from clearnets.stages import collate as stage
 
@@ -51,7 +50,9 @@ def tables(project, monkeypatch):
 
 def raw(family: str, layers=(0, 1, 2)) -> list[dict]:
     """All score records of a family, both seeds."""
-    points = ["tokens"] if family == "token-unigram" else [hookpoint(n) for n in layers]
+    points = (
+        ["tokens"] if family == "token-unigram" else [CONFIG.model.hookpoint(n) for n in layers]
+    )
     files = [paths.score(family, seed, p) / "scores.jsonl" for seed in (0, 1) for p in points]
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -174,7 +175,7 @@ def test_every_seed_has_its_own_rows(tables, seed):
     records = [
         json.loads(line)
         for n in range(3)
-        for line in (paths.score("sae", seed, hookpoint(n)) / "scores.jsonl").open()
+        for line in (paths.score("sae", seed, CONFIG.model.hookpoint(n)) / "scores.jsonl").open()
     ]
     scores = [accuracy(r["fuzzing"]) for r in records if r["fuzzing"]]
     key = {"seed": str(seed), "scorer": "rule-fuzzing", "layers": "all", "latents": "explained"}
@@ -285,7 +286,7 @@ def test_a_second_run_has_nothing_to_do(project, monkeypatch):
 def test_missing_scores_name_the_stage(project, tmp_path, monkeypatch):
     shutil.copytree(project / "artifacts", tmp_path / "artifacts")
     monkeypatch.chdir(tmp_path)
-    scores = paths.score("sae", 1, hookpoint(2))
+    scores = paths.score("sae", 1, CONFIG.model.hookpoint(2))
     (scores / "manifest.json").unlink()
     with pytest.raises(UserError, match="run `dvc repro score@sae` first"):
         stage.run(CONFIG, runtime=Runtime())

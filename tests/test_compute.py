@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import tiny_bases
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clearnets import compute, config
+from clearnets.bases import KINDS
 from clearnets.coders.library import new_coder
 from clearnets.coders.objective import loss, reconstruct, variation
 from clearnets.models import build_model
@@ -30,7 +32,7 @@ def make(mlp: str):
     )
     # Eager attention: the fused one computes the scores anew in its backward pass.
     model.set_attn_implementation("eager")
-    return model, compute.Architecture.of(model.config.to_dict())
+    return model, compute.Architecture.of(model.config.to_dict(), CTX)
 
 
 def bag_flops(weight, indices, offsets, scale, mode, sparse, per_sample_weights=None, *_, **__):
@@ -135,3 +137,16 @@ def test_unknown_feedforward():
     _, architecture = make("dense")
     with pytest.raises(ValueError, match="unknown feedforward"):
         compute.feedforward(replace(architecture, mlp="other"))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_base_equals_torchs_counter(kind):
+    model = tiny_bases.make(kind, vocab_size=VOCAB, eos=1).requires_grad_(True)
+    model.set_attn_implementation("eager")
+    flops = compute.model(compute.Architecture.of(model.config.to_dict(), CTX))
+    assert flops.forward == counted(model, train=False)
+    assert flops.training == counted(model, train=True)
+    # The trunk is the model without its unembedding.
+    whole, model.lm_head = flops.forward, torch.nn.Identity()
+    trunk = compute.trunk(compute.Architecture.of(model.config.to_dict(), CTX)).forward
+    assert trunk == counted(model, train=False) < whole

@@ -14,7 +14,7 @@ same family, seed and layer: `*_shuffled`, its mean balanced accuracy with their
 
 from __future__ import annotations
 
-from clearnets.config import Family, hookpoint
+from clearnets.config import Family, Model
 
 EXPLANATIONS = "explanations.jsonl"
 SCORED = "scores.jsonl"
@@ -28,6 +28,8 @@ STATUSES = (EXPLAINED, *UNEXPLAINABLE, UNSCORABLE)
 SCORERS = ("detection", "fuzzing")
 
 
-def hookpoints(family: Family, layers: tuple[int, ...]) -> list[str]:
+def hookpoints(family: Family, model: Model, layers: tuple[int, ...]) -> list[str]:
     """What is explained of a family: its layers, or the one place of a family without layers."""
-    return ["tokens"] if family == "token-unigram" else [hookpoint(layer) for layer in layers]
+    if family == "token-unigram":
+        return ["tokens"]
+    return [model.hookpoint(layer) for layer in layers]

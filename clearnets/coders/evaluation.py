@@ -98,8 +98,9 @@ def nll_sum(model: Any, hidden_BSD: Tensor, batch: Batch) -> tuple[Tensor, int]:
 def survey(model: Any, batches: Iterable[Batch]) -> Survey:
     """Held-out loss, mean outputs, and the activity of native latents where there are any."""
     found = Survey()
-    sums: list[Mean] = [Mean() for _ in feedforward.layers(model)]
-    encoders = [getattr(layer.mlp, "encoder", None) for layer in feedforward.layers(model)]
+    read = feedforward.modules(model)
+    sums: list[Mean] = [Mean() for _ in read]
+    encoders = [getattr(module, "encoder", None) for module in read]
     captured: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keep(index: int) -> Any:
@@ -140,7 +141,8 @@ def fit_baselines(
         counted = batch.counted_BS
         tokens_N = batch.tokens_BS[counted]
         if not sums:
-            sums = [Sums(y.shape[-1], vocab_size, y.device) for y in reading.outputs]
+            widths = [(x.shape[-1], y) for x, y in zip(reading.inputs, reading.outputs)]
+            sums = [Sums(d_in, y.shape[-1], vocab_size, y.device) for d_in, y in widths]
         for part, x_BSD, y_BSD in zip(sums, reading.inputs, reading.outputs):
             part.add(tokens_N, x_BSD[counted], y_BSD[counted])
     return [part.fit(k) for part in sums]

@@ -1,14 +1,14 @@
 """Read and replace the outputs of a transformer's feedforward layers.
 
-Works on every causal model whose base model has `layers[i].mlp` with a plain tensor in and out and
-adds that output to the residual stream: transformers' GPT-NeoX and our own.
+Works on every causal model whose hookpoints (`models.hookpoints`) name a module per layer with a
+plain tensor in and out, whose output is the last that the layer adds to the residual stream.
 
 Shapes: B rows, S positions, N chosen positions of a batch, D width of the residual stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clearnets.models.hookpoints import kind, layers, modules
+
 PartialReplacement = Callable[[Tensor, Tensor], Tensor]
 """From a feedforward's input and output at the chosen positions (N, D) to the output to put in
 its place there."""
-
-
-def layers(model: Any) -> Sequence[Any]:
-    """The transformer's layers."""
-    return model.base_model.layers
 
 
 @dataclass
@@ -65,7 +62,7 @@ def read(
     def on_layer(_: nn.Module, __: tuple[Tensor, ...], output: Any) -> None:
         reading.residual.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [layer.mlp.register_forward_hook(on_mlp) for layer in layers(model)]
+    handles = [module.register_forward_hook(on_mlp) for module in modules(model)]
     handles += [layer.register_forward_hook(on_layer) for layer in layers(model)]
     try:
         output = model.base_model(tokens_BS, position_ids=positions_BS, use_cache=False)
@@ -90,8 +87,9 @@ def replaced(
 
         return on_mlp
 
+    at = modules(model)
     handles = [
-        layers(model)[index].mlp.register_forward_hook(hook(replacement))
+        at[index].register_forward_hook(hook(replacement))
         for index, replacement in replacements.items()
     ]
     try:
@@ -102,14 +100,14 @@ def replaced(
 
 
 class _Replay(nn.Module):
-    """Stands for the layers below: gives a stored residual stream whatever it is given."""
+    """Stands for a layer below: gives a stored residual stream whatever it is given."""
 
-    def __init__(self, residual_BSD: Tensor) -> None:
+    def __init__(self, residual_BSD: Tensor, *, in_tuple: bool) -> None:
         super().__init__()
-        self._residual_BSD = residual_BSD
+        self._output = (residual_BSD,) if in_tuple else residual_BSD
 
-    def forward(self, *_: Any, **__: Any) -> Tensor:
-        return self._residual_BSD
+    def forward(self, *_: Any, **__: Any) -> Any:
+        return self._output
 
 
 @torch.no_grad()
@@ -118,10 +116,12 @@ def run_above(model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor) -
 
     The layers up to `layer` are skipped. The tokens give positions and attention mask only.
     """
-    base = model.base_model
-    whole = layers(model)
+    base, whole = model.base_model, layers(model)
+    replay = _Replay(residual_BSD, in_tuple=kind(model).returns_tuple)
+    # As many layers as before: some kinds look up a layer's mask by its number.
+    partial = nn.ModuleList([*[replay] * (layer + 1), *whole[layer + 1 :]])
     try:
-        base.layers = nn.ModuleList([_Replay(residual_BSD), *whole[layer + 1 :]])
+        setattr(base, kind(model).layers, partial)
         return base(tokens_BS, use_cache=False).last_hidden_state
     finally:
-        base.layers = whole
+        setattr(base, kind(model).layers, whole)

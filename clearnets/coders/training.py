@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from clearnets.artifacts import write_bytes
+from clearnets.artifacts import UserError, write_bytes
 from clearnets.coders import feedforward, objective
 from clearnets.coders.batches import Batch
 from clearnets.config import Precision
@@ -101,10 +101,20 @@ def train(
         state: folder for the resume state; a state found there is gone on from, to the same bytes.
         on_step: called after each step with its number.
         save_every: steps between two resume states.
+
+    Raises:
+        UserError: a transcoder's module has an input and an output of different widths.
     """
     resume = state / "coders.pt"
     if not resume.exists():
-        for coder, x_ND, y_ND in zip(coders.values(), *_activations(model, coders, batch(0))):
+        for (name, coder), x_ND, y_ND in zip(
+            coders.items(), *_activations(model, coders, batch(0))
+        ):
+            if x_ND.shape[-1] != y_ND.shape[-1]:
+                raise UserError(
+                    f"{name} reads {x_ND.shape[-1]} numbers and writes {y_ND.shape[-1]}: no "
+                    "transcoder; choose other hookpoints, or SAEs, which read what it writes"
+                )
             start_biases(coder, x_ND, y_ND)
     if schedule.steps == 0:
         nan = dict.fromkeys(coders, float("nan"))

@@ -6,7 +6,8 @@ as a dense vector. Which model it runs and where the latents come from is the fa
     native, random-native    the sparse model's own feedforward, trained and at step 0
     sae, random-sae          a coder on the output of the dense model's feedforward
     transcoder, ...          a coder on the input of the dense model's feedforward
-    neurons                  the dense model's post-activation, k largest by magnitude per token
+    neurons                  what the last map of the dense model's feedforward reads (its
+                             post-activation), the k largest by magnitude per token
     token-unigram            no model: a latent is active on one token id
 
 Shapes: B rows, S positions, N = B*S tokens, D width of the model, L latents, K active latents,
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from clearnets import paths
 from clearnets.artifacts import UserError, read_json, remake
-from clearnets.config import CODER_FAMILIES, FAMILIES, Family, hookpoint
+from clearnets.config import CODER_FAMILIES, FAMILIES, Family
 from clearnets.latents.hooks import capture
 
 # The single hookpoint of token-unigram: its latents belong to no layer.
@@ -157,23 +158,27 @@ class CoderReader(LatentReader):
 
 
 class NeuronReader(LatentReader):
-    """The k largest post-activations by magnitude, each sign a one-sided latent.
+    """The k largest neurons by magnitude, each sign a one-sided latent.
 
-    Neuron i is latent i where it is positive and latent i + W where it is negative, so there are
-    2W latents; values are magnitudes.
+    Neurons are what a feedforward's last linear map reads: the post-activation, times the linear
+    branch where the feedforward is gated. Neuron i is latent i where it is positive and latent
+    i + W where it is negative, so there are 2W latents; values are magnitudes.
     """
 
-    def __init__(self, model: nn.Module, hookpoints: Sequence[str], *, width: int, k: int) -> None:
+    def __init__(
+        self, model: nn.Module, projections: Mapping[str, str], *, width: int, k: int
+    ) -> None:
+        """`projections` names, by hookpoint, the last map of that layer's feedforward."""
         self._model = model
+        self._projections = dict(projections)
         self._width, self._k = width, k
-        self.hookpoints = tuple(hookpoints)
+        self.hookpoints = tuple(projections)
         self.num_latents = 2 * width
 
     def _read(self, input_ids_BS: Tensor) -> Latents:
-        names = {point: f"{point}.act" for point in self.hookpoints}
-        with capture(self._model, list(names.values())) as seen:
+        with capture(self._model, list(self._projections.values()), inputs=True) as seen:
             _forward(self._model, input_ids_BS)
-        return {point: self._largest(seen[name]) for point, name in names.items()}
+        return {point: self._largest(seen[name][0]) for point, name in self._projections.items()}
 
     def _largest(self, post_BSW: Tensor) -> tuple[Tensor, Tensor]:
         acts_BSK, neurons_BSK = post_BSW.abs().topk(self._k, dim=-1, sorted=False)
@@ -215,7 +220,7 @@ def open_reader(
     if family == "token-unigram":
         return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
 
-    from clearnets.models import load
+    from clearnets.models import hookpoints, load
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
@@ -224,8 +229,9 @@ def open_reader(
         raise UserError(f"family {family!r} needs a sparse model, and the pair has none")
     model = load(source)
     nn.Module.to(model, device)
-    count = model.config.num_hidden_layers
-    points = tuple(hookpoint(layer) for layer in (range(count) if layers is None else layers))
+    every = hookpoints.names(model)
+    chosen = range(len(every)) if layers is None else layers
+    points = [every[layer] for layer in chosen]
     reader: LatentReader
     if family in CODER_FAMILIES:
         folder = paths.coders(family, seed)
@@ -233,9 +239,13 @@ def open_reader(
             model, {point: load_encoder(folder / point, device) for point in points}
         )
     elif family == "neurons":
-        # The models of a pair share one config, so this is also the coders' and the sparse one's k.
-        sizes = model.config
-        reader = NeuronReader(model, points, width=sizes.intermediate_size, k=sizes.k)
+        names, width = hookpoints.projections(model)
+        reader = NeuronReader(
+            model,
+            {every[layer]: names[layer] for layer in chosen},
+            width=width,
+            k=model.config.k,  # The pair shares one, and a model that was taken over is given it.
+        )
     else:
         reader = NativeReader(model, points, num_latents=model.config.num_latents)
     reader.source = source

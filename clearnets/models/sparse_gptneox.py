@@ -11,12 +11,10 @@ ordinary forward hook reads; `mlp.decoder` maps them to the feedforward's output
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -28,10 +26,8 @@ from transformers import (
     GPTNeoXPreTrainedModel,
     initialization,
 )
-from transformers.utils import logging
 
 from clearnets import config as settings
-from clearnets.artifacts import UserError
 from clearnets.models import sparse_ops
 
 Mlp = Literal["dense", "sparse", "sparse_topk", "sparse_low_rank"]
@@ -199,7 +195,7 @@ AutoModelForCausalLM.register(SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM)
 
 
 def build_model(
-    model: settings.Model,
+    model: settings.GPTNeoX,
     *,
     mlp: Mlp,
     vocab_size: int,
@@ -240,30 +236,3 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SparseGPTNeoXForCausalLM(config)
-
-
-def load(path: Path) -> SparseGPTNeoXForCausalLM:
-    """The model in a checkpoint folder, in float32 and eval mode, on the CPU.
-
-    Raises:
-        UserError: the folder holds no model, or a damaged one.
-    """
-    if not (path / "config.json").exists():
-        raise UserError(f"{path} holds no model; train one first (`clearnets train`)")
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and train again") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    model, found = loaded
-    # transformers would fill what is missing with random weights.
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise UserError(f"{path} lacks {missing[0]}; delete it and train again")
-    return model.eval()

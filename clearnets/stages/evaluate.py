@@ -20,7 +20,7 @@ from clearnets.artifacts import (
     write_json,
     write_text,
 )
-from clearnets.config import TRAINED_CODERS, Config, hookpoint
+from clearnets.config import TRAINED_CODERS, Config
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     from clearnets.coders import evaluation
     from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
-    from clearnets.models import load
+    from clearnets.models import hookpoints, load
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
@@ -104,8 +104,8 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
         models[str(config.sparse)] = model_at(pair.sparse)
     coders = {
         family: [
-            load_coder(paths.coders(family, seed) / hookpoint(layer), device)
-            for layer in range(dense.config.num_hidden_layers)
+            load_coder(paths.coders(family, seed) / name, device)
+            for name in hookpoints.names(dense)
         ]
         for family in config.coders.families
     }
@@ -165,13 +165,14 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
         "models": {
             mlp: {
                 "heldout_loss": losses[mlp],
-                **_model_cost(model, mlp, seed, match[mlp]["step"]),
+                **_model_cost(model, mlp, seed, match[mlp]["step"], store.ctx_len),
             }
             for mlp, model in models.items()
         },
         **_difference(losses, match),
         "coders": {
-            family: _coder_cost(family, chain, dense, seed) for family, chain in coders.items()
+            family: _coder_cost(family, chain, dense, seed, store.ctx_len)
+            for family, chain in coders.items()
         },
     }
     write_json(work.out / "summary.json", summary)
@@ -235,21 +236,21 @@ def _native(surveys: Mapping[str, Any], config: Any) -> Table:
     ]
 
 
-def _model_cost(model: Any, mlp: str, seed: int, step: int) -> dict[str, int]:
+def _model_cost(model: Any, mlp: str, seed: int, step: int, ctx_len: int) -> dict[str, int]:
     """Size and compute of a model up to the checkpoint that is paired."""
+    from clearnets.models.loading import embedding_parameters
+
     curve = paths.train(mlp, seed) / "curve.csv"
     with curve.open(newline="", encoding="utf-8") as file:
         tokens = {int(row["step"]): int(float(row["tokens"])) for row in csv.DictReader(file)}
     if step not in tokens:
         raise UserError(f"{curve} has no step {step}; {remake(curve.parent)}")
-    flops = compute.model(compute.Architecture.of(model.config.to_dict()))
+    flops = compute.model(compute.Architecture.of(model.config.to_dict(), ctx_len))
     parameters = sum(p.numel() for p in model.parameters())
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
     return {
         "step": step,
         "parameters": parameters,
-        "parameters_without_embeddings": parameters
-        - sum(p.numel() for end in ends for p in end.parameters()),
+        "parameters_without_embeddings": parameters - embedding_parameters(model),
         "flops_per_token_forward": flops.forward,
         "flops_per_token_training": flops.training,
         "training_tokens": tokens[step],
@@ -257,7 +258,9 @@ def _model_cost(model: Any, mlp: str, seed: int, step: int) -> dict[str, int]:
     }
 
 
-def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dict[str, int | None]:
+def _coder_cost(
+    family: str, chain: Sequence[Any], dense: Any, seed: int, ctx_len: int
+) -> dict[str, int | None]:
     """Size and compute of the coders of all layers together.
 
     FLOPs per token are the coders' own; training also runs the model that they read. How long
@@ -274,7 +277,7 @@ def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dic
         for coder in chain
     ]
     flops = sum(each, compute.Flops(0, 0))
-    reading = compute.trunk(compute.Architecture.of(dense.config.to_dict())).forward
+    reading = compute.trunk(compute.Architecture.of(dense.config.to_dict(), ctx_len)).forward
     tokens = read_json(paths.coders(family, seed) / "training.json")["tokens"]
     return {
         "parameters": sum(p.numel() for coder in chain for p in coder.parameters()),

@@ -35,7 +35,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             inputs={"data": paths.data(), "cache": paths.cache(family, seed, SPLIT)},
         )
         for seed in config.seeds
-        for point in hookpoints(family, layers)
+        for point in hookpoints(family, config.model, layers)
     ]
 
 

@@ -55,7 +55,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             },
         )
         for seed in config.seeds
-        for point in hookpoints(family, layers)
+        for point in hookpoints(family, config.model, layers)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
-from clearnets.config import Coders, Config, Existing, hookpoint
+from clearnets.config import Coders, Config, Existing
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ def _existing(config: Config, family: str) -> Existing | None:
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     """Write coders of others as if they had been trained here; how long they were is not known."""
     from clearnets.coders import existing
-    from clearnets.models import load
+    from clearnets.models import hookpoints, load
     from clearnets.training.matching import load_pair
 
-    sizes: Any = load(load_pair(seed).dense).config
-    names = [hookpoint(layer) for layer in range(sizes.num_hidden_layers)]
-    coders = existing.take_over(source, family, names, d_in=sizes.hidden_size)
+    model: Any = load(load_pair(seed).dense)
+    names, width = hookpoints.names(model), model.config.hidden_size
+    coders = existing.take_over(source, family, names, d_in=width)
     for name, coder in coders.items():
         coder.save_to_disk(work.out / name)
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
@@ -78,7 +78,7 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
 def _build(config: Config, family: str, seed: int, work: Work, device: torch.device) -> None:
     from clearnets.coders import batches, library, training
     from clearnets.data.tokens import open_tokens
-    from clearnets.models import load
+    from clearnets.models import hookpoints, load
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
@@ -98,7 +98,7 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
     model.to(device).requires_grad_(False)
     # The models of a pair share one config, so this is also the sparse one's width and k.
     sizes = model.config
-    names = [hookpoint(layer) for layer in range(sizes.num_hidden_layers)]
+    names = hookpoints.names(model)
     coders = {
         name: library.new_coder(
             family,

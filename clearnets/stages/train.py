@@ -1,25 +1,32 @@
-"""The `train` stage: one language model per seed, dense or sparse."""
+"""The `train` stage: one language model per seed, dense or sparse; or a dense one taken over."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from clearnets import paths, processes
-from clearnets.artifacts import Unit, read_json, write_json, write_text
-from clearnets.config import Config
+from clearnets import bases, paths, processes
+from clearnets.artifacts import Unit, UserError, Work, read_json, write_json, write_text
+from clearnets.config import Config, GPTNeoX, Pretrained
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.runtime import Runtime, seed_for
 
 
 def units(config: Config, *, mlp: str) -> list[Unit]:
-    """One training run per seed."""
+    """One training run per seed. A pretrained model is known by its files, or its commit."""
+    settings: dict[str, Any] = {"mlp": mlp, **config.dump("model", "train")}
+    if isinstance(config.model, Pretrained):
+        if processes.count() > 1:
+            raise UserError("a pretrained model is not trained; start `clearnets train` alone")
+        del settings["train"]  # It is not trained.
+        settings["base"] = bases.checked_identity(config.model, config.experiment)
     return [
         Unit(
             stage="train",
             out=paths.train(mlp, seed),
-            settings={"seed": seed, "mlp": mlp, **config.dump("model", "train")},
+            settings={"seed": seed, **settings},
             inputs={"data": paths.data()},
         )
         for seed in config.seeds
@@ -30,46 +37,13 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
     """Train what is stale, and write the metrics. All processes of a torchrun train together."""
     log: list[str] = []
     for unit, work in processes.build_together(units(config, mlp=mlp), runtime.torch_device):
-        # Seconds to import, so not before there is something to train.
-        from clearnets.models import build_model
-        from clearnets.training import language
-
-        seed = unit.settings["seed"]
-        tokens = open_tokens(unit.inputs["data"])
-        device = runtime.torch_device()
-        model = build_model(
-            config.model,
-            mlp=mlp,  # type: ignore[arg-type]  # The CLI has checked it.
-            vocab_size=tokens.vocab_size,
-            ctx_len=tokens.ctx_len,
-            pad=tokens.pad,
-            bos=tokens.bos,
-            eos=tokens.eos,
-            seed=seed_for(seed, "init"),
-        )
-        resumed = any(work.state.iterdir())
-        start = time.monotonic()
-        summary = language.train(
-            model,
-            settings=config.train,
-            train_rows=tokens.split("train"),
-            valid_rows=tokens.split("valid"),
-            bos=tokens.bos,
-            pad=tokens.pad,
-            within=config.model.attention == "within",
-            seed=seed,
-            out=work.out,
-            state=work.state,
-            device=device,
-            label=f"train {mlp}, seed {seed}",
-        )
+        seed, tokens = unit.settings["seed"], open_tokens(unit.inputs["data"])
+        if isinstance(config.model, Pretrained):
+            log += _take_over(config.model, runtime, seed, tokens, work)
+        else:
+            log += _train(config, config.model, runtime, mlp, seed, tokens, work)
         if not processes.is_main():
             continue
-        samples = language.sample(
-            model, bos=tokens.bos, count=3, length=tokens.ctx_len - 1, seed=seed
-        )
-        speed = _speed(summary, time.monotonic() - start, resumed=resumed)
-        log += [f"{mlp}, seed {seed}: {speed}", *_report(summary, tokens, samples)]
         write_text(paths.log(f"train-{mlp}"), "\n".join(log) + "\n")
     if not processes.is_main():
         return
@@ -77,6 +51,69 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
         f"seed-{seed}": read_json(paths.train(mlp, seed) / "summary.json") for seed in config.seeds
     }
     write_json(paths.metrics(f"train-{mlp}"), summaries)
+
+
+def _take_over(
+    base: Pretrained, runtime: Runtime, seed: int, tokens: TokenStore, work: Work
+) -> list[str]:
+    """Write the base as a run of no step; lines for the log."""
+    from clearnets.training.takeover import take_over
+
+    # Nothing is resumed: files that a killed run left are in the way.
+    shutil.rmtree(work.out)
+    work.out.mkdir()
+    device = runtime.torch_device()
+    label = f"take over {base.name}, seed {seed}"
+    summary = take_over(base, tokens, out=work.out, device=device, label=label)
+    return [f"dense, seed {seed}: {base.name}, valid loss {summary['valid_loss']:.4f}", ""]
+
+
+def _train(
+    config: Config,
+    settings: GPTNeoX,
+    runtime: Runtime,
+    mlp: str,
+    seed: int,
+    tokens: TokenStore,
+    work: Work,
+) -> list[str]:
+    """Train one model; lines for the log."""
+    # Seconds to import, so not before there is something to train.
+    from clearnets.models import build_model
+    from clearnets.training import language
+
+    device = runtime.torch_device()
+    model = build_model(
+        settings,
+        mlp=mlp,  # type: ignore[arg-type]  # The CLI has checked it.
+        vocab_size=tokens.vocab_size,
+        ctx_len=tokens.ctx_len,
+        pad=tokens.pad,
+        bos=tokens.bos,
+        eos=tokens.eos,
+        seed=seed_for(seed, "init"),
+    )
+    resumed = any(work.state.iterdir())
+    start = time.monotonic()
+    summary = language.train(
+        model,
+        settings=config.train,
+        train_rows=tokens.split("train"),
+        valid_rows=tokens.split("valid"),
+        bos=tokens.bos,
+        pad=tokens.pad,
+        within=settings.attention == "within",
+        seed=seed,
+        out=work.out,
+        state=work.state,
+        device=device,
+        label=f"train {mlp}, seed {seed}",
+    )
+    if not processes.is_main():
+        return []
+    samples = language.sample(model, bos=tokens.bos, count=3, length=tokens.ctx_len - 1, seed=seed)
+    speed = _speed(summary, time.monotonic() - start, resumed=resumed)
+    return [f"{mlp}, seed {seed}: {speed}", *_report(summary, tokens, samples)]
 
 
 def _speed(summary: dict[str, Any], seconds: float, *, resumed: bool) -> str:

@@ -29,6 +29,7 @@ from transformers.utils import logging as hf_logging
 
 from clearnets import config
 from clearnets.artifacts import UserError, read_json, write_json, write_text
+from clearnets.models.loading import embedding_parameters
 from clearnets.progress import Progress, progress
 from clearnets.runtime import autocast, seed_for
 
@@ -483,7 +484,7 @@ def train(
         "steps": steps,
         "tokens": steps * tokens_per_step,
         "parameters": model.num_parameters(),
-        "non_embedding_parameters": model.num_parameters() - _embedding_parameters(model),
+        "non_embedding_parameters": model.num_parameters() - embedding_parameters(model),
         "train_loss": round(curve.rows[-1]["train_loss"], 6),
         "valid_loss": round(curve.rows[-1]["valid_loss"], 6),
     }
@@ -492,13 +493,6 @@ def train(
         write_text(out / "curve.csv", curve.csv())
         write_json(out / "summary.json", summary)
     return summary
-
-
-def _embedding_parameters(model: PreTrainedModel) -> int:
-    """Parameters of the embedding and, where it is another tensor, of the unembedding."""
-    parts = (model.get_input_embeddings(), model.get_output_embeddings())
-    tensors = {id(part.weight): part.weight for part in parts if part is not None}
-    return sum(weight.numel() for weight in tensors.values())  # type: ignore[operator]
 
 
 def _arguments(

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from clearnets import paths
 from clearnets.artifacts import Unit, build_all, write_json
-from clearnets.config import CODER_FAMILIES, Config, hookpoint, load
+from clearnets.config import CODER_FAMILIES, Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -80,7 +80,7 @@ def make_coders() -> None:
         generator = torch.Generator().manual_seed(number)
         for _, work in build_all([Unit("sparsify", paths.coders(family, SEED), {}, {})]):
             for layer in range(LAYERS):
-                folder = work.out / hookpoint(layer)
+                folder = work.out / config().model.hookpoint(layer)
                 folder.mkdir()
                 save_file(
                     {

@@ -9,14 +9,15 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPTNeoXCon
 from transformers import GPTNeoXForCausalLM as Reference
 
 from clearnets.artifacts import UserError
-from clearnets.config import Model
+from clearnets.config import GPTNeoX
 from clearnets.models import SparseGPTNeoXConfig, SparseGPTNeoXModel, build_model, load
 
 MLPS = ("dense", "sparse", "sparse_topk", "sparse_low_rank")
 SPARSE = MLPS[1:]
 VOCAB = 50
 
-SMALL = Model(
+SMALL = GPTNeoX(
+    kind="gptneox",
     hidden_size=16,
     num_layers=2,
     num_heads=2,

@@ -16,7 +16,7 @@ PAD, BOS, EOS, VOCAB, CTX = 0, 1, 2, 24, 12
 ROOT = Path(__file__).parents[2]
 
 
-def model_settings() -> config.Model:
+def model_settings() -> config.GPTNeoX:
     small = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "expansion": 4, "k": 2}
     return config.load(ROOT / "params.yaml").model.model_copy(update={**small, "rank_ratio": 2})
 

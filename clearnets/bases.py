@@ -1,0 +1,223 @@
+"""Pretrained models as a base: which kinds there are, and where the files of one come from.
+
+Nothing here needs torch. Weights are only ever read from safetensors, and code that lies beside a
+model is never run: a base is one of transformers' own classes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clearnets.artifacts import UserError, fingerprint, read_json, sha256
+from clearnets.config import Pretrained
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where transformers keeps the parts of one kind of model.
+
+    Attributes:
+        name: what people call it.
+        layers: the base model's list of layers.
+        projection: in a layer, the last linear map of its feedforward; what that map reads are
+            the neurons.
+        gated: the feedforward has a linear branch beside the one with the activation.
+        returns_tuple: a layer gives its hidden state in a tuple.
+    """
+
+    name: str
+    layers: str
+    projection: str
+    gated: bool = False
+    returns_tuple: bool = False
+
+    @property
+    def feedforwards(self) -> str:
+        """The hookpoints that fit this kind."""
+        return f"{self.layers}.*.mlp"
+
+
+KINDS: Mapping[str, Kind] = {
+    "gpt_neox": Kind("GPT-NeoX", "layers", "mlp.dense_4h_to_h"),
+    "gpt_neo": Kind("GPT-Neo", "h", "mlp.c_proj", returns_tuple=True),
+    "gpt2": Kind("GPT-2", "h", "mlp.c_proj"),
+    "llama": Kind("Llama", "layers", "mlp.down_proj", gated=True),
+    "qwen2": Kind("Qwen2", "layers", "mlp.down_proj", gated=True),
+    "qwen3": Kind("Qwen3", "layers", "mlp.down_proj", gated=True),
+}
+"""By the `model_type` of a model's config.json."""
+
+OURS = "sparse_gpt_neox"
+
+
+def kind_of(model_type: str) -> Kind:
+    """The kind of a model that `load` gave; our own is a GPT-NeoX around its feedforward."""
+    return KINDS["gpt_neox" if model_type == OURS else model_type]
+
+
+def locate(base: Pretrained) -> dict[str, Path]:
+    """The files of a base by name, config and weights; from the hub, downloaded to its cache.
+
+    Raises:
+        UserError: no such folder or hub id, no safetensors in it, or the hub is out of reach.
+    """
+    files = {CONFIG: _config_path(base)}
+    if whole := _file(base, WEIGHTS):
+        return files | {WEIGHTS: whole}
+    if index := _file(base, INDEX):
+        files[INDEX] = index
+        for shard in sorted(set(_plain_names(index))):
+            path = _file(base, shard)
+            if path is None:
+                raise UserError(f"{base.name} lacks {shard}, which its {INDEX} names; restore it")
+            files[shard] = path
+        return files
+    pickled = next((name for name in PICKLED if _file(base, name, download=False)), None)
+    if pickled:
+        raise UserError(
+            f"{base.name} holds its weights as a pickle ({pickled}), which is never read; name a "
+            f"revision with {WEIGHTS} (on the hub often refs/pr/1), or save it as safetensors"
+        )
+    raise UserError(f"{base.name} holds no {WEIGHTS}; name a model saved as safetensors")
+
+
+def _plain_names(index: Path) -> list[str]:
+    names = read_json(index).get("weight_map", {}).values()
+    for name in names:
+        if Path(name).name != name:
+            raise UserError(f"{index} names {name!r}, which is not a file beside it")
+    return list(names)
+
+
+def identity(base: Pretrained) -> dict[str, str]:
+    """What the bytes of a base follow from: hashes of a folder's files, a hub id's commit.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    if _is_folder(base):
+        return {name: sha256(path) for name, path in locate(base).items()}
+    if base.revision and _COMMIT.fullmatch(base.revision):
+        return {"commit": base.revision}
+    # The hub's cache keeps a snapshot in a folder named by its commit.
+    return {"commit": _config_path(base).parent.name}
+
+
+def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
+    """`identity`, which is the recorded one where one is recorded.
+
+    Raises:
+        UserError: the base has changed since.
+    """
+    found = identity(base)
+    if base.fingerprint not in (None, fingerprint(found)):
+        command = f"clearnets exp {experiment}"
+        raise UserError(f"{base.name} has changed since it was recorded; run `{command}`")
+    return found
+
+
+def read_config(base: Pretrained) -> dict[str, Any]:
+    """The values of a base's `config.json`.
+
+    Raises:
+        UserError: it is missing or broken, or of a kind that cannot be a base.
+    """
+    path = _config_path(base)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); restore it") from None
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind == OURS and values.get("mlp") == "dense":
+        return values
+    if kind == OURS:
+        raise UserError(f"{base.name} is sparse by construction; a base has to be dense")
+    if kind not in KINDS:
+        known = ", ".join(f"{kind.name} ({name})" for name, kind in KINDS.items())
+        raise UserError(f"{base.name} is of the unknown kind {kind!r}; there are: {known}")
+    return values
+
+
+def _config_path(base: Pretrained) -> Path:
+    path = _file(base, CONFIG)
+    if path is None:
+        raise UserError(f"{base.name} holds no {CONFIG}; name the folder or hub id of a model")
+    return path
+
+
+def _is_folder(base: Pretrained) -> bool:
+    if Path(base.name).is_dir():
+        if base.revision is not None:
+            raise UserError(f"{base.name} is a folder; remove model.revision, which is for hub ids")
+        return True
+    if not _HUB_ID.fullmatch(base.name) or base.name.startswith("."):
+        raise UserError(f"model.name {base.name!r}: no such folder")
+    return False
+
+
+def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
+    """One file of a base, or None where it has none of that name."""
+    if _is_folder(base):
+        path = Path(base.name) / name
+        return path if path.is_file() else None
+    return _from_hub(base, name, download=download)
+
+
+def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    where = f"{base.name} at {base.revision}" if base.revision else base.name
+    try:
+        if not download:
+            # Only whether it is there; a pickle is not even fetched.
+            found = hub.file_exists(base.name, name, revision=base.revision)
+            return Path(name) if found else None
+        return Path(hub.hf_hub_download(base.name, name, revision=base.revision))
+    except (errors.RepositoryNotFoundError, errors.GatedRepoError):
+        raise UserError(
+            f"model.name {base.name!r}: neither a folder nor a model on the hub that you can read"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{base.name} has no revision {base.revision!r} on the hub") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        if _known_absent(base, name) or (not download and _cached(base)):
+            return None
+        raise UserError(
+            f"{where}: {name} is not in the hub's cache and the hub is out of reach "
+            f"({type(error).__name__}); set model.name to a folder, e.g. one that "
+            f"`hf download {base.name}` made elsewhere"
+        ) from None
+    except errors.EntryNotFoundError:
+        return None
+    except errors.HFValidationError:
+        raise UserError(f"model.name {base.name!r}: neither a folder nor a hub id") from None
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
+
+
+def _known_absent(base: Pretrained, name: str) -> bool:
+    """The cache holds a snapshot of this revision, and `name` is no file of it."""
+    import huggingface_hub as hub
+
+    missing = hub.try_to_load_from_cache(base.name, name, revision=base.revision)
+    return not isinstance(missing, str) and _cached(base)
+
+
+def _cached(base: Pretrained) -> bool:
+    import huggingface_hub as hub
+
+    return isinstance(hub.try_to_load_from_cache(base.name, CONFIG, revision=base.revision), str)
