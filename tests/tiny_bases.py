@@ -70,13 +70,12 @@ def make(kind: str, *, vocab_size: int, eos: int, bos: int | None = None) -> Pre
     """An untrained model of a kind, in which every layer matters."""
     kind_config, sizes = CONFIGS[kind]
     values = {"vocab_size": vocab_size, "eos_token_id": eos, "bos_token_id": bos}
-    model = AutoModelForCausalLM.from_config(
-        kind_config(**sizes, **values, pad_token_id=None), dtype=torch.float32
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
+    made = kind_config(**sizes, **values, pad_token_id=None)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(made, dtype=torch.float32)
         for parameter in model.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.2 * torch.randn(parameter.shape)
     return model.eval().requires_grad_(False)
 
 

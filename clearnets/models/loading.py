@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +24,18 @@ def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel
     """
     if not (path / "config.json").exists():
         raise UserError(f"{path} holds no model; train one first (`clearnets train`)")
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with _silence():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); {cure}") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     model, found = loaded
     # transformers would fill what is missing with random weights.
     missing = sorted(found["missing_keys"])
@@ -45,6 +43,20 @@ def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel
         raise UserError(f"{path} lacks {missing[0]}; {cure}")
     alias_tokens(model)
     return model.eval()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No bar over the weights and no table of those that do not fit: the error names one."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def alias_tokens(model: Any) -> None:

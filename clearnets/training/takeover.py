@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from clearnets import bases
@@ -88,7 +89,7 @@ def _load(base: Pretrained, files: Mapping[str, Path]) -> PreTrainedModel:
     cure = "name a folder that transformers saved"
     try:
         return load(files[bases.CONFIG].parent, cure)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, StrictDataclassError) as error:
         # transformers' words for a config that it refuses, and for weights of other shapes.
         reason = " ".join(str(error).split())
         raise UserError(f"{base.name} cannot be loaded ({reason:.200}); {cure}") from None
