@@ -511,6 +511,8 @@ class Config(Frozen):
         if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
             modes = ", ".join(MLPS[1:])
             raise ValueError(f"models must be dense alone, or dense and then one of {modes}")
+        if isinstance(self.model, Pretrained) and self.sparse is not None:
+            raise ValueError("a pretrained model has no sparse twin: set `models: [dense]`")
         for family, weights in self.families.items():
             if family in NATIVE_FAMILIES and self.sparse is None:
                 modes = ", ".join(MLPS[1:])

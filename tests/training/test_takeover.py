@@ -147,8 +147,8 @@ def test_a_vocabulary_larger_than_the_model_s():
 
 def test_a_context_longer_than_the_model_s():
     make_base("gpt2")
-    said = refusal(tiny_bases.settings("base", "gpt2"), make_store(Path("data"), ctx_len=64))
-    assert "reads 32 tokens at most and data.ctx_len is 64" in said
+    said = refusal(tiny_bases.settings("base", "gpt2"), make_store(Path("data"), ctx_len=96))
+    assert "reads 64 tokens at most and data.ctx_len is 96" in said
 
 
 def test_pickles_are_never_read():

@@ -1,0 +1,231 @@
+"""A pretrained base of every kind through all stages, checked on the base itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_text as synthetic
+import tiny_bases
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from typer.testing import CliRunner
+
+from clearnets import budget, paths
+from clearnets import config as cfg
+from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
+from clearnets.bases import KINDS
+from clearnets.cli import app
+from clearnets.coders.library import load_coder
+from clearnets.data.tokens import open_tokens
+from clearnets.latents.store import load_layer
+from clearnets.runtime import Runtime
+from clearnets.stages import cache, collate, evaluate, explain, match, score, sparsify, train
+
+ROOT = Path(__file__).parents[1]
+RUNTIME = Runtime(device="cpu", threads=1)
+VOCAB = len(synthetic.STRINGS)
+FAMILIES = ("transcoder", "sae", "skip-transcoder", "neurons")
+LATENTS = 10
+SPLITS = {"train": 40, "valid": 9, "explain": 60, "score": 60}
+
+
+def settings(kind: str, **model) -> cfg.Config:
+    """The default with a base in `base/`, at a tiny size."""
+    base = cfg.read_yaml(ROOT / "params.yaml")
+    dropped = dict.fromkeys(set(base["families"]) - set(FAMILIES))
+    over = {
+        "models": ["dense"],
+        "families": dropped,
+        "data": {"ctx_len": synthetic.CTX},
+        "model": tiny_bases.settings("base", kind, **model).model_dump(mode="json"),
+        "coders": {"families": list(FAMILIES[:3]), "tokens": 8 * 4 * synthetic.CTX},
+        "explain": {"latents": LATENTS, "min_windows": 5},
+        "collate": {"resamples": 20},
+    }
+    return cfg.parse(cfg.overlay(base, over), "test")
+
+
+def make_data() -> None:
+    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
+        (work.out / "tokenizer").mkdir()
+        vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
+        Tokenizer(WordLevel(vocab, unk_token="<pad>")).save(
+            str(work.out / "tokenizer" / "tokenizer.json")
+        )
+        special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
+        sizes = {"vocab_size": VOCAB, "ctx_len": synthetic.CTX}
+        write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
+        write_json(work.out / "stats.json", {})
+        (work.out / "tokens").mkdir()
+        for seed, (split, count) in enumerate(SPLITS.items()):
+            np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, count))
+
+
+def make_base(kind: str):
+    model = tiny_bases.make(kind, vocab_size=VOCAB, eos=synthetic.EOS, bos=synthetic.BOS)
+    model.save_pretrained("base")
+    return model
+
+
+@torch.no_grad()
+def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input and output of a feedforward, by a hook of the base's own."""
+    seen = {}
+    block = getattr(model.base_model, KINDS[model.config.model_type].layers)[layer]
+    handle = block.mlp.register_forward_hook(lambda _, args, out: seen.update(x=args[0], y=out))
+    model(torch.from_numpy(tokens_RS.astype(np.int64)))
+    handle.remove()
+    return seen["x"], seen["y"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_whole_comparison_on_a_base(kind):
+    make_data()
+    model, config = make_base(kind), settings(kind)
+    train.run(config, runtime=RUNTIME, mlp="dense")
+    match.run(config, runtime=RUNTIME)
+    for family in config.coders.families:
+        sparsify.run(config, runtime=RUNTIME, family=family)
+    evaluate.run(config, runtime=RUNTIME)
+    for family in FAMILIES:
+        cache.run(config, runtime=RUNTIME, family=family)
+        explain.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
+        score.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
+    collate.run(config, runtime=RUNTIME)
+
+    # Two ways to the same loss.
+    summary = read_json(paths.evaluate(0) / "summary.json")["models"]["dense"]
+    taken = read_json(paths.train("dense", 0) / "summary.json")
+    assert summary["heldout_loss"] == pytest.approx(taken["valid_loss"], abs=1e-5)
+    assert summary["parameters"] == sum(p.numel() for p in model.parameters())
+    assert summary["parameters_without_embeddings"] == taken["non_embedding_parameters"]
+    assert summary["training_tokens"] == 0
+    assert read_json(paths.match(0) / "pair.json")["dense"]["step"] == 0
+
+    tokens_RS = np.asarray(open_tokens(paths.data()).split("explain"))
+    counted_RS = synthetic.counted(tokens_RS)
+    for layer in config.model.layers:
+        point = config.model.hookpoint(layer)
+        assert point == f"{KINDS[kind].layers}.{layer}.mlp"
+        x_RSD, y_RSD = traffic(model, tokens_RS, layer)
+        for family in config.coders.families:
+            coder = load_coder(paths.coders(family, 0) / point)
+            read_RSD = x_RSD if coder.cfg.transcode else y_RSD
+            with torch.no_grad():
+                encoded = coder.encode(read_RSD.flatten(0, 1))
+            dense_RSL = torch.zeros(len(encoded.top_acts), coder.num_latents)
+            dense_RSL.scatter_(1, encoded.top_indices, encoded.top_acts)
+            expected_RSL = dense_RSL.view(*tokens_RS.shape, -1).numpy()
+            expected_RSL[~counted_RS] = 0
+            found = load_layer(paths.cache(family, 0, "explain"), point)
+            got_RSL = np.zeros_like(expected_RSL)
+            got_RSL[found.row, found.position, found.latent] = found.act
+            # float16 in the cache; which of two nearly equal latents is kept may differ.
+            wrong = np.abs(got_RSL - expected_RSL) > 2e-3 * np.abs(expected_RSL) + 1e-4
+            assert wrong.sum() <= 2
+    for family in FAMILIES:
+        files = [
+            paths.score(family, 0, config.model.hookpoint(layer)) / "scores.jsonl"
+            for layer in config.model.layers
+        ]
+        records = [record for file in files for record in read_jsonl(file)]
+        assert len(records) == LATENTS * tiny_bases.LAYERS
+        assert any(record["detection"] for record in records)
+    assert read_json(paths.metrics("cache-neurons"))["seed-0"]["explain"]["l0"] == {
+        config.model.hookpoint(layer): pytest.approx(tiny_bases.K, abs=0.01)
+        for layer in config.model.layers
+    }
+    assert (paths.results("default") / "summary.csv").exists()
+
+
+def test_saes_where_input_and_output_have_different_widths_and_no_transcoders():
+    make_data()
+    make_base("gpt2")
+    config = settings("gpt2", hookpoints="transformer.h.*.mlp.c_proj")
+    assert config.model.hookpoint(1) == "h.1.mlp.c_proj"
+    train.run(config, runtime=RUNTIME, mlp="dense")
+    match.run(config, runtime=RUNTIME)
+    says = r"h\.0\.mlp\.c_proj reads 40 numbers and writes 16: no transcoder"
+    with pytest.raises(UserError, match=says):
+        sparsify.run(config, runtime=RUNTIME, family="transcoder")
+    assert not list(paths.WORK.rglob("*.*"))
+    sparsify.run(config, runtime=RUNTIME, family="sae")
+    coders = config.coders.model_copy(update={"families": ("sae",)})
+    evaluate.run(config.model_copy(update={"coders": coders}), runtime=RUNTIME)
+    cache.run(config, runtime=RUNTIME, family="sae")
+    point = config.model.hookpoint(2)
+    assert load_layer(paths.cache("sae", 0, "explain"), point).num_latents == 64
+
+
+def test_changed_files_of_the_base_make_the_run_stale():
+    make_data()
+    make_base("gpt2")
+    config = settings("gpt2")
+    train.run(config, runtime=RUNTIME, mlp="dense")
+    (unit,) = train.units(config, mlp="dense")
+    assert unit.fresh()
+    tiny_bases.make("gpt2", vocab_size=VOCAB, eos=2, bos=2).save_pretrained("base")
+    (unit,) = train.units(config, mlp="dense")
+    assert not unit.fresh()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_compute_counts_a_base_without_its_weights(kind):
+    model = make_base(kind)
+    Path("base/model.safetensors").unlink()
+    (cost,) = budget.models(settings(kind))
+    assert cost.parameters == sum(p.numel() for p in model.parameters())
+    text = "\n".join(budget.report(settings(kind)))
+    assert f"{cost.parameters:,}" in text
+    assert "skip-transcoder" in text
+    assert "more to train" not in text
+
+
+def test_one_line_at_the_command_line(tmp_path):
+    make_base("gpt2")
+    values = settings("gpt2").model_dump(mode="json")
+    write_json(Path("params.yaml"), values)  # JSON is YAML.
+    values["model"]["num_layers"] = 7
+    make_data()
+    write_json(Path("params.yaml"), values)
+    done = CliRunner().invoke(app, ["train", "--mlp", "dense"])
+    assert done.exit_code != 0
+    assert not paths.train("dense", 0).exists()
+    assert "set model.num_layers to 3" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ({"models": ["dense", "sparse"]}, "a pretrained model has no sparse twin"),
+        (
+            {"model": {"hookpoints": "h.*.mlp.*"}},
+            "model.pretrained.hookpoints: string",
+        ),
+        ({"model": {"hookpoints": "h.3.mlp"}}, "model.pretrained.hookpoints: string"),
+        ({"model": {"kind": "bert"}}, "model: input tag 'bert'"),
+        ({"model": {"k": 100}}, "k must not exceed hidden_size * expansion"),
+    ],
+)
+def test_settings_that_do_not_fit(over, says):
+    values = settings("gpt2").model_dump(mode="json")
+    with pytest.raises(UserError) as error:
+        cfg.parse(cfg.overlay(values, over), "params.yaml")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "relative"),
+    [
+        ("transformer.h.*.mlp", "h.3.mlp"),
+        ("h.*.mlp", "h.3.mlp"),
+        ("gpt_neox.layers.*.mlp", "layers.3.mlp"),
+        ("model.layers.*.mlp.down_proj", "layers.3.mlp.down_proj"),
+    ],
+)
+def test_hookpoints_are_named_relative_to_the_base_model(pattern, relative):
+    assert tiny_bases.settings("x", hookpoints=pattern).hookpoint(3) == relative
