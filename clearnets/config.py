@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -569,13 +570,13 @@ def parse(values: Any, source: str) -> Config:
     try:
         return Config.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        faults = [_fault(e) for e in error.errors()]
+        faults = [_fault(e, values) for e in error.errors()]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise UserError(f"{source}: {faults[0]}{more}") from None
 
 
-def _fault(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "parameters"
+def _fault(error: Any, values: Any) -> str:
+    key = ".".join(_keys(error["loc"], values)) or "parameters"
     match error["type"]:
         case "extra_forbidden":
             return f"unknown key {key!r}; remove it or correct its spelling"
@@ -583,6 +584,18 @@ def _fault(error: Any) -> str:
             return f"key {key!r} is missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]} (got {error['input']!r:.80})"
+
+
+def _keys(loc: Iterable[str | int], values: Any) -> Iterator[str]:
+    """The keys of a pydantic location, without the kinds that it names in the midst of them."""
+    for part in loc:
+        if isinstance(values, dict) and part not in values and values.get("kind") == part:
+            continue
+        yield str(part)
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list):
+            values = values[int(part)]
 
 
 def read_yaml(path: Path) -> Any:

@@ -203,9 +203,9 @@ def test_one_line_at_the_command_line(tmp_path):
         ({"models": ["dense", "sparse"]}, "a pretrained model has no sparse twin"),
         (
             {"model": {"hookpoints": "h.*.mlp.*"}},
-            "model.pretrained.hookpoints: string",
+            "model.hookpoints: string",
         ),
-        ({"model": {"hookpoints": "h.3.mlp"}}, "model.pretrained.hookpoints: string"),
+        ({"model": {"hookpoints": "h.3.mlp"}}, "model.hookpoints: string"),
         ({"model": {"kind": "bert"}}, "model: input tag 'bert'"),
         ({"model": {"k": 100}}, "k must not exceed hidden_size * expansion"),
     ],

@@ -132,7 +132,7 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
     ends = counted["gpt_neox.embed_in.weight"] + counted["lm_head.weight"]
     assert sparse["parameters_without_embeddings"] == sum(counted.values()) - ends
     assert sparse["training_tokens"] == 320
-    flops = compute.model(compute.Architecture.of(model.config.to_dict()))
+    flops = compute.model(compute.Architecture.of(model.config.to_dict(), project.data.ctx_len))
     assert sparse["training_flops"] == 320 * flops.training
     coder = summary["coders"]["transcoder"]
     assert coder["parameters"] == 2 * (64 * 16 + 64 + 64 * 16 + 16)
