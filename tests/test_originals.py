@@ -1,0 +1,161 @@
+"""The README's table from the original's commands to these: each row runs, at small size."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+from test_variants import ROOT, experiment
+
+from clearnets import cli, config, experiments
+from clearnets.config import CODER_FAMILIES, Config
+from clearnets.data.storybook import stories
+from clearnets.models import build_model
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Sizes that a test cannot afford, and in `HERE` names for those of the table.
+SMALL: dict[str, Any] = {
+    "train.epochs": 2,
+    "train.batch_size": 8,
+    "data.ctx_len": 32,
+    "coders.batch_size": 4,
+    "coders.tokens": 2048,
+    "model.expansion": 8,
+    "model.k": 8,
+    "explain.latents": 8,
+    "explain.active": 10,
+    "score.active": 10,
+}
+HERE = {"FOLDER": "texts.jsonl", "T": "tokenizer", "CODERS": "theirs", 10048: 400}
+
+
+def rows() -> list[tuple[str, str, dict[str, Any]]]:
+    """(original, command, assignments) of each row."""
+    inside = README.split("<!-- originals -->", 1)[1].split("<!-- end originals -->", 1)[0]
+    found = []
+    for line in inside.strip().splitlines()[2:]:
+        left, middle, right = line.strip().removeprefix("|").removesuffix("|").split(" | ")
+        (command,) = re.findall(r"`([^`]+)`", middle)
+        found.append((left.strip(), command, experiments.parsed(re.findall(r"`([^`]+)`", right))))
+    return found
+
+
+def here(value: Any) -> Any:
+    """A value of the table with the names that there are in the project."""
+    if isinstance(value, dict):
+        return {key: here(part) for key, part in value.items()}
+    return HERE.get(value, value) if isinstance(value, str | int) else value
+
+
+def write_params(values: dict[str, Any], assignments: dict[str, Any]) -> Config:
+    over: dict[str, Any] = {}
+    for key, value in assignments.items():
+        *parents, last = key.split(".")
+        part = over
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[last] = SMALL.get(key, here(value))
+    values = config.overlay(values, over)
+    YAML().dump(values, Path("params.yaml"))
+    return config.load()
+
+
+def run(command: str) -> int:
+    words = shlex.split(command)
+    # Every row is as it would be typed; a stage takes one thread beside other tests.
+    return cli._guarded(lambda: cli.app(words, standalone_mode=False))
+
+
+def commands(cfg: Config) -> list[str]:
+    """Every stage of the pipeline, in order."""
+    coders = [family for family in cfg.families if family in CODER_FAMILIES]
+    return [
+        "data",
+        *(f"train --mlp {mlp}" for mlp in cfg.models),
+        "match",
+        *(f"sparsify --aux {family}" for family in coders),
+        "evaluate",
+        *(f"{s} --aux {f}" for s in ("cache", "explain", "score") for f in cfg.families),
+        "collate",
+    ]
+
+
+def needed(cfg: Config, command: str) -> list[str]:
+    """What comes before a command: all of it before `collate`, else only its own family's."""
+    every, (stage, *rest) = commands(cfg), shlex.split(command)
+    stages = list(dict.fromkeys(one.split()[0] for one in every))
+    if stage not in stages:
+        return []
+    earlier = [one for one in every if stages.index(one.split()[0]) < stages.index(stage)]
+    if stage != "collate" and "--aux" in rest:
+        family = rest[rest.index("--aux") + 1]
+        earlier = [
+            one
+            for one in earlier
+            if one != "evaluate" and ("--aux" not in one or one.endswith(f" {family}"))
+        ]
+    return earlier
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project whose every stage has run, with what the rows name beside it."""
+    folder = tmp_path_factory.mktemp("project")
+    cfg = experiment(["dense", "sparse"], ["native", "sae", "transcoder", "random-native"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        values = cfg.model_dump(mode="json")
+        values["data"]["tokens"] = {**values["data"]["tokens"], "train": 8000, "valid": 2000}
+        values["coders"]["tokens"] = 2048
+        write_params(values, {})
+        for command in commands(cfg):
+            assert run(command) == 0, command
+        shutil.copytree("artifacts/data/tokenizer", "tokenizer")
+        shutil.copytree("artifacts/coders/sae/seed-0", "theirs")
+        lines = (
+            json.dumps({"story": one.text}) + "\n" for one in islice(stories(1, "train"), 1500)
+        )
+        Path("texts.jsonl").write_text("".join(lines))
+        shutil.copytree(ROOT / "experiments", "experiments")
+        _original_checkpoint(cfg)
+    return folder
+
+
+def _original_checkpoint(cfg: Config) -> None:
+    """A dense model in the names of the original."""
+    sizes = cfg.model.model_copy(update={"num_heads": 16, "hidden_size": 64})
+    special = {"pad": 0, "bos": 1, "eos": 2, "seed": 0}
+    model = build_model(sizes, mlp="dense", vocab_size=300, ctx_len=64, **special)
+    state = {
+        f"model.{name.replace('lm_head', 'embed_out')}": tensor
+        for name, tensor in model.state_dict().items()
+    }
+    torch.save({"state_dict": state}, "last.ckpt")
+
+
+@pytest.mark.parametrize(("left", "command", "assignments"), rows(), ids=lambda x: str(x)[:60])
+def test_each_row_runs(left, command, assignments, project, tmp_path, monkeypatch, capsys):
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    program, _, command = command.partition(" ")
+    assert program == "clearnets"
+    values = config.read_yaml(Path("params.yaml"))
+    cfg = write_params(values, assignments)
+    for earlier in needed(cfg, command):
+        assert run(earlier) == 0, earlier
+    if "hub" in str(assignments):
+        # Out of reach here: one line that says what else can be named.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+        capsys.readouterr()
+        assert run(command) == 2
+        assert "local" in capsys.readouterr().err
+    else:
+        assert run(command) == 0, left
