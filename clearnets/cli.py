@@ -181,6 +181,7 @@ def _show(
     """Print the parameters, and what a stage would read and write in `folder`."""
     from ruamel.yaml import YAML
 
+    from clearnets import experiments
     from clearnets.config import STAGES_WITH_METRICS
 
     YAML().dump(config.model_dump(mode="json"), sys.stdout)
@@ -188,29 +189,21 @@ def _show(
     if begun:
         os.chdir(folder)
     else:
-        # A relative corpus is named from a worktree that is not there yet.
-        config = _with_corpus_below(folder, config)
+        # Relative paths are named from a worktree that is not there yet.
+        config = experiments.seen_from_checkout(config, folder)
     made = module.units(config, **selection)
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
-    if made and made[0].stage == "data" and (corpus := getattr(config.data.corpus, "path", None)):
-        print(os.path.normpath(folder / corpus) if begun else corpus)
+    stage = made[0].stage if made else ""
+    for path in experiments.local_sources(config, stage, selection.get("family")):
+        print(os.path.normpath(folder / path) if begun else path)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
     for unit in made:
         print(f"{folder / unit.out}{'  (up to date)' if begun and unit.fresh() else ''}")
-    if made and made[0].stage in STAGES_WITH_METRICS:
+    if stage in STAGES_WITH_METRICS:
         print(folder / metrics)
-
-
-def _with_corpus_below(folder: Path, config: Config) -> Config:
-    path = getattr(config.data.corpus, "path", None)
-    if path is None:
-        return config
-    corpus = config.data.corpus.model_copy(update={"path": os.path.normpath(folder / path)})
-    data = config.data.model_copy(update={"corpus": corpus})
-    return config.model_copy(update={"data": data})
 
 
 @app.callback()

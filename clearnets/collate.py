@@ -36,7 +36,7 @@ import pandas as pd
 from clearnets import artifacts
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import EXPLAINED, STATUSES
-from clearnets.config import FAMILIES, MLPS, NATIVE_FAMILIES, TWINS, Collate, Config
+from clearnets.config import FAMILIES, MLPS, NATIVE_FAMILIES, TWINS, Collate, Config, Family
 from clearnets.results import CONTROLS, NO_LAYER, SCORERS, Sources, columns_of, pick
 from clearnets.runtime import seed_for
 
@@ -505,6 +505,8 @@ def summary_table(
     for family in _ordered(config.families):
         model = model_of(family, sources.models)
         reads, reconstructs = ROLES[family]
+        if source := config.coders.existing.get(cast(Family, family)):
+            reconstructs += f", by the coders of {_short(source.name)}"
         own = pick(latents, family=family)
         coder = pick(layers, kind="family", name=family)
         trained = family != "random-native"
@@ -557,6 +559,11 @@ def summary_table(
         row["pair_matched"] = bool(pair["matched"].all())
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _short(name: str) -> str:
+    """A hub id, or the last parts of a path that begins elsewhere."""
+    return "/".join([part for part in Path(name).parts if part != ".."][-2:])
 
 
 def _ordered(families: Iterable[str]) -> list[str]:

@@ -119,9 +119,8 @@ def coder(family: str, *, d_in: int, num_latents: int, k: int, multi_topk: bool 
     Multi-TopK trains with 4 k latents besides, and is forgotten afterwards.
     """
     if multi_topk:
-        sizes = {"d_in": d_in, "num_latents": num_latents}
-        narrow = coder(family, k=k, **sizes)
-        wide = coder(family, k=min(4 * k, num_latents), **sizes)
+        narrow = coder(family, d_in=d_in, num_latents=num_latents, k=k)
+        wide = coder(family, d_in=d_in, num_latents=num_latents, k=min(4 * k, num_latents))
         # One encoder for both, with the wider one's gradients; a decoder and a skip for each.
         is_sae = not family.endswith("transcoder")
         shared = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae).training

@@ -7,10 +7,19 @@ threads, layers to work on) is a command-line option and has no place here.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from clearnets.artifacts import UserError
 from clearnets.paths import EXPERIMENTS, PARAMS
@@ -78,19 +87,55 @@ class Storybook(Frozen):
     """Seed of the generator."""
 
 
-class LocalText(Frozen):
+class _Text(Frozen):
+    """What corpora of found text have in common."""
+
+    text_column: str = "text"
+    """Column or key that holds a document's text (Parquet, JSONL, hub)."""
+    streaming: bool = False
+    """Read documents one after the other and never all at once, for a corpus larger than memory
+    or disk. A document's split is then drawn by a hash of its text, so the splits are in
+    proportion on average only, and the train split keeps the corpus's order. Otherwise the
+    documents are shuffled and divided exactly."""
+    seed: Count = 0
+    """Seed of the assignment of documents to splits."""
+
+    @field_validator("split", check_fields=False)
+    @classmethod
+    def _readable(cls, split: str | None) -> str | None:
+        one = r"\w+(\.\w+)*(\[(-?\d+%?)?:(-?\d+%?)?\])?"
+        if split is not None and not re.fullmatch(rf"{one}(\+{one})*", split, re.ASCII):
+            raise ValueError("write a split as train, train[:2%], train[1000:2000] or train+test")
+        return split
+
+
+class LocalText(_Text):
     """A Parquet, JSONL or text file, or a folder of such files in the hub's layout."""
 
     kind: Literal["local"]
     path: str
     """The file or folder."""
-    text_column: str = "text"
-    """Column or key that holds a document's text (Parquet, JSONL)."""
-    seed: Count = 0
-    """Seed of the assignment of documents to splits."""
+    split: str | None = None
+    """As in datasets, e.g. `train` or `train[:2%]`: read these files of a folder in the hub's
+    layout (`train.parquet`, `data/train-00000-of-00002.parquet`, `train/...`) and a slice of
+    their documents. null reads every file."""
     fingerprint: str | None = None
     """Of the files' content. `clearnets exp` fills it in, so that DVC notices changed files; with
     a local corpus in params.yaml itself only `clearnets data` does."""
+
+
+class HubText(_Text):
+    """A dataset of the Hugging Face hub."""
+
+    kind: Literal["hub"]
+    name: str
+    """Its id, e.g. `roneneldan/TinyStories`."""
+    config: str | None = None
+    """Configuration name, e.g. `sample-10BT`; null where the dataset has one only."""
+    split: str = "train"
+    """As in datasets: a split's name, or a slice such as `train[:2%]`."""
+    revision: str | None = None
+    """Commit, tag or branch. Only a commit stands for the same text for ever."""
 
 
 class SplitTokens(Frozen):
@@ -110,16 +155,69 @@ class SplitTokens(Frozen):
     """For measuring them."""
 
 
+class TrainedTokenizer(Frozen):
+    """Byte-level BPE learned from the corpus."""
+
+    kind: Literal["trained"]
+    vocab_size: Annotated[int, Field(ge=260)]
+    """Tokens, special ones included."""
+
+
+class _FoundTokenizer(Frozen):
+    """What tokenizers that exist already have in common."""
+
+    name: str
+    """A folder that transformers reads, or the id of a model on the hub."""
+    revision: str | None = None
+    """Commit, tag or branch on the hub."""
+    fingerprint: str | None = None
+    """Of the folder's files; `clearnets exp` fills it in, as that of a local corpus."""
+
+
+class PretrainedTokenizer(_FoundTokenizer):
+    """An existing tokenizer as it is; special tokens that it lacks come behind its vocabulary."""
+
+    kind: Literal["pretrained"]
+    vocab_size: Positive | None = None
+    """Rows of the models' embeddings: at least the tokenizer's tokens and its special ones, more
+    to round the number up. null takes just these, which only `clearnets data` can count."""
+
+
+class RestrictedTokenizer(_FoundTokenizer):
+    """An existing byte-level BPE, cut down to the tokens that the corpus uses most."""
+
+    kind: Literal["restricted"]
+    vocab_size: Annotated[int, Field(ge=260)]
+    """Tokens that stay: the 256 bytes, the special tokens, and the most used ones with the
+    tokens that they are merged from."""
+
+
 class Data(Frozen):
     """Corpus, tokenizer and packing."""
 
-    corpus: Annotated[Storybook | LocalText, Field(discriminator="kind")]
+    corpus: Annotated[Storybook | LocalText | HubText, Field(discriminator="kind")]
     """Where the documents come from."""
-    vocab_size: Annotated[int, Field(ge=260)]
-    """Size of the byte-level BPE vocabulary, special tokens included."""
+    tokenizer: Annotated[
+        TrainedTokenizer | PretrainedTokenizer | RestrictedTokenizer, Field(discriminator="kind")
+    ]
+    """What cuts them into tokens."""
     ctx_len: Annotated[int, Field(ge=8)]
     """Tokens per row. Every row begins with bos."""
     tokens: SplitTokens
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the models tell apart, known without the tokenizer.
+
+        Raises:
+            UserError: a pretrained tokenizer of unknown size.
+        """
+        if self.tokenizer.vocab_size is None:
+            raise UserError(
+                f"the size of tokenizer {self.tokenizer.name!r} is not in the parameters; "
+                "set data.tokenizer.vocab_size"
+            )
+        return self.tokenizer.vocab_size
 
 
 class Model(Frozen):
@@ -227,11 +325,25 @@ def _resumable(optimizer: str) -> str:
     return optimizer
 
 
+class Existing(Frozen):
+    """Coders that others trained: a folder per hookpoint in sparsify's format."""
+
+    name: str
+    """A folder, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    fingerprint: str | None = None
+    """Of the files, or of the commit. `clearnets exp` fills it in, so that DVC notices a change;
+    with existing coders in params.yaml itself only `clearnets sparsify` does."""
+
+
 class Coders(Frozen):
     """Training of SAEs and transcoders with sparsify. Their width and k are the model's."""
 
     families: tuple[Family, ...]
     """Those of the experiment's families that `clearnets sparsify` writes."""
+    existing: dict[Family, Existing]
+    """By family, coders that take the place of trained ones. Their width and k may be others."""
     tokens: Positive
     """Training tokens, from the train split."""
     batch_size: Positive
@@ -358,6 +470,11 @@ class Config(Frozen):
         if coders != set(self.coders.families):
             listed = ", ".join(sorted(coders)) or "none"
             raise ValueError(f"coders.families must be those of families with coders: {listed}")
+        for family in self.coders.existing:
+            if family not in self.coders.families or family not in TRAINED_CODERS:
+                trained = [name for name in self.coders.families if name in TRAINED_CODERS]
+                listed = ", ".join(trained) or "none"
+                raise ValueError(f"coders.existing.{family}: families that it may name: {listed}")
         return self
 
     @property

@@ -13,6 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +57,7 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
-    if isinstance(config.data.corpus, cfg.LocalText):
-        values["data"]["corpus"] |= _seen_from_worktree(name, config.data.corpus)
+    _see_from_worktree(name, config, values)
     return values
 
 
@@ -67,15 +69,75 @@ def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return cfg.overlay(base, over)
 
 
-def _seen_from_worktree(name: str, corpus: cfg.LocalText) -> dict[str, str]:
-    """Where the corpus is from the worktree, and what it holds: DVC notices when it changes."""
-    from clearnets.data.corpora import fingerprints
+@dataclass(frozen=True)
+class _Source:
+    """Something that an experiment reads and does not make: a corpus, a tokenizer, coders.
 
-    found = Path(os.path.relpath(corpus.path, place(name)))
-    return {
-        "path": corpus.path if Path(corpus.path).is_absolute() else found.as_posix(),
-        "fingerprint": fingerprint(fingerprints(corpus)),
-    }
+    Attributes:
+        stage: what reads it.
+        at: where in the parameters it is described.
+        key: which of its keys may be a local path.
+        identity: what its content follows from; empty where only the parameters say.
+    """
+
+    stage: str
+    at: tuple[str, ...]
+    key: str
+    identity: Callable[[], Mapping[str, str]]
+
+
+def _sources(config: cfg.Config) -> Iterator[_Source]:
+    from clearnets.coders import existing
+    from clearnets.data import corpora, pretrained
+
+    corpus, tokenizer = config.data.corpus, config.data.tokenizer
+    if isinstance(corpus, cfg.LocalText):
+        yield _Source("data", ("data", "corpus"), "path", lambda: corpora.fingerprints(corpus))
+    if not isinstance(tokenizer, cfg.TrainedTokenizer):
+        hashes = partial(pretrained.tokenizer_fingerprints, tokenizer)
+        yield _Source("data", ("data", "tokenizer"), "name", hashes)
+    for family, coders in config.coders.existing.items():
+        at = ("coders", "existing", family)
+        yield _Source("sparsify", at, "name", partial(existing.identity, coders))
+
+
+def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
+    """Say where local sources are from the worktree, and what all hold: DVC notices a change."""
+    for source in _sources(config):
+        part = _at(values, source.at)
+        path, identity = Path(part[source.key]), source.identity()
+        if identity:
+            part["fingerprint"] = fingerprint(identity)
+        if path.exists() and not path.is_absolute():
+            part[source.key] = Path(os.path.relpath(path, place(name))).as_posix()
+
+
+def seen_from_checkout(config: cfg.Config, folder: Path) -> cfg.Config:
+    """A config whose local sources are named from `folder`, named from here instead."""
+    values = config.model_dump(mode="json")
+    for source in _sources(config):
+        part = _at(values, source.at)
+        path = Path(os.path.normpath(folder / part[source.key]))
+        if path.exists():
+            part[source.key] = path.as_posix()
+    return cfg.parse(values, config.experiment)
+
+
+def local_sources(config: cfg.Config, stage: str, family: str | None) -> list[str]:
+    """Files and folders that a stage reads and no stage makes; `family` as for `sparsify`."""
+    values = config.model_dump(mode="json")
+    found = [
+        _at(values, source.at)[source.key]
+        for source in _sources(config)
+        if source.stage == stage and (stage != "sparsify" or source.at[-1] == family)
+    ]
+    return [path for path in found if Path(path).exists()]
+
+
+def _at(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    for key in keys:
+        tree = tree[key]
+    return tree
 
 
 def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:

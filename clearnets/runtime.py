@@ -9,6 +9,8 @@ import ctypes
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
 
     from clearnets.config import Precision
 
-__all__ = ["Progress", "Runtime", "autocast", "progress", "seed_for", "track"]
+__all__ = [
+    "Progress",
+    "Runtime",
+    "autocast",
+    "progress",
+    "seed_for",
+    "tokenizer_threads",
+    "track",
+]
 
 
 def seed_for(base: int, *names: str | int) -> int:
@@ -85,6 +95,29 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def tokenizer_threads(count: int) -> Iterator[None]:
+    """Let tokenizers work with `count` threads inside.
+
+    Its pool is made at the first use in a process and keeps its size; with a `count` of 1 none is
+    used. Batches come back in order, so no result depends on the number.
+    """
+    wanted = {
+        "RAYON_NUM_THREADS": str(count),
+        "TOKENIZERS_PARALLELISM": "true" if count > 1 else "false",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _keep_freed_memory() -> None:

@@ -196,6 +196,7 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         "and loss recovered are means over layers, loss recovered over layers that matter.",
         "Families differ in width where it cannot be equal (neurons, token-unigram), and fvu and "
         "loss recovered exist only for coders.",
+        *_other_widths(summary),
         verdict,
     ]
     notes.append(_on_shuffled(summary, settings.margin))
@@ -216,6 +217,19 @@ def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
         f"{len(given) - off} of {len(given)} do ({hold} hold 0.5 itself)."
     )
     return text + (" \\* Not at chance." if off else "")
+
+
+def _other_widths(summary: pd.DataFrame) -> list[str]:
+    """A sentence where the subjects differ in width, as coders of others may."""
+    widths = {
+        row["family"]: row["latents_per_layer"]
+        for row in records(summary)
+        if row["family"] in SUBJECTS
+    }
+    if len(set(widths.values())) < 2:
+        return []
+    listed = ", ".join(f"{family} {number(width, ',.0f')}" for family, width in widths.items())
+    return [f"**Latents per layer differ: {listed}.**"]
 
 
 def _off(row: Row, key: str) -> bool:

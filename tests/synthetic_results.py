@@ -156,17 +156,26 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
     for entry in models.values():
         entry["training_tokens"] = 3_997_696
     coders = {
-        family: {**coder, "training_tokens": 0 if "random" in family else 300_000}
+        family: {
+            **coder,
+            "training_tokens": None
+            if family in cfg.coders.existing
+            else 0
+            if "random" in family
+            else 300_000,
+        }
         for family in cfg.coders.families
     }
     for entry in (*models.values(), *coders.values()):
         entry["flops_per_token_training"] = 3 * entry["flops_per_token_forward"]
-        entry["training_flops"] = entry["training_tokens"] * entry["flops_per_token_training"]
+        tokens = entry["training_tokens"]
+        entry["training_flops"] = tokens and tokens * entry["flops_per_token_training"]
     _json(out / "summary.json", {"models": models, "coders": coders})
 
 
 def _cache(cfg: Config, out: Path, family: str) -> None:
-    width = {"neurons": 512, "token-unigram": cfg.data.vocab_size}
+    width: dict[str, int] = {"neurons": 512, "token-unigram": cfg.data.vocab_size}
+    width |= dict.fromkeys(cfg.coders.existing, 4096)
     point = {
         "num_latents": width.get(family, cfg.model.num_latents),
         "entries": 1000 if family == "token-unigram" else 7900,

@@ -331,3 +331,17 @@ def test_collating_loads_neither_torch_nor_transformers(project):
     )
     path = {"PYTHONPATH": str(Path(__file__).parent), "PATH": ""}
     subprocess.run([sys.executable, "-c", code], cwd=project, env=path, check=True)
+
+
+def test_coders_of_others_are_named_and_so_is_their_width(tmp_path, monkeypatch):
+    theirs = {"transcoder": {"name": "../../EleutherAI/sae-x"}}
+    config = synthetic_results.small(coders={"existing": theirs})
+    build(tmp_path, monkeypatch, config)
+    tables = paths.results(config.experiment)
+    row = one(pd.read_csv(tables / "summary.csv"), family="transcoder")
+    assert row["reconstructs"] == "feedforward output, by the coders of EleutherAI/sae-x"
+    assert row["latents_per_layer"] == 4096
+    assert np.isnan(row["coder_tokens"])
+    text = (tables / "summary.md").read_text()
+    assert "Latents per layer differ: native 1,024, transcoder 4,096" in text
+    assert "nan" not in text

@@ -55,6 +55,10 @@ def test_every_overlay_is_valid_and_names_itself(path: Path):
         ({"models": ["dense", "sparse_topk"]}, "families.native must be train/sparse_topk"),
         ({"families": {"neurons": "train/sparse"}}, "families.neurons must be train/dense"),
         ({"experiment": "../x"}, "experiment"),
+        (
+            {"coders": {"existing": {"random-sae": {"name": "x"}}}},
+            "coders.existing.random-sae: families that it may name: transcoder, sae, skip-",
+        ),
     ],
 )
 def test_bad_values_get_one_line_that_names_the_key(over, says):

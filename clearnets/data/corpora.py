@@ -1,10 +1,18 @@
-"""Where documents come from: the embedded storybook, or local Parquet, JSONL and text files.
+"""Where documents come from: the embedded storybook, files, or a dataset of the hub.
 
-A corpus gives, for each split, its documents in a fixed order. No document is in two splits.
+A corpus gives, for each split, its documents in a fixed order. No document is in two splits. Found
+text is divided in one of two ways:
+
+- all at once: the different documents in an order set by a hash of their text are cut into parts,
+  exactly in proportion to what the splits ask for;
+- streaming: the same hash says which split a document belongs to, whatever else there is. The
+  source is read once, in its order and only as far as is needed; documents that come before their
+  split's turn wait on disk.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import json
@@ -12,10 +20,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,14 +32,14 @@ from typing import Protocol
 import numpy as np
 
 from clearnets.artifacts import UserError, sha256
-from clearnets.config import LocalText, Split, SplitTokens, Storybook
+from clearnets.config import HubText, LocalText, Split, SplitTokens, Storybook
+from clearnets.data import files, hub
 
-EXTENSIONS = (".parquet", ".jsonl", ".txt")
-END_OF_TEXT = "<|endoftext|>"
 # Splits whose tokens carry concept labels, where the corpus has them.
 LABELLED: tuple[Split, ...] = ("explain", "score", "concept_fit", "concept_test")
-# Documents that travel together, from a generating process or to the tokenizer.
+# Documents that travel together, from a generating process or, of found text, to the tokenizer.
 CHUNK = 128
+BATCH = 1024
 # Below this many tokens in all, starting processes costs more than it saves.
 _WORTH_A_POOL = 300_000
 
@@ -59,23 +68,60 @@ class Corpus(Protocol):
     @property
     def repeats(self) -> int: ...
 
-    def chunks(self, split: Split) -> Iterator[Chunk]:
-        """The split's documents in order; without end where they are generated."""
+    def chunks(self, split: Split) -> Generator[Chunk]:
+        """The split's documents in order; without end where they are generated.
+
+        To be asked for once, and closed when no more are wanted.
+        """
         ...
 
 
 @contextmanager
 def open_corpus(
-    corpus: Storybook | LocalText, tokens: SplitTokens, *, workers: int
+    corpus: Storybook | LocalText | HubText, tokens: SplitTokens, *, workers: int, waiting: Path
 ) -> Iterator[Corpus]:
     """The corpus of a config. What it gives does not depend on the number of `workers`.
 
+    Args:
+        waiting: a folder for documents that a stream gives before their split's turn.
+
     Raises:
-        UserError: a local corpus is missing, empty, unreadable or too small.
+        UserError: the corpus is missing, empty, unreadable or too small.
     """
-    if isinstance(corpus, LocalText):
-        yield _Local(read_local(corpus), corpus, tokens)
+    if isinstance(corpus, Storybook):
+        with _storybook(corpus, tokens, workers=workers) as generated:
+            yield generated
         return
+    if corpus.streaming:
+        texts = _read(corpus) if isinstance(corpus, LocalText) else hub.stream(corpus)
+        with closing(_Streamed(texts, corpus.seed, tokens, waiting)) as streamed:
+            yield streamed
+    elif isinstance(corpus, LocalText):
+        yield _Divided(_Listed(_read(corpus)), corpus.seed, tokens, corpus.path)
+    else:
+        yield _Divided(hub.download(corpus), corpus.seed, tokens, corpus.name)
+
+
+def _read(corpus: LocalText) -> Iterator[str]:
+    return files.read(Path(corpus.path), corpus.text_column, corpus.split)
+
+
+def fingerprints(corpus: Storybook | LocalText | HubText) -> dict[str, str]:
+    """SHA-256 of each file that a corpus is read from, by its path below the corpus's path."""
+    if not isinstance(corpus, LocalText):
+        return {}
+    root = Path(corpus.path)
+    return {
+        file.name if file == root else file.relative_to(root).as_posix(): sha256(file)
+        for file in files.of_split(root, corpus.split)
+    }
+
+
+# The storybook
+
+
+@contextmanager
+def _storybook(corpus: Storybook, tokens: SplitTokens, *, workers: int) -> Iterator[_Generated]:
     total = sum(tokens.model_dump().values())
     if workers < 2 or total < _WORTH_A_POOL:
         yield _Generated(corpus.seed, None, 1)
@@ -84,20 +130,6 @@ def open_corpus(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         yield _Generated(corpus.seed, pool, workers)
-
-
-def fingerprints(corpus: Storybook | LocalText) -> dict[str, str]:
-    """SHA-256 of each file that a corpus is read from, by its path below the corpus's path."""
-    if not isinstance(corpus, LocalText):
-        return {}
-    root = Path(corpus.path)
-    return {
-        file.name if file == root else file.relative_to(root).as_posix(): sha256(file)
-        for file in files(root)
-    }
-
-
-# The storybook
 
 
 def _end_with_parent() -> None:
@@ -138,7 +170,7 @@ class _Generated:
 
         return storybook.CONCEPTS
 
-    def chunks(self, split: Split) -> Iterator[Chunk]:
+    def chunks(self, split: Split) -> Generator[Chunk]:
         starts = itertools.count(0, CHUNK)
         if self._pool is None:
             for start in starts:
@@ -156,41 +188,136 @@ class _Generated:
                     task.cancel()
 
 
-# Local files
+# Found text
 
 
-class _Local:
-    """Documents of files, assigned to the splits in proportion to what each asks for."""
+class Texts(Protocol):
+    """Documents at hand, blank ones too, in memory or mapped from the disk."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def take(self, places: Sequence[int]) -> list[str]:
+        """Those at some places."""
+        ...
+
+
+class _Listed:
+    """Texts in memory."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = list(texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def take(self, places: Sequence[int]) -> list[str]:
+        return [self._texts[place] for place in places]
+
+
+class _Divided:
+    """Documents at hand, assigned to the splits in proportion to what each asks for."""
 
     concepts: tuple[str, ...] = ()
 
-    def __init__(self, texts: Sequence[str], corpus: LocalText, tokens: SplitTokens) -> None:
-        ordered = shuffled(texts, corpus.seed)
-        self.repeats = len(texts) - len(ordered)
+    def __init__(self, texts: Texts, seed: int, tokens: SplitTokens, name: str) -> None:
+        self._texts = texts
+        order, sizes, self.repeats = shuffled(texts, seed)
+        if not len(order):
+            raise UserError(f"corpus {name} has no text; give one that holds some")
         wanted = {split: count for split, count in tokens.model_dump().items() if count}
-        if len(ordered) < len(wanted):
+        if len(order) < len(wanted):
             raise UserError(
-                f"corpus {corpus.path} has {len(ordered)} different documents and the "
+                f"corpus {name} has {len(order)} different documents and the "
                 f"{len(wanted)} splits need one each; give more text, divided into documents"
             )
-        sizes = np.array([len(text.encode()) for text in ordered])
         bounds = shares(sizes, list(wanted.values()))
         self._splits = {
-            split: ordered[low:high]
-            for split, (low, high) in zip(wanted, itertools.pairwise(bounds))
+            split: order[low:high] for split, (low, high) in zip(wanted, itertools.pairwise(bounds))
         }
 
-    def chunks(self, split: Split) -> Iterator[Chunk]:
-        texts = self._splits.get(split, [])
-        for start in range(0, len(texts), CHUNK):
-            yield Chunk(texts[start : start + CHUNK])
+    def chunks(self, split: Split) -> Generator[Chunk]:
+        order = self._splits.get(split, np.zeros(0, np.int64))
+        for start in range(0, len(order), BATCH):
+            yield Chunk(self._texts.take(order[start : start + BATCH].tolist()))
 
 
-def shuffled(texts: Sequence[str], seed: int) -> list[str]:
-    """The different ones of `texts`, in an order set by `seed` and not by where they stood."""
-    prefix = f"{seed}/".encode()
-    keyed = {hashlib.blake2b(prefix + t.encode(), digest_size=16).digest(): t for t in texts}
-    return [keyed[key] for key in sorted(keyed)]
+class _Streamed:
+    """Documents as they come, each assigned to a split by a hash of its text."""
+
+    concepts: tuple[str, ...] = ()
+    # The stage finds them as it reads.
+    repeats = 0
+
+    def __init__(self, texts: Iterator[str], seed: int, tokens: SplitTokens, waiting: Path) -> None:
+        self._texts, self._seed = texts, seed
+        wanted = {split: count for split, count in tokens.model_dump().items() if count}
+        self._splits, self._counts = list(wanted), list(wanted.values())
+        # By split that is not filled yet, documents that came before its turn.
+        self._waiting = {
+            split: (waiting / f"{split}.jsonl").open("w+", encoding="utf-8") for split in wanted
+        }
+
+    def chunks(self, split: Split) -> Generator[Chunk]:
+        if split not in self._waiting:
+            return
+        waited = self._waiting[split]
+        try:
+            waited.seek(0)
+            while lines := list(itertools.islice(waited, BATCH)):
+                yield Chunk([json.loads(line) for line in lines])
+            # Not until there are BATCH of this split: that may take the whole source.
+            while texts := list(itertools.islice(self._texts, BATCH)):
+                if mine := self._sorted(texts, split):
+                    yield Chunk(mine)
+        finally:
+            self._waiting.pop(split).close()
+
+    def _sorted(self, texts: Iterable[str], split: Split) -> list[str]:
+        """Those of `texts` that belong to `split`; those of splits to come are put aside."""
+        mine = []
+        for text in texts:
+            if not text.strip():
+                continue
+            owner = self._splits[draw(text, self._seed, self._counts)]
+            if owner == split:
+                mine.append(text)
+            elif owner in self._waiting:
+                self._waiting[owner].write(json.dumps(text) + "\n")
+        return mine
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in self._waiting.values():
+            file.close()
+
+
+def digest(text: str, seed: int) -> bytes:
+    """16 bytes that stand for a text; another seed gives others."""
+    return hashlib.blake2b(f"{seed}/{text}".encode(), digest_size=16).digest()
+
+
+def draw(text: str, seed: int, wanted: Sequence[int]) -> int:
+    """The part, of parts in proportion to `wanted`, that a text belongs to."""
+    point = int.from_bytes(digest(text, seed), "big") * sum(wanted) >> 128
+    return bisect.bisect_right(list(itertools.accumulate(wanted)), point)
+
+
+def shuffled(texts: Iterable[str], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The different ones of `texts`, in an order set by `seed` and not by where they stand.
+
+    Returns:
+        The first place of each (D,), its size in bytes (D,), and how many repeats were left out.
+        So are blank texts.
+    """
+    digests, places, sizes = bytearray(), array("q"), array("q")
+    for place, text in enumerate(texts):
+        if text.strip():
+            digests += digest(text, seed)
+            places.append(place)
+            sizes.append(len(text.encode()))
+    _, first = np.unique(np.frombuffer(bytes(digests), "S16"), return_index=True)
+    places_D, sizes_D = (np.array(column, np.int64)[first] for column in (places, sizes))
+    return places_D, sizes_D, len(places) - len(first)
 
 
 def shares(sizes: np.ndarray, wanted: Sequence[int]) -> list[int]:
@@ -209,136 +336,3 @@ def shares(sizes: np.ndarray, wanted: Sequence[int]) -> list[int]:
     for part in range(1, parts):
         bounds[part] = min(max(bounds[part], bounds[part - 1] + 1), count - (parts - part))
     return bounds
-
-
-def files(path: Path) -> list[Path]:
-    """The corpus files at `path`: the file itself, or those of known type in a folder, sorted.
-
-    Raises:
-        UserError: there is none, or its type is unknown.
-    """
-    if not path.exists():
-        raise UserError(f"corpus {path} is missing; correct data.corpus.path")
-    known = ", ".join(EXTENSIONS)
-    if path.is_file():
-        if path.suffix not in EXTENSIONS:
-            raise UserError(f"corpus file {path} has an unknown type; known are {known}")
-        return [path]
-    found = [
-        file
-        for file in path.rglob("*")
-        if file.suffix in EXTENSIONS
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
-    if not found:
-        raise UserError(f"corpus folder {path} has no files of a known type ({known})")
-    return sorted(found)
-
-
-def read_local(corpus: LocalText) -> list[str]:
-    """All documents of a local corpus that are not blank, file by file.
-
-    Raises:
-        UserError: one line that names the file and the cure.
-    """
-    texts: list[str] = []
-    for file in files(Path(corpus.path)):
-        match file.suffix:
-            case ".parquet":
-                found = _read_parquet(file, corpus.text_column)
-            case ".jsonl":
-                found = _read_jsonl(file, corpus.text_column)
-            case _:
-                found = split_text(_decode(file, file.read_bytes()))
-        texts.extend(text for text in found if text.strip())
-    if not texts:
-        raise UserError(f"corpus {corpus.path} has no text; give a file that holds some")
-    return texts
-
-
-def split_text(text: str) -> list[str]:
-    """Documents of a plain text: set apart by lines `<|endoftext|>`, else by blank lines."""
-    lines = text.splitlines()
-    marked = any(line.strip() == END_OF_TEXT for line in lines)
-    separator = END_OF_TEXT if marked else ""
-    groups = itertools.groupby(lines, key=lambda line: line.strip() == separator)
-    return ["\n".join(group).strip() for separates, group in groups if not separates]
-
-
-def _decode(file: Path, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"corpus file {file} is not UTF-8 at byte {error.start}; convert it to UTF-8"
-        ) from None
-
-
-def _column_error(file: Path, column: str, names: Sequence[str]) -> UserError:
-    return UserError(
-        f"corpus file {file} has no column {column!r}; it has {', '.join(names) or 'none'}: "
-        "set data.corpus.text_column"
-    )
-
-
-def _checked(value: object, where: str, column: str) -> str:
-    """A document's text; None counts as blank."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise UserError(
-            f"{where}: {column!r} is not text but {type(value).__name__}; "
-            "set data.corpus.text_column"
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: character {error.start} is half of a surrogate pair; remove it"
-        ) from None
-    return value
-
-
-def _read_parquet(file: Path, column: str) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file)
-        names = table.schema_arrow.names
-        if column not in names:
-            raise _column_error(file, column, names)
-        row = 0
-        for batch in table.iter_batches(columns=[column]):
-            for value in batch.column(0):
-                row += 1
-                try:
-                    text = value.as_py()
-                except UnicodeDecodeError as error:
-                    raise UserError(
-                        f"corpus file {file}, row {row}, is not UTF-8 at byte {error.start} of "
-                        "its text; convert it to UTF-8"
-                    ) from None
-                yield _checked(text, f"corpus file {file}, row {row}", column)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"corpus file {file} is not readable Parquet ({reason:.120}); replace it"
-        ) from None
-
-
-def _read_jsonl(file: Path, column: str) -> Iterator[str]:
-    for number, line in enumerate(_decode(file, file.read_bytes()).split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"corpus file {file}, line {number}"
-        try:
-            record: Mapping[str, object] = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}, is not JSON ({error.msg}); correct it") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{where}, is not a JSON object; write one object per line")
-        if column not in record:
-            raise _column_error(file, column, sorted(record))
-        yield _checked(record[column], where, column)

@@ -16,6 +16,8 @@ WINDOW = 32
 # are shared, no 32-token window of a row is, wherever rows are cut.
 GUARD = WINDOW - 2
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+# Size of the table in front of the exact comparison of windows; a power of two.
+_SLOTS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -109,23 +111,31 @@ def stream(docs: Documents, *, bos: int, eos: int) -> np.ndarray:
     return out
 
 
-def pack_dense(docs: Documents, *, ctx_len: int, bos: int, eos: int) -> np.ndarray:
-    """Rows (R, S) filled to the last place: documents follow each other and are cut anywhere.
+def fill_rows(tokens_T: np.ndarray, *, ctx_len: int, bos: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a stream (see `stream`) into full rows (R, S), and what is left for the next row.
 
     A row that goes on with a document begins with a bos of its own, so that position 0 is always
-    bos. What does not fill a last row is left out.
+    bos. The rest begins where the next row would: filling rows from it and further documents gives
+    the rows that all of them together would have given.
     """
-    tokens = stream(docs, bos=bos, eos=eos)
-    rows_RS = np.full((len(tokens) // (ctx_len - 1) + 1, ctx_len), bos, np.uint32)
+    rows_RS = np.full((len(tokens_T) // (ctx_len - 1) + 1, ctx_len), bos, np.uint32)
     row, at = 0, 0
-    while at < len(tokens):
-        lead = int(tokens[at] != bos)
-        piece = tokens[at : at + ctx_len - lead]
+    while at < len(tokens_T):
+        lead = int(tokens_T[at] != bos)
+        piece = tokens_T[at : at + ctx_len - lead]
         if len(piece) < ctx_len - lead:
             break
         rows_RS[row, lead:] = piece
         row, at = row + 1, at + len(piece)
-    return rows_RS[:row]
+    return rows_RS[:row], tokens_T[at:]
+
+
+def pack_dense(docs: Documents, *, ctx_len: int, bos: int, eos: int) -> np.ndarray:
+    """Rows (R, S) filled to the last place: documents follow each other and are cut anywhere.
+
+    What does not fill a last row is left out.
+    """
+    return fill_rows(stream(docs, bos=bos, eos=eos), ctx_len=ctx_len, bos=bos)[0]
 
 
 def pack_single(
@@ -199,29 +209,56 @@ def window_hashes(docs: Documents, *, window: int = GUARD) -> tuple[np.ndarray, 
     return np.concatenate(hashes), np.concatenate(owners)
 
 
-def known_windows(references: Iterable[Documents]) -> np.ndarray:
-    """Sorted hashes of all windows of the splits that a test split must not share any with."""
-    parts = [window_hashes(docs)[0] for docs in references]
-    return np.unique(np.concatenate(parts))
+def drop_leaks(docs: Documents, known: Iterable[Documents]) -> Documents:
+    """`docs` without those that share a window with one of `known`.
 
-
-def drop_leaks(docs: Documents, known_W: np.ndarray) -> Documents:
-    """`docs` without those that share a window with `known_W` (from `known_windows`)."""
+    `known` passes by once and is never held, so it may be larger than memory.
+    """
+    if not len(docs):
+        return docs
     hashes, owners = window_hashes(docs)
-    at = np.searchsorted(known_W, hashes)
-    found = known_W[np.minimum(at, len(known_W) - 1)] == hashes if len(known_W) else at < 0
+    mine_W = np.unique(hashes)
+    # Most windows of `known` are settled by a look into a small table.
+    slot = np.uint64(_SLOTS - 1)
+    maybe = np.zeros(_SLOTS, bool)
+    maybe[mine_W & slot] = True
+    found_W = np.zeros(len(mine_W), bool)
+    for others in known:
+        theirs = window_hashes(others)[0]
+        theirs = theirs[maybe[theirs & slot]]
+        at = np.minimum(np.searchsorted(mine_W, theirs), len(mine_W) - 1)
+        found_W[at[mine_W[at] == theirs]] = True
     clean_D = np.ones(len(docs), bool)
-    clean_D[owners[found]] = False
+    clean_D[owners[found_W[np.searchsorted(mine_W, hashes)]]] = False
     return docs.select(clean_D)
 
 
-def drop_repeats(docs: Documents, seen: set[int]) -> Documents:
+class Hashes:
+    """A growing set of 64-bit hashes, at little more than eight bytes for each."""
+
+    def __init__(self) -> None:
+        self._sorted = np.zeros(0, np.uint64)
+        self._recent: set[int] = set()
+
+    def add(self, hashes: np.ndarray) -> np.ndarray:
+        """Add some; tells which of them were not there before, nor earlier among them."""
+        at = np.minimum(np.searchsorted(self._sorted, hashes), max(len(self._sorted) - 1, 0))
+        old = self._sorted[at] == hashes if len(self._sorted) else np.zeros(len(hashes), bool)
+        fresh = ~old
+        for index in np.flatnonzero(fresh):
+            value = int(hashes[index])
+            fresh[index] = value not in self._recent
+            self._recent.add(value)
+        if len(self._recent) > max(1 << 16, len(self._sorted) // 16):
+            recent = np.fromiter(self._recent, np.uint64, len(self._recent))
+            self._sorted = np.sort(np.concatenate([self._sorted, recent]))
+            self._recent.clear()
+        return fresh
+
+
+def drop_repeats(docs: Documents, seen: Hashes) -> Documents:
     """`docs` without those whose hash is in `seen` or that repeat an earlier one; grows `seen`."""
-    fresh_D = np.ones(len(docs), bool)
-    for index, value in enumerate(document_hashes(docs).tolist()):
-        fresh_D[index] = value not in seen
-        seen.add(value)
-    return docs.select(fresh_D)
+    return docs.select(seen.add(document_hashes(docs)))
 
 
 def until(docs: Documents, tokens: int) -> Documents:

@@ -1,15 +1,17 @@
-"""Byte-level BPE, trained on the corpus and saved as a Hugging Face tokenizer.
+"""Tokenizers as Hugging Face folders: byte-level BPE trained on the corpus, or one that exists.
 
-pad, bos and eos are defined and differ, so that no library must be patched for one that is
-missing. No space is put before a text: decode(encode(text)) is the text, whatever it is, at the
-price of a token of its own for the word that begins a document.
+Whichever it is, pad, bos and eos are defined and differ, so that no library must be patched for
+one that is missing, and a document that spells one of them out does not end there. The trained
+one puts no space before a text: decode(encode(text)) is the text, whatever it is, at the price of
+a token of its own for the word that begins a document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,8 +21,81 @@ from clearnets.data.packing import Documents, carry_labels
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# Ids of the special tokens where the tokenizer is made here; everywhere else they are in the
+# `Vocabulary` and in the data unit's meta.json.
 PAD, BOS, EOS = 0, 1, 2
-SPECIALS = ("<pad>", "<bos>", "<eos>")
+
+
+class Specials(NamedTuple):
+    """The special tokens as strings."""
+
+    pad: str = "<pad>"
+    bos: str = "<bos>"
+    eos: str = "<eos>"
+
+
+SPECIALS = Specials()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer with its special tokens.
+
+    Attributes:
+        tokenizer: encodes spelled-out special tokens as text.
+        specials: three different tokens of it.
+        size: all token ids are below it.
+    """
+
+    tokenizer: Tokenizer
+    specials: Specials
+    size: int
+
+    @property
+    def pad(self) -> int:
+        """Id of the token behind a document that is shorter than its row."""
+        return self._id(self.specials.pad)
+
+    @property
+    def bos(self) -> int:
+        """Id of the token that begins a document and every row."""
+        return self._id(self.specials.bos)
+
+    @property
+    def eos(self) -> int:
+        """Id of the token that ends a document."""
+        return self._id(self.specials.eos)
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """All three by name."""
+        return {"pad": self.pad, "bos": self.bos, "eos": self.eos}
+
+    def _id(self, token: str) -> int:
+        number = self.tokenizer.token_to_id(token)
+        assert number is not None
+        return number
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        spans: Sequence[Sequence[tuple[int, int, int]]] | None = None,
+        nll: Sequence[float] | None = None,
+    ) -> Documents:
+        """As `encode`, without the documents that cannot be told apart from special tokens.
+
+        Those are documents of no token, as where normalisation removes all, and in some
+        vocabularies documents that spell a special token out.
+        """
+        docs = encode(self.tokenizer, texts, spans=spans, nll=nll)
+        special_T = np.isin(docs.ids_T, list(self.ids.values()))
+        if not special_T.any() and docs.lengths_D.all():
+            return docs
+        owner_T = np.repeat(np.arange(len(docs)), docs.lengths_D)
+        keep_D = docs.lengths_D > 0
+        keep_D[owner_T[special_T]] = False
+        return docs.select(keep_D)
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
@@ -43,11 +118,13 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, ctx_len: int) -> None:
+def save_tokenizer(
+    tokenizer: Tokenizer, folder: Path, *, ctx_len: int, specials: Specials = SPECIALS
+) -> None:
     """Write a folder that `transformers.AutoTokenizer.from_pretrained` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    named = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIALS))
+    named = {f"{name}_token": token for name, token in specials._asdict().items()}
     write_json(folder / "special_tokens_map.json", named)
     write_json(
         folder / "tokenizer_config.json",
@@ -68,19 +145,21 @@ def encode(
     spans: Sequence[Sequence[tuple[int, int, int]]] | None = None,
     nll: Sequence[float] | None = None,
 ) -> Documents:
-    """Token ids of documents, with labels where `spans` (as of `carry_labels`) are given."""
+    """Token ids of documents, with labels where `spans` (as of `carry_labels`) are given.
+
+    The tokenizer's own threads work on a batch; see `clearnets.runtime.tokenizer_threads`.
+    """
     if spans is None:
         encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         labels_T = None
     else:
         encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
         labels = [
-            carry_labels(np.array(encoding.offsets), of, text)
+            carry_labels(np.array(encoding.offsets).reshape(-1, 2), of, text)
             for encoding, of, text in zip(encodings, spans, texts, strict=True)
         ]
         labels_T = np.concatenate([np.zeros(0, np.uint64), *labels])
     ids = [np.array(encoding.ids, np.uint32) for encoding in encodings]
-    assert all(map(len, ids)), "an empty document"
     return Documents(
         np.concatenate([np.zeros(0, np.uint32), *ids]),
         np.array([len(part) for part in ids], np.int64),

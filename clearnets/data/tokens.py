@@ -56,14 +56,24 @@ class TokenStore:
         return mask
 
     def strings(self) -> list[str]:
-        """The text of each token id decoded alone, a leading space kept as a space.
+        """The text of each token id within a text, a leading space kept as a space.
 
-        Part of a character decodes to U+FFFD.
+        Part of a character decodes to U+FFFD; an id that no token has, to nothing.
         """
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer, decoders
 
         tokenizer = Tokenizer.from_file(str(self.root / "tokenizer" / "tokenizer.json"))
-        return [tokenizer.decode([i], skip_special_tokens=False) for i in range(self.vocab_size)]
+
+        def text(*ids: int) -> str:
+            return tokenizer.decode(list(ids), skip_special_tokens=False)
+
+        before: tuple[int, ...] = ()
+        if not isinstance(tokenizer.decoder, decoders.ByteLevel):
+            # Other decoders treat the first token of a text in another way than all others: a
+            # space before it is left out, or one between tokens is not put in.
+            before = tuple(tokenizer.encode("a", add_special_tokens=False).ids)
+        start = len(text(*before))
+        return [text(*before, token)[start:] for token in range(self.vocab_size)]
 
 
 def _open(path: Path) -> np.ndarray:

@@ -16,7 +16,9 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="collate",
             out=paths.results(config.experiment),
-            settings=config.dump("experiment", "seeds", "models", "families", "match", "collate"),
+            settings=config.dump(
+                "experiment", "seeds", "models", "families", "coders.existing", "match", "collate"
+            ),
             inputs=results.inputs(config),
         )
     ]

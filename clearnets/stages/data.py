@@ -4,61 +4,78 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from clearnets import paths
-from clearnets.artifacts import Unit, UserError, build_all, fingerprint, publish, write_json
-from clearnets.config import Config, Data, Split
+from clearnets.artifacts import (
+    Unit,
+    UserError,
+    Work,
+    build_all,
+    fingerprint,
+    publish,
+    write_json,
+)
+from clearnets.config import Config, Data, PretrainedTokenizer, RestrictedTokenizer, Split
 from clearnets.data import ngrams
 from clearnets.data.corpora import LABELLED, Chunk, Corpus, fingerprints, open_corpus
 from clearnets.data.packing import (
     Documents,
+    Hashes,
     concatenate,
     drop_leaks,
     drop_repeats,
-    known_windows,
-    pack_dense,
     pack_single,
     stream,
     until,
 )
-from clearnets.data.tokenizer import (
-    BOS,
-    EOS,
-    PAD,
-    encode,
-    save_tokenizer,
-    train_tokenizer,
-)
+from clearnets.data.pretrained import load_pretrained, tokenizer_fingerprints
+from clearnets.data.restricted import load_restricted
+from clearnets.data.spool import RowFile, Spool, narrow
+from clearnets.data.tokenizer import SPECIALS, Vocabulary, save_tokenizer, train_tokenizer
 from clearnets.progress import Progress, progress
-from clearnets.runtime import Runtime
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from clearnets.runtime import Runtime, tokenizer_threads
 
 # Splits that share no window with those of KNOWN; they are filled last.
 GUARDED: tuple[Split, ...] = ("score", "concept_test")
 KNOWN: tuple[Split, ...] = ("train", "explain", "concept_fit")
 ORDER: tuple[Split, ...] = (*KNOWN, "valid", *GUARDED)
+# The n-gram models are fitted to the first so many tokens of the train split.
+NGRAM_TOKENS = 10_000_000
 
 
 def units(config: Config) -> list[Unit]:
-    """The one unit of this stage. A local corpus is known by the content of its files."""
+    """The one unit of this stage. Local files are known by their content."""
     settings: dict[str, Any] = config.dump("data")
-    hashes = fingerprints(config.data.corpus)
-    if hashes:
-        recorded = getattr(config.data.corpus, "fingerprint", None)
-        if recorded not in (None, fingerprint(hashes)):
-            path = getattr(config.data.corpus, "path", "the corpus")
-            command = f"clearnets exp {config.experiment}"
-            raise UserError(f"{path} has changed since it was recorded; run `{command}`")
-        settings["files"] = hashes
+    data = config.data
+    _know_files(config, settings, "files", data.corpus, fingerprints(data.corpus))
+    found = tokenizer_fingerprints(data.tokenizer)
+    _know_files(config, settings, "tokenizer_files", data.tokenizer, found)
     return [Unit(stage="data", out=paths.data(), settings=settings, inputs={})]
+
+
+def _know_files(
+    config: Config, settings: dict[str, Any], key: str, source: Any, found: dict[str, str]
+) -> None:
+    """Put the hashes of a source's local files among the unit's settings.
+
+    Raises:
+        UserError: they are not those that `clearnets exp` recorded.
+    """
+    if not found:
+        return
+    if source.fingerprint not in (None, fingerprint(found)):
+        name = getattr(source, "path", None) or source.name
+        command = f"clearnets exp {config.experiment}"
+        raise UserError(f"{name} has changed since it was recorded; run `{command}`")
+    settings[key] = found
 
 
 def run(config: Config, *, runtime: Runtime) -> None:
@@ -66,181 +83,271 @@ def run(config: Config, *, runtime: Runtime) -> None:
     workers = runtime.num_threads
     for _, work in build_all(units(config)):
         # Nothing is resumed: files that a killed run left are in the way.
-        shutil.rmtree(work.out)
-        work.out.mkdir()
+        _clear(work)
         tokens = config.data.tokens
-        with (
-            open_corpus(config.data.corpus, tokens, workers=workers) as corpus,
-            progress("data", sum(tokens.model_dump().values()), "tokens") as bar,
-        ):
-            build(config.data, corpus, work.out, bar)
+        opened = open_corpus(config.data.corpus, tokens, workers=workers, waiting=work.state)
+        total = sum(tokens.model_dump().values())
+        try:
+            with (
+                tokenizer_threads(workers),
+                opened as corpus,
+                progress("data", total, "tokens") as bar,
+            ):
+                build(config.data, corpus, work.out, work.state, bar)
+        except UserError:
+            _clear(work)
+            raise
     publish(paths.data() / "stats.json", paths.metrics("data"))
 
 
-@dataclass(frozen=True)
-class _Filled:
-    """The documents of a split, and how many were left out: repeats, leaks."""
-
-    docs: Documents
-    repeats: int
-    leaks: int
+def _clear(work: Work) -> None:
+    for folder in (work.out, work.state):
+        shutil.rmtree(folder)
+        folder.mkdir()
 
 
-def build(data: Data, corpus: Corpus, out: Path, bar: Progress) -> None:
-    """Tokenize and pack `corpus` into the folder `out`.
+@dataclass
+class _Tally:
+    """What went into a split, in documents without special tokens and in rows with them."""
 
-    Raises:
-        UserError: there is too little text for a split that asks for some.
-    """
-    train_chunks = corpus.chunks("train")
-    # Enough text for merges that are worth having, but hardly more than the train split holds:
-    # a token is about four characters.
-    enough = min(max(4_000_000, 2_000 * data.vocab_size), 4 * data.tokens.train)
-    sample = _sample(train_chunks, characters=enough)
-    texts = (text for chunk in sample for text in chunk.texts)
-    tokenizer = train_tokenizer(texts, vocab_size=data.vocab_size)
-    save_tokenizer(tokenizer, out / "tokenizer", ctx_len=data.ctx_len)
-    vocab_size = tokenizer.get_vocab_size()
+    documents: int = 0
+    tokens: int = 0
+    longest: int = 0
+    repeats: int = 0
+    leaks: int = 0
+    unusable: int = 0
+    rows: int = 0
+    filled: int = 0
 
-    seen: set[int] = set()
-    filled: dict[Split, _Filled] = {}
-    known = np.zeros(0, np.uint64)
-    for split in ORDER:
-        if split == GUARDED[0]:
-            known = known_windows(filled[name].docs for name in KNOWN)
-        chunks = itertools.chain(sample, train_chunks) if split == "train" else corpus.chunks(split)
-        filled[split] = _fill(
-            chunks,
-            tokenizer,
-            split=split,
-            tokens=getattr(data.tokens, split),
-            known=known if split in GUARDED else None,
-            seen=seen,
-            bar=bar,
-        )
-        if split == "train":
-            sample.clear()
+    @property
+    def size(self) -> int:
+        """Tokens of the documents with their bos and eos."""
+        return self.tokens + 2 * self.documents
 
-    rows: dict[Split, np.ndarray] = {}
-    specials = {"bos": BOS, "eos": EOS}
-    for split, part in filled.items():
-        if split == "train":
-            rows[split] = pack_dense(part.docs, ctx_len=data.ctx_len, **specials)
-            rows[split] = rows[split][: data.tokens.train // data.ctx_len]
-            labels = None
-        else:
-            rows[split], labels = pack_single(part.docs, ctx_len=data.ctx_len, pad=PAD, **specials)
-        if getattr(data.tokens, split) and not len(rows[split]):
+
+class _Filler:
+    """Takes documents from a corpus for one split after the other, and keeps count."""
+
+    def __init__(self, data: Data, vocabulary: Vocabulary, bar: Progress) -> None:
+        self.data, self.vocabulary = data, vocabulary
+        self._bar = bar
+        self._wanted = data.tokens.model_dump()
+        self._seen = Hashes()
+        self._tallies: dict[Split, _Tally] = {split: _Tally() for split in ORDER}
+
+    def fill(
+        self,
+        chunks: Iterator[Chunk],
+        split: Split,
+        known: Callable[[], Iterable[Documents]] | None = None,
+    ) -> Iterator[Documents]:
+        """Documents until the split is full, without repeats.
+
+        Where there is something `known`, documents that share a window with it are left out too.
+        It may be much, so it passes by only once for all the documents that the split lacks, and
+        again for those that make up for the leaks.
+        """
+        tally = self._tallies[split]
+        if known is None:
+            for docs in self._fresh(chunks, split):
+                yield self._take(docs, split)
+            return
+        while fresh := list(self._fresh(chunks, split)):
+            docs = concatenate(fresh)
+            clean = drop_leaks(docs, known())
+            tally.leaks += len(docs) - len(clean)
+            yield self._take(clean, split)
+
+    def _fresh(self, chunks: Iterator[Chunk], split: Split) -> Iterator[Documents]:
+        """Encoded documents that no split has yet, as many as this one lacks now."""
+        tally = self._tallies[split]
+        missing, kept = self._wanted[split] - tally.size, tally.documents
+        while missing > 0 and (chunk := next(chunks, None)) is not None:
+            docs = self.vocabulary.encode(chunk.texts, spans=chunk.spans, nll=chunk.nll)
+            fresh = drop_repeats(docs, self._seen)
+            tally.unusable += len(chunk.texts) - len(docs)
+            tally.repeats += len(docs) - len(fresh)
+            missing -= len(fresh.ids_T) + 2 * len(fresh)
+            kept += len(fresh)
+            yield fresh
+            if tally.repeats + tally.leaks > 1000 + 20 * kept:
+                raise UserError(
+                    f"split {split!r} cannot be filled: {tally.leaks} documents share a window of "
+                    f"text with other splits and {tally.repeats} are repeats, {kept} are left; "
+                    "lower data.tokens"
+                )
+
+    def _take(self, docs: Documents, split: Split) -> Documents:
+        """As many of `docs` as the split lacks."""
+        tally = self._tallies[split]
+        taken = until(docs, self._wanted[split] - tally.size)
+        before = tally.size
+        tally.documents += len(taken)
+        tally.tokens += len(taken.ids_T)
+        tally.longest = max(tally.longest, int(taken.lengths_D.max(initial=0)))
+        self._bar.advance(tally.size - before, split)
+        return taken
+
+    def count_rows(self, split: Split, rows: int, filled: int) -> None:
+        """Note that a split has become `rows` rows with `filled` tokens.
+
+        Raises:
+            UserError: it asks for some and there is none.
+        """
+        tally = self._tallies[split]
+        tally.rows, tally.filled = rows, filled
+        if self._wanted[split] and not rows:
             left_out = ""
-            if part.repeats or part.leaks:
+            if tally.repeats or tally.leaks:
                 left_out = (
-                    f" ({part.repeats} repeated documents and {part.leaks} that share text with "
+                    f" ({tally.repeats} repeated documents and {tally.leaks} that share text with "
                     "other splits were left out)"
                 )
             raise UserError(
                 f"the corpus has too little text: split {split!r} does not fill a row of "
-                f"{data.ctx_len} tokens{left_out}; give more text or a larger data.tokens.{split}"
+                f"{self.data.ctx_len} tokens{left_out}; give more text or a larger "
+                f"data.tokens.{split}"
             )
-        _save(out / "tokens" / f"{split}.npy", _narrow(rows[split], vocab_size))
-        if labels is not None and split in LABELLED:
-            _save(out / "labels" / f"{split}.npy", labels)
 
-    meta = {"vocab_size": vocab_size, "ctx_len": data.ctx_len, "pad": PAD, "bos": BOS, "eos": EOS}
+    def stats(self) -> dict[Split, dict[str, Any]]:
+        """What became of each split."""
+        found: dict[Split, dict[str, Any]] = {}
+        for split, tally in self._tallies.items():
+            found[split] = {
+                "documents": tally.documents,
+                "rows": tally.rows,
+                "tokens": tally.filled,
+                "tokens_wanted": self._wanted[split],
+                "mean_length": tally.tokens / tally.documents if tally.documents else 0.0,
+                "max_length": tally.longest,
+                "repeats_dropped": tally.repeats,
+                "leaks_dropped": tally.leaks,
+            }
+            if tally.unusable:
+                found[split]["unusable_dropped"] = tally.unusable
+        return found
+
+
+def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> None:
+    """Tokenize and pack `corpus` into the folder `out`; `state` takes what is needed on the way.
+
+    The train split goes to the disk as it comes and may be of any size; the others are held in
+    memory.
+
+    Raises:
+        UserError: there is too little text for a split that asks for some.
+    """
+    with closing(corpus.chunks("train")) as chunks:
+        sample = deque(_sample(chunks, characters=_sample_size(data)))
+        vocabulary = _vocabulary(data, [text for chunk in sample for text in chunk.texts])
+        filler = _Filler(data, vocabulary, bar)
+        train = Spool(state, vocab_size=vocabulary.size)
+        packed = RowFile(
+            out / "tokens" / "train.npy",
+            vocabulary,
+            ctx_len=data.ctx_len,
+            max_rows=data.tokens.train // data.ctx_len,
+        )
+        with closing(packed):
+            for docs in filler.fill(itertools.chain(_emptied(sample), chunks), "train"):
+                train.append(docs)
+                packed.append(docs)
+    filler.count_rows("train", packed.rows, packed.rows * data.ctx_len)
+
+    with closing(train):
+        held = _fill_held_out(filler, corpus, train)
+        rows = {split: _pack(docs, split, filler, out) for split, docs in held.items()}
+        losses = _losses(train.head(NGRAM_TOKENS), rows["valid"], vocabulary)
+        if train.tokens > NGRAM_TOKENS:
+            losses["ngram_tokens"] = NGRAM_TOKENS
+
+    save_tokenizer(
+        vocabulary.tokenizer,
+        out / "tokenizer",
+        ctx_len=data.ctx_len,
+        specials=vocabulary.specials,
+    )
+    meta = {"vocab_size": vocabulary.size, "ctx_len": data.ctx_len, **vocabulary.ids}
     write_json(out / "meta.json", {**meta, "concepts": list(corpus.concepts)})
-    stats = _stats(data, corpus, filled, rows, vocab_size)
-    write_json(out / "stats.json", stats)
+    if corpus.concepts:
+        # An upper bound of the text's entropy: different choices may give the same text. Every
+        # token but bos is predicted, eos too.
+        valid = held["valid"]
+        losses["generator_bound"] = float(valid.nll_D.sum() / (valid.lengths_D + 1).sum())
+    stats = {"vocab_size": vocabulary.size, **losses, "repeats": corpus.repeats}
+    write_json(out / "stats.json", {**stats, "splits": filler.stats()})
 
 
-def _sample(chunks: Iterator[Chunk], *, characters: int) -> list[Chunk]:
+def _fill_held_out(filler: _Filler, corpus: Corpus, train: Spool) -> dict[Split, Documents]:
+    """The documents of all splits but train."""
+    held: dict[Split, Documents] = {}
+
+    def known() -> Iterator[Documents]:
+        yield from train.blocks()
+        yield from (held[split] for split in KNOWN[1:])
+
+    for split in ORDER[1:]:
+        with closing(corpus.chunks(split)) as chunks:
+            guarded = split in GUARDED
+            parts = filler.fill(chunks, split, known if guarded else None)
+            held[split] = concatenate(list(parts))
+    return held
+
+
+def _pack(docs: Documents, split: Split, filler: _Filler, out: Path) -> np.ndarray:
+    """Write the rows of a held-out split, and their labels; give the rows."""
+    vocabulary = filler.vocabulary
+    rows_RS, labels_RS = pack_single(docs, ctx_len=filler.data.ctx_len, **vocabulary.ids)
+    filler.count_rows(split, len(rows_RS), int((rows_RS != vocabulary.pad).sum()))
+    _save(out / "tokens" / f"{split}.npy", rows_RS.astype(narrow(vocabulary.size)))
+    if labels_RS is not None and split in LABELLED:
+        _save(out / "labels" / f"{split}.npy", labels_RS)
+    return rows_RS
+
+
+def _losses(train: Documents, valid_RS: np.ndarray, vocabulary: Vocabulary) -> dict[str, float]:
+    """Nats per token of `valid_RS` that a model is compared with."""
+    bos, eos, pad = vocabulary.bos, vocabulary.eos, vocabulary.pad
+    text = stream(train, bos=bos, eos=eos)
+    return ngrams.losses(text, valid_RS.reshape(-1), vocab_size=vocabulary.size, bos=bos, pad=pad)
+
+
+def _emptied(sample: deque[Chunk]) -> Iterator[Chunk]:
+    """Its chunks, let go of one after the other."""
+    while sample:
+        yield sample.popleft()
+
+
+def _sample_size(data: Data) -> int:
+    """Characters of text that a tokenizer is made from.
+
+    Enough for merges that are worth having, but hardly more than the train split holds: a token
+    is about four characters.
+    """
+    if isinstance(data.tokenizer, PretrainedTokenizer):
+        return 0
+    return min(max(4_000_000, 2_000 * data.vocab_size), 4 * data.tokens.train)
+
+
+def _sample(chunks: Iterator[Chunk], *, characters: int) -> Iterator[Chunk]:
     """The first chunks with `characters` characters of text in all, or as many as there are."""
-    taken: list[Chunk] = []
     count = 0
-    for chunk in chunks:
-        taken.append(chunk)
+    while count < characters and (chunk := next(chunks, None)) is not None:
         count += sum(map(len, chunk.texts))
-        if count >= characters:
-            break
-    return taken
+        yield chunk
 
 
-def _fill(
-    chunks: Iterator[Chunk],
-    tokenizer: Tokenizer,
-    *,
-    split: Split,
-    tokens: int,
-    known: np.ndarray | None,
-    seen: set[int],
-    bar: Progress,
-) -> _Filled:
-    """Encode documents until there are `tokens` tokens, leaving out repeats and leaks."""
-    parts: list[Documents] = []
-    count = repeats = leaks = 0
-    while count < tokens and (chunk := next(chunks, None)) is not None:
-        docs = encode(tokenizer, chunk.texts, spans=chunk.spans, nll=chunk.nll)
-        fresh = drop_repeats(docs, seen)
-        clean = fresh if known is None else drop_leaks(fresh, known)
-        taken = until(clean, tokens - count)
-        repeats += len(docs) - len(fresh)
-        leaks += len(fresh) - len(clean)
-        size = len(taken.ids_T) + 2 * len(taken)
-        count += size
-        parts.append(taken)
-        bar.advance(size, split)
-        kept = sum(map(len, parts))
-        if repeats + leaks > 1000 + 20 * kept:
-            raise UserError(
-                f"split {split!r} cannot be filled: {leaks} documents share a window of text with "
-                f"other splits and {repeats} are repeats, {kept} are left; lower data.tokens"
-            )
-    return _Filled(concatenate(parts), repeats, leaks)
-
-
-def _narrow(rows_RS: np.ndarray, vocab_size: int) -> np.ndarray:
-    return rows_RS.astype(np.uint16 if vocab_size < 65536 else np.uint32)
+def _vocabulary(data: Data, texts: Sequence[str]) -> Vocabulary:
+    """The tokenizer that `data` asks for, made from `texts` where it is made from text."""
+    settings = data.tokenizer
+    if isinstance(settings, PretrainedTokenizer):
+        return load_pretrained(settings)
+    if isinstance(settings, RestrictedTokenizer):
+        return load_restricted(settings, texts)
+    tokenizer = train_tokenizer(texts, vocab_size=settings.vocab_size)
+    return Vocabulary(tokenizer, SPECIALS, tokenizer.get_vocab_size())
 
 
 def _save(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     np.save(path, array, allow_pickle=False)
-
-
-def _stats(
-    data: Data,
-    corpus: Corpus,
-    filled: dict[Split, _Filled],
-    rows: dict[Split, np.ndarray],
-    vocab_size: int,
-) -> dict[str, Any]:
-    """Sizes, what was left out, and the losses that a model is compared with, in nats."""
-    valid = filled["valid"].docs
-    stats: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        **ngrams.losses(
-            stream(filled["train"].docs, bos=BOS, eos=EOS),
-            rows["valid"].reshape(-1),
-            vocab_size=vocab_size,
-            bos=BOS,
-            pad=PAD,
-        ),
-    }
-    if corpus.concepts:
-        # An upper bound of the text's entropy: different choices may give the same text. Every
-        # token but bos is predicted, eos too.
-        stats["generator_bound"] = float(valid.nll_D.sum() / (valid.lengths_D + 1).sum())
-    wanted = data.tokens.model_dump()
-    stats["repeats"] = corpus.repeats
-    stats["splits"] = {
-        split: {
-            "documents": len(part.docs),
-            "rows": len(rows[split]),
-            "tokens": int((rows[split] != PAD).sum()),
-            "tokens_wanted": wanted[split],
-            "mean_length": float(part.docs.lengths_D.mean()) if len(part.docs) else 0.0,
-            "max_length": int(part.docs.lengths_D.max(initial=0)),
-            "repeats_dropped": part.repeats,
-            "leaks_dropped": part.leaks,
-        }
-        for split, part in filled.items()
-    }
-    return stats

@@ -257,10 +257,11 @@ def _model_cost(model: Any, mlp: str, seed: int, step: int) -> dict[str, int]:
     }
 
 
-def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dict[str, int]:
+def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dict[str, int | None]:
     """Size and compute of the coders of all layers together.
 
-    FLOPs per token are the coders' own; training also runs the model that they read.
+    FLOPs per token are the coders' own; training also runs the model that they read. How long
+    coders were trained that were taken over is not known.
     """
     each = [
         compute.coder(
@@ -280,7 +281,7 @@ def _coder_cost(family: str, chain: Sequence[Any], dense: Any, seed: int) -> dic
         "flops_per_token_forward": flops.forward,
         "flops_per_token_training": flops.training,
         "training_tokens": tokens,
-        "training_flops": tokens * (flops.training + reading),
+        "training_flops": None if tokens is None else tokens * (flops.training + reading),
     }
 
 

@@ -1,4 +1,5 @@
-"""`clearnets sparsify`: one coder per layer of the pair's dense model, trained or untrained."""
+"""`clearnets sparsify`: one coder per layer of the pair's dense model: trained, untrained, or
+taken over from others."""
 
 from __future__ import annotations
 
@@ -7,24 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
-from clearnets.config import Coders, Config, hookpoint
+from clearnets.config import Coders, Config, Existing, hookpoint
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     import torch
 
 
-# The order and number of families changes no coder.
-KEYS = tuple(f"coders.{key}" for key in Coders.model_fields if key != "families")
+# The order and number of families changes no coder, nor does what takes another one's place.
+KEYS = tuple(f"coders.{key}" for key in Coders.model_fields if key not in ("families", "existing"))
 
 
 def units(config: Config, *, family: str) -> list[Unit]:
-    """One unit per seed."""
+    """One unit per seed. Existing coders are known by their files, or their commit."""
+    settings = {"family": family, **config.dump(*KEYS), "coders.existing": None}
+    if source := _existing(config, family):
+        from clearnets.coders import existing
+
+        settings["coders.existing"] = {"name": source.name, **existing.identity(source)}
     return [
         Unit(
             stage="sparsify",
             out=paths.coders(family, seed),
-            settings={"seed": seed, "family": family, **config.dump(*KEYS)},
+            settings={"seed": seed, **settings},
             inputs={
                 "data": paths.data(),
                 "match": paths.match(seed),
@@ -39,12 +45,34 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
     """Write the coders of a family for every seed, and how their training ended."""
     wanted = units(config, family=family)
     for unit, work in build_all(wanted):
-        _build(config, family, unit.settings["seed"], work, runtime.torch_device())
+        seed = unit.settings["seed"]
+        if source := _existing(config, family):
+            _take_over(source, family, seed, work)
+        else:
+            _build(config, family, seed, work, runtime.torch_device())
     metrics = {
         f"seed-{unit.settings['seed']}": _metrics(read_json(unit.out / "training.json"))
         for unit in wanted
     }
     write_json(paths.metrics(f"sparsify-{family}"), metrics)
+
+
+def _existing(config: Config, family: str) -> Existing | None:
+    return {str(name): source for name, source in config.coders.existing.items()}.get(family)
+
+
+def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
+    """Write coders of others as if they had been trained here; how long they were is not known."""
+    from clearnets.coders import existing
+    from clearnets.models import load
+    from clearnets.training.matching import load_pair
+
+    sizes: Any = load(load_pair(seed).dense).config
+    names = [hookpoint(layer) for layer in range(sizes.num_hidden_layers)]
+    coders = existing.take_over(source, family, names, d_in=sizes.hidden_size)
+    for name, coder in coders.items():
+        coder.save_to_disk(work.out / name)
+    write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
 
 
 def _build(config: Config, family: str, seed: int, work: Work, device: torch.device) -> None:
@@ -127,7 +155,7 @@ def _number(value: float) -> float | None:
 def _metrics(training: dict) -> dict[str, float | int | None]:
     """Training tokens, and fvu and dead share on the last steps, averaged over the layers."""
     if not training["steps"]:
-        return {"tokens": 0}
+        return {"tokens": training["tokens"]}
     layers = training["layers"].values()
     means = {
         f"training_{key}": sum(layer[key] for layer in layers) / len(layers)

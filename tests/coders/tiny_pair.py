@@ -19,7 +19,7 @@ VOCAB, CTX = 48, 16
 def tiny_config(**over) -> config.Config:
     base = config.read_yaml(ROOT / "params.yaml")
     tiny = {
-        "data": {"vocab_size": 300, "ctx_len": CTX},
+        "data": {"tokenizer": {"vocab_size": 300}, "ctx_len": CTX},
         "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "expansion": 4, "k": 4},
         "explain": {"window": 8},
         "coders": {"tokens": 12 * 4 * CTX, "batch_size": 4, "warmup_steps": 2},

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearnets.artifacts import UserError
-from clearnets.config import SPLITS, LocalText, SplitTokens, Storybook
+from clearnets.config import SPLITS, HubText, LocalText, SplitTokens, Storybook
+from clearnets.data import corpora
 from clearnets.data.corpora import (
+    BATCH,
     CHUNK,
     LABELLED,
+    draw,
     fingerprints,
     open_corpus,
-    read_local,
     shares,
-    shuffled,
-    split_text,
 )
 
 SMALL = SplitTokens(train=600, valid=100, explain=100, score=100, concept_fit=50, concept_test=50)
@@ -33,90 +34,10 @@ def local(path, **options):
     return LocalText(kind="local", path=str(path), **options)
 
 
-def documents(corpus, tokens=SMALL):
-    with open_corpus(corpus, tokens, workers=1) as opened:
+def documents(corpus, tokens=SMALL, waiting=Path()):
+    with open_corpus(corpus, tokens, workers=1, waiting=waiting) as opened:
         found = {split: [t for c in opened.chunks(split) for t in c.texts] for split in SPLITS}
         return found, opened.repeats
-
-
-def error(path, **options):
-    with pytest.raises(UserError) as caught:
-        read_local(local(path, **options))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-# Reading files
-
-
-def test_reads_parquet_jsonl_and_text_alike(tmp_path):
-    texts = ["One fox.\n\nTwo foxes.", "Café 🦊", "  kept as it is "]
-    extra = [*texts, "", None, " \n"]
-    pq.write_table(pa.table({"id": range(6), "story": extra}), tmp_path / "a.parquet")
-    lines = [json.dumps({"story": text, "id": 1}) for text in extra]
-    (tmp_path / "b.jsonl").write_text("\n".join(lines) + "\n\n")
-    (tmp_path / "c.txt").write_text("\ufeff" + "\n<|endoftext|>\n".join(texts), "utf-8")
-    assert read_local(local(tmp_path / "a.parquet", text_column="story")) == texts
-    assert read_local(local(tmp_path / "b.jsonl", text_column="story")) == texts
-    assert read_local(local(tmp_path / "c.txt")) == [text.strip() for text in texts]
-    assert len(read_local(local(tmp_path, text_column="story"))) == 9
-
-
-def test_text_is_divided_by_marks_or_else_by_blank_lines():
-    assert split_text("a\nb\n\n \nc\n") == ["a\nb", "c"]
-    assert split_text("a\n\nb\n<|endoftext|>\nc\r\n<|endoftext|>\n") == ["a\n\nb", "c"]
-
-
-def test_a_folder_is_read_in_the_order_of_names_without_hidden_and_other_files(tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / "b.txt").write_text("second")
-    (tmp_path / "a.txt").write_text("first")
-    (tmp_path / "sub" / "c.txt").write_text("third")
-    (tmp_path / ".cache" / "d.txt").write_text("never")
-    (tmp_path / "README.md").write_text("never")
-    assert read_local(local(tmp_path)) == ["first", "second", "third"]
-
-
-def test_every_fault_of_a_file_is_one_line_with_a_cure(tmp_path):
-    assert "is missing" in error(tmp_path / "none.txt")
-    assert "no files of a known type (.parquet, .jsonl, .txt)" in error(tmp_path)
-    (tmp_path / "a.csv").write_text("text\n")
-    assert "unknown type; known are .parquet, .jsonl, .txt" in error(tmp_path / "a.csv")
-    (tmp_path / "empty.txt").write_text("")
-    assert "has no text" in error(tmp_path / "empty.txt")
-    (tmp_path / "blank.jsonl").write_text('{"text": " "}\n')
-    assert "has no text" in error(tmp_path / "blank.jsonl")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
-    assert "is not UTF-8 at byte 3" in error(tmp_path / "latin.txt")
-    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "ok"}\n{"text": "caf\xe9"}\n')
-    assert "is not UTF-8 at byte 28" in error(tmp_path / "latin.jsonl")
-    (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text": \n')
-    assert "broken.jsonl, line 2, is not JSON" in error(tmp_path / "broken.jsonl")
-    (tmp_path / "list.jsonl").write_text("[1]\n")
-    assert "line 1, is not a JSON object" in error(tmp_path / "list.jsonl")
-    (tmp_path / "number.jsonl").write_text('{"text": 3}\n')
-    assert "line 1: 'text' is not text but int" in error(tmp_path / "number.jsonl")
-    (tmp_path / "half.jsonl").write_text('{"text": "a\\ud800"}\n')
-    assert "line 1: character 1 is half of a surrogate pair" in error(tmp_path / "half.jsonl")
-    (tmp_path / "keys.jsonl").write_text('{"story": "a", "id": 1}\n')
-    assert "no column 'text'; it has id, story" in error(tmp_path / "keys.jsonl")
-
-
-def test_faults_of_parquet(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"id": [1], "story": ["a"]}), path)
-    assert "no column 'text'; it has id, story" in error(path)
-    assert "row 1: 'id' is not text but int" in error(path, text_column="id")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    assert "is not readable Parquet" in error(path)
-    bad = pa.StringArray.from_buffers(
-        2, pa.py_buffer(np.array([0, 2, 5], np.int32)), pa.py_buffer(b"okca\xe9")
-    )
-    pq.write_table(pa.table({"text": bad}), path)
-    assert "row 2, is not UTF-8 at byte 2" in error(path)
 
 
 def test_fingerprints_follow_the_content(tmp_path):
@@ -166,7 +87,6 @@ def test_the_assignment_depends_on_text_and_seed_only(tmp_path):
     first, _ = documents(local(tmp_path / "a.txt"))
     assert documents(local(tmp_path / "b.txt"))[0] == first
     assert documents(local(tmp_path / "b.txt", seed=1))[0] != first
-    assert sorted(shuffled(texts, 0)) == sorted(texts)
 
 
 def test_a_split_that_asks_for_nothing_gets_nothing(tmp_path):
@@ -177,17 +97,118 @@ def test_a_split_that_asks_for_nothing_gets_nothing(tmp_path):
     assert len([t for part in found.values() for t in part]) == 8
 
 
+def test_no_text(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "blank.jsonl").write_text('{"text": " "}\n')
+    for name in ("empty.txt", "blank.jsonl"):
+        with pytest.raises(UserError, match="has no text; give one"):
+            documents(local(tmp_path / name))
+
+
 def test_too_few_documents(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo\n\ntwo")
     with pytest.raises(UserError, match="has 2 different documents and the 6 splits need"):
         documents(local(tmp_path))
 
 
+# Streaming
+
+
+def write_stories(path, texts):
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return local(path, streaming=True)
+
+
+def test_a_stream_gives_all_documents_to_splits_that_share_none(tmp_path):
+    texts = [f"story number {i} " + "word " * (i % 7) for i in range(3000)]
+    found, _ = documents(write_stories(tmp_path / "a.jsonl", [*texts, " "]))
+    assert sorted(t for part in found.values() for t in part) == sorted(texts)
+    total = sum(SMALL.model_dump().values())
+    for split in SPLITS:
+        share = getattr(SMALL, split) / total
+        deviation = (share * (1 - share) * len(texts)) ** 0.5
+        assert abs(len(found[split]) - share * len(texts)) < 4 * deviation
+        # In the order of the source.
+        assert found[split] == [text for text in texts if text in set(found[split])]
+
+
+def test_a_document_of_a_stream_has_its_split_whatever_else_there_is(tmp_path):
+    texts = [f"story number {i}" for i in range(500)]
+    first, _ = documents(write_stories(tmp_path / "a.jsonl", texts))
+    second, _ = documents(write_stories(tmp_path / "b.jsonl", [*texts[::-2], *texts[:9], "more"]))
+    owner = {text: split for split, part in first.items() for text in part}
+    assert {owner.get(t, split) == split for split, part in second.items() for t in part} == {True}
+    other, _ = documents(local(tmp_path / "a.jsonl", streaming=True, seed=1))
+    assert other != first
+
+
+def test_draws_are_in_proportion():
+    counts = np.bincount([draw(str(i), 0, [1, 0, 3]) for i in range(4000)], minlength=3)
+    assert counts[1] == 0
+    assert abs(counts[0] - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5
+
+
+def test_a_stream_is_read_once_and_as_far_as_is_needed(tmp_path, monkeypatch):
+    read = []
+
+    def endless(*_):
+        for number in itertools.count():
+            read.append(number)
+            yield f"story number {number}"
+
+    monkeypatch.setattr(corpora.files, "read", endless)
+    with open_corpus(local(tmp_path, streaming=True), SMALL, workers=1, waiting=tmp_path) as corpus:
+        train = corpus.chunks("train")
+        first = next(train)
+        assert len(read) == BATCH
+        train.close()
+        waiting = sum(len(f.read_text().splitlines()) for f in tmp_path.glob("*.jsonl"))
+        valid = corpus.chunks("valid")
+        mine = next(valid)
+        assert len(read) == BATCH
+        more = next(valid)
+        assert len(read) == 2 * BATCH
+    assert read == list(range(2 * BATCH))
+    texts = [*first.texts, *mine.texts, *more.texts]
+    assert len(set(texts)) == len(texts)
+    # What is no longer asked for is not put aside.
+    assert waiting <= BATCH - len(first.texts)
+    assert not (tmp_path / "train.jsonl").read_text()
+
+
+# The hub
+
+
+def test_a_dataset_is_divided_as_a_file_of_its_documents(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    texts = [f"story number {i}" for i in range(300)]
+    (tmp_path / "in").mkdir()
+    table = pa.table({"story": [*texts, "  ", *texts[:10]]})
+    pq.write_table(table, tmp_path / "in" / "train.parquet")
+    named = {"text_column": "story", "seed": 3}
+    for streaming in (False, True):
+        options = {**named, "streaming": streaming}
+        found = HubText(kind="hub", name=str(tmp_path / "in"), **options)
+        assert documents(found) == documents(local(tmp_path / "in", **options))
+    assert documents(found.model_copy(update={"streaming": False}))[1] == 10
+    assert fingerprints(found) == {}
+
+
+def test_fingerprints_are_of_the_files_of_the_split(tmp_path):
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text(name)
+    assert sorted(fingerprints(local(tmp_path))) == ["test.txt", "train.txt"]
+    assert sorted(fingerprints(local(tmp_path, split="train[:1]"))) == ["train.txt"]
+
+
 # The storybook
 
 
 def first_chunks(split, count, workers, tokens):
-    with open_corpus(Storybook(kind="storybook"), tokens, workers=workers) as corpus:
+    with open_corpus(
+        Storybook(kind="storybook"), tokens, workers=workers, waiting=Path()
+    ) as corpus:
         chunks = corpus.chunks(split)
         return [next(chunks) for _ in range(count)]
 
@@ -211,9 +232,13 @@ KILLED = """
 from clearnets.config import Storybook, SplitTokens
 from clearnets.data import corpora
 import multiprocessing, time
+from pathlib import Path
 if __name__ == "__main__":
     tokens = SplitTokens(train=10**6, valid=1, explain=1, score=1, concept_fit=0, concept_test=0)
-    with corpora.open_corpus(Storybook(kind="storybook"), tokens, workers=2) as corpus:
+    opened = corpora.open_corpus(
+        Storybook(kind="storybook"), tokens, workers=2, waiting=Path()
+    )
+    with opened as corpus:
         chunks = corpus.chunks("train")
         next(chunks)
         print(*(p.pid for p in multiprocessing.active_children()), flush=True)

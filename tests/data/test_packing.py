@@ -9,12 +9,12 @@ from clearnets.data.packing import (
     GUARD,
     WINDOW,
     Documents,
+    Hashes,
     carry_labels,
     concatenate,
     document_hashes,
     drop_leaks,
     drop_repeats,
-    known_windows,
     pack_dense,
     pack_single,
     stream,
@@ -179,7 +179,7 @@ def test_a_planted_leak_is_found(shared, place):
     test = [rng.integers(3, 500, 90).tolist() for _ in range(10)]
     start = {"start": 0, "middle": 17, "end": 90 - shared}[place]
     test[4][start : start + shared] = train[20][start : start + shared]
-    known = known_windows([make(train[:10]), make(train[10:])])
+    known = [make(train[:10]), make(train[10:])]
     kept = drop_leaks(make(test), known)
     assert kept.nll_D.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
@@ -188,17 +188,17 @@ def test_one_token_less_is_no_leak():
     rng = np.random.default_rng(0)
     train, test = rng.integers(3, 500, (2, 90)).tolist()
     test[10 : 10 + GUARD - 1] = train[10 : 10 + GUARD - 1]
-    assert len(drop_leaks(make([test]), known_windows([make([train])]))) == 1
+    assert len(drop_leaks(make([test]), [make([train])])) == 1
 
 
 def test_a_leak_does_not_cross_documents():
     text = list(range(3, 43))
-    known = known_windows([make([text[:20], text[20:]])])
+    known = [make([text[:20], text[20:]])]
     assert len(drop_leaks(make([text]), known)) == 1
 
 
 def test_short_documents_leak_as_a_whole():
-    known = known_windows([make([[3, 4, 5], list(range(3, 60))])])
+    known = [make([[3, 4, 5], list(range(3, 60))])]
     kept = drop_leaks(make([[3, 4], [3, 4, 5], [4, 5, 6]]), known)
     assert kept.lengths_D.tolist() == [2, 3]
     assert kept.ids_T.tolist() == [3, 4, 4, 5, 6]
@@ -215,7 +215,7 @@ def test_guarded_rows_share_no_window_however_rows_are_cut(data):
     train = data.draw(st.lists(text, min_size=1, max_size=4))
     test = data.draw(st.lists(text, min_size=1, max_size=6))
     options = {"ctx_len": data.draw(st.integers(WINDOW, 80)), "bos": BOS, "eos": EOS}
-    kept = drop_leaks(make(test), known_windows([make(train)]))
+    kept = drop_leaks(make(test), [make(train)])
     dense = pack_dense(make(train), **options)
     single, _ = pack_single(make(train), pad=PAD, **options)
     guarded, _ = pack_single(kept, pad=PAD, **options)
@@ -223,7 +223,7 @@ def test_guarded_rows_share_no_window_however_rows_are_cut(data):
 
 
 def test_repeats_are_dropped_within_and_across():
-    seen: set[int] = set()
+    seen = Hashes()
     first = drop_repeats(make([[3, 4], [4, 3], [3, 4]]), seen)
     second = drop_repeats(make([[4, 3], [5]]), seen)
     assert first.nll_D.tolist() == [0, 1]

@@ -32,9 +32,10 @@ BUDGETS = {
 }
 
 
-def config(corpus, *, tokens=BUDGETS, vocab_size=400, ctx_len=64):
+def config(corpus, *, tokens=BUDGETS, tokenizer=None, vocab_size=400, ctx_len=64):
     tree = configs.read_yaml(ROOT / "params.yaml")
-    data = {"corpus": corpus, "vocab_size": vocab_size, "ctx_len": ctx_len, "tokens": dict(tokens)}
+    tokenizer = tokenizer or {"kind": "trained", "vocab_size": vocab_size}
+    data = {"corpus": corpus, "tokenizer": tokenizer, "ctx_len": ctx_len, "tokens": dict(tokens)}
     return configs.parse({**tree, "data": data}, "test")
 
 

@@ -1,0 +1,161 @@
+"""Coders that others trained with sparsify, taken over in place of trained ones.
+
+Of each hookpoint's folder only `cfg.json` and `sae.safetensors` are read. Nothing here but
+`take_over` needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearnets.artifacts import UserError, fingerprint, sha256
+from clearnets.config import Existing
+
+if TYPE_CHECKING:
+    from sparsify import SparseCoder
+
+CFG = "cfg.json"
+WEIGHTS = "sae.safetensors"
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def locate(source: Existing) -> Path:
+    """The folder of the coders; those on the hub are downloaded to its cache.
+
+    Raises:
+        UserError: no such folder or hub id, or the hub is out of reach.
+    """
+    folder = Path(source.name)
+    if folder.is_dir():
+        if source.revision is not None:
+            raise UserError(f"{source.name} is a folder; remove its revision, which is for hub ids")
+        return folder
+    if not _HUB_ID.fullmatch(source.name):
+        raise UserError(f"coders.existing: there is no folder {source.name}")
+    return _snapshot(source)
+
+
+def _snapshot(source: Existing) -> Path:
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    where = f"{source.name} at {source.revision}" if source.revision else source.name
+    wanted = [CFG, WEIGHTS, "config.json", f"*/{CFG}", f"*/{WEIGHTS}"]
+    try:
+        return Path(
+            hub.snapshot_download(source.name, revision=source.revision, allow_patterns=wanted)
+        )
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{source.name} has no revision {source.revision!r} on the hub") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            f"coders.existing: {source.name} is neither a folder nor a hub id that you can read"
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        raise UserError(
+            f"{where} is not in the hub's cache and the hub is out of reach; name a folder, e.g. "
+            f"one that `hf download {source.name}` made elsewhere"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
+
+
+def identity(source: Existing) -> dict[str, str]:
+    """What the bytes of the coders follow from: hashes of a folder's files, a hub id's commit.
+
+    Raises:
+        UserError: as `locate`; or the coders have changed since `source.fingerprint` was recorded.
+    """
+    root = locate(source)
+    if Path(source.name).is_dir():
+        files = [folder / name for folder in _folders(root).values() for name in (CFG, WEIGHTS)]
+        found = {f.relative_to(root).as_posix(): sha256(f) for f in files if f.is_file()}
+    else:
+        # The hub's cache keeps a snapshot in a folder named by its commit.
+        found = {"commit": root.name}
+    if source.fingerprint not in (None, fingerprint(found)):
+        raise UserError(f"{source.name} has changed since it was recorded; run the experiment anew")
+    return found
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """By name, the folders that hold a coder."""
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CFG}"))}
+
+
+def take_over(
+    source: Existing, family: str, hookpoints: Sequence[str], *, d_in: int
+) -> dict[str, SparseCoder]:
+    """The coder of each hookpoint, in float32 on the CPU.
+
+    Args:
+        source: where they are.
+        family: what they are to be: SAEs, transcoders or skip-transcoders.
+        hookpoints: the modules, relative to the base model; a name on disk may have the base
+            model's name before it.
+        d_in: width of what the coders read and write.
+
+    Raises:
+        UserError: one is missing, damaged, of another kind or width, or they differ in size.
+    """
+    root = locate(source)
+    there = _folders(root)
+    if not there:
+        raise UserError(f"{source.name} holds no coders, that is, no HOOKPOINT/{CFG}")
+    coders = {}
+    for point in hookpoints:
+        names = [name for name in there if name == point or name.endswith(f".{point}")]
+        if not names:
+            listed = ", ".join(there)
+            raise UserError(f"{source.name} has no coder for {point}; it has: {listed}")
+        coders[point] = _load(there[names[0]], family, d_in, _of_the_run(root))
+    sizes = {(coder.num_latents, coder.cfg.k) for coder in coders.values()}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{latents} with k {k}" for latents, k in sorted(sizes))
+        raise UserError(f"the coders of {source.name} differ in their latents: {listed}")
+    return coders
+
+
+def _load(folder: Path, family: str, d_in: int, run: dict[str, Any]) -> SparseCoder:
+    from safetensors import SafetensorError
+
+    from clearnets.coders.library import coder_class, is_transcoder
+
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder} has no {WEIGHTS}; weights in any other format are not read")
+    # Before transcoders had it in their own file, the kind stood in the run's.
+    cfg = {key: run[key] for key in ("transcode",) if key in run} | _json(folder / CFG)
+    kinds = {"transcode": is_transcoder(family), "skip_connection": family == "skip-transcoder"}
+    for key, wanted in kinds.items():
+        if cfg.get(key, wanted) != wanted:
+            raise UserError(f"{folder} is no {family}: its {CFG} says {key} {cfg[key]}")
+    if cfg.get("d_in") != d_in:
+        raise UserError(f"{folder} reads width {cfg.get('d_in')}, the model's is {d_in}")
+    try:
+        coder = coder_class().load_from_disk(folder)
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS} is damaged ({error}); restore it") from None
+    except Exception as error:  # Whatever sparsify meets in a file that is not its own.
+        line = " ".join(str(error).split())
+        raise UserError(f"sparsify cannot load {folder}: {line:.160}") from None
+    coder.cfg.transcode = kinds["transcode"]
+    return coder.float()
+
+
+def _of_the_run(root: Path) -> dict[str, Any]:
+    return _json(root / "config.json") if (root / "config.json").is_file() else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); restore it") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no mapping; restore it")
+    return values

@@ -1,0 +1,270 @@
+"""Documents of Parquet, JSONL and text files, read one after the other.
+
+A folder may have the hub's layout, where names tell which split a file belongs to. The rule is that
+of `datasets.load_dataset(folder)` for files of these types (of a README's `configs` it knows
+nothing); slices such as `train[:2%]` are parsed by datasets itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from clearnets.artifacts import UserError
+
+EXTENSIONS = (".parquet", ".jsonl", ".txt")
+END_OF_TEXT = "<|endoftext|>"
+
+_SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
+_KEYWORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+# Which files
+
+
+def corpus_files(path: Path) -> list[Path]:
+    """The corpus files at `path`: the file itself, or those of known type in a folder, sorted.
+
+    Raises:
+        UserError: there is none, or its type is unknown.
+    """
+    if not path.exists():
+        raise UserError(f"corpus {path} is missing; correct data.corpus.path")
+    known = ", ".join(EXTENSIONS)
+    if path.is_file():
+        if path.suffix not in EXTENSIONS:
+            raise UserError(f"corpus file {path} has an unknown type; known are {known}")
+        return [path]
+    found = [
+        file
+        for file in path.rglob("*")
+        if file.suffix in EXTENSIONS
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
+    if not found:
+        raise UserError(f"corpus folder {path} has no files of a known type ({known})")
+    return sorted(found)
+
+
+def layout(path: Path) -> dict[str, list[Path]]:
+    """The files of each split of a folder in the hub's layout; all are `train` without one.
+
+    The first that fits: files `data/NAME-00000-of-00001.*`; folders that are called after train,
+    validation or test; files that are.
+
+    Raises:
+        UserError: as `corpus_files`.
+    """
+    found = corpus_files(path)
+    if path.is_file():
+        return {"train": found}
+    names = [(file, file.relative_to(path)) for file in found]
+    splits: dict[str, list[Path]] = {}
+    for file, name in names:
+        if shard := _SHARD.fullmatch(name.as_posix()):
+            splits.setdefault(shard[1], []).append(file)
+    if splits:
+        return splits
+    for part_of in (lambda name: name.parts[:-1], lambda name: name.parts[-1:]):
+        for split, keywords in _KEYWORDS.items():
+            # A file's name has a delimiter at its end anyway: the dot of its type.
+            called = re.compile(rf"(?:.*[-._ 0-9])?(?:{'|'.join(keywords)})(?:[-._ 0-9].*)?")
+            mine = [file for file, name in names if any(map(called.fullmatch, part_of(name)))]
+            if mine:
+                splits[split] = mine
+        if splits:
+            return splits
+    return {"train": found}
+
+
+def of_split(path: Path, split: str | None) -> list[Path]:
+    """The files that `split` takes documents from; all files where it is None.
+
+    Raises:
+        UserError: as `corpus_files`, or there is no such split.
+    """
+    if split is None:
+        return corpus_files(path)
+    splits = layout(path)
+    names = [part.partition("[")[0] for part in split.split("+")]
+    for name in names:
+        if name not in splits:
+            raise UserError(
+                f"corpus {path} has no split {name!r}; it has {', '.join(sorted(splits))}: "
+                "correct data.corpus.split"
+            )
+    return sorted({file for name in names for file in splits[name]})
+
+
+# Reading
+
+
+def read(path: Path, column: str, split: str | None = None) -> Iterator[str]:
+    """Documents at `path`, blank ones too, file by file, read as they are asked for.
+
+    Raises:
+        UserError: one line that names the file and the cure.
+    """
+    for part in [None] if split is None else split.split("+"):
+        name, sliced, _ = (part or "").partition("[")
+        found = of_split(path, name if part else None)
+        texts = itertools.chain.from_iterable(_read_file(file, column) for file in found)
+        if part and sliced:
+            low, high = bounds(part, sum(_count(file, column) for file in found))
+            texts = itertools.islice(texts, low, high)
+        yield from texts
+
+
+def bounds(part: str, documents: int) -> tuple[int, int]:
+    """First and past-the-last document of a slice such as `train[:2%]`.
+
+    Raises:
+        UserError: it is no slice that datasets knows.
+    """
+    from datasets import ReadInstruction
+
+    name = part.partition("[")[0]
+    try:
+        (found,) = ReadInstruction.from_spec(part).to_absolute({name: documents})
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"data.corpus.split {part!r}: {error}") from None
+    return found.from_, max(found.from_, found.to)
+
+
+def split_text(lines: Iterable[str], *, marked: bool) -> Iterator[str]:
+    """Documents of a plain text: set apart by lines `<|endoftext|>` if `marked`, or blank ones."""
+    separator = END_OF_TEXT if marked else ""
+    groups = itertools.groupby(lines, key=lambda line: line.strip() == separator)
+    return ("\n".join(group).strip() for separates, group in groups if not separates)
+
+
+def _reader(file: Path) -> Callable[[Path, str], Iterator[str]]:
+    return {".parquet": _read_parquet, ".jsonl": _read_jsonl}.get(file.suffix, _read_text)
+
+
+def _read_file(file: Path, column: str) -> Iterator[str]:
+    return _reader(file)(file, column)
+
+
+def _count(file: Path, column: str) -> int:
+    """Documents of a file, blank ones too."""
+    if file.suffix != ".parquet":
+        return sum(1 for _ in _read_file(file, column))
+    import pyarrow.parquet as pq
+
+    with _parquet(file):
+        return pq.read_metadata(file).num_rows
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Lines without their ends."""
+    at = 0
+    with file.open("rb") as opened:
+        for line in opened:
+            try:
+                text = line.decode("utf-8-sig" if at == 0 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"corpus file {file} is not UTF-8 at byte {at + error.start}; convert it to "
+                    "UTF-8"
+                ) from None
+            at += len(line)
+            yield text.removesuffix("\n").removesuffix("\r")
+
+
+def _read_text(file: Path, column: str) -> Iterator[str]:
+    marked = any(line.strip() == END_OF_TEXT for line in _lines(file))
+    return split_text(_lines(file), marked=marked)
+
+
+def _read_jsonl(file: Path, column: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        where = f"corpus file {file}, line {number}"
+        try:
+            record: Mapping[str, object] = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}, is not JSON ({error.msg}); correct it") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{where}, is not a JSON object; write one object per line")
+        if column not in record:
+            raise column_error(f"corpus file {file}", column, sorted(record))
+        yield checked(record[column], where, column)
+
+
+def _read_parquet(file: Path, column: str) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    with _parquet(file):
+        table = pq.ParquetFile(file)
+        names = table.schema_arrow.names
+        if column not in names:
+            raise column_error(f"corpus file {file}", column, names)
+        row = 0
+        for batch in table.iter_batches(columns=[column]):
+            for value in batch.column(0):
+                row += 1
+                try:
+                    text = value.as_py()
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"corpus file {file}, row {row}, is not UTF-8 at byte {error.start} of "
+                        "its text; convert it to UTF-8"
+                    ) from None
+                yield checked(text, f"corpus file {file}, row {row}", column)
+
+
+@contextmanager
+def _parquet(file: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"corpus file {file} is not readable Parquet ({reason:.120}); replace it"
+        ) from None
+
+
+# What a column holds
+
+
+def column_error(where: str, column: str, names: Sequence[str]) -> UserError:
+    """The columns that there are."""
+    return UserError(
+        f"{where} has no column {column!r}; it has {', '.join(names) or 'none'}: "
+        "set data.corpus.text_column"
+    )
+
+
+def checked(value: object, where: str, column: str) -> str:
+    """A document's text; None counts as blank.
+
+    Raises:
+        UserError: it is not text.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(
+            f"{where}: {column!r} is not text but {type(value).__name__}; "
+            "set data.corpus.text_column"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: character {error.start} is half of a surrogate pair; remove it"
+        ) from None
+    return value
