@@ -1,10 +1,16 @@
 """What a training step of each sparse feedforward costs, as a multiple of the dense model's.
 
     python benchmarks/sparse_step.py [--params params.yaml] [--threads 2] [--steps 30]
+    python benchmarks/sparse_step.py --device cuda --precision bfloat16 --hidden-size 256 \
+        --expansion 32 --k 32 --batch-size 256
 
 One step is forward, backward and AdamW on a batch of random tokens. All models live in one
 process and take turns step by step, so that a busy machine slows them alike; the table holds
 medians and their ratios. The exit code is 1 where GroupMax costs more than `--limit` times dense.
+
+`use` is the model's FLOPs per second (`clearnets compute`) over those of a large matrix product in
+the same precision on the same device. On CUDA each sparse model runs by Triton's kernels and, as
+`/torch`, by torch's, and `memory` is what a step adds to the device's at its peak.
 """
 
 from __future__ import annotations
@@ -14,17 +20,39 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
+from unittest import mock
 
 import torch
 
+from clearnets import budget, compute
 from clearnets import config as settings
-from clearnets.models import build_model
+from clearnets.models import build_model, triton_ops
+from clearnets.runtime import Runtime, autocast
 
 
-def stepper(config: settings.Config, mlp: settings.Mlp, tokens_BS: torch.Tensor) -> Callable:
-    """One training step of a fresh model, as a function without arguments."""
+@dataclass
+class Step:
+    """A training step without arguments, and what was measured of it."""
+
+    run: Callable[[], None]
+    flops: int
+    """Of all tokens of the step."""
+    seconds: list[float] = field(default_factory=list)
+    memory: int = 0
+    """Bytes of the device that it needs besides what lives between steps."""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds[2:])  # the first two are for warming up
+
+
+def stepper(
+    config: settings.Config, mlp: settings.Mlp, tokens_BS: torch.Tensor, *, triton: bool
+) -> Step:
+    """A training step of a fresh model."""
     model = build_model(
         config.model,
         mlp=mlp,
@@ -34,26 +62,59 @@ def stepper(config: settings.Config, mlp: settings.Mlp, tokens_BS: torch.Tensor)
         bos=1,
         eos=2,
         seed=0,
-    ).train()
+    )
+    model = model.to(tokens_BS.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 
-    def step() -> None:
-        model(input_ids=tokens_BS, labels=tokens_BS).loss.backward()
+    def forward_and_backward() -> None:
+        with autocast(tokens_BS.device, config.train.precision):
+            loss = model(input_ids=tokens_BS, labels=tokens_BS).loss
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return step
+    def by_torch() -> None:
+        with mock.patch.object(triton_ops, "usable", return_value=False):
+            forward_and_backward()
+
+    flops = compute.model(budget.architecture(config, mlp)).training * tokens_BS.numel()
+    return Step(forward_and_backward if triton else by_torch, flops)
 
 
-def measure(steps: dict[str, Callable], rounds: int) -> dict[str, float]:
-    """Median seconds per step; the steps take turns, after two rounds of warming up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+def measure(steps: list[Step], rounds: int, device: torch.device) -> None:
+    """Time the steps, which take turns, after two rounds of warming up."""
     for _ in range(rounds + 2):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[2:]) for name, values in times.items()}
+        for step in steps:
+            held = _memory(device, reset=True)
+            step.seconds.append(timed(step.run, device))
+            step.memory = max(step.memory, _memory(device) - held)
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the device is done with what `call` asks of it."""
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def product_rate(device: torch.device, precision: settings.Precision) -> float:
+    """FLOPs per second of a large matrix product."""
+    size = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
+    seconds = [timed(lambda: matrix @ matrix, device) for _ in range(10)]
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def _memory(device: torch.device, *, reset: bool = False) -> int:
+    """Bytes of the device in use, at the peak since the last reset."""
+    if device.type != "cuda":
+        return 0
+    if reset:
+        torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.max_memory_allocated(device)
 
 
 def main() -> int:
@@ -63,31 +124,59 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--limit", type=float, default=2.5)
-    for name in ("hidden-size", "num-layers", "expansion", "k"):
-        parser.add_argument(f"--{name}", type=int, help="instead of the value in --params")
+    parser.add_argument("--device", default="cpu")
+    in_params = {
+        "model": ("hidden_size", "num_layers", "expansion", "k"),
+        "train": ("batch_size",),
+        "data": ("ctx_len",),
+    }
+    for name in (name for names in in_params.values() for name in names):
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, help="instead of the value in --params")
+    parser.add_argument("--precision", choices=get_args(settings.Precision))
     args = parser.parse_args()
 
-    torch.set_num_threads(args.threads)
-    config = settings.load(args.params)
-    names = ("hidden_size", "num_layers", "expansion", "k")
-    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    config = config.model_copy(update={"model": config.model.model_copy(update=changes)})
+    device = Runtime(args.device, args.threads).torch_device()
+    over = {
+        section: {name: vars(args)[name] for name in names if vars(args)[name] is not None}
+        for section, names in in_params.items()
+    }
+    if args.precision:
+        over["train"]["precision"] = args.precision
+    config = settings.parse(settings.overlay(settings.read_yaml(args.params), over), "options")
+    precision = config.train.precision
     shape = (config.train.batch_size, config.data.ctx_len)
     generator = torch.Generator().manual_seed(0)
-    tokens_BS = torch.randint(3, config.data.vocab_size, shape, generator=generator)
+    tokens_BS = torch.randint(3, config.data.vocab_size, shape, generator=generator).to(device)
 
-    steps = {mlp: stepper(config, mlp, tokens_BS) for mlp in get_args(settings.Mlp)}
-    seconds = measure(steps, args.steps)
+    steps = {mlp: stepper(config, mlp, tokens_BS, triton=True) for mlp in get_args(settings.Mlp)}
+    if device.type == "cuda":
+        for mlp in [mlp for mlp in steps if mlp != "dense"]:
+            steps[f"{mlp}/torch"] = stepper(config, mlp, tokens_BS, triton=False)
+    measure(list(steps.values()), args.steps, device)
+    rate = product_rate(device, precision)
     model = config.model
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
         f"{model.num_layers} layers, width {model.hidden_size}, {model.num_latents} latents, "
-        f"k = {model.k}, batch {shape[0]} x {shape[1]}, {args.threads} threads"
+        f"k = {model.k}, batch {shape[0]} x {shape[1]}, {precision}, {args.threads} threads, "
+        f"{where}, {rate / 1e12:.2f} TFLOP/s in a large product"
     )
-    print(f"{'feedforward':<16}{'ms/step':>9}{'tokens/s':>10}{'x dense':>9}")
-    for name, value in seconds.items():
-        ratio = value / seconds["dense"]
-        print(f"{name:<16}{value * 1e3:>9.1f}{tokens_BS.numel() / value:>10,.0f}{ratio:>9.2f}")
-    return int(seconds["sparse"] > args.limit * seconds["dense"])
+    head = ("ms/step", "tokens/s", "x dense", "use", "memory")
+    print(f"{'feedforward':<22}" + "".join(f"{title:>11}" for title in head))
+    dense = steps["dense"].median
+    for name, step in steps.items():
+        seconds = step.median
+        memory = f"{step.memory / 2**20:,.0f} MiB" if step.memory else "-"
+        cells = (
+            f"{seconds * 1e3:.1f}",
+            f"{tokens_BS.numel() / seconds:,.0f}",
+            f"{seconds / dense:.2f}",
+            f"{step.flops / seconds / rate:.1%}",
+            memory,
+        )
+        print(f"{name:<22}" + "".join(f"{cell:>11}" for cell in cells))
+    return int(steps["sparse"].median > args.limit * dense)
 
 
 if __name__ == "__main__":
