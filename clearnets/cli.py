@@ -366,6 +366,23 @@ def score(
 
 
 @app.command()
+def concepts(
+    aux: LatentAux,
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure how well single latents recover the corpus's known concepts.
+
+    Example: [bold]clearnets concepts --aux native[/bold]
+    """
+    from clearnets.config import FAMILIES
+
+    place = _Place.of(experiment, assign)
+    place.run("concepts", dry_run=dry_run, family=place.family(aux, FAMILIES))
+
+
+@app.command()
 def collate(
     experiment: Experiment = None,
     assign: Set = None,

@@ -19,6 +19,8 @@ the same bytes.
 | coverage | seed, family, layer: how many latents were dead, too rare, ... |
 | compute | model or family: parameters, FLOPs, tokens |
 | summary | family; all seeds |
+
+Those about concepts are made in `clearnets.concept_tables`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from clearnets import artifacts
+from clearnets import artifacts, concept_tables
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import EXPLAINED, STATUSES
 from clearnets.config import FAMILIES, MLPS, NATIVE_FAMILIES, TWINS, Collate, Config, Family
@@ -108,6 +110,7 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "coverage": coverage,
         "compute": compute,
         "summary": summary_table(sources, config, latents, layers, splice, means, compute, pair),
+        **concept_tables.tables(sources, config),
     }
 
 

@@ -53,6 +53,17 @@ TWINS: dict[Family, Family] = {
     "skip-transcoder": "random-transcoder",
     "sae": "random-sae",
 }
+# What stands for a family where the native latents' null is meant.
+DIRECTIONS = "random-directions"
+# The null of concept recovery: random directions of the space that a family's latents read, of
+# which as many are active per token. Untrained SAEs and transcoders are just that.
+NULLS: dict[Family, str] = {
+    "native": DIRECTIONS,
+    "transcoder": "random-transcoder",
+    "skip-transcoder": "random-transcoder",
+    "sae": "random-sae",
+    "neurons": "random-transcoder",
+}
 
 # Families whose latents a sparse model computes with.
 NATIVE_FAMILIES: tuple[Family, ...] = ("native", "random-native")
@@ -62,7 +73,10 @@ NATIVE_FAMILIES: tuple[Family, ...] = ("native", "random-native")
 HOOKPOINTS = r"^(?:(?:transformer|gpt_neox|model)\.)?(?:h|layers)\.\*(?:\.\w+)+$"
 
 # Stages that also write `artifacts/metrics/`.
-STAGES_WITH_METRICS = ("data", "train", "match", "sparsify", "evaluate", "cache", "score")
+STAGES_WITH_METRICS = (
+    *("data", "train", "match", "sparsify", "evaluate"),
+    *("cache", "score", "concepts"),
+)
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -462,6 +476,35 @@ class Score(Frozen):
     """Seed of the draw of windows."""
 
 
+class Concepts(Frozen):
+    """Recovery of the corpus's concepts by single latents, all of them."""
+
+    candidates: Positive
+    """Latents that a family may choose from where families are compared: this many are drawn
+    uniformly from all its latents, dead ones among them."""
+    resamples: Positive
+    """Draws of so many candidates."""
+    seed: Count
+    """Seed of the draws."""
+    recovered: Fraction
+    """A concept is recovered by a latent with at least this F1 on `concept_test`."""
+    lexical: Fraction
+    """A concept is lexical where a set of token ids, chosen on `concept_fit`, predicts it with at
+    least this F1 on `concept_test`; the others are contextual."""
+    split_gain: Fraction
+    """A concept is split where a second latent of the layer, beside the first, raises F1 on
+    `concept_fit` by at least this."""
+    purity: Fraction
+    """A latent is of a concept where at least this share of its firings on `concept_fit` are."""
+    absorbed: Fraction
+    """A concept is absorbed where its main latents miss at least this share of its positions on
+    `concept_test` at which another latent of the concept fires."""
+    named_from: Fraction
+    """Explanations are asked to name a latent's concept where its F1 is at least this."""
+    tolerance: Fraction
+    """A rule predicts a concept as well as a latent where its F1 is lower by at most this."""
+
+
 class Collate(Frozen):
     """Tables and their statistics."""
 
@@ -502,6 +545,7 @@ class Config(Frozen):
     cache: Cache
     explain: Explain
     score: Score
+    concepts: Concepts
     collate: Collate
 
     @model_validator(mode="after")
@@ -547,6 +591,15 @@ class Config(Frozen):
         if family in NATIVE_FAMILIES:
             return f"train/{self.sparse}"
         return "train/dense" if family == "neurons" else "data"
+
+    @property
+    def concept_splits(self) -> tuple[Split, ...]:
+        """The splits on which concepts are chosen and measured; none where the corpus has no
+        labels or one of them holds no tokens."""
+        sizes = self.data.tokens
+        there = sizes.concept_fit > 0 and sizes.concept_test > 0
+        labelled = isinstance(self.data.corpus, Storybook)
+        return ("concept_fit", "concept_test") if labelled and there else ()
 
     def dump(self, *keys: str) -> dict[str, Any]:
         """The values under dotted `keys` as JSON values, for settings and fingerprints."""

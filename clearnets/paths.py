@@ -52,6 +52,11 @@ def cache(family: str, seed: int, split: str) -> Path:
     return ARTIFACTS / "cache" / family / f"seed-{seed}" / split
 
 
+def directions(seed: int, split: str) -> Path:
+    """Sparse activations of random directions in the space that the native latents read."""
+    return ARTIFACTS / "cache" / "native" / f"seed-{seed}" / f"{split}-directions"
+
+
 def explain(family: str, seed: int, hookpoint: str) -> Path:
     """`explanations.jsonl` for one layer."""
     return ARTIFACTS / "explain" / family / f"seed-{seed}" / hookpoint
@@ -60,6 +65,11 @@ def explain(family: str, seed: int, hookpoint: str) -> Path:
 def score(family: str, seed: int, hookpoint: str) -> Path:
     """`scores.jsonl` for one layer."""
     return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
+
+
+def concepts(family: str, seed: int) -> Path:
+    """Tables about the concepts that the latents of one family recover."""
+    return ARTIFACTS / "concepts" / family / f"seed-{seed}"
 
 
 def metrics(stage: str) -> Path:
@@ -86,6 +96,7 @@ _STAGES = {
     "cache": "cache@{}",
     "explain": "explain@{}",
     "score": "score@{}",
+    "concepts": "concepts@{}",
 }
 
 

@@ -22,6 +22,7 @@ SCORERS = ("rule-detection", "rule-fuzzing")
 CONTROLS = ("shuffled", "elsewhere")
 # token-unigram latents read no layer; in the tables their layer is empty.
 NO_LAYER = -1
+CONCEPT_TABLES = ("concepts", "draws", "latents", "rules")
 REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
 
 
@@ -44,6 +45,9 @@ class Sources:
         latents_per_layer: by family.
         scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
             accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`).
+        concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
+            seed, family and layer; the native latents' null is a family of its own. Without rows
+            where the corpus has no labels.
     """
 
     models: Sequence[str]
@@ -58,6 +62,7 @@ class Sources:
     l0: Mapping[tuple[str, int], float]
     latents_per_layer: Mapping[str, int]
     scores: pd.DataFrame
+    concepts: Mapping[str, pd.DataFrame]
 
 
 def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
@@ -94,6 +99,7 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
+            named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
             for point in _hookpoints(config, family).values():
                 named[f"score/{family}/seed-{seed}/{point}"] = paths.score(family, seed, point)
     return named
@@ -144,7 +150,23 @@ def read(config: Config) -> Sources:
             family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
         },
         scores=pd.concat(scores, ignore_index=True),
+        concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
     )
+
+
+def _concepts(config: Config, name: str) -> pd.DataFrame:
+    """One of the tables of concepts, over all families and seeds."""
+    frames = []
+    for family in config.families:
+        for seed in config.seeds:
+            frame = _read_csv(paths.concepts(family, seed) / f"{name}.csv")
+            source = frame.pop("source") if "source" in frame else pd.Series("own", frame.index)
+            frame["family"] = source.where(source != "own", family)
+            if "hookpoint" in frame:
+                layers = {point: n for n, point in _hookpoints(config, family).items()}
+                frame["layer"] = frame.pop("hookpoint").map(layers)
+            frames.append(frame.assign(seed=seed))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _points(totals: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -28,12 +28,14 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
 
 
+LIGHT = [f"stages.{name}" for name in ("explain", "score", "concepts", "collate")] + ["figures"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
     "sparsify": {"family": "sae"},
     "cache": {"family": "sae"},
     "explain": {"family": "sae", "layers": (0,)},
     "score": {"family": "sae", "layers": (0,)},
+    "concepts": {"family": "sae"},
 }
 # What names a unit among those of its stage; the parameters are all other settings.
 NAMES = {"seed", "mlp", "family", "hookpoint", "split"}
@@ -79,12 +81,12 @@ def loaded_by(code: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("module", ["stages.explain", "stages.score", "stages.collate", "figures"])
+@pytest.mark.parametrize("module", LIGHT)
 def test_light_stages_load_neither_torch_nor_transformers(module):
     assert not loaded_by(f"import clearnets.{module}") & {"torch", "transformers", "sparsify"}
 
 
-@pytest.mark.parametrize("module", ["stages.explain", "stages.score", "stages.collate", "figures"])
+@pytest.mark.parametrize("module", LIGHT)
 def test_light_stages_reach_no_module_that_uses_torch(module):
     rooms = ("models", "coders", "training", "latents.hooks", "latents.readers")
     heavy = {f"clearnets.{room}" for room in rooms}

@@ -10,6 +10,8 @@ as a dense vector. Which model it runs and where the latents come from is the fa
                              post-activation), the k largest by magnitude per token
     token-unigram            no model: a latent is active on one token id
 
+Beside them `open_directions` reads random directions of the native latents' space: their null.
+
 Shapes: B rows, S positions, N = B*S tokens, D width of the model, L latents, K active latents,
 W width of the dense feedforward.
 """
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -31,6 +34,7 @@ from clearnets import paths
 from clearnets.artifacts import UserError, read_json, remake
 from clearnets.config import CODER_FAMILIES, FAMILIES, Family
 from clearnets.latents.hooks import capture
+from clearnets.runtime import seed_for
 
 # The single hookpoint of token-unigram: its latents belong to no layer.
 TOKENS = "tokens"
@@ -248,6 +252,49 @@ def open_reader(
         )
     else:
         reader = NativeReader(model, points, num_latents=model.config.num_latents)
+    reader.source = source
+    return reader
+
+
+def open_directions(
+    seed: int, rows_RS: np.ndarray, counted_RS: np.ndarray, device: torch.device | str = "cpu"
+) -> LatentReader:
+    """Random directions in the input of the sparse model's feedforwards, as many as it has latents,
+    of which as many are chosen per token in the same way.
+
+    What an untrained SAE or transcoder is to the dense model's coders: Gaussian directions, centred
+    on the mean input at the counted tokens of `rows_RS`.
+
+    Args:
+        seed: the training seed whose pair is read; it names the directions, too.
+        rows_RS: rows of tokens.
+        counted_RS: which of their positions count.
+        device: where the model is put.
+    """
+    from clearnets.models import load
+    from clearnets.training.matching import load_pair
+
+    source = load_pair(seed).sparse
+    assert source is not None, "there are native latents"
+    model = load(source)
+    nn.Module.to(model, device)
+    size = model.config
+    selection = "groupmax" if size.mlp == "sparse" else "topk"
+    points = [hookpoint(layer) for layer in range(size.num_hidden_layers)]
+    with torch.no_grad(), capture(model, points, inputs=True) as seen:
+        _forward(model, torch.from_numpy(rows_RS.astype(np.int64)))
+    counted = torch.from_numpy(counted_RS).to(device)
+    encoders = {}
+    for point in points:
+        generator = torch.Generator().manual_seed(seed_for(seed, "directions", point))
+        weight_LD = torch.randn(size.num_latents, size.hidden_size, generator=generator)
+        weight_LD = (weight_LD / size.hidden_size**0.5).to(device)
+        mean_D = seen[point][0][counted].mean(0)
+        bias_L = -weight_LD @ mean_D
+        encoders[point] = Encoder(
+            weight_LD, bias_L, torch.zeros_like(mean_D), size.k, selection, transcode=True
+        )
+    reader = CoderReader(model, encoders)
     reader.source = source
     return reader
 

@@ -1,4 +1,8 @@
-"""`clearnets cache`: the active latents of one family on the splits `explain` and `score`."""
+"""`clearnets cache`: the active latents of one family on the splits `explain` and `score`.
+
+Where the corpus has concept labels, also on `concept_fit` and `concept_test`; and there with the
+native latents those of random directions in the space that they read, their null.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import Unit, Work, build_all, read_json, write_json
-from clearnets.config import CODER_FAMILIES, NATIVE_FAMILIES, Config, Family
+from clearnets.config import CODER_FAMILIES, DIRECTIONS, NATIVE_FAMILIES, Config, Family
 from clearnets.latents.store import STATS
 from clearnets.runtime import Runtime
 
@@ -18,17 +22,17 @@ SPLITS = ("explain", "score")
 
 
 def units(config: Config, *, family: Family) -> list[Unit]:
-    """One unit per seed and split."""
-    return [
-        Unit(
-            stage="cache",
-            out=paths.cache(family, seed, split),
-            settings={"seed": seed, "family": family, "split": split, **config.dump("cache")},
-            inputs=_inputs(config, family, seed),
-        )
-        for seed in config.seeds
-        for split in SPLITS
-    ]
+    """One unit per seed and split, and one more per concept split for the native latents' null."""
+    made = []
+    for seed in config.seeds:
+        for split in (*SPLITS, *config.concept_splits):
+            settings = {"seed": seed, "family": family, "split": split, **config.dump("cache")}
+            inputs = _inputs(config, family, seed)
+            made.append(Unit("cache", paths.cache(family, seed, split), settings, inputs))
+            if family == "native" and split in config.concept_splits:
+                null = {**settings, "family": DIRECTIONS}
+                made.append(Unit("cache", paths.directions(seed, split), null, inputs))
+    return made
 
 
 def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
@@ -48,20 +52,31 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
 def run(config: Config, *, runtime: Runtime, family: Family) -> None:
     """Write the cache of a family for every seed and split, and its totals as metrics."""
     wanted = units(config, family=family)
-    readers: dict[int, LatentReader] = {}
+    readers: dict[tuple[int, str], LatentReader] = {}
     for unit, work in build_all(wanted):
-        seed = unit.settings["seed"]
-        if seed not in readers:
-            from clearnets.latents.readers import open_reader
-
-            readers = {seed: open_reader(family, seed, device=runtime.torch_device())}
-        _build(config, unit, work, readers[seed])
+        seed, kind = unit.settings["seed"], unit.settings["family"]
+        if (seed, kind) not in readers:
+            readers[seed, kind] = _open(config, kind, seed, runtime)
+        _build(config, unit, work, readers[seed, kind])
     metrics: dict[str, dict[str, Any]] = {}
     for unit in wanted:
-        seed, split = unit.settings["seed"], unit.settings["split"]
+        seed = unit.settings["seed"]
         totals = _totals(read_json(unit.out / STATS))
-        metrics.setdefault(f"seed-{seed}", {})[split] = totals
+        metrics.setdefault(f"seed-{seed}", {})[unit.out.name] = totals
     write_json(paths.metrics(f"cache-{family}"), metrics)
+
+
+def _open(config: Config, kind: Any, seed: int, runtime: Runtime) -> LatentReader:
+    from clearnets.data.tokens import open_tokens
+    from clearnets.latents.readers import open_directions, open_reader
+
+    if kind != DIRECTIONS:
+        return open_reader(kind, seed, device=runtime.torch_device())
+    import numpy as np
+
+    store = open_tokens(paths.data())
+    rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
+    return open_directions(seed, rows_RS, store.counted(rows_RS), runtime.torch_device())
 
 
 def _build(config: Config, unit: Unit, work: Work, reader: LatentReader) -> None:

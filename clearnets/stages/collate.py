@@ -17,7 +17,14 @@ def units(config: Config) -> list[Unit]:
             stage="collate",
             out=paths.results(config.experiment),
             settings=config.dump(
-                "experiment", "seeds", "models", "families", "coders.existing", "match", "collate"
+                "experiment",
+                "seeds",
+                "models",
+                "families",
+                "coders.existing",
+                "match",
+                "concepts",
+                "collate",
             ),
             inputs=results.inputs(config),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from clearnets.artifacts import (
     remake,
     settings_of,
     write_json,
-    write_text,
+    write_table,
 )
 from clearnets.config import TRAINED_CODERS, Config
 from clearnets.runtime import Runtime, progress
@@ -148,14 +147,14 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             )
             spliced = evaluation.splice_all(dense, coders, means, list(batches(chosen)))
 
-    _write_table(
+    write_table(
         work.out / "ablation.csv",
         ABLATION_COLUMNS,
         [{"model": name, **row} for name, table in ablations.items() for row in table],
     )
-    _write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
-    _write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    _write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, dense.config))
+    write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
+    write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
+    write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, dense.config))
     losses = {name: found.nll.value for name, found in surveys.items()}
     match = read_json(paths.match(seed) / "pair.json")
     summary = {
@@ -286,16 +285,6 @@ def _coder_cost(
         "training_tokens": tokens,
         "training_flops": None if tokens is None else tokens * (flops.training + reading),
     }
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Table) -> None:
-    """CSV; floats to nine digits, nothing where there is no number."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
-    write_text(path, text.getvalue())
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
