@@ -57,6 +57,7 @@ LABEL = {
     "random-native": "untrained native",
     "random-transcoder": "untrained transcoder",
     "random-sae": "untrained SAE",
+    "random-directions": "random directions",
     "token-unigram": "token unigram",
     "dense": "dense",
     **dict(zip(SPARSE, SPARSE)),
@@ -71,7 +72,8 @@ ONLY_THESE = (
 
 def trained(family: str) -> str:
     """The family whose colour and marker `family` takes."""
-    return family.removeprefix("random-")
+    # Random directions are the null of the native latents.
+    return "native" if family == "random-directions" else family.removeprefix("random-")
 
 
 def is_twin(family: str) -> bool:

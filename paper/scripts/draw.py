@@ -13,7 +13,10 @@ from pathlib import Path
 
 from common import save
 
-FIGURES = ("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts")
+FIGURES = (
+    *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
+    *("concepts", "concept_map"),
+)
 
 
 def main(tables: Path, folder: Path, names: list[str]) -> None:
