@@ -25,6 +25,7 @@ from clearnets.config import DIRECTIONS, FAMILIES, NULLS, Config
 from clearnets.results import Sources, columns_of, pick
 
 KINDS = ("lexical", "contextual")
+BOTH = "all"
 # Width of the bins of F1 in `concept_latents`.
 BIN = 0.05
 CONCEPT_COLUMNS = (
@@ -43,7 +44,7 @@ SUMMARY_COLUMNS = (
     *("split", "absorbed", "redundancy", "redundancy_in_layer"),
     *("latents", "latents_recovering"),
     *("rules", "named", "as_well", "named_by_others", "latent_f1", "rule_f1"),
-    "confidence",
+    *("recovered_from", "named_from", "tolerance", "confidence"),
 )
 
 
@@ -96,7 +97,7 @@ def summary(found: Mapping[str, pd.DataFrame], config: Config) -> pd.DataFrame:
         _summary_row(found, config, name, seeds, family, kind)
         for name, seeds in groups
         for family in _ordered(found["concepts"]["family"])
-        for kind in KINDS
+        for kind in (BOTH, *KINDS)
     ]
     return columns_of(pd.DataFrame(rows), SUMMARY_COLUMNS)
 
@@ -112,11 +113,13 @@ def _summary_row(
     settings = config.concepts
 
     def rows_of(table: str, of: str | None = family) -> pd.DataFrame:
-        return pick(_seeds(found[table], seeds), family=of, kind=kind)
+        rows = pick(_seeds(found[table], seeds), family=of)
+        return cast(pd.DataFrame, rows[rows["kind"].isin(kinds)])
 
-    concepts, draws, rules = rows_of("concepts"), rows_of("draws"), rows_of("rules")
+    kinds = KINDS if kind == BOTH else (kind,)
+    concepts, draws, rules = rows_of("concepts"), _joint(rows_of("draws")), rows_of("rules")
     null = NULLS.get(family)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    null_draws = rows_of("draws", null)
+    null_draws = _joint(rows_of("draws", null))
     null = null if len(null_draws) else None
     tail = (1 - config.collate.confidence) / 2
     row: dict[str, Any] = {
@@ -150,14 +153,27 @@ def _summary_row(
     }
     every = pick(_seeds(found["latents"], seeds), family=family)
     row["latents"] = len(every) * per_seed
-    reach = (every["kind"] == kind) & (every["f1"] >= settings.recovered)
+    reach = every["kind"].isin(kinds) & (every["f1"] >= settings.recovered)
     row["latents_recovering"] = reach.mean()
     clear = rules[rules["f1"] >= settings.named_from]
     row["rules"] = len(clear)
     for column in ("named", "as_well", "named_by_others", "rule_f1"):
         row[column] = clear[column].mean() if len(clear) else math.nan
     row["latent_f1"] = clear["f1"].mean() if len(clear) else math.nan
-    return row | {"confidence": config.collate.confidence}
+    return row | {
+        "recovered_from": settings.recovered,
+        "named_from": settings.named_from,
+        "tolerance": settings.tolerance,
+        "confidence": config.collate.confidence,
+    }
+
+
+def _joint(draws: pd.DataFrame) -> pd.DataFrame:
+    """Each draw with the concepts of all its kinds together."""
+    columns = draws.assign(f1=draws["mean_f1"] * draws["concepts"])
+    keys = ["seed", "draw"]
+    sums: Any = columns.groupby(keys, as_index=False)[["concepts", "recovered", "f1"]].sum()
+    return sums.assign(mean_f1=sums["f1"] / sums["concepts"])
 
 
 def _seeds(table: pd.DataFrame, seeds: Iterable[int]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -26,8 +26,10 @@ def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         _contrast_table(frames["contrasts"]),
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
-        _notes(frames, settings),
     ]
+    if len(frames["concept_summary"]):
+        parts.append(_concept_table(frames["concept_summary"]))
+    parts.append(_notes(frames, settings))
     return "\n\n".join(parts) + "\n"
 
 
@@ -170,6 +172,93 @@ def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
     return table(head, rows)
 
 
+def _concept_table(concepts: pd.DataFrame) -> str:
+    """Known concepts that single latents recover. Pairs are lexical / contextual concepts."""
+    head = [
+        "concepts: family",
+        "mean F1",
+        "above its null",
+        "recovered",
+        "recovered by any latent",
+        "better than tokens",
+        "split",
+        "absorbed",
+        "redundancy",
+        "named by the explanation",
+        "by another's",
+        "predicted as well",
+    ]
+    rows = []
+    concepts = pick(concepts, seed="all")
+    shown = cast(pd.DataFrame, concepts[concepts["kind"] != "all"])
+    for family in shown["family"].unique():
+        kinds = records(pick(shown, family=family))
+        assert [row["kind"] for row in kinds] == ["lexical", "contextual"]
+
+        def both(column: str, form: str, kinds: list[Row] = kinds) -> str:
+            return several([row[column] for row in kinds], form)
+
+        above = [
+            DASH
+            if math.isnan(row["f1_above_null"])
+            else difference(
+                {
+                    "difference": row["f1_above_null"],
+                    "low": row["f1_above_null_low"],
+                    "high": row["f1_above_null_high"],
+                }
+            )
+            for row in kinds
+        ]
+        rules = sum(row["rules"] for row in kinds)
+        rows.append(
+            [
+                _name(family),
+                both("f1", ".2f"),
+                DASH if set(above) == {DASH} else " / ".join(above),
+                both("recovered", ".1f"),
+                both("recovered_by_all", ".3g"),
+                both("above_token_set", ".3g"),
+                both("split", ".3g"),
+                both("absorbed", ".3g"),
+                both("redundancy", ".1f"),
+                *(_over_rules(kinds, column) for column in ("named", "named_by_others", "as_well")),
+            ]
+        )
+        rows[-1][-3] += f" (n = {rules})" if rules else ""
+    return table(head, rows)
+
+
+def _over_rules(kinds: Sequence[Row], column: str) -> str:
+    """Mean over the explained latents of all kinds."""
+    there = [row for row in kinds if row["rules"] and not math.isnan(row[column])]
+    total = sum(row["rules"] for row in there)
+    return percent(sum(row["rules"] * row[column] for row in there) / total) if total else DASH
+
+
+def _on_concepts(concepts: pd.DataFrame) -> str:
+    """How to read the table of concepts."""
+    lexical, contextual = (
+        max(row["concepts"] for row in records(pick(concepts, kind=kind)))
+        for kind in ("lexical", "contextual")
+    )
+    first = concepts.iloc[0]
+    return (
+        f"Concepts: {lexical} lexical / {contextual} contextual ones, known from the generator; a "
+        "lexical one is predicted by a set of tokens. Latents and thresholds are chosen on one "
+        f"text and measured on another. Mean F1, its distance to the null and the concepts "
+        f"recovered are those of the best of {first['candidates']:,} latents, drawn "
+        f"{first['draws']:,} times; ranges are those of the central {percent(first['confidence'])} "
+        "of the draws. The null are random directions of the space that a family reads. Split, "
+        "absorbed: concepts that several latents of a layer share, or that a special latent "
+        "takes a part of. Redundancy: latents per recovered concept. Named: explained latents "
+        f"that recover a concept with an F1 of at least {first['named_from']:g} and whose rule, "
+        "executed on the same text, predicts that concept best, too; by another's: a rule of "
+        "another latent of the layer. As well: its F1 for the concept is lower by at most "
+        f"{first['tolerance']:g}."
+    )
+
+
 def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
@@ -200,6 +289,8 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         verdict,
     ]
     notes.append(_on_shuffled(summary, settings.margin))
+    if len(frames["concept_summary"]):
+        notes.append(_on_concepts(frames["concept_summary"]))
     return " ".join(notes)
 
 

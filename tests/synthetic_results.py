@@ -14,7 +14,9 @@ import numpy as np
 
 from clearnets import artifacts, config, paths
 from clearnets.config import Config
+from clearnets.results import CONCEPT_TABLES
 from clearnets.runtime import seed_for
+from clearnets.stages import concepts as stage
 
 ROOT = Path(__file__).parents[1]
 # Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.
@@ -28,6 +30,12 @@ TRUTH = {
     "random-transcoder": (0.70, -2.0),
     "random-sae": (0.69, -2.0),
     "token-unigram": (0.99, -3.0),
+}
+COLUMNS = {
+    "concepts": stage.CONCEPT_COLUMNS,
+    "draws": stage.DRAW_COLUMNS,
+    "latents": stage.LATENT_COLUMNS,
+    "rules": stage.RULE_COLUMNS,
 }
 LOSSES = {"unigram": 5.1, "bigram": 2.9, "trigram": 1.9, "generator_bound": 0.62}
 
@@ -58,6 +66,11 @@ def write(cfg: Config) -> None:
                 "cache",
                 paths.cache(family, seed, "explain"),
                 lambda out, f=family: _cache(cfg, out, f),
+            )
+            _unit(
+                "concepts",
+                paths.concepts(family, seed),
+                lambda out, f=family, s=seed: _concepts(cfg, out, f, s),
             )
             for layer, point in points:
                 _unit(
@@ -182,6 +195,67 @@ def _cache(cfg: Config, out: Path, family: str) -> None:
     }
     hookpoints = {name: point for _, name in _points(cfg, family)}
     _json(out / "stats.json", {"tokens": 1000, "hookpoints": hookpoints})
+
+
+def _concepts(cfg: Config, out: Path, family: str, seed: int) -> None:
+    """Four lexical and two contextual concepts; without rows where the corpus has no labels."""
+    rng = _rng("concepts", family, seed)
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in CONCEPT_TABLES}
+    sources = [stage.OWN] + [config.DIRECTIONS] * (family == "native")
+    for source in sources if cfg.concept_splits else ():
+        _fill(cfg, tables, source, family, rng)
+    for name, rows in tables.items():
+        artifacts.write_table(out / f"{name}.csv", COLUMNS[name], rows)
+
+
+def _fill(cfg: Config, tables: dict[str, list], source: str, family: str, rng) -> None:
+    points = [point for _, point in _points(cfg, family)]
+    kinds = ["lexical"] * 4 + ["contextual"] * 2
+    skill = TRUTH["random-native" if source == config.DIRECTIONS else family][0]
+    for number, kind in enumerate(kinds):
+        score = float(np.clip(skill + 0.1 * rng.normal(), 0, 1))
+        numbers = {"f1_fit": score, "f1": score, "mcc_fit": score, "mcc": score - 0.05}
+        tables["concepts"].append(
+            {
+                "source": source,
+                "concept": f"concept_{number}",
+                "kind": kind,
+                "positives_fit": 100,
+                "positives_test": 90,
+                "token_set": 5,
+                "token_set_f1_fit": 0.95,
+                "token_set_f1": 0.9 if kind == "lexical" else 0.6,
+                "hookpoint": points[-1],
+                "latent": number,
+                "threshold": 0.5,
+                **numbers,
+                "drawn_f1": score - 0.1,
+                "drawn_recovered": 0.4,
+                "latents_recovering": 4,
+                "layers_recovering": 2,
+                "latents_recovering_in_layer": 2,
+                "main_latents": 1 + number % 2,
+                "main_f1": score,
+                "absorbed": 0.02 * number,
+            }
+        )
+        for point in points:
+            score = float(np.clip(skill - 0.2 + 0.1 * rng.normal(), 0, 1))
+            row = {"source": source, "hookpoint": point, "latent": number, "kind": kind}
+            tables["latents"].append(row | {"concept": f"concept_{number}", "f1": score})
+            row = {"hookpoint": point, "latent": number, "kind": kind, "f1": score}
+            row |= {"concept": f"concept_{number}", "rule_concept": f"concept_{number % 3}"}
+            row |= {"rule_f1": score - 0.04, "named": int(number < 3), "as_well": 1}
+            if source == stage.OWN:
+                tables["rules"].append(row | {"named_by_others": 0.1})
+    tables["latents"].append({"source": source, "hookpoint": points[0], "latent": 9, "f1": 0.0})
+    for draw in range(20):
+        for kind in ("lexical", "contextual"):
+            count = kinds.count(kind)
+            row = {"source": source, "draw": draw, "kind": kind, "concepts": count}
+            row["recovered"] = int(rng.binomial(count, skill))
+            row["mean_f1"] = float(np.clip(skill - 0.1 + 0.05 * rng.normal(), 0, 1))
+            tables["draws"].append(row)
 
 
 def _scores(cfg: Config, out: Path, family: str, seed: int, layer: int) -> None:

@@ -73,6 +73,7 @@ def test_all_tables_are_there(tables):
     assert set(tables) == {
         "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
         "contrasts", "strata", "coverage", "compute", "summary",
+        "concepts", "concept_latents", "concept_summary",
     }  # fmt: skip
 
 
@@ -194,6 +195,57 @@ def test_no_column_is_empty(tables):
         assert not table.columns[table.isna().all()].tolist(), name
 
 
+def test_concepts_are_summed_up_beside_their_null(tables):
+    folder = {seed: paths.concepts("native", seed) for seed in (0, 1)}
+    draws = {seed: pd.read_csv(folder[seed] / "draws.csv") for seed in folder}
+    found = {seed: pd.read_csv(folder[seed] / "concepts.csv") for seed in folder}
+    key = {"kind": "lexical", "family": "native"}
+    for name, seeds in (("all", (0, 1)), ("1", (1,))):
+        row = one(tables["concept_summary"], **key, seed=name)
+        assert row["null"] == "random-directions"
+        for source, prefix in (("own", ""), ("random-directions", "null_")):
+            drawn = pd.concat([draws[seed] for seed in seeds])
+            drawn = drawn[(drawn["source"] == source) & (drawn["kind"] == "lexical")]
+            assert row[f"{prefix}f1"] == pytest.approx(drawn["mean_f1"].mean(), abs=1e-5)
+            assert row[f"{prefix}recovered"] == pytest.approx(drawn["recovered"].mean(), abs=1e-4)
+            assert row[f"{prefix}f1_low"] < row[f"{prefix}f1"] < row[f"{prefix}f1_high"]
+        above = row["f1"] - row["null_f1"]
+        assert row["f1_above_null"] == pytest.approx(above, abs=1e-5)
+        own = pd.concat([found[seed] for seed in seeds])
+        own = own[(own["source"] == "own") & (own["kind"] == "lexical")]
+        recovered = (own["f1"] >= CONFIG.concepts.recovered).sum() / len(seeds)
+        assert row["recovered_by_all"] == recovered
+        assert row["split"] == (own["main_latents"] == 2).sum() / len(seeds)
+    rules = [pd.read_csv(folder[seed] / "rules.csv") for seed in folder]
+    clear = pd.concat(rules)
+    clear = clear[(clear["kind"] == "lexical") & (clear["f1"] >= CONFIG.concepts.named_from)]
+    row = one(tables["concept_summary"], **key, seed="all")
+    assert row["rules"] == len(clear) > 0
+    assert row["named"] == pytest.approx(clear["named"].mean(), abs=1e-5)
+
+
+def test_every_latent_is_in_one_bin_of_its_concept(tables):
+    bins = tables["concept_latents"]
+    for family in TRUTH:
+        own = bins[bins["family"] == family]
+        latents = [pd.read_csv(paths.concepts(family, s) / "latents.csv") for s in (0, 1)]
+        every = pd.concat(latents)
+        every = every[every["source"] == "own"]
+        assert own["latents"].sum() == len(every)
+        assert own["share"].sum() == pytest.approx(1, abs=1e-4)
+        high = own[(own["f1_low"] >= 0.5) & (own["kind"] == "lexical")]["latents"].sum()
+        assert high == ((every["f1"] >= 0.5) & (every["kind"] == "lexical")).sum()
+
+
+def test_a_corpus_without_labels_has_empty_tables_of_concepts(tmp_path, monkeypatch):
+    corpus = {"kind": "local", "path": "own.txt"}
+    bare = synthetic_results.small(seeds=[0], data={"corpus": corpus})
+    folder = build(tmp_path, monkeypatch, bare)
+    for name in ("concepts", "concept_latents", "concept_summary"):
+        assert pd.read_csv(folder / f"{name}.csv").empty
+    assert "concept" not in (folder / "summary.md").read_text()
+
+
 def test_few_latents_give_no_interval(project, monkeypatch):
     monkeypatch.chdir(project)
     config = synthetic_results.small(collate={"min_stratum": 100_000})
@@ -201,7 +253,9 @@ def test_few_latents_give_no_interval(project, monkeypatch):
     assert frames["means"]["mean"].notna().all()
     assert frames["means"][["low", "high"]].isna().all(axis=None)
     assert frames["contrasts"][["low", "high"]].isna().all(axis=None)
-    assert "[" not in summary.markdown(frames, config.collate)
+    # The ranges of concepts are over draws of latents.
+    text, _, _ = summary.markdown(frames, config.collate).partition("| concepts:")
+    assert "[" not in text
 
 
 def test_all_layers_at_once_recover_what_was_measured(tables):
@@ -245,7 +299,7 @@ def test_markdown_says_what_intervals_describe(project):
     text = (project / paths.results("default") / "summary.md").read_text()
     assert "describe these trained models only (2 training seeds)" in text
     rows = [line for line in text.splitlines() if line.startswith("| **native** |")]
-    assert len(rows) == 2
+    assert len(rows) == 3
     for line in text.splitlines():
         assert "nan" not in line.lower()
     head, rule, row = text.splitlines()[:3]

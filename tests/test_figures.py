@@ -22,7 +22,10 @@ from clearnets.stages import collate
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "paper/scripts"
-NAMES = {"losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"}
+NAMES = {
+    *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
+    *("concepts", "concept_map"),
+}
 
 
 def project(folder: Path, monkeypatch: pytest.MonkeyPatch, config) -> Path:
@@ -125,6 +128,15 @@ def test_two_families_and_costs_at_the_floor_are_drawn(tmp_path, monkeypatch):
     names = ("fvu", "ablation", "recovered", "scores", "rates", "contrasts")
     draw(folder / paths.results("default"), tmp_path / "out", *names)
     assert len(list((tmp_path / "out").iterdir())) == 2 * len(names)
+
+
+def test_without_labels_there_are_no_figures_of_concepts(drawn, tmp_path):
+    for name in ("concepts", "concept_summary"):
+        table = pd.read_csv(drawn / paths.results("default") / f"{name}.csv")
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        table.head(0).to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
+    draw(tmp_path / "tables", tmp_path / "out", "concepts", "concept_map")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_family_without_explained_latents_is_drawn(drawn, tmp_path):

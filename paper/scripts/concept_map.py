@@ -50,6 +50,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     # A bar of polygons rather than a picture.
     bar.solids.set_rasterized(False)
+    bar.solids.set_edgecolor("face")
+    bar.solids.set_linewidth(0.1)
     caption = (
         "F1 of the latent that recovers each known concept best, of all latents of a family, and "
         "of the best set of tokens; latent, threshold and set are chosen on other text than they "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from common import COLOR, GREY, LABEL, MARKER, TWO_COLUMNS, is_twin, read, trained
+from common import COLOR, GREY, LABEL, MARKER, TWO_COLUMNS, is_twin, line_style, read, trained
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,11 +20,6 @@ GROUPS = (
     ("neurons", "token-unigram"),
 )
 GAP = 0.55
-MEASURES = {
-    "f1": "mean F1 of a concept's best latent",
-    "recovered": "concepts recovered",
-}
-KINDS = ("lexical", "contextual")
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
@@ -34,28 +29,31 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         return None
     summary = summary[summary["seed"] == "all"]
     rows = _rows(set(summary["family"]))
-    figure, panels = plt.subplots(
-        2, 2, figsize=(TWO_COLUMNS, 1.0 + 0.34 * max(rows.values())), sharey=True, sharex="row"
-    )
-    for line, (measure, label) in zip(panels, MEASURES.items()):
-        for axes, kind in zip(line, KINDS):
-            _panel(axes, summary[summary["kind"] == kind], measure, rows)
-            axes.set_xlabel(label)
-            axes.grid(axis="x")
-            axes.tick_params(axis="y", length=0)
-            axes.spines["left"].set_visible(False)
-        line[0].set_yticks(list(rows.values()), [LABEL[family] for family in rows])
-        line[0].set_ylim(max(rows.values()) + 0.6, -0.6)
-    for axes in panels[0]:
+    figure, panels = plt.subplots(2, 2, figsize=(TWO_COLUMNS, 1.0 + 0.34 * max(rows.values())))
+    (lexical, contextual), (recovered, latents) = panels
+    for axes, kind in ((lexical, "lexical"), (contextual, "contextual")):
+        part = summary[summary["kind"] == kind]
+        _panel(axes, part, "f1", rows)
+        if len(part):
+            best = part["token_set_f1"].iloc[0]
+            axes.axvline(best, color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=0)
         axes.set_xlim(0, 1)
-    for axes, kind in zip(panels[0], KINDS):
-        count = int(summary.loc[summary["kind"] == kind, "concepts"].max())
-        axes.set_title(f"{count} {kind} concepts")
-    for axes in panels[1]:
-        axes.set_xlim(left=-0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    figure.legend(handles=_keys(), loc="outside lower center", ncols=4)
+        axes.set_xlabel("mean F1 of a concept's best latent")
+        axes.set_title(f"{int(part['concepts'].max())} {kind} concepts")
+    _panel(recovered, summary[summary["kind"] == "all"], "recovered", rows)
     first = summary.iloc[0]
+    recovered.set_xlim(left=-0.3)
+    recovered.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    recovered.set_xlabel(f"concepts recovered at F1 ≥ {first['recovered_from']:g}")
+    for axes in (lexical, contextual, recovered):
+        labels = ["" if axes is contextual else LABEL[family] for family in rows]
+        axes.set_yticks(list(rows.values()), labels)
+        axes.set_ylim(max(rows.values()) + 0.6, -0.6)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    _survival(latents, read(tables, "concept_latents"), list(rows))
+    figure.legend(handles=_keys(), loc="outside lower center", ncols=4)
     caption = (
         "Known concepts that single latents recover on unseen text, by a threshold; latent and "
         "threshold are chosen on other text. Lexical concepts are those that a set of tokens "
@@ -64,10 +62,26 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         f"with the central {100 * first['confidence']:g} % of the draws; crosses: the best of all "
         "latents. Hollow: untrained twins, and random directions in the input of the sparse "
         "model's feedforwards, the null of the native latents as untrained coders are that of "
-        "trained ones. Dotted: the best sets of tokens. The draws say how much hangs on which "
-        "latents a family has, and describe these trained models only."
+        "trained ones. Dotted: the best sets of tokens. Last panel: every latent with the concept "
+        "that it recovers best; dashed: untrained twins and random directions. The draws say how "
+        "much hangs on which latents a family has, and describe these trained models only."
     )
     return figure, caption
+
+
+def _survival(axes: Axes, bins: pd.DataFrame, families: list[str]) -> None:
+    """Share of a family's latents at or above each F1."""
+    for family in families:
+        own = bins[bins["family"] == family].groupby("f1_low")["share"].sum()
+        above = own[::-1].cumsum()[::-1]
+        style = line_style(family) | {"marker": "", "label": None}
+        axes.step(above.index, above, where="post", **style)  # pyright: ignore[reportArgumentType]
+    axes.set_yscale("log")
+    axes.set_ylim(top=1)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="both")
+    axes.set_xlabel("F1 for the concept that it recovers best")
+    axes.set_ylabel("share of latents at or above")
 
 
 def _rows(present: set[str]) -> dict[str, float]:
@@ -83,8 +97,6 @@ def _rows(present: set[str]) -> dict[str, float]:
 
 
 def _panel(axes: Axes, part: pd.DataFrame, measure: str, rows: dict[str, float]) -> None:
-    if measure == "f1" and len(part):
-        axes.axvline(part["token_set_f1"].iloc[0], color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=0)
     for row in part.itertuples():
         color, y = COLOR[trained(row.family)], rows[row.family]
         value = getattr(row, measure)

@@ -11,9 +11,11 @@ from clearnets import paths
 from clearnets.artifacts import UserError, manifest_hash, read_json
 from clearnets.config import FAMILIES
 from clearnets.data.tokens import open_tokens
+from clearnets.latents.hooks import capture
 from clearnets.latents.readers import open_reader
 from clearnets.latents.store import load_layer
-from clearnets.runtime import Runtime
+from clearnets.models import load
+from clearnets.runtime import Runtime, seed_for
 from clearnets.stages import cache
 
 RUNTIME = Runtime(device="cpu", threads=1)
@@ -51,7 +53,7 @@ def test_every_family_equals_its_direct_forward_rounded_to_float16():
     for family in FAMILIES:
         cache.run(config, runtime=RUNTIME, family=family)
         metrics = read_json(paths.metrics(f"cache-{family}"))["seed-0"]
-        for split in ("explain", "score"):
+        for split in ("explain", "score", "concept_fit", "concept_test"):
             unit = paths.cache(family, tiny.SEED, split)
             tokens_RS = np.asarray(open_tokens(paths.data()).split(split))
             counted = int((tokens_RS[:, 1:] >= 3).sum())
@@ -68,6 +70,51 @@ def test_every_family_equals_its_direct_forward_rounded_to_float16():
                 assert metrics[split]["ever_active"][point] == pytest.approx(ever, abs=1e-6)
 
 
+def test_random_directions_are_centred_and_chosen_like_native_latents():
+    tiny.make_all()
+    config = tiny.config()
+    cache.run(config, runtime=RUNTIME, family="native")
+    store = open_tokens(paths.data())
+    model = load(paths.checkpoint("sparse", tiny.SEED, 7))
+    rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
+    group = tiny.LATENTS // tiny.K
+    seen = []
+    for layer in range(tiny.LAYERS):
+        point = f"layers.{layer}.mlp"
+
+        def inputs(tokens_RS, point=point) -> np.ndarray:
+            with torch.no_grad(), capture(model, [point], inputs=True) as found:
+                model(torch.from_numpy(np.asarray(tokens_RS).astype(np.int64)))
+            return found[point][0].numpy()
+
+        generator = torch.Generator().manual_seed(seed_for(tiny.SEED, "directions", point))
+        shape = (tiny.LATENTS, tiny.HIDDEN)
+        weight_LD = torch.randn(shape, generator=generator).numpy() / tiny.HIDDEN**0.5
+        centre_D = inputs(rows_RS)[store.counted(rows_RS)].mean(axis=0)
+        tokens_RS = np.asarray(store.split("concept_test"))
+        pre_RSL = (inputs(tokens_RS) - centre_D) @ weight_LD.T
+        grouped = pre_RSL.reshape(*tokens_RS.shape, tiny.K, group)
+        highest = (grouped == grouped.max(axis=-1, keepdims=True)).reshape(pre_RSL.shape)
+        expected_RSL = np.where(highest & (pre_RSL > 0), pre_RSL, 0)
+        expected_RSL[~store.counted(tokens_RS)] = 0
+        cached = load_layer(paths.directions(tiny.SEED, "concept_test"), point)
+        got_RSL = np.zeros_like(expected_RSL)
+        got_RSL[cached.row, cached.position, cached.latent] = cached.act
+        np.testing.assert_allclose(got_RSL, expected_RSL, atol=2e-3)
+        seen.append(got_RSL > 0)
+    assert (seen[0] != seen[1]).any()
+    for split in ("explain", "score"):
+        assert not paths.directions(tiny.SEED, split).exists()
+
+
+def test_a_corpus_without_labels_is_cached_on_two_splits():
+    values = tiny.config().model_dump(mode="json")
+    values["data"]["corpus"] = {"kind": "local", "path": "own.txt"}
+    bare = type(tiny.config()).model_validate(values, strict=False)
+    for family in ("native", "sae"):
+        assert [unit.out.name for unit in cache.units(bare, family=family)] == ["explain", "score"]
+
+
 def test_a_fresh_cache_is_left_alone_and_a_changed_coder_makes_it_stale():
     tiny.make_all()
     config = tiny.config()
@@ -76,7 +123,7 @@ def test_a_fresh_cache_is_left_alone_and_a_changed_coder_makes_it_stale():
     before = (unit / "manifest.json").stat().st_mtime_ns, manifest_hash(unit)
     cache.run(config, runtime=RUNTIME, family="sae")
     assert ((unit / "manifest.json").stat().st_mtime_ns, manifest_hash(unit)) == before
-    (planned, _) = cache.units(config, family="sae")
+    planned, *_ = cache.units(config, family="sae")
     assert planned.fresh()
     manifest = paths.coders("sae", tiny.SEED) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"stage"', ' "stage"'))
