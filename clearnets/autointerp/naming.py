@@ -54,6 +54,11 @@ class Truth:
         scores = [self.f1(self.text.fires(rule, every_N)) for rule in rules]
         return np.array(scores).reshape(len(rules), len(self.concept_CNB))
 
+    def best(self, rules: Sequence[Rule]) -> np.ndarray:
+        """(R,) the concept that each rule predicts best, -1 where it fires at none of any."""
+        score_RC = self.rules(rules)
+        return np.where(score_RC.max(axis=1) > 0, score_RC.argmax(axis=1), -1)
+
 
 def agreement_of_others(concept_R: np.ndarray, by_rule_R: np.ndarray) -> np.ndarray:
     """(R,) share of the *other* rules that predict a latent's concept best: what `named` would be

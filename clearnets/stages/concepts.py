@@ -396,7 +396,7 @@ class _Source:
         ]
         rules = [parse(record["explanation"]) for record in explained]
         on_fit, on_test = truths
-        by_rule_R = on_fit.rules(rules).argmax(axis=1) if rules else np.zeros(0, np.int64)
+        by_rule_R = on_fit.best(rules)
         rule_f1_RC = on_test.rules(rules)
         own_R = np.array([names.index(latents[r["latent"]]["concept"]) for r in explained], int)
         others_R = agreement_of_others(own_R, by_rule_R)
@@ -416,7 +416,7 @@ class _Source:
                     "kind": self.corpus.kinds[concept],
                     "f1": f1,
                     "rule_f1": rule_f1,
-                    "rule_concept": names[by_rule_R[i]],
+                    "rule_concept": names[by_rule_R[i]] if by_rule_R[i] >= 0 else None,
                     "named": int(by_rule_R[i] == concept),
                     "as_well": int(rule_f1 >= f1 - self.settings.tolerance),
                     "named_by_others": None if len(explained) < 2 else float(others_R[i]),
