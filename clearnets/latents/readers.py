@@ -271,7 +271,7 @@ def open_directions(
         counted_RS: which of their positions count.
         device: where the model is put.
     """
-    from clearnets.models import load
+    from clearnets.models import hookpoints, load
     from clearnets.training.matching import load_pair
 
     source = load_pair(seed).sparse
@@ -280,7 +280,7 @@ def open_directions(
     nn.Module.to(model, device)
     size = model.config
     selection = "groupmax" if size.mlp == "sparse" else "topk"
-    points = [hookpoint(layer) for layer in range(size.num_hidden_layers)]
+    points = hookpoints.names(model)
     with torch.no_grad(), capture(model, points, inputs=True) as seen:
         _forward(model, torch.from_numpy(rows_RS.astype(np.int64)))
     counted = torch.from_numpy(counted_RS).to(device)

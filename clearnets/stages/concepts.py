@@ -86,7 +86,7 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
         if family == "native":
             inputs[f"{split} {DIRECTIONS}"] = paths.directions(seed, split)
     if config.concept_splits:
-        for point in hookpoints(family, config.model.layers):
+        for point in hookpoints(family, config.model, config.model.layers):
             inputs[f"explain {point}"] = paths.explain(family, seed, point)
     return inputs
 
@@ -122,7 +122,7 @@ def _build(config: Config, unit: Unit, work: Work) -> None:
         from clearnets.data.tokens import open_tokens
 
         corpus = _Corpus.of(open_tokens(paths.data()), config.concepts)
-        points = hookpoints(unit.settings["family"], config.model.layers)
+        points = hookpoints(unit.settings["family"], config.model, config.model.layers)
         label = f"concepts {unit.settings['family']} seed {unit.settings['seed']}"
         sources = {OWN: (unit.inputs[FIT], unit.inputs[TEST])}
         if f"{FIT} {DIRECTIONS}" in unit.inputs:

@@ -26,7 +26,7 @@ from clearnets.artifacts import (
     write_json,
     write_text,
 )
-from clearnets.config import Config, hookpoint, load
+from clearnets.config import Config, load
 from clearnets.runtime import Runtime
 from clearnets.stages import concepts
 
@@ -49,6 +49,10 @@ def config(**corpus) -> Config:
     values["concepts"] |= {"candidates": 8, "resamples": 10}
     values["data"]["corpus"] = corpus or values["data"]["corpus"]
     return Config.model_validate(values, strict=False)
+
+
+def hookpoint(layer: int) -> str:
+    return f"layers.{layer}.mlp"
 
 
 def tokens_of(split: str) -> np.ndarray:
@@ -239,7 +243,7 @@ def test_the_same_run_gives_the_same_bytes_without_torch():
     first = {p.name: p.read_bytes() for p in paths.concepts("native", 0).iterdir()}
     (paths.concepts("native", 0) / "manifest.json").unlink()
     code = (
-        "import sys; from clearnets.runtime import Runtime; import test_concepts as t;"
+        "import sys; from clearnets.runtime import Runtime; import test_concepts_stage as t;"
         "t.run(t.config()); assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     path = f"{Path(__file__).parents[1]}:{Path(__file__).parent}"
