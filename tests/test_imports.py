@@ -74,6 +74,9 @@ def test_data_and_models_know_nothing_of_later_rooms():
             assert not names & set(later), module
 
 
+LIGHT = [f"stages.{stage}" for stage in ("explain", "qualify", "score", "collate")] + ["figures"]
+
+
 def loaded_by(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(*sys.modules)"
     command = [sys.executable, "-c", script]
