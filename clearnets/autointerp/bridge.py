@@ -104,7 +104,10 @@ def examples_of(
             normal = torch.from_numpy(tenths_L)
             active.append(ActivatingExample(**common, normalized_activations=normal))
         else:
-            silent.append(NonActivatingExample(**common))
+            example = NonActivatingExample(**common)
+            # delphi's contrastive explainer fails without; its class does not have it.
+            example.normalized_activations = torch.zeros(len(act_L))  # type: ignore[attr-defined]
+            silent.append(example)
     active.sort(key=lambda example: -example.max_activation)
     for place, example in enumerate(active):
         example.quantile = 10 * place // len(active)

@@ -20,7 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clearnets.artifacts import JsonlWriter, UserError, publish, to_line, write_bytes
+from clearnets.artifacts import (
+    JsonlWriter,
+    UserError,
+    publish,
+    read_json,
+    sha256,
+    to_line,
+    write_bytes,
+    write_json,
+)
 from clearnets.autointerp.clients import (
     Backend,
     Messages,
@@ -31,8 +40,9 @@ from clearnets.autointerp.clients import (
 from clearnets.paths import REPLIES
 
 TRANSCRIPT = "transcript.jsonl.gz"
+# In the unit's own folder: the transcript's hash and size, and some exchanges for readers.
+INFO = "transcript.json"
 SAMPLE = "transcript-sample.jsonl"
-# Exchanges of a unit that are kept in git, for readers.
 SAMPLED = 3
 # Characters per token, where no tokenizer is at hand: English text in common vocabularies.
 CHARACTERS = 4
@@ -127,14 +137,18 @@ class Session:
         """The unit is complete: pack its exchanges, and put a sample into its folder."""
         entries = [self.used[key] for key in sorted(self.used)]
         lines = [to_line(entry).encode() + b"\n" for entry in entries]
-        write_bytes(self._local / TRANSCRIPT, gzip.compress(b"".join(lines), 9, mtime=0))
+        packed = self._local / TRANSCRIPT
+        write_bytes(packed, gzip.compress(b"".join(lines), 9, mtime=0))
         write_bytes(out / SAMPLE, b"".join(lines[:SAMPLED]))
+        missing = sum("error" in entry for entry in entries)
+        counts = {"exchanges": len(entries), "missing": missing}
+        write_json(out / INFO, {**counts, "sha256": sha256(packed)})
 
 
-def put_in_place(placed: Path) -> None:
-    """Copy the packed transcript of a complete unit to where DVC keeps it."""
+def put_in_place(unit: Path, placed: Path) -> None:
+    """Copy the packed transcript that a complete unit follows from to where DVC keeps it."""
     packed = REPLIES / Path(*placed.parts[2:]) / TRANSCRIPT
-    if packed.exists():
+    if packed.exists() and sha256(packed) == read_json(unit / INFO)["sha256"]:
         publish(packed, placed / TRANSCRIPT)
 
 

@@ -129,7 +129,7 @@ async def _ask_all(
                 write_text(work.out / EXPLANATIONS, lines)
                 session.seal(work.out)
     for unit in todo:
-        put_in_place(_transcript(unit))
+        put_in_place(unit.out, _transcript(unit))
 
 
 async def _ask(

@@ -57,7 +57,8 @@ async def _run(config: Config, threads: int) -> None:
                 session.seal(work.out)
     # DVC wants it, judge or not.
     PLACED.mkdir(parents=True, exist_ok=True)
-    put_in_place(PLACED)
+    if config.score.judge:
+        put_in_place(paths.qualify(), PLACED)
 
 
 async def _examine(

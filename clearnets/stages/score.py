@@ -170,7 +170,7 @@ async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], thr
                 write_text(work.out / JUDGED, "".join(f"{line}\n" for line in lines))
                 session.seal(work.out)
     for unit in todo:
-        put_in_place(_transcript(unit))
+        put_in_place(unit.out, _transcript(unit))
 
 
 async def _judge(
