@@ -211,7 +211,8 @@ def _show(
 
 def _there(unit: Any) -> bool:
     """Whether what a unit is made from is there, but for what a stage before it may still make."""
-    return all(unit.inputs[name].exists() for name in ("data", "cache"))
+    before = ("data", "cache")
+    return all(unit.inputs[name].exists() for name in before if name in unit.inputs)
 
 
 @app.callback()

@@ -91,3 +91,19 @@ async def _examine(
     drawn = tasks(label_RS, store.concepts, windows, settings, seed_for(settings.seed, "qualify"))
     with progress("qualify", len(drawn), "concepts") as bar:
         return dict(await together(map(one, drawn), bar.advance))
+
+
+def estimate(config: Config) -> list[str]:
+    """What the judge would be asked, as lines for `--dry-run`; nothing without one."""
+    from clearnets.autointerp.clients import identity
+    from clearnets.autointerp.transcripts import Count, report
+
+    judge = config.score.judge
+    if judge is None:
+        return []
+    counts = []
+    if not units(config)[0].fresh():
+        with Count(identity(judge.client), PLACED) as count:
+            asyncio.run(_examine(judge, config.qualify, config.explain.window, count))
+        counts.append(count)
+    return report(counts, longest=judge.max_tokens)

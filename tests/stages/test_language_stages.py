@@ -34,6 +34,7 @@ from clearnets.autointerp import asking
 from clearnets.autointerp.clients import Reply, RequestFailed
 from clearnets.autointerp.clients.gguf import locate
 from clearnets.config import Config
+from clearnets.data.tokens import open_tokens
 from clearnets.stages import explain, qualify, score
 
 FOX = 2  # The latent that is active at "fox".
@@ -175,10 +176,10 @@ def test_a_model_that_sees_the_marks_explains_and_judges_the_latent(connected):
 def test_explainer_and_judge_see_their_own_splits(connected):
     model = connected(Reader())
     run_all(language())
-    cut = {}
+    cut, strings = {}, open_tokens(paths.data()).strings()
     for seed, split in enumerate(("explain", "score")):
         window_NL = synthetic.rows(seed, 300).reshape(-1, SIZE)
-        cut[split] = {"".join(synthetic.STRINGS[t] for t in window_L) for window_L in window_NL}
+        cut[split] = {"".join(strings[t] for t in window_L) for window_L in window_NL}
     seen = Counter()
     for text in model.asked:
         bare = text.replace("<<", "").replace(">>", "")
@@ -262,9 +263,12 @@ def test_a_dry_run_tells_how_many_prompts_a_run_will_take(connected):
     assert explain.estimate(settings, **selection)[1].startswith("0 answers")
     connected(None)
     (first, _) = score.estimate(settings, **selection)
+    tests = qualify.estimate(settings)[0]
     model = connected(Reader())
     qualify.run(settings, runtime=RUNTIME)
     tested = len(model.asked)
+    assert tests.startswith(f"{tested} prompts to ask")
+    assert qualify.estimate(settings)[0].startswith("0 prompts")
     score.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
     assert first.startswith(f"{len(model.asked) - tested} prompts to ask")
     shutil.rmtree(paths.score(FAMILY, 0, "layers.0.mlp"))
