@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,12 @@ def put_in_place(unit: Path, placed: Path) -> None:
     packed = REPLIES / Path(*placed.parts[2:]) / TRANSCRIPT
     if packed.exists() and sha256(packed) == read_json(unit / INFO)["sha256"]:
         publish(packed, placed / TRANSCRIPT)
+
+
+def leave_empty(folder: Path) -> None:
+    """No model was asked: DVC wants the folder all the same, without transcripts of other runs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _reply(entry: Mapping[str, Any]) -> Reply:

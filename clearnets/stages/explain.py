@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clearnets import paths
 from clearnets.artifacts import JsonlWriter, Unit, Work, build_all, to_line, write_text
 from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, UNPARSABLE, hookpoints
+from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
 from clearnets.runtime import Runtime, progress, seed_for
 
@@ -53,11 +54,10 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
     """Explain the sampled latents of a family's layers, for every seed."""
     todo = units(config, family=family, layers=layers)
     explainer = config.explain.explainer
-    # DVC wants it of every stage that may ask a language model.
-    paths.transcripts_of("explain", family).mkdir(parents=True, exist_ok=True)
     if explainer.kind == "delphi":
         asyncio.run(_ask_all(config.explain, explainer, todo, runtime.num_threads))
         return
+    leave_empty(paths.transcripts_of("explain", family))
     source: _Source | None = None
     for unit, work in build_all(todo):
         source = source or _Source.of(config.explain)

@@ -38,7 +38,7 @@ def run(config: Config, *, runtime: Runtime) -> None:
 
 async def _run(config: Config, threads: int) -> None:
     from clearnets.autointerp.qualification import JUDGES
-    from clearnets.autointerp.transcripts import Session, put_in_place
+    from clearnets.autointerp.transcripts import Session, leave_empty, put_in_place
 
     for _, work in build_all(units(config)):
         judge = config.score.judge
@@ -55,10 +55,10 @@ async def _run(config: Config, threads: int) -> None:
                 record = verdict(judge, config.qualify, scores)
                 write_json(work.out / JUDGES, {judge_id(judge): record})
                 session.seal(work.out)
-    # DVC wants it, judge or not.
-    PLACED.mkdir(parents=True, exist_ok=True)
     if config.score.judge:
         put_in_place(paths.qualify(), PLACED)
+    else:
+        leave_empty(PLACED)
 
 
 async def _examine(

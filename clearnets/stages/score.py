@@ -33,6 +33,7 @@ from clearnets.autointerp.records import (
     UNSCORABLE,
     hookpoints,
 )
+from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
 from clearnets.runtime import Runtime, progress, seed_for
 
@@ -70,11 +71,10 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
 def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, ...]) -> None:
     """Score the explanations of a family's layers, for every seed; metrics over all layers."""
     todo = units(config, family=family, layers=layers)
-    # DVC wants it of every stage that may ask a language model.
-    paths.transcripts_of("score", family).mkdir(parents=True, exist_ok=True)
     if config.score.judge:
         asyncio.run(_judge_all(config.score, config.score.judge, todo, runtime.num_threads))
     else:
+        leave_empty(paths.transcripts_of("score", family))
         texts = _Texts()
         for unit, work in build_all(todo):
             layer = _Layer.of(config.score, unit, texts)

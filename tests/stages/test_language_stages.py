@@ -354,9 +354,10 @@ def test_another_judge_is_not_taken_for_the_one_that_was_tested(connected):
         score.run(other, runtime=RUNTIME, family=FAMILY, layers=(0,))
 
 
-def test_without_a_model_there_is_no_judge_and_no_transcript():
-    settings = config()
-    run_all(settings)
+def test_without_a_model_there_is_no_judge_and_no_transcript(connected):
+    connected(Reader())
+    run_all(language())
+    run_all(config())
     assert read_json(paths.qualify() / "judges.json") == {}
     for stage in ("explain", "score"):
         assert list(paths.transcripts_of(stage, FAMILY).iterdir()) == []
