@@ -28,7 +28,8 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
 
 
-LIGHT = [f"stages.{name}" for name in ("explain", "score", "concepts", "collate")] + ["figures"]
+_LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
+LIGHT = [f"stages.{name}" for name in _LIGHT_STAGES] + ["figures"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
     "sparsify": {"family": "sae"},
@@ -72,9 +73,6 @@ def test_data_and_models_know_nothing_of_later_rooms():
         if module.startswith(("clearnets.data", "clearnets.models", "clearnets.latents.hooks")):
             names = {name.split(".")[1] for name in reaches(module) if "." in name}
             assert not names & set(later), module
-
-
-LIGHT = [f"stages.{stage}" for stage in ("explain", "qualify", "score", "collate")] + ["figures"]
 
 
 def loaded_by(code: str) -> set[str]:
