@@ -16,6 +16,9 @@ from clearnets import bases, compute
 from clearnets.compute import Architecture
 from clearnets.config import TRAINED_CODERS, Config, Mlp, Pretrained
 
+DASH = "–"
+"""Where a number is not known."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -25,19 +28,19 @@ class Cost:
         name: feedforward mode or family.
         parameters: weights and biases.
         forward, training: FLOPs per token; a coder's training includes running the model it reads.
-        tokens: training tokens that the parameters ask for.
+        tokens: training tokens that the parameters ask for; None for a model that is taken over.
     """
 
     name: str
     parameters: int
     forward: int
     training: int
-    tokens: int
+    tokens: int | None
 
     @property
-    def total(self) -> int:
+    def total(self) -> int | None:
         """FLOPs of the whole training."""
-        return self.training * self.tokens
+        return None if self.tokens is None else self.training * self.tokens
 
 
 def architecture(config: Config, mlp: str) -> Architecture:
@@ -80,7 +83,7 @@ def models(config: Config) -> list[Cost]:
     if isinstance(config.model, Pretrained):
         flops = compute.model(architecture(config, "dense"))
         size = _parameters_of(config.model)
-        return [Cost("dense", size, flops.forward, flops.training, 0)]
+        return [Cost("dense", size, flops.forward, flops.training, None)]
     rows = config.data.tokens.train // config.data.ctx_len * config.train.epochs
     steps = rows // config.train.batch_size
     tokens = steps * config.train.batch_size * config.data.ctx_len
@@ -125,11 +128,12 @@ def _parameters_of(base: Pretrained) -> int:
 
 def surplus(config: Config) -> int | None:
     """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens; None where the
-    experiment has no sparse model."""
+    experiment has no sparse model, or trains none."""
     if config.sparse is None:
         return None
     by_name = {cost.name: cost for cost in models(config)}
-    return by_name[config.sparse].total - by_name["dense"].total
+    sparse, dense = by_name[config.sparse].total, by_name["dense"].total
+    return None if sparse is None or dense is None else sparse - dense
 
 
 def report(config: Config) -> Iterator[str]:
@@ -139,6 +143,9 @@ def report(config: Config) -> Iterator[str]:
     yield "FLOPs per token; coders of all layers together, their training with the model they read"
     yield ""
     yield from _columns([head, *(_cells(cost) for cost in (*models(config), *trained))])
+    if isinstance(config.model, Pretrained):
+        yield ""
+        yield "The dense model is taken over as it is; how long it was trained is not known."
     extra = surplus(config)
     if extra is None:
         return
@@ -153,15 +160,16 @@ def report(config: Config) -> Iterator[str]:
 
 def _cells(cost: Cost) -> tuple[str, ...]:
     numbers = (cost.parameters, cost.forward, cost.training, cost.tokens)
-    return (cost.name, *(f"{number:,}" for number in numbers), f"{cost.total:.2e}")
+    cells = (DASH if number is None else f"{number:,}" for number in numbers)
+    return (cost.name, *cells, DASH if cost.total is None else f"{cost.total:.2e}")
 
 
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Text in columns, numbers and the first row to the right."""
+    """Text in columns, all but the first to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
     for row in rows:
         cells = [
-            cell.rjust(width) if cell[:1].isdigit() or row is rows[0] else cell.ljust(width)
-            for cell, width in zip(row, widths)
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
         ]
         yield "  ".join(cells).rstrip()

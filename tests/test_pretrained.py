@@ -116,7 +116,7 @@ def test_the_whole_comparison_on_a_base(kind):
     assert summary["heldout_loss"] == pytest.approx(taken["valid_loss"], abs=1e-5)
     assert summary["parameters"] == sum(p.numel() for p in model.parameters())
     assert summary["parameters_without_embeddings"] == taken["non_embedding_parameters"]
-    assert summary["training_tokens"] == 0
+    assert (summary["training_tokens"], summary["training_flops"]) == (None, None)
     assert read_json(paths.match(0) / "pair.json")["dense"]["step"] == 0
 
     tokens_RS = np.asarray(open_tokens(paths.data()).split("explain"))
@@ -153,6 +153,11 @@ def test_the_whole_comparison_on_a_base(kind):
         for layer in config.model.layers
     }
     assert (paths.results("default") / "summary.csv").exists()
+    text = (paths.results("default") / "summary.md").read_text()
+    assert "the dense one is taken over as it is." in text
+    assert f"| – + {config.coders.tokens:,} |" in text
+    assert f"| dense | {summary['parameters']:,} |" in text
+    assert "nan" not in text
     if kind == "llama":  # The tables of the other kinds have the same form.
         a_level_and_no_curve(taken["valid_loss"])
 
@@ -221,6 +226,9 @@ def test_compute_counts_a_base_without_its_weights(kind):
     assert f"{cost.parameters:,}" in text
     assert "skip-transcoder" in text
     assert "more to train" not in text
+    dense = next(line for line in text.splitlines() if line.startswith("dense"))
+    assert dense.split()[-2:] == ["–", "–"]
+    assert "taken over as it is" in text
 
 
 def test_one_line_at_the_command_line(tmp_path):
