@@ -74,7 +74,7 @@ def locate(base: Pretrained) -> dict[str, Path]:
     Raises:
         UserError: no such folder or hub id, no safetensors in it, or the hub is out of reach.
     """
-    files = {CONFIG: _config_path(base)}
+    files = {CONFIG: config_path(base)}
     if whole := _file(base, WEIGHTS):
         return files | {WEIGHTS: whole}
     if index := _file(base, INDEX):
@@ -113,7 +113,7 @@ def identity(base: Pretrained) -> dict[str, str]:
     if base.revision and _COMMIT.fullmatch(base.revision):
         return {"commit": base.revision}
     # The hub's cache keeps a snapshot in a folder named by its commit.
-    return {"commit": _config_path(base).parent.name}
+    return {"commit": config_path(base).parent.name}
 
 
 def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
@@ -135,7 +135,7 @@ def read_config(base: Pretrained) -> dict[str, Any]:
     Raises:
         UserError: it is missing or broken, or of a kind that cannot be a base.
     """
-    path = _config_path(base)
+    path = config_path(base)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -151,7 +151,41 @@ def read_config(base: Pretrained) -> dict[str, Any]:
     return values
 
 
-def _config_path(base: Pretrained) -> Path:
+_SIZES = {
+    "hidden_size": ("hidden_size", "n_embd"),
+    "num_layers": ("num_hidden_layers", "num_layers", "n_layer"),
+}
+"""What the kinds call the sizes that the parameters repeat."""
+
+
+def check(base: Pretrained) -> None:
+    """Compare a base's `config.json` with the parameters, before anything is computed.
+
+    A size that the file leaves to transformers' defaults is compared when the base is taken over.
+
+    Raises:
+        UserError: as `read_config`; or sizes or hookpoints differ: one line says what to set.
+    """
+    values = read_config(base)
+    wrong = {}
+    for key, names in _SIZES.items():
+        own = next((values[name] for name in names if values.get(name) is not None), None)
+        if own is not None and own != getattr(base, key):
+            wrong[key] = own
+    kind = kind_of(values["model_type"])
+    if not base.relative_hookpoints.startswith(f"{kind.layers}.*."):
+        wrong["hookpoints"] = kind.feedforwards
+    if wrong:
+        listed = ", ".join(f"model.{key} to {value}" for key, value in wrong.items())
+        raise UserError(f"{base.name} has other sizes or modules than the parameters; set {listed}")
+
+
+def config_path(base: Pretrained) -> Path:
+    """Where a base's `config.json` is.
+
+    Raises:
+        UserError: it has none.
+    """
     path = _file(base, CONFIG)
     if path is None:
         raise UserError(f"{base.name} holds no {CONFIG}; name the folder or hub id of a model")

@@ -9,10 +9,12 @@ construction.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from clearnets import bases, compute
+from clearnets.artifacts import UserError
 from clearnets.compute import Architecture
 from clearnets.config import TRAINED_CODERS, Config, Mlp, Pretrained
 
@@ -47,7 +49,8 @@ def architecture(config: Config, mlp: str) -> Architecture:
     """Sizes of the experiment's model with this feedforward; a pretrained one is as it is."""
     model = config.model
     if isinstance(model, Pretrained):
-        return Architecture.of(bases.read_config(model), config.data.ctx_len)
+        with _readable(model):
+            return Architecture.of(_completed(model).to_dict(), config.data.ctx_len)
     return Architecture(
         mlp=mlp,
         hidden_size=model.hidden_size,
@@ -116,14 +119,36 @@ def coders(config: Config) -> list[Cost]:
 def _parameters_of(base: Pretrained) -> int:
     """Parameters of a base, counted on its class without weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    with _readable(base), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(_completed(base)).num_parameters()
+
+
+def _completed(base: Pretrained) -> Any:
+    """A base's config with its class's defaults for what `config.json` leaves out."""
+    from transformers import AutoConfig
 
     import clearnets.models  # noqa: F401  # Our own kind is one, too.
 
-    values = bases.read_config(base)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
-    return model.num_parameters()
+    return AutoConfig.for_model(**bases.read_config(base))
+
+
+@contextmanager
+def _readable(base: Pretrained) -> Iterator[None]:
+    """Turn what transformers, or arithmetic, says of values that make no model into one line."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError),
+        *(RuntimeError, StrictDataclassError),
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{bases.config_path(base)} describes no model ({reason:.160}); restore it"
+        ) from None
 
 
 def surplus(config: Config) -> int | None:

@@ -89,7 +89,10 @@ def _load(base: Pretrained, files: Mapping[str, Path]) -> PreTrainedModel:
     cure = "name a folder that transformers saved"
     try:
         return load(files[bases.CONFIG].parent, cure)
-    except (ValueError, RuntimeError, OSError, StrictDataclassError) as error:
+    except (
+        *(ValueError, RuntimeError, OSError, KeyError, TypeError, ZeroDivisionError),
+        StrictDataclassError,
+    ) as error:
         # transformers' words for a config that it refuses, and for weights of other shapes.
         reason = " ".join(str(error).split())
         raise UserError(f"{base.name} cannot be loaded ({reason:.200}); {cure}") from None
