@@ -65,7 +65,9 @@ class Progress:
         total = f"/{self._total:,}" if self._total else ""
         left = ""
         if self._total and self._done:
-            remaining = (self._total - self._done) * (time.monotonic() - self._start) / self._done
+            # More may be done than was foreseen.
+            ahead = max(0, self._total - self._done)
+            remaining = ahead * (time.monotonic() - self._start) / self._done
             left = f", {remaining:,.0f} s left"
         note = f", {note}" if note else ""
         line = f"{self._label}: {self._done:,}{total} {self._unit}, {self._rate()}{left}{note}"
