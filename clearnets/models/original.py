@@ -22,7 +22,7 @@ import pickle
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
 from clearnets.artifacts import UserError
+from clearnets.models.loading import silence
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM
 
 State = dict[str, Tensor]
@@ -83,10 +84,12 @@ def run(checkpoint: Path, out: Path, assignments: Mapping[str, Any]) -> PreTrain
         if key not in KEYS:
             raise UserError(f"--set {key}: unknown key; there are: {', '.join(KEYS)}")
     state = read_state(checkpoint)
-    model = convert(state, {**_config_beside(checkpoint), **assignments}, str(checkpoint))
+    values = {**_config_beside(checkpoint), **assignments}
+    model = convert(state, values, str(checkpoint), assigned=tuple(assignments))
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
+    with silence():
+        model.save_pretrained(part)
     part.rename(out)
     return model
 
@@ -158,30 +161,41 @@ def _config_beside(checkpoint: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def convert(state: State, values: Mapping[str, Any], source: str) -> PreTrainedModel:
+def convert(
+    state: State, values: Mapping[str, Any], source: str, *, assigned: Collection[str] = ()
+) -> PreTrainedModel:
     """The model of a state dict in the original's names, in float32.
 
     Args:
         state: the tensors.
         values: of the original's config; those that it may lack are in `NEOX` and `NEO`.
         source: what to call the checkpoint in errors.
+        assigned: keys of `values` that have to be of use.
 
     Raises:
-        UserError: names, shapes or values that do not fit.
+        UserError: names, shapes or values that do not fit, or an assigned one is of no use.
     """
     state = {name: tensor for name, tensor in state.items() if not _BUFFERS.search(name)}
     layers = _layers(state)
     try:
         if "gpt_neox.embed_in.weight" in state and layers:
-            model = _neox(state, values, layers, source)
+            asked = _Asked(NEOX, values, source)
+            model = _neox(state, asked, layers, source)
         elif "transformer.wte.weight" in state and layers:
-            model = _neo(state, values, layers, source)
+            asked = _Asked(NEO, values, source)
+            model = _neo(state, asked, layers, source)
         else:
             some = ", ".join(sorted(state)[:3])
             raise UserError(f"{source} is no model of the original; its weights are {some}, ...")
     except (StrictDataclassError, ValueError, TypeError) as error:
         line = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{source}: {line:.200}") from None
+    unused = [key for key in assigned if key not in asked.read]
+    if unused:
+        raise UserError(
+            f"--set {unused[0]}: {source} is a model that has no such value, or says it itself; "
+            "remove it"
+        )
     return model
 
 
@@ -191,19 +205,30 @@ def _layers(state: State) -> int:
 
 
 class _Asked(dict[str, Any]):
-    """Values of a config; a missing one that nothing else tells is an error with its option."""
+    """Values of a config; a missing one that nothing else tells is an error with its option.
+
+    Attributes:
+        read: keys that were looked up.
+    """
 
     def __init__(self, defaults: Mapping[str, Any], values: Mapping[str, Any], source: str) -> None:
         super().__init__({**defaults, **values})
-        self.source = source
+        self.source, self.read = source, set[str]()
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
 
     def __missing__(self, key: str) -> Any:
         assert key in _ASKED, key
         raise UserError(f"{self.source} does not say its {key}; add --set {key}=VALUE")
 
 
-def _neox(state: State, given: Mapping[str, Any], layers: int, source: str) -> PreTrainedModel:
-    values = _Asked(NEOX, given, source)
+def _neox(state: State, values: _Asked, layers: int, source: str) -> PreTrainedModel:
     embeddings_VD = state["gpt_neox.embed_in.weight"]
     vocab, width = embeddings_VD.shape
     heads = values["num_attention_heads"]
@@ -252,6 +277,8 @@ def _feedforward(
         latents = len(first["values"])
         # Their number is that of the groups; a later file has them, an early one does not.
         k = len(first["offsets"]) if "offsets" in first else values["k"]
+        if values.get("k", k) != k:
+            raise UserError(f"{source} has k {k} and is said to have {values['k']}; correct it")
         sizes = {"num_latents": latents, "k": k, "intermediate_size": 4 * width}
         return "sparse", sizes, _rename_sparse
     if "encoder.0.weight" in first and "encoder.1.weight" in first:
@@ -321,8 +348,7 @@ def _rename_topk(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield new.get(name, name), tensor
 
 
-def _neo(state: State, given: Mapping[str, Any], layers: int, source: str) -> PreTrainedModel:
-    values = _Asked(NEO, given, source)
+def _neo(state: State, values: _Asked, layers: int, source: str) -> PreTrainedModel:
     # Where it is the embedding itself it may be left out.
     state = {"lm_head.weight": state["transformer.wte.weight"], **state}
     vocab, width = state["transformer.wte.weight"].shape

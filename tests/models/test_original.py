@@ -244,6 +244,17 @@ def test_what_does_not_fit_gets_one_line(weights, values, says, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
+@pytest.mark.parametrize(
+    ("mode", "key"), [("dense", "num_heads"), ("dense", "window_size"), ("sparse", "num_heads")]
+)
+def test_a_value_that_is_of_no_use_is_refused(mode, key, tmp_path):
+    torch.save(state(mode), tmp_path / "model.pt")
+    values = {"num_attention_heads": HEADS, key: 4}
+    with pytest.raises(UserError, match=f"--set {key}: .*has no such value"):
+        original.run(tmp_path / "model.pt", tmp_path / "out", values)
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "text.ckpt").write_text("hello")
     for path, says in (
@@ -263,6 +274,7 @@ def test_the_command_converts(tmp_path):
     words = ["import", str(tmp_path / "model.pt"), str(tmp_path / "out")]
     done = CliRunner().invoke(cli.app, [*words, "--set", f"num_attention_heads={HEADS}"])
     assert done.exit_code == 0, done.output
+    assert "Writing" not in done.output
     assert "sparse_gpt_neox, sparse, " in done.output
     # k is the number of the groups' offsets.
     assert load(tmp_path / "out").config.k == K
