@@ -198,8 +198,11 @@ class PretrainedTokenizer(_FoundTokenizer):
 
     kind: Literal["pretrained"]
     vocab_size: Positive | None = None
-    """Rows of the models' embeddings: at least the tokenizer's tokens and its special ones, more
-    to round the number up. null takes just these, which only `clearnets data` can count."""
+    """At least the tokenizer's tokens and the special ones, of which those that it lacks are added:
+    GPT-2's 50257 tokens have no bos and no pad that differ from its eos, so that they become 50259.
+    A model that is trained here has as many rows of embeddings, and a larger number rounds them
+    up; a pretrained one keeps its own. null takes just the tokens there are, which only `clearnets
+    data` can count."""
 
 
 class RestrictedTokenizer(_FoundTokenizer):
@@ -781,6 +784,9 @@ def _fault(error: Any, values: Any) -> str:
             return f"unknown key {key!r}; remove it or correct its spelling"
         case "missing":
             return f"key {key!r} is missing; add it"
+        case "union_tag_invalid":
+            kinds = error["ctx"]["expected_tags"]
+            return f"{key}.kind: unknown kind {error['ctx']['tag']!r}; there are: {kinds}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]} (got {error['input']!r:.80})"
 

@@ -253,7 +253,10 @@ def test_one_line_at_the_command_line(tmp_path):
             "model.hookpoints: string",
         ),
         ({"model": {"hookpoints": "h.3.mlp"}}, "model.hookpoints: string"),
-        ({"model": {"kind": "bert"}}, "model: input tag 'bert'"),
+        (
+            {"model": {"kind": "bert"}},
+            "model.kind: unknown kind 'bert'; there are: 'gptneox', 'pretrained'",
+        ),
         ({"model": {"k": 100}}, "k must not exceed hidden_size * expansion"),
     ],
 )

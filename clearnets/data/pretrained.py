@@ -93,16 +93,17 @@ def load_pretrained(settings: PretrainedTokenizer) -> Vocabulary:
             usable = False
         if usable and str(token) not in chosen.values():
             chosen[kind] = str(token)
-    for kind in SPECIALS._fields:
-        if kind not in chosen:
-            chosen[kind] = _append(tokenizer, kind)
+    lacking = [kind for kind in SPECIALS._fields if kind not in chosen]
+    for kind in lacking:
+        chosen[kind] = _append(tokenizer, kind)
     tokenizer.encode_special_tokens = True
 
     size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     wanted = settings.vocab_size or size
     if size > wanted:
+        added = f" ({' and '.join(lacking)} added)" if lacking else ""
         raise UserError(
-            f"tokenizer {settings.name!r} has {size} tokens with its special ones and "
+            f"tokenizer {settings.name!r} has {size} tokens with its special ones{added} and "
             f"data.tokenizer.vocab_size is {wanted}; set it to {size} or more, or to null"
         )
     return Vocabulary(tokenizer, Specials(**chosen), wanted)

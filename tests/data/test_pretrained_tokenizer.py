@@ -140,7 +140,9 @@ def test_the_size_may_be_rounded_up_and_not_down(tmp_path):
     strings = saved(vocabulary, tmp_path).strings()
     assert strings[size:] == [""] * 5
     assert len(Lexicon(strings).words) > 300
-    with pytest.raises(UserError, match=f"has {size} tokens .* is 300; set it to {size} or more"):
+    with pytest.raises(
+        UserError, match=f"has {size} tokens .*pad and bos added.* is 300; set it to {size} or more"
+    ):
         load(folder, vocab_size=300)
 
 
