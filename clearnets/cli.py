@@ -459,14 +459,14 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What the checkpoint does not say, e.g. num_attention_heads=16. A config.json "
-            "beside the checkpoint is read too.",
+            help="What the checkpoint does not say, in the original's names: num_attention_heads=16 "
+            "(of a GPT-Neo num_heads=16). A config.json beside the checkpoint is read too.",
         ),
     ] = None,
 ) -> None:
     """Convert a checkpoint of the original clearnets into a Hugging Face folder.
 
-    Example: [bold]clearnets import last.ckpt models/dense --set num_heads=16[/bold]
+    Example: [bold]clearnets import last.ckpt models/dense --set num_attention_heads=16[/bold]
     """
     from clearnets import experiments
     from clearnets.models import original
