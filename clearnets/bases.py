@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from clearnets.artifacts import UserError, fingerprint, read_json, sha256
-from clearnets.config import Pretrained
+from clearnets.config import Pretrained, PretrainedSparse
+
+Base = Pretrained | PretrainedSparse
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -68,7 +70,7 @@ def kind_of(model_type: str) -> Kind:
     return KINDS["gpt_neox" if model_type == OURS else model_type]
 
 
-def locate(base: Pretrained) -> dict[str, Path]:
+def locate(base: Base) -> dict[str, Path]:
     """The files of a base by name, config and weights; from the hub, downloaded to its cache.
 
     Raises:
@@ -102,7 +104,7 @@ def _plain_names(index: Path) -> list[str]:
     return list(names)
 
 
-def identity(base: Pretrained) -> dict[str, str]:
+def identity(base: Base) -> dict[str, str]:
     """What the bytes of a base follow from: hashes of a folder's files, a hub id's commit.
 
     Raises:
@@ -116,7 +118,7 @@ def identity(base: Pretrained) -> dict[str, str]:
     return {"commit": _config_path(base).parent.name}
 
 
-def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
+def checked_identity(base: Base, experiment: str) -> dict[str, str]:
     """`identity`, which is the recorded one where one is recorded.
 
     Raises:
@@ -129,7 +131,7 @@ def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
     return found
 
 
-def read_config(base: Pretrained) -> dict[str, Any]:
+def read_config(base: Base) -> dict[str, Any]:
     """The values of a base's `config.json`.
 
     Raises:
@@ -141,34 +143,45 @@ def read_config(base: Pretrained) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); restore it") from None
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind == OURS and values.get("mlp") == "dense":
+    mlp = values.get("mlp") if kind == OURS else "dense"
+    if isinstance(base, PretrainedSparse):
+        if mlp == "dense":
+            made = "what `clearnets import` made of a sparse checkpoint"
+            raise UserError(f"{base.name} is not sparse by construction; name {made}")
         return values
+    if mlp != "dense":
+        raise UserError(
+            f"{base.name} is sparse by construction; a base has to be dense, and model.sparse "
+            "names its sparse twin"
+        )
     if kind == OURS:
-        raise UserError(f"{base.name} is sparse by construction; a base has to be dense")
+        return values
     if kind not in KINDS:
         known = ", ".join(f"{kind.name} ({name})" for name, kind in KINDS.items())
         raise UserError(f"{base.name} is of the unknown kind {kind!r}; there are: {known}")
     return values
 
 
-def _config_path(base: Pretrained) -> Path:
+def _config_path(base: Base) -> Path:
     path = _file(base, CONFIG)
     if path is None:
         raise UserError(f"{base.name} holds no {CONFIG}; name the folder or hub id of a model")
     return path
 
 
-def _is_folder(base: Pretrained) -> bool:
+def _is_folder(base: Base) -> bool:
     if Path(base.name).is_dir():
         if base.revision is not None:
-            raise UserError(f"{base.name} is a folder; remove model.revision, which is for hub ids")
+            raise UserError(
+                f"{base.name} is a folder; remove {base.at}.revision, which is for hub ids"
+            )
         return True
     if not _HUB_ID.fullmatch(base.name) or base.name.startswith("."):
-        raise UserError(f"model.name {base.name!r}: no such folder")
+        raise UserError(f"{base.at}.name {base.name!r}: no such folder")
     return False
 
 
-def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
+def _file(base: Base, name: str, *, download: bool = True) -> Path | None:
     """One file of a base, or None where it has none of that name."""
     if _is_folder(base):
         path = Path(base.name) / name
@@ -176,7 +189,7 @@ def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
     return _from_hub(base, name, download=download)
 
 
-def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
+def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -189,7 +202,8 @@ def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
         return Path(hub.hf_hub_download(base.name, name, revision=base.revision))
     except (errors.RepositoryNotFoundError, errors.GatedRepoError):
         raise UserError(
-            f"model.name {base.name!r}: neither a folder nor a model on the hub that you can read"
+            f"{base.at}.name {base.name!r}: neither a folder nor a model on the hub that you can "
+            "read"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(f"{base.name} has no revision {base.revision!r} on the hub") from None
@@ -198,18 +212,18 @@ def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
             return None
         raise UserError(
             f"{where}: {name} is not in the hub's cache and the hub is out of reach "
-            f"({type(error).__name__}); set model.name to a folder, e.g. one that "
+            f"({type(error).__name__}); set {base.at}.name to a folder, e.g. one that "
             f"`hf download {base.name}` made elsewhere"
         ) from None
     except errors.EntryNotFoundError:
         return None
     except errors.HFValidationError:
-        raise UserError(f"model.name {base.name!r}: neither a folder nor a hub id") from None
+        raise UserError(f"{base.at}.name {base.name!r}: neither a folder nor a hub id") from None
     except errors.HfHubHTTPError as error:
         raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
 
 
-def _known_absent(base: Pretrained, name: str) -> bool:
+def _known_absent(base: Base, name: str) -> bool:
     """The cache holds a snapshot of this revision, and `name` is no file of it."""
     import huggingface_hub as hub
 
@@ -217,7 +231,7 @@ def _known_absent(base: Pretrained, name: str) -> bool:
     return not isinstance(missing, str) and _cached(base)
 
 
-def _cached(base: Pretrained) -> bool:
+def _cached(base: Base) -> bool:
     import huggingface_hub as hub
 
     return isinstance(hub.try_to_load_from_cache(base.name, CONFIG, revision=base.revision), str)

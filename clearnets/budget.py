@@ -44,7 +44,7 @@ def architecture(config: Config, mlp: str) -> Architecture:
     """Sizes of the experiment's model with this feedforward; a pretrained one is as it is."""
     model = config.model
     if isinstance(model, Pretrained):
-        return Architecture.of(bases.read_config(model), config.data.ctx_len)
+        return Architecture.of(bases.read_config(model.member(mlp)), config.data.ctx_len)
     return Architecture(
         mlp=mlp,
         hidden_size=model.hidden_size,
@@ -78,9 +78,12 @@ def parameters(sizes: Architecture) -> int:
 def models(config: Config) -> list[Cost]:
     """Every feedforward mode, trained on the experiment's tokens; or a base, trained elsewhere."""
     if isinstance(config.model, Pretrained):
-        flops = compute.model(architecture(config, "dense"))
-        size = _parameters_of(config.model)
-        return [Cost("dense", size, flops.forward, flops.training, 0)]
+        costs = []
+        for mlp in config.models:
+            flops = compute.model(architecture(config, mlp))
+            size = _parameters_of(config.model.member(mlp))
+            costs.append(Cost(mlp, size, flops.forward, flops.training, 0))
+        return costs
     rows = config.data.tokens.train // config.data.ctx_len * config.train.epochs
     steps = rows // config.train.batch_size
     tokens = steps * config.train.batch_size * config.data.ctx_len
@@ -110,7 +113,7 @@ def coders(config: Config) -> list[Cost]:
     return costs
 
 
-def _parameters_of(base: Pretrained) -> int:
+def _parameters_of(base: bases.Base) -> int:
     """Parameters of a base, counted on its class without weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -125,8 +128,8 @@ def _parameters_of(base: Pretrained) -> int:
 
 def surplus(config: Config) -> int | None:
     """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens; None where the
-    experiment has no sparse model."""
-    if config.sparse is None:
+    experiment trains no sparse model."""
+    if config.sparse is None or isinstance(config.model, Pretrained):
         return None
     by_name = {cost.name: cost for cost in models(config)}
     return by_name[config.sparse].total - by_name["dense"].total

@@ -195,7 +195,8 @@ def _show(
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
     stage = made[0].stage if made else ""
-    for path in experiments.local_sources(config, stage, selection.get("family")):
+    part = selection.get("mlp") or selection.get("family")
+    for path in experiments.local_sources(config, stage, part):
         print(os.path.normpath(folder / path) if begun else path)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
@@ -482,8 +483,9 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What the checkpoint does not say, in the original's names: num_attention_heads=16 "
-            "(of a GPT-Neo num_heads=16). A config.json beside the checkpoint is read too.",
+            help="What the checkpoint does not say, in the original's names, e.g. "
+            "num_attention_heads=16, of a GPT-Neo num_heads=16. A config.json beside the "
+            "checkpoint is read too.",
         ),
     ] = None,
 ) -> None:
