@@ -98,9 +98,7 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     compute = compute_table(sources)
     return {
         "curves": _sort(columns_of(sources.curves, CURVE_COLUMNS), ["model", "seed", "step"]),
-        "ngrams": pd.DataFrame(
-            [{"reference": name, "loss": loss} for name, loss in sources.references.items()]
-        ),
+        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
         "pair": pair,
         "layers": layers,
         "splice_all": splice,

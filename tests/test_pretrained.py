@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
 
-from clearnets import budget, paths
+from clearnets import budget, figures, paths
 from clearnets import config as cfg
 from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
 from clearnets.bases import KINDS
@@ -22,7 +25,17 @@ from clearnets.coders.library import load_coder
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
 from clearnets.runtime import Runtime
-from clearnets.stages import cache, collate, evaluate, explain, match, score, sparsify, train
+from clearnets.stages import (
+    cache,
+    collate,
+    concepts,
+    evaluate,
+    explain,
+    match,
+    score,
+    sparsify,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1)
@@ -39,7 +52,7 @@ def settings(kind: str, **model) -> cfg.Config:
     over = {
         "models": ["dense"],
         "families": dropped,
-        "data": {"ctx_len": synthetic.CTX},
+        "data": {"ctx_len": synthetic.CTX, "tokens": {"concept_fit": 0, "concept_test": 0}},
         "model": tiny_bases.settings("base", kind, **model).model_dump(mode="json"),
         "coders": {"families": list(FAMILIES[:3]), "tokens": 8 * 4 * synthetic.CTX},
         "explain": {"latents": LATENTS, "min_windows": 5},
@@ -58,7 +71,7 @@ def make_data() -> None:
         special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
         sizes = {"vocab_size": VOCAB, "ctx_len": synthetic.CTX}
         write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
-        write_json(work.out / "stats.json", {})
+        write_json(work.out / "stats.json", {"unigram": 3.1, "bigram": 3.0, "trigram": 2.9})
         (work.out / "tokens").mkdir()
         for seed, (split, count) in enumerate(SPLITS.items()):
             np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, count))
@@ -94,6 +107,7 @@ def test_the_whole_comparison_on_a_base(kind):
         cache.run(config, runtime=RUNTIME, family=family)
         explain.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
         score.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
+        concepts.run(config, runtime=RUNTIME, family=family)
     collate.run(config, runtime=RUNTIME)
 
     # Two ways to the same loss.
@@ -139,6 +153,31 @@ def test_the_whole_comparison_on_a_base(kind):
         for layer in config.model.layers
     }
     assert (paths.results("default") / "summary.csv").exists()
+    if kind == "llama":  # The tables of the other kinds have the same form.
+        a_level_and_no_curve(taken["valid_loss"])
+
+
+def a_level_and_no_curve(loss: float) -> None:
+    Path("paper/scripts").symlink_to(ROOT / "paper/scripts")
+    figures.run(paths.results("default"), paths.FIGURES)
+    captions = read_json(paths.FIGURES / "captions.json")
+    assert (paths.FIGURES / "losses.pdf").exists()
+    assert "transformer, taken over as it is. Dotted" in captions["losses"]
+    assert "generator" not in captions["losses"]
+    code = (
+        "import losses, pathlib, sys\n"
+        "axes = losses.draw(pathlib.Path(sys.argv[1]))[0].axes[0]\n"
+        "print(axes.get_xscale(), axes.get_xlabel(), axes.get_lines()[0].get_ydata()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, paths.results("default")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "paper/scripts")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scale, level = done.stdout.split()
+    assert (scale, float(level)) == ("linear", pytest.approx(loss, abs=1e-5))
 
 
 def test_saes_where_input_and_output_have_different_widths_and_no_transcoders():
