@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import originals
@@ -15,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from ruamel.yaml import YAML
 from test_pretrained import LATENTS, ROOT, RUNTIME, VOCAB, make_data
+from typer.testing import CliRunner
 
 from clearnets import budget, experiments, figures, paths
 from clearnets import config as cfg
 from clearnets.artifacts import UserError, read_json, read_jsonl
+from clearnets.cli import app
 from clearnets.latents.store import load_layer
 from clearnets.models import load, original
 from clearnets.stages import (
@@ -92,7 +95,7 @@ def native_latents(weights: originals.State, layer: int) -> np.ndarray:
     """(row, position, latent) on the split `explain`: ReLU, then each group's largest."""
     tokens_RS = np.load(paths.data() / "tokens" / "explain.npy").astype(np.int64)
     seen = {}
-    model = load(Path("models/sparse"))
+    model: Any = load(Path("models/sparse"))
     handle = model.gpt_neox.layers[layer].mlp.register_forward_pre_hook(
         lambda _, args: seen.update(x=args[0])
     )
@@ -274,6 +277,9 @@ def test_an_experiment_names_both_from_its_worktree_and_pins_them():
     assert model["name"] == "../../../models/dense"
     assert model["sparse"]["name"] == "../../../models/sparse"
     assert model["sparse"]["fingerprint"] not in (None, model["fingerprint"])
-    config = settings()
-    assert experiments.local_sources(config, "train", "sparse") == ["models/sparse"]
-    assert experiments.local_sources(config, "train", "dense") == ["models/dense"]
+    for mlp in ("dense", "sparse"):
+        command = ["train", "--mlp", mlp, "--experiment", "imported", "--dry-run"]
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        reads = done.output.split("# reads\n")[1].split("# writes")[0].splitlines()
+        assert reads[0] == f"models/{mlp}"
+        assert sum(line.startswith("models/") for line in reads) == 1
