@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clearnets.artifacts import UserError, fingerprint, read_json, sha256
-from clearnets.config import Pretrained, PretrainedSparse
+from clearnets.config import MLPS, Pretrained, PretrainedSparse
 
 Base = Pretrained | PretrainedSparse
 
@@ -76,7 +76,7 @@ def locate(base: Base) -> dict[str, Path]:
     Raises:
         UserError: no such folder or hub id, no safetensors in it, or the hub is out of reach.
     """
-    files = {CONFIG: _config_path(base)}
+    files = {CONFIG: config_path(base)}
     if whole := _file(base, WEIGHTS):
         return files | {WEIGHTS: whole}
     if index := _file(base, INDEX):
@@ -115,7 +115,7 @@ def identity(base: Base) -> dict[str, str]:
     if base.revision and _COMMIT.fullmatch(base.revision):
         return {"commit": base.revision}
     # The hub's cache keeps a snapshot in a folder named by its commit.
-    return {"commit": _config_path(base).parent.name}
+    return {"commit": config_path(base).parent.name}
 
 
 def checked_identity(base: Base, experiment: str) -> dict[str, str]:
@@ -137,7 +137,7 @@ def read_config(base: Base) -> dict[str, Any]:
     Raises:
         UserError: it is missing or broken, or of a kind that cannot be a base.
     """
-    path = _config_path(base)
+    path = config_path(base)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -145,7 +145,7 @@ def read_config(base: Base) -> dict[str, Any]:
     kind = values.get("model_type") if isinstance(values, dict) else None
     mlp = values.get("mlp") if kind == OURS else "dense"
     if isinstance(base, PretrainedSparse):
-        if mlp == "dense":
+        if mlp not in MLPS[1:]:
             made = "what `clearnets import` made of a sparse checkpoint"
             raise UserError(f"{base.name} is not sparse by construction; name {made}")
         return values
@@ -162,7 +162,73 @@ def read_config(base: Base) -> dict[str, Any]:
     return values
 
 
-def _config_path(base: Base) -> Path:
+_SIZES = {
+    "hidden_size": ("hidden_size", "n_embd"),
+    "num_layers": ("num_hidden_layers", "num_layers", "n_layer"),
+}
+"""What the kinds call the sizes that the parameters repeat."""
+
+
+def check(settings: Pretrained, mlp: str = "dense") -> None:
+    """Compare a model's `config.json` with the parameters, before anything is computed.
+
+    A size that the file leaves to transformers' defaults is compared when the base is taken over.
+
+    Raises:
+        UserError: as `read_config`; or sizes or hookpoints differ: one line says what to set.
+    """
+    base = settings.member(mlp)
+    values = read_config(base)
+    found: dict[str, Any] = {}
+    for key, names in _SIZES.items():
+        own = next((values[name] for name in names if values.get(name) is not None), None)
+        if own is not None:
+            found[key] = own
+    if mlp != "dense":
+        found |= latent_sizes(base, values, mlp)
+    wrong = {key: own for key, own in found.items() if own != getattr(settings, key)}
+    kind = kind_of(values["model_type"])
+    if not settings.relative_hookpoints.startswith(f"{kind.layers}.*."):
+        wrong["hookpoints"] = kind.feedforwards
+    if wrong:
+        listed = ", ".join(f"model.{key} to {value}" for key, value in wrong.items())
+        raise UserError(f"{base.name} has other sizes or modules than the parameters; set {listed}")
+
+
+def latent_sizes(base: Base, values: Mapping[str, Any], mlp: str) -> dict[str, int]:
+    """What the parameters have to say of the latents of a sparse model.
+
+    Args:
+        base: the sparse model.
+        values: of its config.
+        mlp: the feedforward that it has to have.
+
+    Raises:
+        UserError: it has another, or no such latents as coders could have.
+    """
+    if values["mlp"] != mlp:
+        raise UserError(
+            f"the feedforward of {base.name} is {values['mlp']}, not {mlp}; "
+            f"set `models: [dense, {values['mlp']}]`"
+        )
+    for key in ("hidden_size", "num_latents", "k"):
+        if not isinstance(values.get(key), int) or values[key] < 1:
+            raise UserError(f"the {CONFIG} of {base.name} has no {key}; save the model again")
+    expansion, rest = divmod(values["num_latents"], values["hidden_size"])
+    if rest:
+        raise UserError(
+            f"{base.name} has {values['num_latents']} latents, no multiple of its width "
+            f"{values['hidden_size']}; coders as wide as it cannot be described"
+        )
+    return {"expansion": expansion, "k": values["k"]}
+
+
+def config_path(base: Base) -> Path:
+    """Where a base's `config.json` is.
+
+    Raises:
+        UserError: it has none.
+    """
     path = _file(base, CONFIG)
     if path is None:
         raise UserError(f"{base.name} holds no {CONFIG}; name the folder or hub id of a model")

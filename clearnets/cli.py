@@ -465,7 +465,11 @@ def compute(
         values = experiments.resolve(experiment, assign or [])
     else:
         values = experiments.assigned(config.read_yaml(config.PARAMS), assign or [])
-    for line in budget.report(config.parse(values, experiment or str(config.PARAMS))):
+    parsed = config.parse(values, experiment or str(config.PARAMS))
+    if experiment:
+        # `resolve` names local sources as the worktree will see them.
+        parsed = experiments.seen_from_checkout(parsed, experiments.place(experiment))
+    for line in budget.report(parsed):
         print(line)
 
 

@@ -112,6 +112,11 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
     """Say where local sources are from the worktree, and what all hold: DVC notices a change."""
+    if isinstance(config.model, cfg.Pretrained):
+        from clearnets import bases
+
+        for mlp in config.models:
+            bases.check(config.model, mlp)
     for source in _sources(config):
         part = _at(values, source.at)
         path, identity = Path(part[source.key]), source.identity()

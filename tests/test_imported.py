@@ -137,8 +137,9 @@ def test_the_whole_comparison_on_two_checkpoints_of_the_original():
         expected = loss(mlp, weights[mlp])
         assert pair[mlp]["step"] == 0
         assert pair[mlp]["valid_loss"] == pytest.approx(expected, abs=1e-4)
-        held_out = read_json(paths.evaluate(0) / "summary.json")["models"][mlp]["heldout_loss"]
-        assert held_out == pytest.approx(expected, abs=1e-4)
+        evaluated = read_json(paths.evaluate(0) / "summary.json")["models"][mlp]
+        assert evaluated["heldout_loss"] == pytest.approx(expected, abs=1e-4)
+        assert evaluated["training_tokens"] is None
     difference = pair["sparse"]["valid_loss"] - pair["dense"]["valid_loss"]
     assert pair["difference"] == pytest.approx(difference, abs=1e-6)
     assert pair["matched"] == (abs(difference) <= config.match.tolerance)
@@ -260,7 +261,9 @@ def test_compute_counts_both():
     for mlp, cost in costs.items():
         assert cost.parameters == load(Path("models") / mlp).num_parameters()
     assert costs["sparse"].forward > costs["dense"].forward
-    assert "more to train" not in "\n".join(budget.report(settings()))
+    text = "\n".join(budget.report(settings()))
+    assert "The models are taken over as they are" in text
+    assert "more to train" not in text
 
 
 def test_an_experiment_names_both_from_its_worktree_and_pins_them():
@@ -277,6 +280,9 @@ def test_an_experiment_names_both_from_its_worktree_and_pins_them():
     assert model["name"] == "../../../models/dense"
     assert model["sparse"]["name"] == "../../../models/sparse"
     assert model["sparse"]["fingerprint"] not in (None, model["fingerprint"])
+    wrong = ["model.k=8", "model.expansion=8"]
+    with pytest.raises(UserError, match=r"set model\.expansion to 32, model\.k to 4"):
+        experiments.resolve("imported", wrong)
     for mlp in ("dense", "sparse"):
         command = ["train", "--mlp", mlp, "--experiment", "imported", "--dry-run"]
         done = CliRunner().invoke(app, command, catch_exceptions=False)

@@ -116,7 +116,7 @@ def test_the_whole_comparison_on_a_base(kind):
     assert summary["heldout_loss"] == pytest.approx(taken["valid_loss"], abs=1e-5)
     assert summary["parameters"] == sum(p.numel() for p in model.parameters())
     assert summary["parameters_without_embeddings"] == taken["non_embedding_parameters"]
-    assert summary["training_tokens"] == 0
+    assert (summary["training_tokens"], summary["training_flops"]) == (None, None)
     assert read_json(paths.match(0) / "pair.json")["dense"]["step"] == 0
 
     tokens_RS = np.asarray(open_tokens(paths.data()).split("explain"))
@@ -153,6 +153,11 @@ def test_the_whole_comparison_on_a_base(kind):
         for layer in config.model.layers
     }
     assert (paths.results("default") / "summary.csv").exists()
+    text = (paths.results("default") / "summary.md").read_text()
+    assert "the dense one is taken over as it is." in text
+    assert f"| – + {config.coders.tokens:,} |" in text
+    assert f"| dense | {summary['parameters']:,} |" in text
+    assert "nan" not in text
     if kind == "llama":  # The tables of the other kinds have the same form.
         a_level_and_no_curve(taken["valid_loss"])
 
@@ -221,6 +226,9 @@ def test_compute_counts_a_base_without_its_weights(kind):
     assert f"{cost.parameters:,}" in text
     assert "skip-transcoder" in text
     assert "more to train" not in text
+    dense = next(line for line in text.splitlines() if line.startswith("dense"))
+    assert dense.split()[-2:] == ["–", "–"]
+    assert "taken over as it is" in text
 
 
 def test_one_line_at_the_command_line(tmp_path):
@@ -268,3 +276,53 @@ def test_settings_that_do_not_fit(over, says):
 )
 def test_hookpoints_are_named_relative_to_the_base_model(pattern, relative):
     assert tiny_bases.settings("x", hookpoints=pattern).hookpoint(3) == relative
+
+
+def experiment_on_a_base(**model) -> None:
+    """A project with the experiment `b`, whose base is the folder `base`."""
+    make_base("gpt2")
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    values = settings("gpt2", **model).model_dump(mode="json")
+    families = cfg.read_yaml(ROOT / "params.yaml")["families"]
+    values["families"] |= dict.fromkeys(set(families) - set(FAMILIES))
+    write_json(Path("experiments/b.yaml"), {**values, "experiment": "b"})
+
+
+def said(*words: str) -> str:
+    """The one line with which a command is refused."""
+    done = CliRunner().invoke(app, list(words))
+    assert isinstance(done.exception, UserError), done.output
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def test_compute_finds_the_folder_of_an_experiment_s_base():
+    experiment_on_a_base()
+    done = CliRunner().invoke(app, ["compute", "--experiment", "b"])
+    assert done.exit_code == 0, done.exception
+    assert f"{budget.models(settings('gpt2'))[0].parameters:,}" in done.output
+
+
+def test_an_experiment_is_refused_before_its_corpus_is_read():
+    experiment_on_a_base(num_layers=7, hidden_size=32, hookpoints="layers.*.mlp")
+    cures = "model.hidden_size to 16, model.num_layers to 3, model.hookpoints to h.*.mlp"
+    assert said("exp", "b", "--dry-run").endswith(f"set {cures}")
+    write_json(Path("base/config.json"), {"model_type": "bert"})
+    Path("base/model.safetensors").unlink()
+    assert "unknown kind 'bert'; there are: GPT-NeoX" in said("exp", "b", "--dry-run")
+
+
+def test_what_a_config_leaves_out_is_its_class_s_and_odd_values_are_one_line():
+    Path("base").mkdir()
+    write_json(Path("base/config.json"), {"model_type": "gpt2", "vocab_size": 5})
+    sizes = budget.architecture(settings("gpt2"), "dense")
+    assert (sizes.hidden_size, sizes.num_hidden_layers, sizes.vocab_size) == (768, 12, 5)
+    for values in (
+        {"model_type": "gpt_neo", "num_heads": "x"},
+        {"model_type": "llama", "num_attention_heads": 0},
+        {"model_type": "gpt2", "n_layer": None},
+    ):
+        write_json(Path("base/config.json"), values)
+        with pytest.raises(UserError, match=r"base/config\.json describes no model") as error:
+            list(budget.report(settings("gpt2")))
+        assert "\n" not in str(error.value)

@@ -114,7 +114,10 @@ def _load(base: bases.Base, files: Mapping[str, Path]) -> PreTrainedModel:
     cure = "name a folder that transformers saved"
     try:
         return load(files[bases.CONFIG].parent, cure)
-    except (ValueError, RuntimeError, OSError, StrictDataclassError) as error:
+    except (
+        *(ValueError, RuntimeError, OSError, KeyError, TypeError, ZeroDivisionError),
+        StrictDataclassError,
+    ) as error:
         # transformers' words for a config that it refuses, and for weights of other shapes.
         reason = " ".join(str(error).split())
         raise UserError(f"{base.name} cannot be loaded ({reason:.200}); {cure}") from None
@@ -125,7 +128,7 @@ def _check_sizes(settings: Pretrained, model: Any, tokens: TokenStore, mlp: str)
     base, config = settings.member(mlp), model.config
     own = {"hidden_size": config.hidden_size, "num_layers": config.num_hidden_layers}
     if mlp != "dense":
-        own |= _latent_sizes(base, config, mlp)
+        own |= bases.latent_sizes(base, config.to_dict(), mlp)
     wrong = [
         f"model.{key} to {value}" for key, value in own.items() if getattr(settings, key) != value
     ]
@@ -144,22 +147,6 @@ def _check_sizes(settings: Pretrained, model: Any, tokens: TokenStore, mlp: str)
             f"the tokenizer has the token {largest} and {base.name} a vocabulary of {rows} tokens; "
             "encode the text with the model's own tokenizer (data.tokenizer)"
         )
-
-
-def _latent_sizes(base: bases.Base, config: Any, mlp: str) -> dict[str, int]:
-    """What the settings have to say of a sparse model's latents."""
-    if config.mlp != mlp:
-        raise UserError(
-            f"the feedforward of {base.name} is {config.mlp}, not {mlp}; "
-            f"set `models: [dense, {config.mlp}]`"
-        )
-    expansion, rest = divmod(config.num_latents, config.hidden_size)
-    if rest:
-        raise UserError(
-            f"{base.name} has {config.num_latents} latents, no multiple of its width "
-            f"{config.hidden_size}; coders as wide as it cannot be described"
-        )
-    return {"expansion": expansion, "k": config.k}
 
 
 def _text_ids(tokens: TokenStore) -> set[int]:
