@@ -170,7 +170,7 @@ def _drop_others(models: set[str], families: set[str]) -> None:
                 shutil.rmtree(folder)
 
 
-def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
+def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> None:
     """Run the whole pipeline of an experiment and bring its small results home."""
     values = resolve(name, assignments)
     if dry_run:
@@ -182,19 +182,26 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
         return
     home = Path.cwd()
     enter(name, assignments, values)
-    bin_folder = str(Path(sys.executable).parent)
-    env = {
-        **os.environ,
-        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
-        # The worktree's code, not the checkout's that is installed.
-        "PYTHONPATH": str(Path.cwd()),
-    }
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=env, check=False).returncode
+    command = [sys.executable, "-m", "dvc", "repro"]
+    code = subprocess.run(command, env=_environment(processes), check=False).returncode
     if code:
         raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
     _bring_home(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
+
+
+def _environment(processes: int) -> dict[str, str]:
+    """Of the pipeline's commands, in the worktree: DVC starts them as dvc.yaml has them, so what
+    chooses the device and no result reaches them here."""
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
+        # The worktree's code, not the checkout's that is installed.
+        "PYTHONPATH": str(Path.cwd()),
+        "CLEARNETS_PROCESSES": str(processes),
+    }
 
 
 def _bring_home(tables: Path, target: Path) -> None:
