@@ -15,7 +15,8 @@ INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.
 # A GPU machine wants delphi's vLLM and bitsandbytes: `make GPU=1` installs without the overrides.
 OVERRIDE := $(if $(GPU),,--override overrides.txt)
 comma := ,
-EXTRAS := $(if $(GPU),delphi$(comma)gpu$(comma)dev,delphi$(comma)dev)
+# Elsewhere a small language model that runs in process, offline, comes with the environment.
+EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)dev
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 

@@ -214,6 +214,15 @@ def _show(
         print(f"{folder / unit.out}{'  (up to date)' if begun and unit.fresh() else ''}")
     if stage in STAGES_WITH_METRICS:
         print(folder / metrics)
+    if begun and hasattr(module, "estimate") and all(_there(unit) for unit in made):
+        for line in module.estimate(config, **selection):
+            print(f"# {line}")
+
+
+def _there(unit: Any) -> bool:
+    """Whether what a unit is made from is there, but for what a stage before it may still make."""
+    before = ("data", "cache")
+    return all(unit.inputs[name].exists() for name in before if name in unit.inputs)
 
 
 @app.callback()
@@ -414,6 +423,20 @@ def concepts(
 
     place = _Place.of(experiment, assign)
     place.run("concepts", dry_run=dry_run, family=place.family(aux, FAMILIES))
+
+
+@app.command()
+def qualify(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    threads: Threads = 0,
+) -> None:
+    """Test the language model that judges: can it tell known concepts apart?
+
+    Example: [bold]clearnets qualify[/bold]
+    """
+    _Place.of(experiment, assign).run("qualify", dry_run=dry_run, threads=threads)
 
 
 @app.command()

@@ -19,6 +19,8 @@ the same bytes.
 | coverage | seed, family, layer: how many latents were dead, too rare, ... |
 | compute | model or family: parameters, FLOPs, tokens |
 | summary | family; all seeds |
+| judged | latent, scorer: scores by a language model that has qualified as a judge |
+| demonstration | the same by one that has not: no figure and no other table shows them |
 
 Those about concepts are made in `clearnets.concept_tables`.
 """
@@ -111,7 +113,21 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "compute": compute,
         "summary": summary_table(sources, config, latents, layers, splice, means, compute, pair),
         **concept_tables.tables(sources, config),
+        **judged_tables(sources),
     }
+
+
+def judged_tables(sources: Sources) -> dict[str, pd.DataFrame]:
+    """Scores by a language model: apart from all others, and by whether it has qualified."""
+    if sources.judged is None:
+        return {}
+    table = _sort(sources.judged, ["family", "seed", "layer", "latent"])
+    tables = {}
+    for name, which in (("judged", False), ("demonstration", True)):
+        own = table[table["demonstration"] == which]
+        if len(own):
+            tables[name] = own.drop(columns="demonstration")
+    return tables
 
 
 def model_of(family: str, models: Sequence[str]) -> str | None:
@@ -190,7 +206,8 @@ def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
     table = _sort(sources.scores, ["family", "seed", "layer", "latent"])
     for scorer in SCORERS:
         scored = np.isfinite(table[scorer].to_numpy(np.float64))
-        assert (scored == (table["status"] == EXPLAINED).to_numpy()).all()
+        # None at all where only a language model judges.
+        assert (scored == (scored.any() & (table["status"] == EXPLAINED).to_numpy())).all()
     reads = zip(table["family"], table["seed"], table["layer"])
     flags = [
         layer == NO_LAYER or bool(matters[model_of(family, sources.models), seed, layer])

@@ -12,6 +12,8 @@ ARTIFACTS = Path("artifacts")
 WORK = Path(".clearnets/work")
 LOGS = Path(".clearnets/logs")
 EXPERIMENTS = Path("experiments")
+# What a language model said, as it came; nothing in it is paid for twice.
+REPLIES = Path(".clearnets/replies")
 WORKTREES = Path(".clearnets/exp")
 PARAMS = Path("params.yaml")
 FIGURES = Path("paper/figures")
@@ -72,6 +74,21 @@ def concepts(family: str, seed: int) -> Path:
     return ARTIFACTS / "concepts" / family / f"seed-{seed}"
 
 
+def transcripts_of(stage: str, family: str) -> Path:
+    """What a language model was asked and said about one family; empty where none was asked."""
+    return ARTIFACTS / "transcripts" / stage / family
+
+
+def transcripts(stage: str, family: str, seed: int, hookpoint: str) -> Path:
+    """`transcript.jsonl.gz` of one layer."""
+    return transcripts_of(stage, family) / f"seed-{seed}" / hookpoint
+
+
+def qualify() -> Path:
+    """`judges.json`: how well the language models that judge tell known concepts apart."""
+    return ARTIFACTS / "qualify"
+
+
 def metrics(stage: str) -> Path:
     """The small numbers that `dvc metrics show` reads."""
     return ARTIFACTS / "metrics" / f"{stage}.json"
@@ -97,6 +114,7 @@ _STAGES = {
     "explain": "explain@{}",
     "score": "score@{}",
     "concepts": "concepts@{}",
+    "qualify": "qualify",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import pandas as pd
 from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.autointerp import statistics as stats
-from clearnets.autointerp.records import SCORED, hookpoints
+from clearnets.autointerp.records import JUDGED, SCORED, hookpoints
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
 
@@ -48,6 +49,8 @@ class Sources:
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
+        judged: seed, family, layer, latent, status, demonstration, scorer, and a language model's
+            scores; None where none judges.
     """
 
     models: Sequence[str]
@@ -63,6 +66,7 @@ class Sources:
     latents_per_layer: Mapping[str, int]
     scores: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
+    judged: pd.DataFrame | None = None
 
 
 def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
@@ -151,6 +155,7 @@ def read(config: Config) -> Sources:
         },
         scores=pd.concat(scores, ignore_index=True),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
+        judged=_judged(config) if config.score.judge else None,
     )
 
 
@@ -167,6 +172,46 @@ def _concepts(config: Config, name: str) -> pd.DataFrame:
                 frame["layer"] = frame.pop("hookpoint").map(layers)
             frames.append(frame.assign(seed=seed))
     return pd.concat(frames, ignore_index=True)
+
+
+def _judged(config: Config) -> pd.DataFrame:
+    """A row per latent and scorer. `accuracy` is balanced, but for `intruder`; missing answers have
+    no part in it."""
+    assert config.score.judge is not None
+    rows = []
+    for family, seed in product(config.families, config.seeds):
+        for layer, point in _hookpoints(config, family).items():
+            for record in artifacts.read_jsonl(paths.score(family, seed, point) / JUDGED):
+                for scorer in config.score.judge.scorers:
+                    rows.append(
+                        {
+                            "family": family,
+                            "seed": seed,
+                            "layer": layer,
+                            "latent": record["latent"],
+                            "status": record["status"],
+                            "demonstration": record["demonstration"],
+                            "scorer": scorer,
+                            **_judgement(scorer, record[scorer]),
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def _judgement(scorer: str, counts: Mapping[str, Any] | None) -> dict[str, Any]:
+    if counts is None:
+        return dict.fromkeys(("accuracy", "auroc", "answered", "missing"))
+    if scorer == "intruder":
+        answered, missing = counts["right"] + counts["wrong"], counts["missing"]
+        accuracy, auroc = counts["right"] / answered if answered else None, None
+    else:
+        cells = {cell: counts[cell] for cell in ("tp", "fp", "tn", "fn")}
+        answered = sum(cells.values())
+        missing = counts["missing_positives"] + counts["missing_negatives"]
+        both = counts["tp"] + counts["fn"] and counts["tn"] + counts["fp"]
+        accuracy = float(stats.balanced_accuracy(**cells)) if both else None
+        auroc = counts["auroc"]
+    return {"accuracy": accuracy, "auroc": auroc, "answered": answered, "missing": missing}
 
 
 def _points(totals: Mapping[str, Any]) -> list[Mapping[str, Any]]:

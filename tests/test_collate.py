@@ -400,3 +400,48 @@ def test_coders_of_others_are_named_and_so_is_their_width(tmp_path, monkeypatch)
     text = (tables / "summary.md").read_text()
     assert "Latents per layer differ: native 1,024, transcoder 4,096" in text
     assert "nan" not in text
+
+
+def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those(
+    tmp_path, monkeypatch
+):
+    """With a language model alone, rules score nothing; all other tables stand."""
+    client = {"kind": "openai", "model": "m"}
+    scorer = {"kind": "delphi", "scorers": ["detection", "intruder"], "client": client}
+    values = CONFIG.model_dump(mode="json")
+    values["explain"]["explainer"] = {"kind": "delphi", "explainer": "default", "client": client}
+    values["score"]["scorers"] = [scorer]
+    config = type(CONFIG).model_validate_json(json.dumps(values))
+    monkeypatch.chdir(tmp_path)
+    synthetic_results.write(config)
+    counts = {"tp": 3, "fp": 1, "tn": 2, "fn": 1, "missing_positives": 1, "missing_negatives": 2}
+    for path in paths.ARTIFACTS.glob("score/*/*/*/scores.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        keys = ("latent", "status", "rate", "windows")
+        judged = [{key: record[key] for key in keys} for record in records]
+        for record, line in zip(records, judged):
+            record |= {key: None for key in record if key not in keys}
+            own = line["status"] == "explained"
+            # The judge qualified between the seeds.
+            line["demonstration"] = "seed-0" in path.parts
+            line["detection"] = {**counts, "auroc": 0.75} if own else None
+            line["intruder"] = {"right": 1, "wrong": 3, "missing": 0} if own else None
+        for name, lines in (("scores", records), ("judged", judged)):
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            path.with_name(f"{name}.jsonl").write_text(text)
+    for manifest in paths.ARTIFACTS.glob("score/*/*/*/manifest.json"):
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
+    stage.run(config, runtime=Runtime())
+
+    folder = paths.results("default")
+    judged, demonstration = (pd.read_csv(folder / f"{n}.csv") for n in ("judged", "demonstration"))
+    assert (set(judged["seed"]), set(demonstration["seed"])) == ({1}, {0})
+    own = judged[(judged["scorer"] == "detection") & (judged["status"] == "explained")]
+    # 3 of 4 and 2 of 3 that were answered.
+    assert own["accuracy"].to_numpy() == pytest.approx((3 / 4 + 2 / 3) / 2, abs=1e-5)
+    assert set(zip(own["answered"], own["missing"], own["auroc"])) == {(7, 3, 0.75)}
+    intruder = judged[(judged["scorer"] == "intruder") & (judged["status"] == "explained")]
+    assert set(intruder["accuracy"]) == {0.25}
+    assert judged[judged["status"] != "explained"]["accuracy"].isna().all()
+    assert pd.read_csv(folder / "latents.csv")["rule-detection"].isna().all()
+    assert "detection" not in set(pd.read_csv(folder / "means.csv")["scorer"])

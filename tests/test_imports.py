@@ -28,7 +28,8 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
 
 
-LIGHT = [f"stages.{name}" for name in ("explain", "score", "concepts", "collate")] + ["figures"]
+_LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
+LIGHT = [f"stages.{name}" for name in _LIGHT_STAGES] + ["figures"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
     "sparsify": {"family": "sae"},
@@ -49,7 +50,7 @@ def test_dvc_yaml_tracks_the_parameters_that_a_stage_is_built_with(stage, monkey
     units = module.units(config, **SELECTIONS.get(stage, {}))
     tracked = set(body(STAGES[stage])["params"])
     assert set(units[0].settings) - NAMES == tracked - ({"seeds"} - set(units[0].settings))
-    if stage not in ("data", "collate"):
+    if stage not in ("data", "qualify", "collate"):
         assert len({unit.settings["seed"] for unit in units}) == len(config.seeds)
 
 

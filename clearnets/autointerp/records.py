@@ -3,13 +3,21 @@
 A record of `explanations.jsonl`: latent, status, rate (share of counted tokens of `explain` at
 which the latent is active), windows (share of its windows in which it is), trigger (the word at
 which it is active most often) and explanation (a sentence); the last two are null unless the
-status is `explained`.
+status is `explained`. With a language model, too, the trigger picks silent windows; a latent of the
+status `unparsable` has one.
 
 A record of `scores.jsonl`: latent, status, rate and windows as above, and for each of SCORERS the
 counts tp, fp, tn, fn, or null: no score where the latent is not explained, or active or silent in
 too few windows of `score` (status `unscorable`). Beside them, over all other scored latents of the
 same family, seed and layer: `*_shuffled`, its mean balanced accuracy with their explanations, and
-`*_elsewhere`, that of its own explanation for them; null where there is no other.
+`*_elsewhere`, that of its own explanation for them; null where there is no other. All are null
+where the judge of rules is not among the scorers.
+
+A record of `judged.jsonl`, which a language model as judge adds: latent, status, rate and windows
+as above, `demonstration` (true: this judge has not qualified, and its scores stay out of the
+paper), and for each of its scorers an object or null: tp, fp, tn, fn, missing_positives,
+missing_negatives and auroc (null without probabilities), or for `intruder` right, wrong, missing.
+Missing answers are neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -18,12 +26,15 @@ from clearnets.config import Family, Model
 
 EXPLANATIONS = "explanations.jsonl"
 SCORED = "scores.jsonl"
+JUDGED = "judged.jsonl"
 
 EXPLAINED = "explained"
 # Never active on `explain`; active, or silent, in fewer than `explain.min_windows` windows of it.
 UNEXPLAINABLE = ("dead", "too_rare", "too_frequent")
 UNSCORABLE = "unscorable"
-STATUSES = (EXPLAINED, *UNEXPLAINABLE, UNSCORABLE)
+# No answer of the language model held an explanation.
+UNPARSABLE = "unparsable"
+STATUSES = (EXPLAINED, *UNEXPLAINABLE, UNSCORABLE, UNPARSABLE)
 
 SCORERS = ("detection", "fuzzing")
 

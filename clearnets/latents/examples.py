@@ -177,3 +177,25 @@ def _spread(found: Activity, count: int, rng: np.random.Generator) -> np.ndarray
     shares = [len(part) for part in np.array_split(np.arange(count), QUANTILES)]
     drawn = [rng.permutation(part)[:share] for part, share in zip(bins, shares)]
     return np.concatenate(drawn)
+
+
+def activations(
+    entries: Entries, latent: int, windows: Windows, window_W: np.ndarray
+) -> np.ndarray:
+    """The activations of `latent` in some windows, (W, L); zero where it is not active.
+
+    Activations at uncounted positions are left out.
+    """
+    span = slice(int(entries.offsets[latent]), int(entries.offsets[latent + 1]))
+    row_E = entries.row[span].astype(np.int64)
+    position_E = entries.position[span].astype(np.int64)
+    act_E = np.where(windows.counted_RS[row_E, position_E], entries.act[span], 0)
+    window_E = windows.number_RK[row_E, position_E // windows.size]
+    order_W = np.argsort(window_W)
+    at_E = np.searchsorted(window_W[order_W], window_E)
+    wanted_E = at_E < len(window_W)
+    wanted_E[wanted_E] = window_W[order_W][at_E[wanted_E]] == window_E[wanted_E]
+    act_WL = np.zeros((len(window_W), windows.size), dtype=np.float32)
+    at_E = order_W[at_E[wanted_E]]
+    act_WL[at_E, position_E[wanted_E] % windows.size] = np.maximum(act_E[wanted_E], 0)
+    return act_WL

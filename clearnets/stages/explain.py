@@ -1,20 +1,31 @@
-"""`clearnets explain`: a sentence for each of a uniform sample of latents, from `explain` only."""
+"""`clearnets explain`: a sentence for each of a uniform sample of latents, from `explain` only.
+
+The explainer `tokens` goes through the latents one by one, and a killed run from the last one on. A
+language model is asked about all latents of a layer at once; what it said is kept as it comes.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
-from clearnets.artifacts import JsonlWriter, Unit, Work, build_all
-from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, hookpoints
+from clearnets.artifacts import JsonlWriter, Unit, Work, build_all, to_line, write_text
+from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, UNPARSABLE, hookpoints
+from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
 from clearnets.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from clearnets.autointerp.reading import Text
-    from clearnets.config import Explain
+    from clearnets.autointerp.transcripts import Session
+    from clearnets.config import DelphiExplainer, Explain
+    from clearnets.latents.examples import Examples
     from clearnets.latents.store import LayerCache
 
 SPLIT = "explain"
@@ -41,32 +52,136 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
 
 def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, ...]) -> None:
     """Explain the sampled latents of a family's layers, for every seed."""
-    from clearnets.autointerp.reading import read
-    from clearnets.data.tokens import open_tokens
+    todo = units(config, family=family, layers=layers)
+    explainer = config.explain.explainer
+    if explainer.kind == "delphi":
+        asyncio.run(_ask_all(config.explain, explainer, todo, runtime.num_threads))
+        return
+    leave_empty(paths.transcripts_of("explain", family))
+    source: _Source | None = None
+    for unit, work in build_all(todo):
+        source = source or _Source.of(config.explain)
+        _build(config.explain, unit, work, source.text)
 
-    text = None
-    for unit, work in build_all(units(config, family=family, layers=layers)):
-        if text is None:
-            text = read(open_tokens(paths.data()), SPLIT, size=config.explain.window)
-        _build(config.explain, unit, work, text)
+
+@dataclass(frozen=True)
+class _Source:
+    """The text of the split, as rules read it and as tokens with their texts."""
+
+    text: Text
+    tokens_RS: np.ndarray
+    strings: list[str]
+
+    @classmethod
+    def of(cls, settings: Explain) -> _Source:
+        from clearnets.autointerp.reading import read
+        from clearnets.data.tokens import open_tokens
+
+        store = open_tokens(paths.data())
+        text = read(store, SPLIT, size=settings.window)
+        return cls(text, store.split(SPLIT), store.strings())
+
+
+def _names(unit: Unit) -> tuple[str, str, int]:
+    return unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"]
+
+
+def _drawn(settings: Explain, unit: Unit) -> tuple[LayerCache, list[int]]:
+    from clearnets.latents.store import load_layer
+
+    cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
+    seed = seed_for(settings.seed, "latents", *_names(unit))
+    return cache, draw(cache.num_latents, settings.latents, seed)
+
+
+def _label(unit: Unit) -> str:
+    family, point, seed = _names(unit)
+    return f"explain {family} seed {seed} {point}"
 
 
 def _build(settings: Explain, unit: Unit, work: Work, text: Text) -> None:
-    from clearnets.latents.store import load_layer
-
-    names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
-    cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
-    latents = draw(cache.num_latents, settings.latents, seed_for(settings.seed, "latents", *names))
-    label = f"explain {names[0]} seed {names[2]} {names[1]}"
+    cache, latents = _drawn(settings, unit)
     with (
         JsonlWriter(work.out / EXPLANATIONS) as writer,
-        progress(label, len(latents), "latents") as bar,
+        progress(_label(unit), len(latents), "latents") as bar,
     ):
         bar.advance(len(writer.done))
         for latent in latents[len(writer.done) :]:
-            seed = seed_for(settings.seed, "explain", *names, latent)
+            seed = seed_for(settings.seed, "explain", *_names(unit), latent)
             writer.append(explain_latent(text, cache, latent, settings, seed))
             bar.advance()
+
+
+async def _ask_all(
+    settings: Explain, explainer: DelphiExplainer, todo: list[Unit], threads: int
+) -> None:
+    from clearnets.autointerp.asking import connection
+    from clearnets.autointerp.clients import identity
+    from clearnets.autointerp.transcripts import Session, put_in_place
+
+    source: _Source | None = None
+    async with connection(explainer.client, threads=threads) as connect:
+        for unit, work in build_all(todo):
+            source = source or _Source.of(settings)
+            with Session(identity(explainer.client), _transcript(unit), connect) as session:
+                records = await _ask(settings, explainer, unit, source, session)
+                lines = "".join(f"{to_line(record)}\n" for record in records)
+                write_text(work.out / EXPLANATIONS, lines)
+                session.seal(work.out)
+    for unit in todo:
+        put_in_place(unit.out, _transcript(unit))
+
+
+async def _ask(
+    settings: Explain, explainer: DelphiExplainer, unit: Unit, source: _Source, session: Session
+) -> list[dict[str, Any]]:
+    """The records of a layer."""
+    from clearnets.autointerp.asking import together
+    from clearnets.autointerp.bridge import examples_of
+    from clearnets.autointerp.explainers import language
+    from clearnets.latents.examples import activations
+
+    cache, latents = _drawn(settings, unit)
+    windows = source.text.windows
+
+    async def one(latent: int) -> dict[str, Any]:
+        seed = seed_for(settings.seed, "explain", *_names(unit), latent)
+        record, examples = survey(source.text, cache, latent, settings, seed)
+        if examples is None:
+            return record
+        token_WL = windows.cut(source.tokens_RS)[examples.window_W]
+        act_WL = activations(cache, latent, windows, examples.window_W)
+        active, silent = examples_of(token_WL, act_WL, source.strings)
+        asked = language.record_of(unit.settings["hookpoint"], latent, active, silent)
+        explanation = await language.explain(explainer, session, asked, seed=seed)
+        status = UNPARSABLE if explanation is None else EXPLAINED
+        return {**record, "status": status, "explanation": explanation}
+
+    with progress(_label(unit), len(latents), "latents") as bar:
+        return await together(map(one, latents), bar.advance)
+
+
+def _transcript(unit: Unit) -> Path:
+    family, point, seed = _names(unit)
+    return paths.transcripts("explain", family, seed, point)
+
+
+def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[str]:
+    """What a language model would be asked, as lines for `--dry-run`; nothing for `tokens`."""
+    explainer = config.explain.explainer
+    if explainer.kind == "tokens":
+        return []
+    from clearnets.autointerp.clients import identity
+    from clearnets.autointerp.transcripts import Count, report
+
+    source = _Source.of(config.explain)
+    counts = []
+    for unit in units(config, family=family, layers=layers):
+        if not unit.fresh():
+            with Count(identity(explainer.client), _transcript(unit)) as count:
+                asyncio.run(_ask(config.explain, explainer, unit, source, count))
+            counts.append(count)
+    return report(counts, longest=explainer.max_tokens)
 
 
 def draw(num_latents: int, count: int, seed: int) -> list[int]:
@@ -79,11 +194,26 @@ def draw(num_latents: int, count: int, seed: int) -> list[int]:
 def explain_latent(
     text: Text, cache: LayerCache, latent: int, settings: Explain, seed: int
 ) -> dict[str, Any]:
-    """The record of one latent."""
+    """The record of one latent, explained by `tokens`."""
+    from clearnets.autointerp.explainers import tokens
+    from clearnets.autointerp.rules import render
+
+    record, examples = survey(text, cache, latent, settings, seed)
+    if examples is not None:
+        trigger = record["trigger"]
+        rule = tokens.explain(text, examples, trigger=trigger, max_words=settings.max_words)
+        record["explanation"] = render(rule)
+    return record
+
+
+def survey(
+    text: Text, cache: LayerCache, latent: int, settings: Explain, seed: int
+) -> tuple[dict[str, Any], Examples | None]:
+    """The record of one latent, still without an explanation, and the windows that its explainer
+    sees; none where it cannot be explained."""
     import numpy as np
 
     from clearnets.autointerp.explainers import tokens
-    from clearnets.autointerp.rules import render
     from clearnets.latents.examples import activity, sample
 
     windows = text.windows
@@ -96,19 +226,18 @@ def explain_latent(
         "trigger": None,
         "explanation": None,
     }
-    if record["status"] == EXPLAINED:
-        trigger = tokens.trigger(text, found)
-        examples = sample(
-            found,
-            windows,
-            holds=text.holding(text.lexicon.id(trigger)),
-            active=settings.active,
-            silent=settings.silent,
-            rng=np.random.default_rng(seed),
-        )
-        rule = tokens.explain(text, examples, trigger=trigger, max_words=settings.max_words)
-        record |= {"trigger": trigger, "explanation": render(rule)}
-    return record
+    if record["status"] != EXPLAINED:
+        return record, None
+    record["trigger"] = tokens.trigger(text, found)
+    examples = sample(
+        found,
+        windows,
+        holds=text.holding(text.lexicon.id(record["trigger"])),
+        active=settings.active,
+        silent=settings.silent,
+        rng=np.random.default_rng(seed),
+    )
+    return record, examples
 
 
 def _status(count: int, active_A: np.ndarray, num_windows: int, min_windows: int) -> str:

@@ -1,12 +1,15 @@
 """`clearnets score`: the judge of rules on held-out windows, with shuffled explanations beside.
 
 A layer is judged as a whole, in about a second: every latent by every explained latent's rule. So
-a run that was killed goes on from the last finished layer.
+a run that was killed goes on from the last finished layer. A language model that judges beside it,
+or in its place, is asked about all latents of a layer at once; what it said is kept as it comes.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
@@ -23,19 +26,24 @@ from clearnets.artifacts import (
 from clearnets.autointerp.records import (
     EXPLAINED,
     EXPLANATIONS,
+    JUDGED,
     SCORED,
     SCORERS,
     STATUSES,
     UNSCORABLE,
     hookpoints,
 )
+from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
 from clearnets.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from clearnets.autointerp.reading import Text
     from clearnets.autointerp.scorers.rules import Trial
-    from clearnets.config import Score
+    from clearnets.autointerp.transcripts import Session
+    from clearnets.config import DelphiScorer, Score
     from clearnets.latents.store import LayerCache
 
 SPLIT = "score"
@@ -52,6 +60,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
                 "data": paths.data(),
                 "cache": paths.cache(family, seed, SPLIT),
                 "explain": paths.explain(family, seed, point),
+                **({"qualify": paths.qualify()} if config.score.judge else {}),
             },
         )
         for seed in config.seeds
@@ -61,38 +70,164 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
 
 def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, ...]) -> None:
     """Score the explanations of a family's layers, for every seed; metrics over all layers."""
-    from clearnets.autointerp.reading import read
-    from clearnets.data.tokens import open_tokens
-
-    texts: dict[int, Text] = {}
-    for unit, work in build_all(units(config, family=family, layers=layers)):
-        # The windows of an explanation are those that it was made with.
-        explained_with = settings_of(unit.inputs["explain"])["explain"]
-        size = explained_with["window"]
-        if size not in texts:
-            texts[size] = read(open_tokens(paths.data()), SPLIT, size=size)
-        _build(config.score, unit, work, texts[size], explained_with["min_windows"])
+    todo = units(config, family=family, layers=layers)
+    if config.score.judge:
+        asyncio.run(_judge_all(config.score, config.score.judge, todo, runtime.num_threads))
+    else:
+        leave_empty(paths.transcripts_of("score", family))
+        texts = _Texts()
+        for unit, work in build_all(todo):
+            layer = _Layer.of(config.score, unit, texts)
+            _write_scores(config.score, layer, work)
     write_json(paths.metrics(f"score-{family}"), _metrics(config, family))
 
 
-def _build(settings: Score, unit: Unit, work: Work, text: Text, min_windows: int) -> None:
-    from clearnets.latents.store import load_layer
+class _Texts:
+    """The split, cut into windows of each size that is asked for."""
 
-    names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
-    cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
-    records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
-    label = f"score {names[0]} seed {names[2]} {names[1]}"
-    with progress(label, len(records), "latents") as bar:
+    def __init__(self) -> None:
+        from clearnets.data.tokens import open_tokens
+
+        self._store = open_tokens(paths.data())
+        self._read: dict[int, Text] = {}
+        self.tokens_RS = self._store.split(SPLIT)
+
+    def of(self, size: int) -> Text:
+        """The split in windows of `size` tokens."""
+        from clearnets.autointerp.reading import read
+
+        if size not in self._read:
+            self._read[size] = read(self._store, SPLIT, size=size)
+        return self._read[size]
+
+    def strings(self) -> list[str]:
+        """The texts of all tokens."""
+        return self._store.strings()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a layer is judged on.
+
+    Attributes:
+        records: of `explain`, in order.
+        trials: by latent; those that can be scored.
+    """
+
+    names: tuple[str, str, int]
+    text: Text
+    cache: LayerCache
+    records: list[dict[str, Any]]
+    trials: dict[int, Trial]
+
+    @classmethod
+    def of(cls, settings: Score, unit: Unit, texts: _Texts) -> _Layer:
+        from clearnets.latents.store import load_layer
+
+        # The windows of an explanation are those that it was made with.
+        explained_with = settings_of(unit.inputs["explain"])["explain"]
+        text, min_windows = texts.of(explained_with["window"]), explained_with["min_windows"]
+        names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
+        cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
+        records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
         trials: dict[int, Trial] = {}
-        for record in records:
-            latent = record["latent"]
-            seed = seed_for(settings.seed, "score", *names, latent)
-            trial = prepare(text, cache, record, settings, min_windows, seed)
-            if trial is not None:
-                trials[latent] = trial
-            bar.advance()
-    scored = score_latents(text, records, trials)
+        with progress(f"score {_label(names)}", len(records), "latents") as bar:
+            for record in records:
+                latent = record["latent"]
+                seed = seed_for(settings.seed, "score", *names, latent)
+                trial = prepare(text, cache, record, settings, min_windows, seed)
+                if trial is not None:
+                    trials[latent] = trial
+                bar.advance()
+        return cls(names, text, cache, records, trials)
+
+
+def _label(names: tuple[str, str, int]) -> str:
+    return f"{names[0]} seed {names[2]} {names[1]}"
+
+
+def _write_scores(settings: Score, layer: _Layer, work: Work) -> None:
+    scored = score_latents(layer.text, layer.records, layer.trials, rules=settings.rules)
     write_text(work.out / SCORED, "".join(f"{to_line(record)}\n" for record in scored))
+
+
+async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], threads: int) -> None:
+    from clearnets.autointerp.asking import connection
+    from clearnets.autointerp.clients import identity
+    from clearnets.autointerp.qualification import is_qualified
+    from clearnets.autointerp.transcripts import Session, put_in_place
+
+    texts: _Texts | None = None
+    async with connection(judge.client, threads=threads) as connect:
+        for unit, work in build_all(todo):
+            texts = texts or _Texts()
+            layer = _Layer.of(settings, unit, texts)
+            _write_scores(settings, layer, work)
+            demonstration = not is_qualified(judge, paths.qualify())
+            with Session(identity(judge.client), _transcript(unit), connect) as session:
+                judged = await _judge(settings, judge, layer, texts, session)
+                lines = [to_line({**r, "demonstration": demonstration}) for r in judged]
+                write_text(work.out / JUDGED, "".join(f"{line}\n" for line in lines))
+                session.seal(work.out)
+    for unit in todo:
+        put_in_place(unit.out, _transcript(unit))
+
+
+async def _judge(
+    settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
+) -> list[dict[str, Any]]:
+    """A language model's scores of a layer."""
+    from clearnets.autointerp.asking import together
+    from clearnets.autointerp.scorers import language
+    from clearnets.latents.examples import activations
+
+    strings = texts.strings()
+    token_NL = layer.text.windows.cut(texts.tokens_RS)
+
+    async def one(record: Mapping[str, Any]) -> dict[str, Any]:
+        latent, trial = record["latent"], layer.trials.get(record["latent"])
+        line = _line(record, layer.trials)
+        if trial is None:
+            return {**line, **dict.fromkeys(judge.scorers)}
+        window_W = trial.examples.window_W
+        act_WL = activations(layer.cache, latent, layer.text.windows, window_W)
+        shown = language.Shown(
+            trial=trial,
+            strings_W=[[strings[token] for token in token_L] for token_L in token_NL[window_W]],
+            peak_W=act_WL.max(axis=1),
+        )
+        seed = seed_for(settings.seed, "judge", *layer.names, latent)
+        scores = await language.judge(judge, session, shown, record["explanation"], seed=seed)
+        return {**line, **scores}
+
+    with progress(f"judge {_label(layer.names)}", len(layer.records), "latents") as bar:
+        return await together(map(one, layer.records), bar.advance)
+
+
+def _transcript(unit: Unit) -> Path:
+    names = (unit.settings["family"], unit.settings["seed"], unit.settings["hookpoint"])
+    return paths.transcripts("score", *names)
+
+
+def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[str]:
+    """What a language model would be asked, as lines for `--dry-run`; nothing for rules."""
+    judge = config.score.judge
+    if judge is None:
+        return []
+    from clearnets.autointerp.clients import identity
+    from clearnets.autointerp.transcripts import Count, report
+
+    todo = units(config, family=family, layers=layers)
+    if not all(unit.inputs["explain"].exists() for unit in todo):
+        return ["prompts cannot be counted before `clearnets explain` has run"]
+    texts, counts = _Texts(), []
+    for unit in todo:
+        if not unit.inputs["qualify"].exists() or not unit.fresh():
+            layer = _Layer.of(config.score, unit, texts)
+            with Count(identity(judge.client), _transcript(unit)) as count:
+                asyncio.run(_judge(config.score, judge, layer, texts, count))
+            counts.append(count)
+    return report(counts, longest=judge.max_tokens)
 
 
 def prepare(
@@ -129,20 +264,26 @@ def prepare(
 
 
 def score_latents(
-    text: Text, records: Sequence[Mapping[str, Any]], trials: Mapping[int, Trial]
+    text: Text,
+    records: Sequence[Mapping[str, Any]],
+    trials: Mapping[int, Trial],
+    *,
+    rules: bool = True,
 ) -> list[dict[str, Any]]:
-    """A record of scores for each record of explanations; the judge reads the sentences alone."""
+    """A record of scores for each record of explanations; the judge reads the sentences alone.
+
+    Without the judge of rules all scores are null.
+    """
     from clearnets.autointerp.rules import parse
     from clearnets.autointerp.scorers.rules import judge_all
 
     sentences = {record["latent"]: record["explanation"] for record in records}
-    rules = [parse(sentences[latent]) for latent in trials]
-    verdicts = dict(zip(trials, judge_all(text, list(trials.values()), rules)))
+    judged = trials if rules else {}
+    parsed = [parse(sentences[latent]) for latent in judged]
+    verdicts = dict(zip(judged, judge_all(text, list(judged.values()), parsed)))
     scored = []
     for record in records:
-        line = {key: record[key] for key in ("latent", "status", "rate", "windows")}
-        if record["status"] == EXPLAINED and record["latent"] not in trials:
-            line["status"] = UNSCORABLE
+        line = _line(record, trials)
         verdict = verdicts.get(record["latent"])
         for scorer in SCORERS:
             line[scorer] = verdict[scorer].own if verdict else None
@@ -151,6 +292,14 @@ def score_latents(
             line[f"{scorer}_elsewhere"] = _rounded(verdict[scorer].elsewhere if verdict else None)
         scored.append(line)
     return scored
+
+
+def _line(record: Mapping[str, Any], trials: Mapping[int, Trial]) -> dict[str, Any]:
+    """The part of a record of scores that does not depend on the judge."""
+    line = {key: record[key] for key in ("latent", "status", "rate", "windows")}
+    if record["status"] == EXPLAINED and record["latent"] not in trials:
+        line["status"] = UNSCORABLE
+    return line
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,0 +1,118 @@
+"""Whether a language model can judge: the test that comes before its scores count.
+
+For concepts of the corpus it is given the concept's name as the explanation, and windows of
+`concept_fit` half of which hold the concept: the very prompts of detection. Its AUROC per concept
+is that of its probabilities, or of its yes and no where it gives none (then it is the balanced
+accuracy). Missing answers are counted and left out, but a judge that leaves half unanswered does
+not qualify.
+
+Shape suffixes: R rows, S positions of a row, N windows, W chosen windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clearnets.artifacts import UserError, fingerprint, read_json
+from clearnets.autointerp.clients import identity
+
+if TYPE_CHECKING:
+    from clearnets.config import DelphiScorer, Qualify
+    from clearnets.latents.examples import Windows
+
+JUDGES = "judges.json"
+
+
+def judge_id(judge: DelphiScorer) -> str:
+    """The name of a judge: its model, and how it is asked."""
+    how = judge.model_dump(mode="json", exclude={"client", "kind", "scorers"})
+    return fingerprint({"client": identity(judge.client), **how})
+
+
+def is_qualified(judge: DelphiScorer, folder: Path) -> bool:
+    """Whether the test found the judge able.
+
+    Raises:
+        UserError: it has not been tested.
+    """
+    judges = read_json(folder / JUDGES)
+    name = judge_id(judge)
+    if name not in judges:
+        raise UserError("this judge has not been tested; run `clearnets qualify` first")
+    return bool(judges[name]["qualified"])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One concept: windows that hold it, and as many that do not."""
+
+    concept: str
+    window_W: np.ndarray
+    holds_W: np.ndarray
+
+
+def tasks(
+    label_RS: np.ndarray, concepts: tuple[str, ...], windows: Windows, settings: Qualify, seed: int
+) -> list[Task]:
+    """The concepts and windows of the test, drawn without replacement.
+
+    Raises:
+        UserError: no concept has enough windows.
+    """
+    rng = np.random.default_rng(seed)
+    label_RS = np.where(windows.counted_RS, label_RS, 0)
+    label_N = np.bitwise_or.reduce(windows.cut(label_RS), axis=1)
+    drawn = []
+    for bit in rng.permutation(len(concepts)).tolist():
+        holds_N = (label_N >> np.uint64(bit)) & np.uint64(1) == 1
+        with_W, without_W = np.flatnonzero(holds_N), np.flatnonzero(~holds_N)
+        if min(len(with_W), len(without_W)) < settings.windows:
+            continue
+        window_W = np.concatenate(
+            [np.sort(rng.permutation(pool)[: settings.windows]) for pool in (with_W, without_W)]
+        )
+        drawn.append(Task(concepts[bit], window_W, np.arange(len(window_W)) < settings.windows))
+        if len(drawn) == settings.concepts:
+            break
+    if not drawn:
+        raise UserError(
+            f"no concept is in {settings.windows} windows of concept_fit and absent in as many; "
+            "lower qualify.windows or raise data.tokens.concept_fit"
+        )
+    return drawn
+
+
+def verdict(
+    judge: DelphiScorer, settings: Qualify, by_concept: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The record of a judge from its scores by concept, as `count_answers` gives them."""
+    rows = {name: {**scores, "auroc": area_of(scores)} for name, scores in by_concept.items()}
+    areas = [row["auroc"] for row in rows.values() if row["auroc"] is not None]
+    missing = sum(row["missing_positives"] + row["missing_negatives"] for row in rows.values())
+    asked = 2 * settings.windows * len(rows)
+    mean = round(sum(areas) / len(areas), 6) if areas else None
+    return {
+        "judge": {"client": identity(judge.client), "prompt": _how(judge)},
+        "auroc": mean,
+        "answered": round(1 - missing / asked, 6),
+        "qualified": mean is not None and mean >= settings.min_auroc and 2 * missing < asked,
+        "concepts": rows,
+    }
+
+
+def _how(judge: DelphiScorer) -> dict[str, Any]:
+    return judge.model_dump(mode="json", exclude={"client", "kind", "scorers"})
+
+
+def area_of(scores: dict[str, Any]) -> float | None:
+    """AUROC of the probabilities, or of the answers alone; None where a class has no answers."""
+    if scores["auroc"] is not None:
+        return scores["auroc"]
+    positives, negatives = scores["tp"] + scores["fn"], scores["tn"] + scores["fp"]
+    if not positives or not negatives:
+        return None
+    return round((scores["tp"] / positives + scores["tn"] / negatives) / 2, 6)

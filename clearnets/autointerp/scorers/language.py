@@ -1,0 +1,361 @@
+"""A language model as judge, with delphi's prompts: detection, fuzzing and intruder.
+
+*detection*: which of these windows hold what the explanation says? *fuzzing*: in which of them are
+the marked tokens those that it means? Both are judged on the very items of rule-detection and
+rule-fuzzing (see `clearnets.autointerp.scorers.rules`), so that as many tokens are marked in
+negatives as in positives. *intruder*: which of these windows, all marked, does not belong to the
+others? It shows `n_examples_shown - 1` active windows of similar strength and a silent one, and
+asks nothing of the explanation.
+
+An answer that is missing, or cannot be read for every window of its prompt, is a missing answer for
+all of them. It is counted apart and is neither right nor wrong.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clearnets.autointerp.bridge import Asker, Latent, LatentRecord
+from clearnets.autointerp.clients import LogProbs, RequestFailed
+from clearnets.autointerp.scorers.rules import Trial
+from clearnets.autointerp.transcripts import Session
+
+from delphi.scorers.classifier.detection import DetectionScorer  # isort: skip
+from delphi.scorers.classifier.fuzz import FuzzingScorer  # isort: skip
+from delphi.scorers.classifier.intruder import (  # isort: skip
+    IntruderResult,
+    IntruderScorer,
+    IntruderSentence,
+)
+from delphi.scorers.classifier.sample import ClassifierOutput, Sample, _highlight  # isort: skip
+
+if TYPE_CHECKING:
+    from clearnets.config import DelphiScorer
+
+TOP_LOGPROBS = 5
+_ARRAY = re.compile(r"\[([^\[\]]*)\]")
+_OBJECT = re.compile(r"\{([^{}]*)\}")
+_REMARK = re.compile(r"\([^()]*\)|(//|#).*$", re.M)
+_ANSWER = re.compile(
+    r"""["']?(?:example[ _]*\d+["']?\s*[:=]\s*["']?)?(0|1|true|false)["']?(?:\s*[-–:]\s.*)?""",
+    re.I | re.S,
+)
+_DIGIT = re.compile(r"[\s\[,]*([01])[\s\],]*")
+_RESPONSE = re.compile(r"\[?response\]?[*\s]*:[*\s]*(?:example\s*)?(\d+)\b", re.I)
+
+
+def parse_answers(text: str, number: int) -> list[bool] | None:
+    """The yes and no of an answer to `number` windows; None where it cannot be read.
+
+    It is a list of 0 and 1, or of true and false, over one line or many, with or without words
+    around it or remarks in it, or an object with as many such values. Lists of another length say
+    nothing. An answer with two lists that differ contradicts itself and cannot be read.
+    """
+    said = []
+    for match in (*_ARRAY.finditer(text), *_OBJECT.finditer(text)):
+        parts = _REMARK.sub("", match[1]).strip().rstrip(",").split(",")
+        found = [_ANSWER.fullmatch(part.strip()) for part in parts]
+        if len(found) == number and all(found):
+            said.append([m[1].lower() in ("1", "true") for m in found if m])
+    return said[0] if said and all(answers == said[0] for answers in said) else None
+
+
+def parse_probabilities(logprobs: LogProbs | None, number: int) -> list[float] | None:
+    """P(1) against P(0) at each of the `number` answers, from the tokens' alternatives.
+
+    None where there are none, or where the answers are not `number` tokens of their own.
+    """
+    if logprobs is None:
+        return None
+    found = []
+    for token, others in logprobs:
+        if not _DIGIT.fullmatch(token):
+            continue
+        weight = [0.0, 0.0]
+        for other, logprob in others:
+            digit = _DIGIT.fullmatch(other)
+            if digit:
+                weight[int(digit[1])] += float(np.exp(logprob))
+        if not sum(weight):
+            return None
+        found.append(weight[1] / sum(weight))
+    return found if len(found) == number else None
+
+
+def parse_intruder(text: str, shown: int) -> int | None:
+    """The number of the window that is said to be the intruder; None where there is none."""
+    found = _RESPONSE.findall(text)
+    number = int(found[-1]) if found else -1
+    return number if 0 <= number < shown else None
+
+
+class _Careful:
+    """For delphi's classifiers: its prompts and batches, on our items, with our reading of answers.
+
+    Attributes:
+        items: what is judged.
+    """
+
+    items: list[Sample]
+    client: Any
+    log_prob: bool
+    generation_kwargs: dict[str, Any]
+
+    def _prepare(self, record: LatentRecord) -> list[Sample]:
+        return list(self.items)
+
+    async def _query(self, explanation: str, batches: list[list[Sample]]) -> list[ClassifierOutput]:
+        return [answer for batch in batches for answer in await self._generate(explanation, batch)]
+
+    async def _generate(self, explanation: str, batch: list[Sample]) -> list[ClassifierOutput]:
+        prompt = self._build_prompt(explanation, batch)  # type: ignore[attr-defined]
+        options = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self.log_prob else {}
+        answers: Sequence[bool | None] | None = None
+        probabilities: Sequence[float | None] | None = None
+        try:
+            response = await self.client.generate(prompt, **self.generation_kwargs, **options)
+        except RequestFailed:
+            pass
+        else:
+            answers = parse_answers(response.text, len(batch))
+            probabilities = parse_probabilities(response.logprobs, len(batch))
+        if answers is None:
+            answers = probabilities = [None] * len(batch)
+        for sample, answer, probability in zip(
+            batch, answers, probabilities or [None] * len(batch)
+        ):
+            sample.data.prediction = answer
+            sample.data.probability = probability
+            sample.data.correct = None if answer is None else answer == sample.data.activating
+        return [sample.data for sample in batch]
+
+
+class CarefulDetection(_Careful, DetectionScorer):
+    """delphi's `DetectionScorer`."""
+
+
+class CarefulFuzzing(_Careful, FuzzingScorer):
+    """delphi's `FuzzingScorer`."""
+
+
+class CarefulIntruder(IntruderScorer):
+    """delphi's `IntruderScorer`. A missing answer is `correct=None` instead of wrong."""
+
+    sentences: list[IntruderSentence]
+
+    def _prepare_and_batch(self, record: LatentRecord) -> list[IntruderSentence]:
+        return self.sentences
+
+    async def _query(self, samples: list[IntruderSentence]) -> list[IntruderResult]:  # type: ignore[override]
+        return [await self._generate(sample) for sample in samples]
+
+    async def _generate(self, sample: IntruderSentence) -> IntruderResult:  # type: ignore[override]
+        try:
+            response = await self.client.generate(
+                self._build_prompt(sample), **self.generation_kwargs
+            )
+            said = parse_intruder(response.text, len(sample.examples))  # type: ignore[union-attr]
+        except RequestFailed:
+            said = None
+        right = None if said is None else said == sample.intruder_index
+        return IntruderResult(
+            sample=sample,
+            prediction=said,  # type: ignore[arg-type]
+            correct_index=sample.intruder_index,
+            correct=right,  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The windows of one latent's trial as a reader sees them.
+
+    Attributes:
+        trial: active windows first, and the marks of fuzzing.
+        strings_W: the texts of each window's tokens.
+        peak_W: largest activation in each window, 0 in silent ones.
+    """
+
+    trial: Trial
+    strings_W: list[list[str]]
+    peak_W: np.ndarray
+
+    def detection(self) -> list[Sample]:
+        """Windows without marks."""
+        active = self.trial.examples.num_active
+        return [
+            _sample("".join(strings), strings, active=place < active)
+            for place, strings in enumerate(self.strings_W)
+        ]
+
+    def fuzzing(self) -> list[Sample]:
+        """Windows with marked tokens, as many in negatives as in positives."""
+        marks = self.trial.marks
+        return [
+            _sample(self._marked(window, marked_L), self.strings_W[window], active=active)
+            for windows, marked_xL, active in (
+                (marks.positive_P, marks.marked_PL, True),
+                (marks.negative_Q, marks.marked_QL, False),
+            )
+            for window, marked_L in zip(windows.tolist(), marked_xL)
+        ]
+
+    def intruders(self, shown: int, rng: random.Random) -> list[IntruderSentence]:
+        """A prompt for each silent window of the fuzzing items, among active ones of one strength.
+
+        The active windows are cut, by strength, into groups that can fill a prompt.
+        """
+        marks, others = self.trial.marks, shown - 1
+        order = np.argsort(-self.peak_W[marks.positive_P], kind="stable")
+        if len(order) < others:
+            return []
+        groups = np.array_split(order, min(10, len(order) // others))
+        silent = np.flatnonzero(marks.negative_Q >= self.trial.examples.num_active)
+        sentences = []
+        for turn, item in enumerate(silent.tolist()):
+            group = turn % len(groups)
+            chosen = rng.sample(groups[group].tolist(), others)
+            place = rng.randint(0, others)
+            texts = [self._marked(int(marks.positive_P[p]), marks.marked_PL[p]) for p in chosen]
+            texts.insert(place, self._marked(int(marks.negative_Q[item]), marks.marked_QL[item]))
+            sentences.append(IntruderSentence(texts, place, group, [], [], 0.0))
+        return sentences
+
+    def _marked(self, window: int, marked_L: np.ndarray) -> str:
+        return _highlight(list(self.strings_W[window]), lambda i: bool(marked_L[i]))
+
+
+def _sample(text: str, strings: Sequence[str], *, active: bool) -> Sample:
+    return Sample(text, ClassifierOutput(list(strings), [], 0, active, None, None, None))
+
+
+async def judge(
+    settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
+) -> dict[str, dict[str, Any] | None]:
+    """A latent's scores by each scorer."""
+    scores: dict[str, dict[str, Any] | None] = {}
+    for name in settings.scorers:
+        if name == "intruder":
+            sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
+            scores[name] = await _find_intruders(settings, session, sentences, seed)
+        elif name == "fuzzing":
+            items = shown.fuzzing()
+            scores[name] = await _classify(
+                CarefulFuzzing, settings, session, items, explanation, seed
+            )
+        else:
+            items = shown.detection()
+            scores[name] = await _classify(
+                CarefulDetection, settings, session, items, explanation, seed
+            )
+    return scores
+
+
+async def detect(
+    settings: DelphiScorer,
+    session: Session,
+    texts: Sequence[str],
+    holds_W: np.ndarray,
+    explanation: str,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """The scores of detection on any texts, some of which hold what the explanation says."""
+    items = [_sample(text, (), active=bool(holds)) for text, holds in zip(texts, holds_W)]
+    return await _classify(CarefulDetection, settings, session, items, explanation, seed)
+
+
+def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
+    return {
+        "client": Asker(session),
+        "n_examples_shown": settings.n_examples_shown,
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+    }
+
+
+async def _classify(
+    kind: type[CarefulDetection] | type[CarefulFuzzing],
+    settings: DelphiScorer,
+    session: Session,
+    items: list[Sample],
+    explanation: str,
+    seed: int,
+) -> dict[str, Any]:
+    classifier = kind(**_options(settings, session), log_prob=settings.log_prob)
+    # delphi draws the orders of all latents from one generator; here each has its own.
+    classifier.rng = random.Random(seed)
+    classifier.generation_kwargs["seed"] = seed
+    classifier.items = items
+    record = LatentRecord(latent=Latent("", 0), explanation=explanation)
+    return count_answers((await classifier(record)).score)
+
+
+async def _find_intruders(
+    settings: DelphiScorer, session: Session, sentences: list[IntruderSentence], seed: int
+) -> dict[str, Any] | None:
+    if not sentences:
+        return None
+    scorer = CarefulIntruder(**_options(settings, session))
+    scorer.generation_kwargs["seed"] = seed
+    scorer.sentences = sentences
+    return count_intruders((await scorer(LatentRecord(latent=Latent("", 0)))).score)
+
+
+def count_answers(answers: Sequence[ClassifierOutput]) -> dict[str, Any]:
+    """Counts of right, wrong and missing answers, and AUROC where there are probabilities."""
+
+    def count(activating: bool, prediction: bool | None) -> int:
+        return sum(a.activating is activating and a.prediction is prediction for a in answers)
+
+    return {
+        "tp": count(True, True),
+        "fp": count(False, True),
+        "tn": count(False, False),
+        "fn": count(True, False),
+        "missing_positives": count(True, None),
+        "missing_negatives": count(False, None),
+        "auroc": auroc(answers),
+    }
+
+
+def count_intruders(results: Sequence[IntruderResult]) -> dict[str, Any]:
+    """Counts of right, wrong and missing answers."""
+    said = [result.correct for result in results]
+    return {
+        "right": sum(correct is True for correct in said),
+        "wrong": sum(correct is False for correct in said),
+        "missing": sum(correct is None for correct in said),
+    }
+
+
+def auroc(answers: Sequence[ClassifierOutput]) -> float | None:
+    """How often a positive gets a higher probability than a negative, ties half.
+
+    None where fewer than all answers that there are have a probability, or one class has none.
+    """
+    there = [a for a in answers if a.prediction is not None]
+    if any(a.probability is None for a in there):
+        return None
+    return area(
+        np.array([a.probability for a in there], dtype=float),
+        np.array([a.activating for a in there], dtype=bool),
+    )
+
+
+def area(value_x: np.ndarray, positive_x: np.ndarray) -> float | None:
+    """Area under the ROC curve; None where there are no positives or no negatives."""
+    from scipy.stats import rankdata
+
+    positives = int(positive_x.sum())
+    negatives = len(positive_x) - positives
+    if not positives or not negatives:
+        return None
+    ranks = rankdata(value_x)[positive_x].sum() - positives * (positives + 1) / 2
+    return round(float(ranks) / (positives * negatives), 6)

@@ -1,0 +1,227 @@
+"""What a language model was asked and what it said.
+
+Every exchange has the hash of its request for a name: model, messages and generation settings. One
+session serves one unit of a stage. It asks for what it does not know yet, and appends each answer
+to `.clearnets/replies/`, at once: a killed run pays for nothing twice. When the unit is complete,
+the exchanges that its result follows from, sorted by name, become `transcript.jsonl.gz`: with that
+file the unit is made again, byte for byte, without the model.
+
+A request that failed for good stands there with its error in place of a reply. It stays missing
+when the unit is made again from the transcript; a run without one asks anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clearnets.artifacts import (
+    JsonlWriter,
+    UserError,
+    publish,
+    read_json,
+    sha256,
+    to_line,
+    write_bytes,
+    write_json,
+)
+from clearnets.autointerp.clients import (
+    Backend,
+    Messages,
+    Reply,
+    RequestFailed,
+    request_key,
+)
+from clearnets.paths import REPLIES
+
+TRANSCRIPT = "transcript.jsonl.gz"
+# In the unit's own folder: the transcript's hash and size, and some exchanges for readers.
+INFO = "transcript.json"
+SAMPLE = "transcript-sample.jsonl"
+SAMPLED = 3
+# Characters per token, where no tokenizer is at hand: English text in common vocabularies.
+CHARACTERS = 4
+
+Connect = Callable[[], Backend]
+
+
+def read_transcript(path: Path) -> dict[str, dict[str, Any]]:
+    """The exchanges of a transcript by name; none where there is no file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        lines = gzip.decompress(path.read_bytes()).splitlines()
+        return {entry["key"]: entry for entry in map(json.loads, lines)}
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged; delete it, and what it holds is asked anew") from None
+
+
+class Session:
+    """The exchanges of one unit. Use it as a context, within one event loop.
+
+    Attributes:
+        used: exchanges asked for in this session, by name.
+    """
+
+    def __init__(self, model: Mapping[str, Any], placed: Path, connect: Connect) -> None:
+        """
+        Args:
+            model: what names the model in requests (`clients.identity`).
+            placed: the folder of the unit's transcript, `paths.transcripts(...)`.
+            connect: gives the backend; only called where an answer is not known.
+        """
+        self._model, self._placed, self._connect = dict(model), placed, connect
+        self._local = REPLIES / Path(*placed.parts[2:])
+        self._asked: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self.used: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Session:
+        self._known = read_transcript(self._placed / TRANSCRIPT)
+        self._log = JsonlWriter(self._local / "replies.jsonl")
+        self._known |= {entry["key"]: entry for entry in self._log.done}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.__exit__()
+
+    async def ask(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
+        """The reply to a request, from the transcript or from the model.
+
+        Raises:
+            RequestFailed: the answer is missing.
+            UserError: no request can be answered.
+        """
+        key = request_key(self._model, messages, settings)
+        if key not in self.used:
+            if key not in self._known:
+                # Two that ask the same wait for one answer.
+                if key not in self._asked:
+                    ask = self._ask_model(key, messages, settings)
+                    self._asked[key] = asyncio.ensure_future(ask)
+                self._known[key] = await self._asked[key]
+            self.used[key] = self._known[key]
+        return _reply(self.used[key])
+
+    async def _ask_model(
+        self, key: str, messages: Messages, settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        entry = {
+            "key": key,
+            "model": self._model,
+            "settings": dict(settings),
+            "messages": [dict(message) for message in messages],
+        }
+        try:
+            reply = await self._connect().complete(messages, settings)
+        except RequestFailed as failure:
+            # Not in the log: the next run asks again.
+            return {**entry, "error": str(failure)}
+        entry["reply"] = {"text": reply.text, "logprobs": reply.logprobs}
+        self._log.append(entry)
+        return entry
+
+    def knows(self, messages: Messages, settings: Mapping[str, Any]) -> bool:
+        """Whether an answer is there already."""
+        return request_key(self._model, messages, settings) in self._known
+
+    def seal(self, out: Path) -> None:
+        """The unit is complete: pack its exchanges, and put a sample into its folder."""
+        entries = [self.used[key] for key in sorted(self.used)]
+        lines = [to_line(entry).encode() + b"\n" for entry in entries]
+        packed = self._local / TRANSCRIPT
+        write_bytes(packed, gzip.compress(b"".join(lines), 9, mtime=0))
+        write_bytes(out / SAMPLE, b"".join(lines[:SAMPLED]))
+        missing = sum("error" in entry for entry in entries)
+        counts = {"exchanges": len(entries), "missing": missing}
+        write_json(out / INFO, {**counts, "sha256": sha256(packed)})
+
+
+def put_in_place(unit: Path, placed: Path) -> None:
+    """Copy the packed transcript that a complete unit follows from to where DVC keeps it."""
+    packed = REPLIES / Path(*placed.parts[2:]) / TRANSCRIPT
+    if packed.exists() and sha256(packed) == read_json(unit / INFO)["sha256"]:
+        publish(packed, placed / TRANSCRIPT)
+
+
+def leave_empty(folder: Path) -> None:
+    """No model was asked: DVC wants the folder all the same, without transcripts of other runs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _reply(entry: Mapping[str, Any]) -> Reply:
+    if "error" in entry:
+        raise RequestFailed(entry["error"])
+    logprobs = entry["reply"]["logprobs"]
+    if logprobs is None:
+        return Reply(entry["reply"]["text"])
+    return Reply(
+        entry["reply"]["text"], [(token, [(t, p) for t, p in others]) for token, others in logprobs]
+    )
+
+
+class Count(Session):
+    """A session that asks nothing and counts what a run would ask: for `--dry-run`.
+
+    Attributes:
+        there: requests whose answers are there.
+        to_ask: requests that would be asked.
+        tokens: of their messages, estimated by their length.
+    """
+
+    def __init__(self, model: Mapping[str, Any], placed: Path) -> None:
+        super().__init__(model, placed, self._refuse)
+        self.there, self.to_ask, self.tokens = 0, 0, 0
+
+    @staticmethod
+    def _refuse() -> Backend:
+        raise AssertionError("a dry run asks nothing")
+
+    def __enter__(self) -> Count:
+        self._known = read_transcript(self._placed / TRANSCRIPT)
+        log = self._local / "replies.jsonl"
+        if log.exists():
+            for line in log.read_bytes().splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # A torn last line.
+                    continue
+                self._known[entry["key"]] = entry
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def ask(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
+        """The reply, if it is there; else the request is counted.
+
+        Raises:
+            RequestFailed: it is not there.
+        """
+        if self.knows(messages, settings):
+            self.there += 1
+            return await super().ask(messages, settings)
+        self.to_ask += 1
+        self.tokens += sum(len(message["content"]) for message in messages) // CHARACTERS
+        raise RequestFailed("a dry run asks nothing")
+
+
+def report(counts: Sequence[Count], *, longest: int) -> list[str]:
+    """What `counts` found, as lines. `longest` is the cap on an answer's tokens."""
+    there, to_ask = sum(c.there for c in counts), sum(c.to_ask for c in counts)
+    return [
+        f"{to_ask:,} prompts to ask, of about {sum(c.tokens for c in counts):,} tokens (estimated "
+        f"at {CHARACTERS} characters each) and at most {longest * to_ask:,} tokens of answers; "
+        "retries come on top",
+        f"{there:,} answers are there already",
+    ]

