@@ -57,8 +57,16 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
+    _name_coders(values)
     _see_from_worktree(name, config, values)
     return values
+
+
+def _name_coders(values: dict[str, Any]) -> None:
+    """Each family's key of `coders.existing` is there: DVC tracks it by itself. An overlay's null
+    has removed one of the default; no key and null mean the same, coders that are trained here."""
+    existing = values["coders"]["existing"]
+    values["coders"]["existing"] = {**dict.fromkeys(values["coders"]["families"]), **existing}
 
 
 def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
