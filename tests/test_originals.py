@@ -83,7 +83,11 @@ def commands(cfg: Config) -> list[str]:
         "match",
         *(f"sparsify --aux {family}" for family in coders),
         "evaluate",
-        *(f"{s} --aux {f}" for s in ("cache", "explain", "score") for f in cfg.families),
+        *(
+            f"{s} --aux {f}"
+            for s in ("cache", "explain", "score", "concepts")
+            for f in cfg.families
+        ),
         "collate",
     ]
 

@@ -21,6 +21,7 @@ from clearnets.runtime import Runtime
 from clearnets.stages import (
     cache,
     collate,
+    concepts,
     data,
     evaluate,
     explain,
@@ -69,6 +70,7 @@ def run(cfg: Config) -> Path:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        concepts.run(cfg, runtime=CPU, family=family)
     collate.run(cfg, runtime=CPU)
     Path("paper").mkdir(exist_ok=True)
     shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
