@@ -15,10 +15,10 @@ INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.
 # A GPU machine wants delphi's vLLM and bitsandbytes: `make GPU=1` installs without the overrides.
 OVERRIDE := $(if $(GPU),,--override overrides.txt)
 comma := ,
-# `make env LLM=1` adds a small language model that runs in process, offline.
-EXTRAS := delphi$(if $(GPU),$(comma)gpu)$(if $(LLM),$(comma)local-llm)$(comma)dev
+# Elsewhere a small language model that runs in process, offline, comes with the environment.
+EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)dev
 
-READY := .venv/.ready$(if $(GPU),-gpu)$(if $(LLM),-llm)
+READY := .venv/.ready$(if $(GPU),-gpu)
 
 .PHONY: help env repro figures test test-slow check clean lock
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from clearnets.artifacts import UserError, fingerprint, read_json, sha256
-from clearnets.config import Pretrained
+from clearnets.config import MLPS, Pretrained, PretrainedSparse
 from clearnets.hub_client import asking
+
+Base = Pretrained | PretrainedSparse
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -69,7 +71,7 @@ def kind_of(model_type: str) -> Kind:
     return KINDS["gpt_neox" if model_type == OURS else model_type]
 
 
-def locate(base: Pretrained) -> dict[str, Path]:
+def locate(base: Base) -> dict[str, Path]:
     """The files of a base by name, config and weights; from the hub, downloaded to its cache.
 
     Raises:
@@ -103,7 +105,7 @@ def _plain_names(index: Path) -> list[str]:
     return list(names)
 
 
-def identity(base: Pretrained) -> dict[str, str]:
+def identity(base: Base) -> dict[str, str]:
     """What the bytes of a base follow from: hashes of a folder's files, a hub id's commit.
 
     Raises:
@@ -117,7 +119,7 @@ def identity(base: Pretrained) -> dict[str, str]:
     return {"commit": config_path(base).parent.name}
 
 
-def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
+def checked_identity(base: Base, experiment: str) -> dict[str, str]:
     """`identity`, which is the recorded one where one is recorded.
 
     Raises:
@@ -130,7 +132,7 @@ def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
     return found
 
 
-def read_config(base: Pretrained) -> dict[str, Any]:
+def read_config(base: Base) -> dict[str, Any]:
     """The values of a base's `config.json`.
 
     Raises:
@@ -142,10 +144,19 @@ def read_config(base: Pretrained) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); restore it") from None
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind == OURS and values.get("mlp") == "dense":
+    mlp = values.get("mlp") if kind == OURS else "dense"
+    if isinstance(base, PretrainedSparse):
+        if mlp not in MLPS[1:]:
+            made = "what `clearnets import` made of a sparse checkpoint"
+            raise UserError(f"{base.name} is not sparse by construction; name {made}")
         return values
+    if mlp != "dense":
+        raise UserError(
+            f"{base.name} is sparse by construction; a base has to be dense, and model.sparse "
+            "names its sparse twin"
+        )
     if kind == OURS:
-        raise UserError(f"{base.name} is sparse by construction; a base has to be dense")
+        return values
     if kind not in KINDS:
         known = ", ".join(f"{kind.name} ({name})" for name, kind in KINDS.items())
         raise UserError(f"{base.name} is of the unknown kind {kind!r}; there are: {known}")
@@ -159,29 +170,61 @@ _SIZES = {
 """What the kinds call the sizes that the parameters repeat."""
 
 
-def check(base: Pretrained) -> None:
-    """Compare a base's `config.json` with the parameters, before anything is computed.
+def check(settings: Pretrained, mlp: str = "dense") -> None:
+    """Compare a model's `config.json` with the parameters, before anything is computed.
 
     A size that the file leaves to transformers' defaults is compared when the base is taken over.
 
     Raises:
         UserError: as `read_config`; or sizes or hookpoints differ: one line says what to set.
     """
+    base = settings.member(mlp)
     values = read_config(base)
-    wrong = {}
+    found: dict[str, Any] = {}
     for key, names in _SIZES.items():
         own = next((values[name] for name in names if values.get(name) is not None), None)
-        if own is not None and own != getattr(base, key):
-            wrong[key] = own
+        if own is not None:
+            found[key] = own
+    if mlp != "dense":
+        found |= latent_sizes(base, values, mlp)
+    wrong = {key: own for key, own in found.items() if own != getattr(settings, key)}
     kind = kind_of(values["model_type"])
-    if not base.relative_hookpoints.startswith(f"{kind.layers}.*."):
+    if not settings.relative_hookpoints.startswith(f"{kind.layers}.*."):
         wrong["hookpoints"] = kind.feedforwards
     if wrong:
         listed = ", ".join(f"model.{key} to {value}" for key, value in wrong.items())
         raise UserError(f"{base.name} has other sizes or modules than the parameters; set {listed}")
 
 
-def config_path(base: Pretrained) -> Path:
+def latent_sizes(base: Base, values: Mapping[str, Any], mlp: str) -> dict[str, int]:
+    """What the parameters have to say of the latents of a sparse model.
+
+    Args:
+        base: the sparse model.
+        values: of its config.
+        mlp: the feedforward that it has to have.
+
+    Raises:
+        UserError: it has another, or no such latents as coders could have.
+    """
+    if values["mlp"] != mlp:
+        raise UserError(
+            f"the feedforward of {base.name} is {values['mlp']}, not {mlp}; "
+            f"set `models: [dense, {values['mlp']}]`"
+        )
+    for key in ("hidden_size", "num_latents", "k"):
+        if not isinstance(values.get(key), int) or values[key] < 1:
+            raise UserError(f"the {CONFIG} of {base.name} has no {key}; save the model again")
+    expansion, rest = divmod(values["num_latents"], values["hidden_size"])
+    if rest:
+        raise UserError(
+            f"{base.name} has {values['num_latents']} latents, no multiple of its width "
+            f"{values['hidden_size']}; coders as wide as it cannot be described"
+        )
+    return {"expansion": expansion, "k": values["k"]}
+
+
+def config_path(base: Base) -> Path:
     """Where a base's `config.json` is.
 
     Raises:
@@ -193,17 +236,19 @@ def config_path(base: Pretrained) -> Path:
     return path
 
 
-def _is_folder(base: Pretrained) -> bool:
+def _is_folder(base: Base) -> bool:
     if Path(base.name).is_dir():
         if base.revision is not None:
-            raise UserError(f"{base.name} is a folder; remove model.revision, which is for hub ids")
+            raise UserError(
+                f"{base.name} is a folder; remove {base.at}.revision, which is for hub ids"
+            )
         return True
     if not _HUB_ID.fullmatch(base.name) or base.name.startswith("."):
-        raise UserError(f"model.name {base.name!r}: no such folder")
+        raise UserError(f"{base.at}.name {base.name!r}: no such folder")
     return False
 
 
-def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
+def _file(base: Base, name: str, *, download: bool = True) -> Path | None:
     """One file of a base, or None where it has none of that name."""
     if _is_folder(base):
         path = Path(base.name) / name
@@ -211,7 +256,7 @@ def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
     return _from_hub(base, name, download=download)
 
 
-def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
+def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -231,7 +276,8 @@ def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
             )
     except (errors.RepositoryNotFoundError, errors.GatedRepoError):
         raise UserError(
-            f"model.name {base.name!r}: neither a folder nor a model on the hub that you can read"
+            f"{base.at}.name {base.name!r}: neither a folder nor a model on the hub that you can "
+            "read"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(f"{base.name} has no revision {base.revision!r} on the hub") from None
@@ -240,18 +286,18 @@ def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
             return None
         raise UserError(
             f"{where}: {name} is not in the hub's cache and the hub is out of reach "
-            f"({type(error).__name__}); set model.name to a folder, e.g. one that "
+            f"({type(error).__name__}); set {base.at}.name to a folder, e.g. one that "
             f"`hf download {base.name}` made elsewhere"
         ) from None
     except errors.EntryNotFoundError:
         return None
     except errors.HFValidationError:
-        raise UserError(f"model.name {base.name!r}: neither a folder nor a hub id") from None
+        raise UserError(f"{base.at}.name {base.name!r}: neither a folder nor a hub id") from None
     except errors.HfHubHTTPError as error:
         raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
 
 
-def _known_absent(base: Pretrained, name: str) -> bool:
+def _known_absent(base: Base, name: str) -> bool:
     """The cache holds a snapshot of this revision, and `name` is no file of it."""
     import huggingface_hub as hub
 
@@ -259,7 +305,7 @@ def _known_absent(base: Pretrained, name: str) -> bool:
     return not isinstance(missing, str) and _cached(base)
 
 
-def _cached(base: Pretrained) -> bool:
+def _cached(base: Base) -> bool:
     import huggingface_hub as hub
 
     return isinstance(hub.try_to_load_from_cache(base.name, CONFIG, revision=base.revision), str)

@@ -49,8 +49,9 @@ def architecture(config: Config, mlp: str) -> Architecture:
     """Sizes of the experiment's model with this feedforward; a pretrained one is as it is."""
     model = config.model
     if isinstance(model, Pretrained):
-        with _readable(model):
-            return Architecture.of(_completed(model).to_dict(), config.data.ctx_len)
+        member = model.member(mlp)
+        with _readable(member):
+            return Architecture.of(_completed(member).to_dict(), config.data.ctx_len)
     return Architecture(
         mlp=mlp,
         hidden_size=model.hidden_size,
@@ -84,9 +85,12 @@ def parameters(sizes: Architecture) -> int:
 def models(config: Config) -> list[Cost]:
     """Every feedforward mode, trained on the experiment's tokens; or a base, trained elsewhere."""
     if isinstance(config.model, Pretrained):
-        flops = compute.model(architecture(config, "dense"))
-        size = _parameters_of(config.model)
-        return [Cost("dense", size, flops.forward, flops.training, None)]
+        costs = []
+        for mlp in config.models:
+            flops = compute.model(architecture(config, mlp))
+            size = _parameters_of(config.model.member(mlp))
+            costs.append(Cost(mlp, size, flops.forward, flops.training, None))
+        return costs
     rows = config.data.tokens.train // config.data.ctx_len * config.train.epochs
     steps = rows // config.train.batch_size
     tokens = steps * config.train.batch_size * config.data.ctx_len
@@ -116,7 +120,7 @@ def coders(config: Config) -> list[Cost]:
     return costs
 
 
-def _parameters_of(base: Pretrained) -> int:
+def _parameters_of(base: bases.Base) -> int:
     """Parameters of a base, counted on its class without weights."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -125,7 +129,7 @@ def _parameters_of(base: Pretrained) -> int:
         return AutoModelForCausalLM.from_config(_completed(base)).num_parameters()
 
 
-def _completed(base: Pretrained) -> Any:
+def _completed(base: bases.Base) -> Any:
     """A base's config with its class's defaults for what `config.json` leaves out."""
     from transformers import AutoConfig
 
@@ -135,7 +139,7 @@ def _completed(base: Pretrained) -> Any:
 
 
 @contextmanager
-def _readable(base: Pretrained) -> Iterator[None]:
+def _readable(base: bases.Base) -> Iterator[None]:
     """Turn what transformers, or arithmetic, says of values that make no model into one line."""
     from huggingface_hub.errors import StrictDataclassError
 
@@ -170,7 +174,10 @@ def report(config: Config) -> Iterator[str]:
     yield from _columns([head, *(_cells(cost) for cost in (*models(config), *trained))])
     if isinstance(config.model, Pretrained):
         yield ""
-        yield "The dense model is taken over as it is; how long it was trained is not known."
+        named = "The dense model is taken over as it is; how long it was"
+        if config.sparse is not None:
+            named = "The models are taken over as they are; how long they were"
+        yield f"{named} trained is not known."
     extra = surplus(config)
     if extra is None:
         return

@@ -57,8 +57,16 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
+    _name_coders(values)
     _see_from_worktree(name, config, values)
     return values
+
+
+def _name_coders(values: dict[str, Any]) -> None:
+    """Each family's key of `coders.existing` is there: DVC tracks it by itself. An overlay's null
+    has removed one of the default; no key and null mean the same, coders that are trained here."""
+    existing = values["coders"]["existing"]
+    values["coders"]["existing"] = {**dict.fromkeys(values["coders"]["families"]), **existing}
 
 
 def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -79,12 +87,14 @@ class _Source:
         at: where in the parameters it is described.
         key: which of its keys may be a local path.
         identity: what its content follows from; empty where only the parameters say.
+        part: the feedforward or family that alone reads it; none where the stage has no parts.
     """
 
     stage: str
     at: tuple[str, ...]
     key: str
     identity: Callable[[], Mapping[str, str]]
+    part: str | None = None
 
 
 def _sources(config: cfg.Config) -> Iterator[_Source]:
@@ -99,10 +109,13 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
         hashes = partial(pretrained.tokenizer_fingerprints, tokenizer)
         yield _Source("data", ("data", "tokenizer"), "name", hashes)
     if isinstance(model, cfg.Pretrained):
-        yield _Source("train", ("model",), "name", partial(bases.identity, model))
+        yield _Source("train", ("model",), "name", partial(bases.identity, model), "dense")
+        if model.sparse is not None:
+            identity = partial(bases.identity, model.sparse)
+            yield _Source("train", ("model", "sparse"), "name", identity, config.sparse)
     for family, coders in config.coders.existing.items():
         at = ("coders", "existing", family)
-        yield _Source("sparsify", at, "name", partial(existing.identity, coders))
+        yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)
 
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
@@ -110,7 +123,8 @@ def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) ->
     if isinstance(config.model, cfg.Pretrained):
         from clearnets import bases
 
-        bases.check(config.model)
+        for mlp in config.models:
+            bases.check(config.model, mlp)
     for source in _sources(config):
         part = _at(values, source.at)
         path, identity = Path(part[source.key]), source.identity()
@@ -131,13 +145,17 @@ def seen_from_checkout(config: cfg.Config, folder: Path) -> cfg.Config:
     return cfg.parse(values, config.experiment)
 
 
-def local_sources(config: cfg.Config, stage: str, family: str | None) -> list[str]:
-    """Files and folders that a stage reads and no stage makes; `family` as for `sparsify`."""
+def local_sources(config: cfg.Config, stage: str, part: str | None) -> list[str]:
+    """Files and folders that a stage reads and no stage makes.
+
+    Args:
+        part: the feedforward or family that the stage works on, where it has such parts.
+    """
     values = config.model_dump(mode="json")
     found = [
         _at(values, source.at)[source.key]
         for source in _sources(config)
-        if source.stage == stage and (stage != "sparsify" or source.at[-1] == family)
+        if source.stage == stage and source.part in (None, part)
     ]
     return [path for path in found if Path(path).exists()]
 
@@ -174,7 +192,7 @@ def _drop_others(models: set[str], families: set[str]) -> None:
                 shutil.rmtree(folder)
 
 
-def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
+def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> None:
     """Run the whole pipeline of an experiment and bring its small results home."""
     values = resolve(name, assignments)
     if dry_run:
@@ -186,19 +204,26 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
         return
     home = Path.cwd()
     enter(name, assignments, values)
-    bin_folder = str(Path(sys.executable).parent)
-    env = {
-        **os.environ,
-        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
-        # The worktree's code, not the checkout's that is installed.
-        "PYTHONPATH": str(Path.cwd()),
-    }
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=env, check=False).returncode
+    command = [sys.executable, "-m", "dvc", "repro"]
+    code = subprocess.run(command, env=_environment(processes), check=False).returncode
     if code:
         raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
     _bring_home(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
+
+
+def _environment(processes: int) -> dict[str, str]:
+    """Of the pipeline's commands, in the worktree: DVC starts them as dvc.yaml has them, so what
+    chooses the device and no result reaches them here."""
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
+        # The worktree's code, not the checkout's that is installed.
+        "PYTHONPATH": str(Path.cwd()),
+        "CLEARNETS_PROCESSES": str(processes),
+    }
 
 
 def _bring_home(tables: Path, target: Path) -> None:

@@ -64,6 +64,14 @@ LABEL = {
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
 GREY = "0.45"
+# Top to bottom: each family with its controls, then the other controls; a gap between groups.
+GROUPS = (
+    ("native", "random-directions", "random-native"),
+    ("transcoder", "skip-transcoder", "random-transcoder"),
+    ("sae", "random-sae"),
+    ("neurons", "token-unigram"),
+)
+GAP = 0.55
 
 ONLY_THESE = (
     "Intervals are {level} bootstrap intervals over latents and describe these trained models only."
@@ -79,6 +87,19 @@ def trained(family: str) -> str:
 def is_twin(family: str) -> bool:
     """Whether the family is an untrained control."""
     return family.startswith("random-")
+
+
+def rows_of(present: set[str]) -> dict[str, float]:
+    """Where each family stands from top to bottom."""
+    rows: dict[str, float] = {}
+    y = 0.0
+    for group in GROUPS:
+        inside = [family for family in group if family in present]
+        for family in inside:
+            rows[family] = y
+            y += 1
+        y += GAP * bool(inside)
+    return rows
 
 
 def line_style(family: str) -> dict[str, object]:

@@ -6,20 +6,22 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from common import COLOR, GREY, LABEL, MARKER, TWO_COLUMNS, is_twin, line_style, read, trained
+from common import (
+    COLOR,
+    GREY,
+    LABEL,
+    MARKER,
+    TWO_COLUMNS,
+    is_twin,
+    line_style,
+    read,
+    rows_of,
+    trained,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-
-# Top to bottom: each family with its null, then the other controls; a gap between groups.
-GROUPS = (
-    ("native", "random-directions", "random-native"),
-    ("transcoder", "skip-transcoder", "random-transcoder"),
-    ("sae", "random-sae"),
-    ("neurons", "token-unigram"),
-)
-GAP = 0.55
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
@@ -28,7 +30,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     if summary.empty:
         return None
     summary = summary[summary["seed"] == "all"]
-    rows = _rows(set(summary["family"]))
+    rows = rows_of(set(summary["family"]))
     figure, panels = plt.subplots(2, 2, figsize=(TWO_COLUMNS, 1.0 + 0.34 * max(rows.values())))
     (lexical, contextual), (recovered, latents) = panels
     for axes, kind in ((lexical, "lexical"), (contextual, "contextual")):
@@ -82,18 +84,6 @@ def _survival(axes: Axes, bins: pd.DataFrame, families: list[str]) -> None:
     axes.grid(axis="both")
     axes.set_xlabel("F1 for the concept that it recovers best")
     axes.set_ylabel("share of latents at or above")
-
-
-def _rows(present: set[str]) -> dict[str, float]:
-    rows: dict[str, float] = {}
-    y = 0.0
-    for group in GROUPS:
-        inside = [family for family in group if family in present]
-        for family in inside:
-            rows[family] = y
-            y += 1
-        y += GAP * bool(inside)
-    return rows
 
 
 def _panel(axes: Axes, part: pd.DataFrame, measure: str, rows: dict[str, float]) -> None:

