@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from clearnets.artifacts import UserError, fingerprint, read_json, sha256
-from clearnets.config import Pretrained
+from clearnets.config import MLPS, Pretrained, PretrainedSparse
+
+Base = Pretrained | PretrainedSparse
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -68,13 +70,13 @@ def kind_of(model_type: str) -> Kind:
     return KINDS["gpt_neox" if model_type == OURS else model_type]
 
 
-def locate(base: Pretrained) -> dict[str, Path]:
+def locate(base: Base) -> dict[str, Path]:
     """The files of a base by name, config and weights; from the hub, downloaded to its cache.
 
     Raises:
         UserError: no such folder or hub id, no safetensors in it, or the hub is out of reach.
     """
-    files = {CONFIG: _config_path(base)}
+    files = {CONFIG: config_path(base)}
     if whole := _file(base, WEIGHTS):
         return files | {WEIGHTS: whole}
     if index := _file(base, INDEX):
@@ -102,7 +104,7 @@ def _plain_names(index: Path) -> list[str]:
     return list(names)
 
 
-def identity(base: Pretrained) -> dict[str, str]:
+def identity(base: Base) -> dict[str, str]:
     """What the bytes of a base follow from: hashes of a folder's files, a hub id's commit.
 
     Raises:
@@ -113,10 +115,10 @@ def identity(base: Pretrained) -> dict[str, str]:
     if base.revision and _COMMIT.fullmatch(base.revision):
         return {"commit": base.revision}
     # The hub's cache keeps a snapshot in a folder named by its commit.
-    return {"commit": _config_path(base).parent.name}
+    return {"commit": config_path(base).parent.name}
 
 
-def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
+def checked_identity(base: Base, experiment: str) -> dict[str, str]:
     """`identity`, which is the recorded one where one is recorded.
 
     Raises:
@@ -129,46 +131,123 @@ def checked_identity(base: Pretrained, experiment: str) -> dict[str, str]:
     return found
 
 
-def read_config(base: Pretrained) -> dict[str, Any]:
+def read_config(base: Base) -> dict[str, Any]:
     """The values of a base's `config.json`.
 
     Raises:
         UserError: it is missing or broken, or of a kind that cannot be a base.
     """
-    path = _config_path(base)
+    path = config_path(base)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); restore it") from None
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind == OURS and values.get("mlp") == "dense":
+    mlp = values.get("mlp") if kind == OURS else "dense"
+    if isinstance(base, PretrainedSparse):
+        if mlp not in MLPS[1:]:
+            made = "what `clearnets import` made of a sparse checkpoint"
+            raise UserError(f"{base.name} is not sparse by construction; name {made}")
         return values
+    if mlp != "dense":
+        raise UserError(
+            f"{base.name} is sparse by construction; a base has to be dense, and model.sparse "
+            "names its sparse twin"
+        )
     if kind == OURS:
-        raise UserError(f"{base.name} is sparse by construction; a base has to be dense")
+        return values
     if kind not in KINDS:
         known = ", ".join(f"{kind.name} ({name})" for name, kind in KINDS.items())
         raise UserError(f"{base.name} is of the unknown kind {kind!r}; there are: {known}")
     return values
 
 
-def _config_path(base: Pretrained) -> Path:
+_SIZES = {
+    "hidden_size": ("hidden_size", "n_embd"),
+    "num_layers": ("num_hidden_layers", "num_layers", "n_layer"),
+}
+"""What the kinds call the sizes that the parameters repeat."""
+
+
+def check(settings: Pretrained, mlp: str = "dense") -> None:
+    """Compare a model's `config.json` with the parameters, before anything is computed.
+
+    A size that the file leaves to transformers' defaults is compared when the base is taken over.
+
+    Raises:
+        UserError: as `read_config`; or sizes or hookpoints differ: one line says what to set.
+    """
+    base = settings.member(mlp)
+    values = read_config(base)
+    found: dict[str, Any] = {}
+    for key, names in _SIZES.items():
+        own = next((values[name] for name in names if values.get(name) is not None), None)
+        if own is not None:
+            found[key] = own
+    if mlp != "dense":
+        found |= latent_sizes(base, values, mlp)
+    wrong = {key: own for key, own in found.items() if own != getattr(settings, key)}
+    kind = kind_of(values["model_type"])
+    if not settings.relative_hookpoints.startswith(f"{kind.layers}.*."):
+        wrong["hookpoints"] = kind.feedforwards
+    if wrong:
+        listed = ", ".join(f"model.{key} to {value}" for key, value in wrong.items())
+        raise UserError(f"{base.name} has other sizes or modules than the parameters; set {listed}")
+
+
+def latent_sizes(base: Base, values: Mapping[str, Any], mlp: str) -> dict[str, int]:
+    """What the parameters have to say of the latents of a sparse model.
+
+    Args:
+        base: the sparse model.
+        values: of its config.
+        mlp: the feedforward that it has to have.
+
+    Raises:
+        UserError: it has another, or no such latents as coders could have.
+    """
+    if values["mlp"] != mlp:
+        raise UserError(
+            f"the feedforward of {base.name} is {values['mlp']}, not {mlp}; "
+            f"set `models: [dense, {values['mlp']}]`"
+        )
+    for key in ("hidden_size", "num_latents", "k"):
+        if not isinstance(values.get(key), int) or values[key] < 1:
+            raise UserError(f"the {CONFIG} of {base.name} has no {key}; save the model again")
+    expansion, rest = divmod(values["num_latents"], values["hidden_size"])
+    if rest:
+        raise UserError(
+            f"{base.name} has {values['num_latents']} latents, no multiple of its width "
+            f"{values['hidden_size']}; coders as wide as it cannot be described"
+        )
+    return {"expansion": expansion, "k": values["k"]}
+
+
+def config_path(base: Base) -> Path:
+    """Where a base's `config.json` is.
+
+    Raises:
+        UserError: it has none.
+    """
     path = _file(base, CONFIG)
     if path is None:
         raise UserError(f"{base.name} holds no {CONFIG}; name the folder or hub id of a model")
     return path
 
 
-def _is_folder(base: Pretrained) -> bool:
+def _is_folder(base: Base) -> bool:
     if Path(base.name).is_dir():
         if base.revision is not None:
-            raise UserError(f"{base.name} is a folder; remove model.revision, which is for hub ids")
+            raise UserError(
+                f"{base.name} is a folder; remove {base.at}.revision, which is for hub ids"
+            )
         return True
     if not _HUB_ID.fullmatch(base.name) or base.name.startswith("."):
-        raise UserError(f"model.name {base.name!r}: no such folder")
+        raise UserError(f"{base.at}.name {base.name!r}: no such folder")
     return False
 
 
-def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
+def _file(base: Base, name: str, *, download: bool = True) -> Path | None:
     """One file of a base, or None where it has none of that name."""
     if _is_folder(base):
         path = Path(base.name) / name
@@ -176,7 +255,7 @@ def _file(base: Pretrained, name: str, *, download: bool = True) -> Path | None:
     return _from_hub(base, name, download=download)
 
 
-def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
+def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -189,7 +268,8 @@ def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
         return Path(hub.hf_hub_download(base.name, name, revision=base.revision))
     except (errors.RepositoryNotFoundError, errors.GatedRepoError):
         raise UserError(
-            f"model.name {base.name!r}: neither a folder nor a model on the hub that you can read"
+            f"{base.at}.name {base.name!r}: neither a folder nor a model on the hub that you can "
+            "read"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(f"{base.name} has no revision {base.revision!r} on the hub") from None
@@ -198,18 +278,18 @@ def _from_hub(base: Pretrained, name: str, *, download: bool) -> Path | None:
             return None
         raise UserError(
             f"{where}: {name} is not in the hub's cache and the hub is out of reach "
-            f"({type(error).__name__}); set model.name to a folder, e.g. one that "
+            f"({type(error).__name__}); set {base.at}.name to a folder, e.g. one that "
             f"`hf download {base.name}` made elsewhere"
         ) from None
     except errors.EntryNotFoundError:
         return None
     except errors.HFValidationError:
-        raise UserError(f"model.name {base.name!r}: neither a folder nor a hub id") from None
+        raise UserError(f"{base.at}.name {base.name!r}: neither a folder nor a hub id") from None
     except errors.HfHubHTTPError as error:
         raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
 
 
-def _known_absent(base: Pretrained, name: str) -> bool:
+def _known_absent(base: Base, name: str) -> bool:
     """The cache holds a snapshot of this revision, and `name` is no file of it."""
     import huggingface_hub as hub
 
@@ -217,7 +297,7 @@ def _known_absent(base: Pretrained, name: str) -> bool:
     return not isinstance(missing, str) and _cached(base)
 
 
-def _cached(base: Pretrained) -> bool:
+def _cached(base: Base) -> bool:
     import huggingface_hub as hub
 
     return isinstance(hub.try_to_load_from_cache(base.name, CONFIG, revision=base.revision), str)

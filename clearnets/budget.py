@@ -9,12 +9,17 @@ construction.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from clearnets import bases, compute
+from clearnets.artifacts import UserError
 from clearnets.compute import Architecture
 from clearnets.config import TRAINED_CODERS, Config, Mlp, Pretrained
+
+DASH = "–"
+"""Where a number is not known."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +30,28 @@ class Cost:
         name: feedforward mode or family.
         parameters: weights and biases.
         forward, training: FLOPs per token; a coder's training includes running the model it reads.
-        tokens: training tokens that the parameters ask for.
+        tokens: training tokens that the parameters ask for; None for a model that is taken over.
     """
 
     name: str
     parameters: int
     forward: int
     training: int
-    tokens: int
+    tokens: int | None
 
     @property
-    def total(self) -> int:
+    def total(self) -> int | None:
         """FLOPs of the whole training."""
-        return self.training * self.tokens
+        return None if self.tokens is None else self.training * self.tokens
 
 
 def architecture(config: Config, mlp: str) -> Architecture:
     """Sizes of the experiment's model with this feedforward; a pretrained one is as it is."""
     model = config.model
     if isinstance(model, Pretrained):
-        return Architecture.of(bases.read_config(model), config.data.ctx_len)
+        member = model.member(mlp)
+        with _readable(member):
+            return Architecture.of(_completed(member).to_dict(), config.data.ctx_len)
     return Architecture(
         mlp=mlp,
         hidden_size=model.hidden_size,
@@ -78,9 +85,12 @@ def parameters(sizes: Architecture) -> int:
 def models(config: Config) -> list[Cost]:
     """Every feedforward mode, trained on the experiment's tokens; or a base, trained elsewhere."""
     if isinstance(config.model, Pretrained):
-        flops = compute.model(architecture(config, "dense"))
-        size = _parameters_of(config.model)
-        return [Cost("dense", size, flops.forward, flops.training, 0)]
+        costs = []
+        for mlp in config.models:
+            flops = compute.model(architecture(config, mlp))
+            size = _parameters_of(config.model.member(mlp))
+            costs.append(Cost(mlp, size, flops.forward, flops.training, None))
+        return costs
     rows = config.data.tokens.train // config.data.ctx_len * config.train.epochs
     steps = rows // config.train.batch_size
     tokens = steps * config.train.batch_size * config.data.ctx_len
@@ -110,26 +120,49 @@ def coders(config: Config) -> list[Cost]:
     return costs
 
 
-def _parameters_of(base: Pretrained) -> int:
+def _parameters_of(base: bases.Base) -> int:
     """Parameters of a base, counted on its class without weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    with _readable(base), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(_completed(base)).num_parameters()
+
+
+def _completed(base: bases.Base) -> Any:
+    """A base's config with its class's defaults for what `config.json` leaves out."""
+    from transformers import AutoConfig
 
     import clearnets.models  # noqa: F401  # Our own kind is one, too.
 
-    values = bases.read_config(base)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
-    return model.num_parameters()
+    return AutoConfig.for_model(**bases.read_config(base))
+
+
+@contextmanager
+def _readable(base: bases.Base) -> Iterator[None]:
+    """Turn what transformers, or arithmetic, says of values that make no model into one line."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError),
+        *(RuntimeError, StrictDataclassError),
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{bases.config_path(base)} describes no model ({reason:.160}); restore it"
+        ) from None
 
 
 def surplus(config: Config) -> int | None:
     """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens; None where the
-    experiment has no sparse model."""
+    experiment has no sparse model, or trains none."""
     if config.sparse is None:
         return None
     by_name = {cost.name: cost for cost in models(config)}
-    return by_name[config.sparse].total - by_name["dense"].total
+    sparse, dense = by_name[config.sparse].total, by_name["dense"].total
+    return None if sparse is None or dense is None else sparse - dense
 
 
 def report(config: Config) -> Iterator[str]:
@@ -139,6 +172,12 @@ def report(config: Config) -> Iterator[str]:
     yield "FLOPs per token; coders of all layers together, their training with the model they read"
     yield ""
     yield from _columns([head, *(_cells(cost) for cost in (*models(config), *trained))])
+    if isinstance(config.model, Pretrained):
+        yield ""
+        named = "The dense model is taken over as it is; how long it was"
+        if config.sparse is not None:
+            named = "The models are taken over as they are; how long they were"
+        yield f"{named} trained is not known."
     extra = surplus(config)
     if extra is None:
         return
@@ -153,15 +192,16 @@ def report(config: Config) -> Iterator[str]:
 
 def _cells(cost: Cost) -> tuple[str, ...]:
     numbers = (cost.parameters, cost.forward, cost.training, cost.tokens)
-    return (cost.name, *(f"{number:,}" for number in numbers), f"{cost.total:.2e}")
+    cells = (DASH if number is None else f"{number:,}" for number in numbers)
+    return (cost.name, *cells, DASH if cost.total is None else f"{cost.total:.2e}")
 
 
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Text in columns, numbers and the first row to the right."""
+    """Text in columns, all but the first to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
     for row in rows:
         cells = [
-            cell.rjust(width) if cell[:1].isdigit() or row is rows[0] else cell.ljust(width)
-            for cell, width in zip(row, widths)
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
         ]
         yield "  ".join(cells).rstrip()

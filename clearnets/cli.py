@@ -205,7 +205,8 @@ def _show(
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
     stage = made[0].stage if made else ""
-    for path in experiments.local_sources(config, stage, selection.get("family")):
+    part = selection.get("mlp") or selection.get("family")
+    for path in experiments.local_sources(config, stage, part):
         print(os.path.normpath(folder / path) if begun else path)
     for path in reads:
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
@@ -498,7 +499,11 @@ def compute(
         values = experiments.resolve(experiment, assign or [])
     else:
         values = experiments.assigned(config.read_yaml(config.PARAMS), assign or [])
-    for line in budget.report(config.parse(values, experiment or str(config.PARAMS))):
+    parsed = config.parse(values, experiment or str(config.PARAMS))
+    if experiment:
+        # `resolve` names local sources as the worktree will see them.
+        parsed = experiments.seen_from_checkout(parsed, experiments.place(experiment))
+    for line in budget.report(parsed):
         print(line)
 
 
@@ -516,14 +521,15 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What the checkpoint does not say, e.g. num_attention_heads=16. A config.json "
-            "beside the checkpoint is read too.",
+            help="What the checkpoint does not say, in the original's names, e.g. "
+            "num_attention_heads=16, of a GPT-Neo num_heads=16. A config.json beside the "
+            "checkpoint is read too.",
         ),
     ] = None,
 ) -> None:
     """Convert a checkpoint of the original clearnets into a Hugging Face folder.
 
-    Example: [bold]clearnets import last.ckpt models/dense --set num_heads=16[/bold]
+    Example: [bold]clearnets import last.ckpt models/dense --set num_attention_heads=16[/bold]
     """
     from clearnets import experiments
     from clearnets.models import original

@@ -98,9 +98,7 @@ def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     compute = compute_table(sources)
     return {
         "curves": _sort(columns_of(sources.curves, CURVE_COLUMNS), ["model", "seed", "step"]),
-        "ngrams": pd.DataFrame(
-            [{"reference": name, "loss": loss} for name, loss in sources.references.items()]
-        ),
+        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
         "pair": pair,
         "layers": layers,
         "splice_all": splice,
@@ -494,6 +492,7 @@ def compute_table(sources: Sources) -> pd.DataFrame:
     """Parameters, FLOPs per token and training tokens of both models and of every coder family.
 
     A coder family's numbers are those of all its layers together, on top of the model it reads.
+    Training tokens and FLOPs are missing where a model or coders were taken over.
     """
     rows = []
     for seed, summary in sources.compute.items():
@@ -501,7 +500,11 @@ def compute_table(sources: Sources) -> pd.DataFrame:
             for name, numbers in entries.items():
                 rows.append({"kind": kind, "name": name, "seed": seed, **numbers})
     columns = ["kind", "name", "seed", *COMPUTE_COLUMNS]
-    return _sort(columns_of(pd.DataFrame(rows), columns), ["kind", "name", "seed"])
+    table = columns_of(pd.DataFrame(rows), columns)
+    for column in COMPUTE_COLUMNS:
+        # Numbers, too, where every one of them is unknown.
+        table[column] = pd.to_numeric(table[column])
+    return _sort(table, ["kind", "name", "seed"])
 
 
 def summary_table(

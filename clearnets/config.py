@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -315,6 +315,19 @@ class GPTNeoX(Transformer):
         return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
 
+class PretrainedSparse(Frozen):
+    """A model of our own kind with sparse feedforwards that was trained elsewhere, such as
+    `clearnets import` writes. `clearnets train --mlp MODE` takes it over as it is."""
+
+    at: ClassVar = "model.sparse"
+    name: str
+    """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    fingerprint: str | None = None
+    """Of its files, or of its commit; `clearnets exp` fills it in, as that of the dense model."""
+
+
 class Pretrained(Transformer):
     """A dense model that others trained. `clearnets train --mlp dense` takes it over as it is.
 
@@ -322,6 +335,7 @@ class Pretrained(Transformer):
     taking it over refuses any that differ.
     """
 
+    at: ClassVar = "model"
     kind: Literal["pretrained"]
     name: str
     """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
@@ -333,6 +347,24 @@ class Pretrained(Transformer):
     fingerprint: str | None = None
     """Of the model's files, or of its commit. `clearnets exp` fills it in, so that DVC notices a
     change; with a pretrained model in params.yaml itself only `clearnets train` does."""
+    sparse: PretrainedSparse | None = None
+    """Its sparse twin, of the same sizes; the second of `models` is its feedforward."""
+
+    @model_validator(mode="after")
+    def _twin_is_read_alike(self) -> Self:
+        if self.sparse is not None and self.relative_hookpoints != "layers.*.mlp":
+            raise ValueError(
+                f"a sparse model is read at layers.*.mlp and its dense twin at {self.hookpoints}; "
+                "they have no layers in common: remove model.sparse, or set model.hookpoints"
+            )
+        return self
+
+    def member(self, mlp: str) -> Pretrained | PretrainedSparse:
+        """Where the model with this feedforward comes from: this one, or its twin."""
+        if mlp == "dense":
+            return self
+        assert self.sparse is not None, "the config has no such model without it"
+        return self.sparse
 
     @property
     def relative_hookpoints(self) -> str:
@@ -714,8 +746,15 @@ class Config(Frozen):
         if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
             modes = ", ".join(MLPS[1:])
             raise ValueError(f"models must be dense alone, or dense and then one of {modes}")
-        if isinstance(self.model, Pretrained) and self.sparse is not None:
-            raise ValueError("a pretrained model has no sparse twin: set `models: [dense]`")
+        if isinstance(self.model, Pretrained):
+            if self.sparse is not None and self.model.sparse is None:
+                raise ValueError(
+                    "a pretrained model has no sparse twin: set `models: [dense]`, or name one "
+                    "with model.sparse"
+                )
+            if self.sparse is None and self.model.sparse is not None:
+                modes = ", ".join(MLPS[1:])
+                raise ValueError(f"model.sparse is not used: add its mode to `models` ({modes})")
         for family, weights in self.families.items():
             if family in NATIVE_FAMILIES and self.sparse is None:
                 modes = ", ".join(MLPS[1:])

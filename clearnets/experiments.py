@@ -87,12 +87,14 @@ class _Source:
         at: where in the parameters it is described.
         key: which of its keys may be a local path.
         identity: what its content follows from; empty where only the parameters say.
+        part: the feedforward or family that alone reads it; none where the stage has no parts.
     """
 
     stage: str
     at: tuple[str, ...]
     key: str
     identity: Callable[[], Mapping[str, str]]
+    part: str | None = None
 
 
 def _sources(config: cfg.Config) -> Iterator[_Source]:
@@ -107,14 +109,22 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
         hashes = partial(pretrained.tokenizer_fingerprints, tokenizer)
         yield _Source("data", ("data", "tokenizer"), "name", hashes)
     if isinstance(model, cfg.Pretrained):
-        yield _Source("train", ("model",), "name", partial(bases.identity, model))
+        yield _Source("train", ("model",), "name", partial(bases.identity, model), "dense")
+        if model.sparse is not None:
+            identity = partial(bases.identity, model.sparse)
+            yield _Source("train", ("model", "sparse"), "name", identity, config.sparse)
     for family, coders in config.coders.existing.items():
         at = ("coders", "existing", family)
-        yield _Source("sparsify", at, "name", partial(existing.identity, coders))
+        yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)
 
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
     """Say where local sources are from the worktree, and what all hold: DVC notices a change."""
+    if isinstance(config.model, cfg.Pretrained):
+        from clearnets import bases
+
+        for mlp in config.models:
+            bases.check(config.model, mlp)
     for source in _sources(config):
         part = _at(values, source.at)
         path, identity = Path(part[source.key]), source.identity()
@@ -135,13 +145,17 @@ def seen_from_checkout(config: cfg.Config, folder: Path) -> cfg.Config:
     return cfg.parse(values, config.experiment)
 
 
-def local_sources(config: cfg.Config, stage: str, family: str | None) -> list[str]:
-    """Files and folders that a stage reads and no stage makes; `family` as for `sparsify`."""
+def local_sources(config: cfg.Config, stage: str, part: str | None) -> list[str]:
+    """Files and folders that a stage reads and no stage makes.
+
+    Args:
+        part: the feedforward or family that the stage works on, where it has such parts.
+    """
     values = config.model_dump(mode="json")
     found = [
         _at(values, source.at)[source.key]
         for source in _sources(config)
-        if source.stage == stage and (stage != "sparsify" or source.at[-1] == family)
+        if source.stage == stage and source.part in (None, part)
     ]
     return [path for path in found if Path(path).exists()]
 

@@ -34,6 +34,11 @@ def checkpoint(mlp: str, seed: int, step: int) -> Path:
     return train(mlp, seed) / "checkpoints" / f"step-{step:06d}"
 
 
+def untrained(mlp: str, seed: int) -> Path:
+    """Beside a sparse model that was taken over, one with initial weights."""
+    return train(mlp, seed) / "untrained"
+
+
 def match(seed: int) -> Path:
     """`pair.json`: the checkpoints of equal validation loss."""
     return ARTIFACTS / "match" / f"seed-{seed}"

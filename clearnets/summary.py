@@ -263,8 +263,11 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
     worst = max(abs(difference) for difference in pair["difference"])
+    models = records(pick(frames["compute"], kind="model"))
+    taken = all(math.isnan(row["training_tokens"]) for row in models)
     if math.isnan(worst):
-        verdict = "There is no sparse model: the dense one is read at the end of its training."
+        read = "taken over as it is" if taken else "read at the end of its training"
+        verdict = f"There is no sparse model: the dense one is {read}."
     elif all(summary["pair_matched"]):
         verdict = f"The pair's validation losses differ by {worst:.3f} nats."
     else:

@@ -388,6 +388,23 @@ def test_collating_loads_neither_torch_nor_transformers(project):
     subprocess.run([sys.executable, "-c", code], cwd=project, env=path, check=True)
 
 
+def test_how_long_a_base_was_trained_is_not_known(tmp_path, monkeypatch):
+    config = synthetic_results.small(
+        models=["dense"],
+        families={f: None for f in synthetic_results.TRUTH if f != "transcoder"},
+        coders={"families": ["transcoder"], "existing": {"transcoder": {"name": "x/theirs"}}},
+    )
+    monkeypatch.chdir(tmp_path)
+    synthetic_results.write(config)
+    sources = results.read(config)
+    for costs in sources.compute.values():
+        costs["models"]["dense"] |= {"training_tokens": None, "training_flops": None}
+    table = collate.compute_table(sources)
+    assert table["training_tokens"].isna().all()
+    # Numbers all the same, of which the summary takes means.
+    assert table["training_tokens"].dtype == float
+
+
 def test_coders_of_others_are_named_and_so_is_their_width(tmp_path, monkeypatch):
     theirs = {"transcoder": {"name": "../../EleutherAI/sae-x"}}
     config = synthetic_results.small(coders={"existing": theirs})

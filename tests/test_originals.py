@@ -14,9 +14,10 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from test_variants import ROOT, experiment
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from clearnets import cli, config, experiments
-from clearnets.config import CODER_FAMILIES, Config
+from clearnets.config import CODER_FAMILIES, Config, GPTNeoX
 from clearnets.data.storybook import stories
 from clearnets.models import build_model
 
@@ -28,13 +29,26 @@ SMALL: dict[str, Any] = {
     "data.ctx_len": 32,
     "coders.batch_size": 4,
     "coders.tokens": 2048,
+    "model.hidden_size": 64,
+    "model.num_layers": 2,
     "model.expansion": 8,
     "model.k": 8,
     "explain.latents": 8,
     "explain.active": 10,
     "score.active": 10,
+    "data.tokens.explain": 6000,
+    "data.tokens.score": 6000,
 }
-HERE = {"FOLDER": "texts.jsonl", "T": "tokenizer", "CODERS": "theirs", 10048: 400}
+HERE = {
+    "FOLDER": "texts.jsonl",
+    "T": "tokenizer",
+    "CODERS": "theirs",
+    10048: 400,
+    "roneneldan/TinyStories-8M": "tinystories",
+    "models/dense": "imported/dense",
+    "models/sparse": "imported/sparse",
+}
+OF_FAMILIES = ("cache", "explain", "score", "concepts")
 
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
@@ -48,10 +62,12 @@ def rows() -> list[tuple[str, str, dict[str, Any]]]:
     return found
 
 
-def here(value: Any) -> Any:
-    """A value of the table with the names that there are in the project."""
+def here(key: str, value: Any) -> Any:
+    """A value of the table at the test's size, with the names that there are in the project."""
+    if key in SMALL:
+        return SMALL[key]
     if isinstance(value, dict):
-        return {key: here(part) for key, part in value.items()}
+        return {name: here(f"{key}.{name}", part) for name, part in value.items()}
     return HERE.get(value, value) if isinstance(value, str | int) else value
 
 
@@ -62,7 +78,7 @@ def write_params(values: dict[str, Any], assignments: dict[str, Any]) -> Config:
         part = over
         for parent in parents:
             part = part.setdefault(parent, {})
-        part[last] = SMALL.get(key, here(value))
+        part[last] = here(key, value)
     values = config.overlay(values, over)
     YAML().dump(values, Path("params.yaml"))
     return config.load()
@@ -129,20 +145,52 @@ def project(tmp_path_factory) -> Path:
         )
         Path("texts.jsonl").write_text("".join(lines))
         shutil.copytree(ROOT / "experiments", "experiments")
-        _original_checkpoint(cfg)
+        shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
+        shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
+        for mlp, name in (("dense", "last"), ("sparse", "sparse")):
+            _original_checkpoint(cfg, mlp, Path(f"{name}.ckpt"))
+            heads = f"--set num_attention_heads=16 --set bos_token_id={SPECIAL['bos']}"
+            assert run(f"import {name}.ckpt imported/{mlp} {heads}") == 0
+        _gpt_neo(cfg.data.vocab_size).save_pretrained("tinystories")
     return folder
 
 
-def _original_checkpoint(cfg: Config) -> None:
-    """A dense model in the names of the original."""
-    sizes = cfg.model.model_copy(update={"num_heads": 16, "hidden_size": 64})
-    special = {"pad": 0, "bos": 1, "eos": 2, "seed": 0}
-    model = build_model(sizes, mlp="dense", vocab_size=300, ctx_len=64, **special)
-    state = {
-        f"model.{name.replace('lm_head', 'embed_out')}": tensor
-        for name, tensor in model.state_dict().items()
+SPECIAL = {"pad": 0, "bos": 1, "eos": 2}
+NAMES = {"lm_head": "embed_out", "encoder": "dense_h_to_4h", "decoder.weight": "values"}
+
+
+def _original_checkpoint(cfg: Config, mlp: Any, path: Path) -> None:
+    """A model in the names of the original."""
+    sizes = {key.removeprefix("model."): SMALL[key] for key in SMALL if key.startswith("model.")}
+    assert isinstance(cfg.model, GPTNeoX)
+    built = build_model(
+        cfg.model.model_copy(update={"num_heads": 16, **sizes}),
+        mlp=mlp,
+        vocab_size=cfg.data.vocab_size,
+        ctx_len=64,
+        seed=0,
+        **SPECIAL,
+    )
+    state = {}
+    for name, tensor in built.state_dict().items():
+        for ours, theirs in NAMES.items():
+            name = name.replace(ours, theirs)
+        if "decoder" not in name:  # Its bias, which the original lacks.
+            state[f"model.{name}"] = tensor
+        if name.endswith("values"):
+            latents, k = sizes["hidden_size"] * sizes["expansion"], sizes["k"]
+            offsets = torch.arange(0, latents, latents // k)
+            state[f"model.{name.replace('values', 'offsets')}"] = offsets
+    torch.save({"state_dict": state}, path)
+
+
+def _gpt_neo(vocab_size: int) -> GPTNeoForCausalLM:
+    sizes = {
+        "hidden_size": SMALL["model.hidden_size"],
+        "num_layers": SMALL["model.num_layers"],
+        "attention_types": [[["global", "local"], 1]],
     }
-    torch.save({"state_dict": state}, "last.ckpt")
+    return GPTNeoForCausalLM(GPTNeoConfig(vocab_size=vocab_size, num_heads=4, **sizes))
 
 
 @pytest.mark.parametrize(("left", "command", "assignments"), rows(), ids=lambda x: str(x)[:60])

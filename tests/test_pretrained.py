@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
 
-from clearnets import budget, paths
+from clearnets import budget, figures, paths
 from clearnets import config as cfg
 from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
 from clearnets.bases import KINDS
@@ -22,7 +25,17 @@ from clearnets.coders.library import load_coder
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
 from clearnets.runtime import Runtime
-from clearnets.stages import cache, collate, evaluate, explain, match, score, sparsify, train
+from clearnets.stages import (
+    cache,
+    collate,
+    concepts,
+    evaluate,
+    explain,
+    match,
+    score,
+    sparsify,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1)
@@ -39,7 +52,7 @@ def settings(kind: str, **model) -> cfg.Config:
     over = {
         "models": ["dense"],
         "families": dropped,
-        "data": {"ctx_len": synthetic.CTX},
+        "data": {"ctx_len": synthetic.CTX, "tokens": {"concept_fit": 0, "concept_test": 0}},
         "model": tiny_bases.settings("base", kind, **model).model_dump(mode="json"),
         "coders": {"families": list(FAMILIES[:3]), "tokens": 8 * 4 * synthetic.CTX},
         "explain": {"latents": LATENTS, "min_windows": 5},
@@ -58,7 +71,7 @@ def make_data() -> None:
         special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
         sizes = {"vocab_size": VOCAB, "ctx_len": synthetic.CTX}
         write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
-        write_json(work.out / "stats.json", {})
+        write_json(work.out / "stats.json", {"unigram": 3.1, "bigram": 3.0, "trigram": 2.9})
         (work.out / "tokens").mkdir()
         for seed, (split, count) in enumerate(SPLITS.items()):
             np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, count))
@@ -94,6 +107,7 @@ def test_the_whole_comparison_on_a_base(kind):
         cache.run(config, runtime=RUNTIME, family=family)
         explain.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
         score.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
+        concepts.run(config, runtime=RUNTIME, family=family)
     collate.run(config, runtime=RUNTIME)
 
     # Two ways to the same loss.
@@ -102,7 +116,7 @@ def test_the_whole_comparison_on_a_base(kind):
     assert summary["heldout_loss"] == pytest.approx(taken["valid_loss"], abs=1e-5)
     assert summary["parameters"] == sum(p.numel() for p in model.parameters())
     assert summary["parameters_without_embeddings"] == taken["non_embedding_parameters"]
-    assert summary["training_tokens"] == 0
+    assert (summary["training_tokens"], summary["training_flops"]) == (None, None)
     assert read_json(paths.match(0) / "pair.json")["dense"]["step"] == 0
 
     tokens_RS = np.asarray(open_tokens(paths.data()).split("explain"))
@@ -139,6 +153,36 @@ def test_the_whole_comparison_on_a_base(kind):
         for layer in config.model.layers
     }
     assert (paths.results("default") / "summary.csv").exists()
+    text = (paths.results("default") / "summary.md").read_text()
+    assert "the dense one is taken over as it is." in text
+    assert f"| – + {config.coders.tokens:,} |" in text
+    assert f"| dense | {summary['parameters']:,} |" in text
+    assert "nan" not in text
+    if kind == "llama":  # The tables of the other kinds have the same form.
+        a_level_and_no_curve(taken["valid_loss"])
+
+
+def a_level_and_no_curve(loss: float) -> None:
+    Path("paper/scripts").symlink_to(ROOT / "paper/scripts")
+    figures.run(paths.results("default"), paths.FIGURES)
+    captions = read_json(paths.FIGURES / "captions.json")
+    assert (paths.FIGURES / "losses.pdf").exists()
+    assert "transformer, taken over as it is. Dotted" in captions["losses"]
+    assert "generator" not in captions["losses"]
+    code = (
+        "import losses, pathlib, sys\n"
+        "axes = losses.draw(pathlib.Path(sys.argv[1]))[0].axes[0]\n"
+        "print(axes.get_xscale(), axes.get_xlabel(), axes.get_lines()[0].get_ydata()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, paths.results("default")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "paper/scripts")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scale, level = done.stdout.split()
+    assert (scale, float(level)) == ("linear", pytest.approx(loss, abs=1e-5))
 
 
 def test_saes_where_input_and_output_have_different_widths_and_no_transcoders():
@@ -182,6 +226,9 @@ def test_compute_counts_a_base_without_its_weights(kind):
     assert f"{cost.parameters:,}" in text
     assert "skip-transcoder" in text
     assert "more to train" not in text
+    dense = next(line for line in text.splitlines() if line.startswith("dense"))
+    assert dense.split()[-2:] == ["–", "–"]
+    assert "taken over as it is" in text
 
 
 def test_one_line_at_the_command_line(tmp_path):
@@ -229,3 +276,53 @@ def test_settings_that_do_not_fit(over, says):
 )
 def test_hookpoints_are_named_relative_to_the_base_model(pattern, relative):
     assert tiny_bases.settings("x", hookpoints=pattern).hookpoint(3) == relative
+
+
+def experiment_on_a_base(**model) -> None:
+    """A project with the experiment `b`, whose base is the folder `base`."""
+    make_base("gpt2")
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    values = settings("gpt2", **model).model_dump(mode="json")
+    families = cfg.read_yaml(ROOT / "params.yaml")["families"]
+    values["families"] |= dict.fromkeys(set(families) - set(FAMILIES))
+    write_json(Path("experiments/b.yaml"), {**values, "experiment": "b"})
+
+
+def said(*words: str) -> str:
+    """The one line with which a command is refused."""
+    done = CliRunner().invoke(app, list(words))
+    assert isinstance(done.exception, UserError), done.output
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def test_compute_finds_the_folder_of_an_experiment_s_base():
+    experiment_on_a_base()
+    done = CliRunner().invoke(app, ["compute", "--experiment", "b"])
+    assert done.exit_code == 0, done.exception
+    assert f"{budget.models(settings('gpt2'))[0].parameters:,}" in done.output
+
+
+def test_an_experiment_is_refused_before_its_corpus_is_read():
+    experiment_on_a_base(num_layers=7, hidden_size=32, hookpoints="layers.*.mlp")
+    cures = "model.hidden_size to 16, model.num_layers to 3, model.hookpoints to h.*.mlp"
+    assert said("exp", "b", "--dry-run").endswith(f"set {cures}")
+    write_json(Path("base/config.json"), {"model_type": "bert"})
+    Path("base/model.safetensors").unlink()
+    assert "unknown kind 'bert'; there are: GPT-NeoX" in said("exp", "b", "--dry-run")
+
+
+def test_what_a_config_leaves_out_is_its_class_s_and_odd_values_are_one_line():
+    Path("base").mkdir()
+    write_json(Path("base/config.json"), {"model_type": "gpt2", "vocab_size": 5})
+    sizes = budget.architecture(settings("gpt2"), "dense")
+    assert (sizes.hidden_size, sizes.num_hidden_layers, sizes.vocab_size) == (768, 12, 5)
+    for values in (
+        {"model_type": "gpt_neo", "num_heads": "x"},
+        {"model_type": "llama", "num_attention_heads": 0},
+        {"model_type": "gpt2", "n_layer": None},
+    ):
+        write_json(Path("base/config.json"), values)
+        with pytest.raises(UserError, match=r"base/config\.json describes no model") as error:
+            list(budget.report(settings("gpt2")))
+        assert "\n" not in str(error.value)

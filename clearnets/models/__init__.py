@@ -9,6 +9,7 @@ from clearnets.models.sparse_gptneox import (
     SparseGPTNeoXForCausalLM,
     SparseGPTNeoXModel,
     build_model,
+    initialized,
 )
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "SparseGPTNeoXForCausalLM",
     "SparseGPTNeoXModel",
     "build_model",
+    "initialized",
     "load",
 ]

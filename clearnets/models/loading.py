@@ -25,7 +25,7 @@ def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel
     if not (path / "config.json").exists():
         raise UserError(f"{path} holds no model; train one first (`clearnets train`)")
     try:
-        with _silence():
+        with silence():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
                 local_files_only=True,
@@ -46,8 +46,9 @@ def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """No bar over the weights and no table of those that do not fit: the error names one."""
+def silence() -> Iterator[None]:
+    """No bar over the weights, read or written, and no table of those that do not fit: the error
+    names one."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

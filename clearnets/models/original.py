@@ -34,6 +34,7 @@ from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
 from clearnets.artifacts import UserError
+from clearnets.models.loading import silence
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM
 
 State = dict[str, Tensor]
@@ -86,7 +87,8 @@ def run(checkpoint: Path, out: Path, assignments: Mapping[str, Any]) -> PreTrain
     model = convert(state, {**_config_beside(checkpoint), **assignments}, str(checkpoint))
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
+    with silence():
+        model.save_pretrained(part)
     part.rename(out)
     return model
 

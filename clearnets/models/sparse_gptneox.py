@@ -239,6 +239,11 @@ def build_model(
         bos_token_id=bos,
         eos_token_id=eos,
     )
+    return initialized(config, seed)
+
+
+def initialized(config: SparseGPTNeoXConfig, seed: int) -> SparseGPTNeoXForCausalLM:
+    """An untrained model in float32 of this config; its weights follow from the seed alone."""
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -235,8 +235,11 @@ def _native(surveys: Mapping[str, Any], config: Any) -> Table:
     ]
 
 
-def _model_cost(model: Any, mlp: str, seed: int, step: int, ctx_len: int) -> dict[str, int]:
-    """Size and compute of a model up to the checkpoint that is paired."""
+def _model_cost(model: Any, mlp: str, seed: int, step: int, ctx_len: int) -> dict[str, int | None]:
+    """Size and compute of a model up to the checkpoint that is paired.
+
+    How long a model was trained that was taken over, as a run of no step, is not known.
+    """
     from clearnets.models.loading import embedding_parameters
 
     curve = paths.train(mlp, seed) / "curve.csv"
@@ -246,14 +249,15 @@ def _model_cost(model: Any, mlp: str, seed: int, step: int, ctx_len: int) -> dic
         raise UserError(f"{curve} has no step {step}; {remake(curve.parent)}")
     flops = compute.model(compute.Architecture.of(model.config.to_dict(), ctx_len))
     parameters = sum(p.numel() for p in model.parameters())
+    trained = None if set(tokens) == {0} else tokens[step]
     return {
         "step": step,
         "parameters": parameters,
         "parameters_without_embeddings": parameters - embedding_parameters(model),
         "flops_per_token_forward": flops.forward,
         "flops_per_token_training": flops.training,
-        "training_tokens": tokens[step],
-        "training_flops": tokens[step] * flops.training,
+        "training_tokens": trained,
+        "training_flops": None if trained is None else trained * flops.training,
     }
 
 

@@ -1,4 +1,4 @@
-"""The `train` stage: one language model per seed, dense or sparse; or a dense one taken over."""
+"""The `train` stage: one language model per seed, dense or sparse, trained or taken over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def units(config: Config, *, mlp: str) -> list[Unit]:
         if processes.count() > 1:
             raise UserError("a pretrained model is not trained; start `clearnets train` alone")
         del settings["train"]  # It is not trained.
-        settings["base"] = bases.checked_identity(config.model, config.experiment)
+        member = config.model.member(mlp)
+        # A change of the one does not concern the other.
+        settings["model"] |= {"sparse": None, **_origin(member)}
+        settings["base"] = bases.checked_identity(member, config.experiment)
     return [
         Unit(
             stage="train",
@@ -42,7 +45,7 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
     for unit, work in processes.build_together(units(config, mlp=mlp), runtime.torch_device):
         seed, tokens = unit.settings["seed"], open_tokens(unit.inputs["data"])
         if isinstance(config.model, Pretrained):
-            log += _take_over(config.model, runtime, seed, tokens, work)
+            log += _take_over(config.model, runtime, mlp, seed, tokens, work)
         else:
             log += _train(config, config.model, runtime, mlp, seed, tokens, work)
         if not processes.is_main():
@@ -56,19 +59,27 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
     write_json(paths.metrics(f"train-{mlp}"), summaries)
 
 
+def _origin(member: bases.Base) -> dict[str, Any]:
+    return member.model_dump(mode="json", include={"name", "revision", "fingerprint"})
+
+
 def _take_over(
-    base: Pretrained, runtime: Runtime, seed: int, tokens: TokenStore, work: Work
+    base: Pretrained, runtime: Runtime, mlp: str, seed: int, tokens: TokenStore, work: Work
 ) -> list[str]:
-    """Write the base as a run of no step; lines for the log."""
-    from clearnets.training.takeover import take_over
+    """Write a model of others as a run of no step; lines for the log."""
+    from clearnets.training.takeover import add_untrained, take_over
 
     # Nothing is resumed: files that a killed run left are in the way.
     shutil.rmtree(work.out)
     work.out.mkdir()
     device = runtime.torch_device()
-    label = f"take over {base.name}, seed {seed}"
-    summary = take_over(base, tokens, out=work.out, device=device, label=label)
-    return [f"dense, seed {seed}: {base.name}, valid loss {summary['valid_loss']:.4f}", ""]
+    name = base.member(mlp).name
+    label = f"take over {name}, seed {seed}"
+    summary = take_over(base, tokens, mlp=mlp, out=work.out, device=device, label=label)
+    if mlp != "dense":
+        untrained = work.out / paths.untrained(mlp, seed).name
+        add_untrained(work.out / "final", untrained, seed_for(seed, "init"))
+    return [f"{mlp}, seed {seed}: {name}, valid loss {summary['valid_loss']:.4f}", ""]
 
 
 def _train(

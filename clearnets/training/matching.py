@@ -88,5 +88,8 @@ def load_pair(seed: int) -> Pair:
             raise UserError(missing(folder))
     dense = members.pop("dense")
     for mlp, sparse in members.items():
-        return Pair(dense, sparse, paths.checkpoint(mlp, seed, 0))
+        # A model that was taken over was not untrained at its only checkpoint.
+        beside = paths.untrained(mlp, seed)
+        untrained = beside if beside.exists() else paths.checkpoint(mlp, seed, 0)
+        return Pair(dense, sparse, untrained)
     return Pair(dense)

@@ -1,4 +1,4 @@
-"""Taking over a dense model that others trained: in place of training one.
+"""Taking over a model that others trained, a dense one or its sparse twin: in place of training.
 
 The result is laid out as a training run of no step, so that every later stage works on it: one
 checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`),
@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from clearnets import bases
 from clearnets.artifacts import UserError, write_json, write_text
 from clearnets.config import Pretrained
 from clearnets.data.tokens import TokenStore
-from clearnets.models import hookpoints, load
-from clearnets.models.loading import alias_tokens, embedding_parameters
+from clearnets.models import hookpoints, initialized, load
+from clearnets.models.loading import alias_tokens, embedding_parameters, silence
 from clearnets.progress import progress
 from clearnets.training.language import Collator, row_nll
 
@@ -34,12 +34,26 @@ BATCH_ROWS = 32
 
 
 def take_over(
-    base: Pretrained, tokens: TokenStore, *, out: Path, device: torch.device, label: str
+    settings: Pretrained,
+    tokens: TokenStore,
+    *,
+    out: Path,
+    device: torch.device,
+    label: str,
+    mlp: str = "dense",
 ) -> dict[str, Any]:
-    """Check a base against its settings and the text, write it to `out` and measure its loss.
+    """Check a model against its settings and the text, write it to `out` and measure its loss.
 
     Writes what `language.train` does: `final/`, `checkpoints/step-000000/`, `curve.csv` with one
     row and `summary.json`.
+
+    Args:
+        settings: of the dense model and, where it is named, its sparse twin.
+        tokens: the text.
+        out: an empty folder.
+        device: where the loss is measured.
+        label: of the progress bar.
+        mlp: which of the two.
 
     Returns:
         The values of `summary.json`.
@@ -48,14 +62,15 @@ def take_over(
         UserError: the base cannot be had, is of an unknown kind, does not have the sizes of its
             settings, or does not go with the text; nothing is written.
     """
+    base = settings.member(mlp)
     values = bases.read_config(base)
     files = bases.locate(base)
     model = _load(base, files)
-    _check_sizes(base, model, tokens)
+    _check_sizes(settings, model, tokens, mlp)
     noted = {
-        "hookpoints": base.relative_hookpoints,
-        "num_latents": base.num_latents,
-        "k": base.k,
+        "hookpoints": settings.relative_hookpoints,
+        "num_latents": settings.num_latents,
+        "k": settings.k,
         "token_aliases": _aliases(base, model, tokens),
     }
     model.config.update(noted)
@@ -85,20 +100,38 @@ def take_over(
     return summary
 
 
-def _load(base: Pretrained, files: Mapping[str, Path]) -> PreTrainedModel:
+def add_untrained(taken: Path, out: Path, seed: int) -> None:
+    """Write a model with the config of the sparse one in `taken` and initial weights.
+
+    They are those that training starts from here. Where the model itself started is not known.
+    """
+    config: Any = AutoConfig.from_pretrained(taken, local_files_only=True)
+    with silence():
+        initialized(config, seed).save_pretrained(out)
+
+
+def _load(base: bases.Base, files: Mapping[str, Path]) -> PreTrainedModel:
     cure = "name a folder that transformers saved"
     try:
         return load(files[bases.CONFIG].parent, cure)
-    except (ValueError, RuntimeError, OSError, StrictDataclassError) as error:
+    except (
+        *(ValueError, RuntimeError, OSError, KeyError, TypeError, ZeroDivisionError),
+        StrictDataclassError,
+    ) as error:
         # transformers' words for a config that it refuses, and for weights of other shapes.
         reason = " ".join(str(error).split())
         raise UserError(f"{base.name} cannot be loaded ({reason:.200}); {cure}") from None
 
 
-def _check_sizes(base: Pretrained, model: Any, tokens: TokenStore) -> None:
+def _check_sizes(settings: Pretrained, model: Any, tokens: TokenStore, mlp: str) -> None:
     """Refuse sizes that differ from the settings, and text that the model cannot read."""
-    own = {"hidden_size": model.config.hidden_size, "num_layers": model.config.num_hidden_layers}
-    wrong = [f"model.{key} to {value}" for key, value in own.items() if getattr(base, key) != value]
+    base, config = settings.member(mlp), model.config
+    own = {"hidden_size": config.hidden_size, "num_layers": config.num_hidden_layers}
+    if mlp != "dense":
+        own |= bases.latent_sizes(base, config.to_dict(), mlp)
+    wrong = [
+        f"model.{key} to {value}" for key, value in own.items() if getattr(settings, key) != value
+    ]
     if wrong:
         raise UserError(f"{base.name} has other sizes than the parameters; set {', '.join(wrong)}")
     positions = getattr(model.config, "max_position_embeddings", tokens.ctx_len)
@@ -127,7 +160,7 @@ def _text_ids(tokens: TokenStore) -> set[int]:
     return set(vocabulary.values()) - {tokens.bos, tokens.pad}
 
 
-def _aliases(base: Pretrained, model: Any, tokens: TokenStore) -> dict[str, int]:
+def _aliases(base: bases.Base, model: Any, tokens: TokenStore) -> dict[str, int]:
     """Tokens that the model was not trained with, and the eos that it reads in their place.
 
     A bos that is not the model's own was put behind its tokenizer's vocabulary by the data stage.
