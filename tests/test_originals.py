@@ -133,7 +133,7 @@ def project(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         values = cfg.model_dump(mode="json")
-        values["data"]["tokens"] = {**values["data"]["tokens"], "train": 8000, "valid": 2000}
+        values["data"]["tokens"] = {**values["data"]["tokens"], "train": 4000, "valid": 1000}
         values["coders"]["tokens"] = 2048
         write_params(values, {})
         for command in commands(cfg):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clearnets import bases, paths, processes
 from clearnets.artifacts import Unit, UserError, Work, read_json, write_json, write_text
 from clearnets.config import Config, GPTNeoX, Pretrained
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.runtime import Runtime, seed_for
+
+if TYPE_CHECKING:
+    import torch
 
 
 def units(config: Config, *, mlp: str) -> list[Unit]:
@@ -105,6 +108,10 @@ def _train(
         seed=seed_for(seed, "init"),
     )
     resumed = any(work.state.iterdir())
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()  # Another seed may have trained before.
     start = time.monotonic()
     summary = language.train(
         model,
@@ -120,10 +127,12 @@ def _train(
         device=device,
         label=f"train {mlp}, seed {seed}",
     )
+    seconds = time.monotonic() - start
     if not processes.is_main():
         return []
+    memory = _memory(device)
     samples = language.sample(model, bos=tokens.bos, count=3, length=tokens.ctx_len - 1, seed=seed)
-    speed = _speed(summary, time.monotonic() - start, resumed=resumed)
+    speed = _speed(summary, seconds, resumed=resumed) + memory
     return [f"{mlp}, seed {seed}: {speed}", *_report(summary, tokens, samples)]
 
 
@@ -132,6 +141,15 @@ def _speed(summary: dict[str, Any], seconds: float, *, resumed: bool) -> str:
         return f"{summary['tokens']:,} tokens, the last {seconds:,.0f} s of a resumed run"
     rate = summary["tokens"] / seconds
     return f"{summary['tokens']:,} tokens in {seconds:,.0f} s, {rate:,.0f} tokens/s"
+
+
+def _memory(device: torch.device) -> str:
+    """The most that training has taken of the GPU of the main process, for the log."""
+    if device.type != "cuda":
+        return ""
+    import torch
+
+    return f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at the peak"
 
 
 def _report(
