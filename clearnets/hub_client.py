@@ -26,6 +26,14 @@ def asking() -> Iterator[bool]:
         logging.set_verbosity(verbosity)
 
 
+def network_errors() -> tuple[type[BaseException], ...]:
+    """What the client raises where the network or the hub fails: `OSError` and the base of the
+    errors of its HTTP library, whichever that is in a release."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__
+
+
 @cache
 def _answers(endpoint: str) -> bool:
     from huggingface_hub import constants

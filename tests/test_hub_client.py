@@ -68,3 +68,10 @@ def test_a_hub_that_answers_is_asked(monkeypatch):
         with hub_client.asking() as offline:
             assert not offline
         thread.join()
+
+
+def test_errors_of_the_network_are_those_of_the_clients_own_library():
+    from huggingface_hub.utils import get_session
+
+    with pytest.raises(hub_client.network_errors()):
+        get_session().get("http://127.0.0.1:9/", timeout=2)

@@ -10,7 +10,7 @@ from typing import Any
 from clearnets.artifacts import UserError
 from clearnets.config import HubText
 from clearnets.data.files import bounds, checked, column_error
-from clearnets.hub_client import asking
+from clearnets.hub_client import asking, network_errors
 
 
 class HubTexts:
@@ -89,7 +89,6 @@ def _load(corpus: HubText, split: str, *, streaming: bool) -> Any:
 @contextmanager
 def _reaching(corpus: HubText) -> Iterator[None]:
     """Say in one line what is wrong with a dataset, or the way to it."""
-    import httpx
     from datasets.exceptions import DatasetsError
 
     try:
@@ -102,7 +101,7 @@ def _reaching(corpus: HubText) -> Iterator[None]:
             f"hub dataset {corpus.name}: {reason:.300}; correct data.corpus.config or "
             "data.corpus.split"
         ) from None
-    except (OSError, RuntimeError, DatasetsError, httpx.HTTPError) as error:
+    except (*network_errors(), RuntimeError, DatasetsError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
             f"hub dataset {corpus.name} cannot be had ({reason:.160}); correct data.corpus.name, "

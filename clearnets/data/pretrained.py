@@ -14,7 +14,7 @@ from clearnets.config import (
     TrainedTokenizer,
 )
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
-from clearnets.hub_client import asking
+from clearnets.hub_client import asking, network_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,7 +36,6 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
     Raises:
         UserError: it is neither a folder nor to be had from the hub, or it is not a fast one.
     """
-    import httpx
     from transformers import AutoTokenizer
 
     name = settings.name
@@ -49,7 +48,7 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
                 trust_remote_code=False,
                 local_files_only=offline,
             )
-    except (OSError, ValueError, KeyError, ImportError, httpx.HTTPError) as error:
+    except (*network_errors(), ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"tokenizer {name!r} cannot be had ({reason:.160}); give data.tokenizer.name a folder "
