@@ -1,4 +1,4 @@
-"""Pretrained models as a base: which kinds there are, and where the files of one come from.
+"""Pretrained models, a base and its twin: which kinds there are, and where their files come from.
 
 Nothing here needs torch. Weights are only ever read from safetensors, and code that lies beside a
 model is never run: a base is one of transformers' own classes.
@@ -15,6 +15,7 @@ from typing import Any
 
 from clearnets.artifacts import UserError, fingerprint, read_json, sha256
 from clearnets.config import MLPS, Pretrained, PretrainedSparse
+from clearnets.hub_client import asking
 
 Base = Pretrained | PretrainedSparse
 
@@ -261,11 +262,18 @@ def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
 
     where = f"{base.name} at {base.revision}" if base.revision else base.name
     try:
-        if not download:
-            # Only whether it is there; a pickle is not even fetched.
-            found = hub.file_exists(base.name, name, revision=base.revision)
-            return Path(name) if found else None
-        return Path(hub.hf_hub_download(base.name, name, revision=base.revision))
+        with asking() as offline:
+            if not download:
+                if offline:
+                    raise errors.OfflineModeIsEnabled
+                # Only whether it is there; a pickle is not even fetched.
+                found = hub.file_exists(base.name, name, revision=base.revision)
+                return Path(name) if found else None
+            return Path(
+                hub.hf_hub_download(
+                    base.name, name, revision=base.revision, local_files_only=offline
+                )
+            )
     except (errors.RepositoryNotFoundError, errors.GatedRepoError):
         raise UserError(
             f"{base.at}.name {base.name!r}: neither a folder nor a model on the hub that you can "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets.artifacts import UserError, fingerprint, sha256
 from clearnets.config import Existing
+from clearnets.hub_client import asking
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
@@ -47,9 +48,15 @@ def _snapshot(source: Existing) -> Path:
     where = f"{source.name} at {source.revision}" if source.revision else source.name
     wanted = [CFG, WEIGHTS, "config.json", f"*/{CFG}", f"*/{WEIGHTS}"]
     try:
-        return Path(
-            hub.snapshot_download(source.name, revision=source.revision, allow_patterns=wanted)
-        )
+        with asking() as offline:
+            return Path(
+                hub.snapshot_download(
+                    source.name,
+                    revision=source.revision,
+                    allow_patterns=wanted,
+                    local_files_only=offline,
+                )
+            )
     except errors.RevisionNotFoundError:
         raise UserError(f"{source.name} has no revision {source.revision!r} on the hub") from None
     except errors.RepositoryNotFoundError:

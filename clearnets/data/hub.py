@@ -10,6 +10,7 @@ from typing import Any
 from clearnets.artifacts import UserError
 from clearnets.config import HubText
 from clearnets.data.files import bounds, checked, column_error
+from clearnets.hub_client import asking
 
 
 class HubTexts:
@@ -92,7 +93,8 @@ def _reaching(corpus: HubText) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
 
     try:
-        yield
+        with asking():
+            yield
     except ValueError as error:
         # An unknown configuration or split; datasets lists those there are.
         reason = " ".join(str(error).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from clearnets.config import (
     TrainedTokenizer,
 )
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
+from clearnets.hub_client import asking
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,9 +41,14 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
 
     name = settings.name
     try:
-        found = AutoTokenizer.from_pretrained(
-            name, revision=settings.revision or "main", trust_remote_code=False
-        )
+        # A folder needs no hub.
+        with nullcontext(True) if Path(name).is_dir() else asking() as offline:
+            found = AutoTokenizer.from_pretrained(
+                name,
+                revision=settings.revision or "main",
+                trust_remote_code=False,
+                local_files_only=offline,
+            )
     except (OSError, ValueError, KeyError, ImportError, httpx.HTTPError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

@@ -167,7 +167,7 @@ def test_a_hub_id_is_known_by_its_commit(monkeypatch):
     snapshot = make(Path("cache/snapshots") / commit)
     asked = []
 
-    def download(name, *, revision, allow_patterns):
+    def download(name, *, revision, allow_patterns, local_files_only):
         asked.append((name, revision))
         assert all(pattern.endswith((".json", ".safetensors")) for pattern in allow_patterns)
         return str(snapshot)
