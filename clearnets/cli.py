@@ -54,6 +54,16 @@ Device = Annotated[
 Threads = Annotated[
     int, typer.Option(min=0, metavar="N", help="CPU threads; 0 takes all there are.")
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        envvar="CLEARNETS_PROCESSES",
+        help="Processes that train a model together, each on a GPU where there are GPUs. Changes "
+        "no parameter.",
+    ),
+]
 Layers = Annotated[
     str | None,
     typer.Option(metavar="LAYERS", help="Layers to work on, e.g. 0-7 or 2,5. Default: all."),
@@ -224,7 +234,10 @@ def one_process(context: typer.Context) -> None:
 
     name = context.invoked_subcommand
     if processes.count() > 1 and name != "train":
-        raise UserError(f"`clearnets {name}` runs on one process; start it without torchrun")
+        cure = "start it without torchrun"
+        if name == "exp":
+            cure += "; `clearnets exp NAME --processes N` trains on several"
+        raise UserError(f"`clearnets {name}` runs on one process; {cure}")
 
 
 @app.command()
@@ -251,13 +264,34 @@ def train(
     dry_run: DryRun = False,
     device: Device = "auto",
     threads: Threads = 0,
+    processes: Processes = 1,
 ) -> None:
     """Train a transformer with dense or sparse feedforward layers.
 
     Example: [bold]clearnets train --mlp sparse[/bold]
     """
+    from clearnets.processes import launch, launched
+
     place = _Place.of(experiment, assign)
-    place.run("train", dry_run=dry_run, device=device, threads=threads, mlp=place.model(mlp))
+    mlp = place.model(mlp)
+    # A model that is taken over is not trained: that is work for one.
+    if processes > 1 and place.config.model.kind == "gptneox" and not (dry_run or launched()):
+        _enough_gpus(device, threads, processes)
+        raise SystemExit(launch(processes, sys.argv[1:]))
+    place.run("train", dry_run=dry_run, device=device, threads=threads, mlp=mlp)
+
+
+def _enough_gpus(device: str, threads: int, processes: int) -> None:
+    """Refuse more processes than there are GPUs, where GPUs are to be used."""
+    from clearnets.artifacts import UserError
+    from clearnets.runtime import Runtime
+
+    if Runtime(device, threads).torch_device().type == "cuda":
+        import torch
+
+        gpus = torch.cuda.device_count()
+        if gpus < processes:
+            raise UserError(f"--processes {processes}: there are {gpus} GPUs here, one for each")
 
 
 @app.command()
@@ -510,6 +544,7 @@ def exp(
     name: Annotated[str | None, typer.Argument(help="The experiment; none lists them.")] = None,
     assign: Set = None,
     dry_run: DryRun = False,
+    processes: Processes = 1,
 ) -> None:
     """Run a whole experiment, an overlay in experiments/, in its own place.
 
@@ -520,7 +555,7 @@ def exp(
     if name is None:
         experiments.show_all()
     else:
-        experiments.run(name, assign or [], dry_run=dry_run)
+        experiments.run(name, assign or [], processes=processes, dry_run=dry_run)
 
 
 def _guarded(call: Callable[[], Any]) -> int:
@@ -542,7 +577,9 @@ def _guarded(call: Callable[[], Any]) -> int:
             "a file could not be written: the disk is full, or a quota or size limit is reached; "
             "free some space and run the same command to go on"
         )
-    if processes.is_main():
+    if code == 2:
+        processes.let_main_speak()
+    if code == 2 or processes.is_main():
         print(f"clearnets: {message}", file=sys.stderr)
     return code
 
@@ -568,6 +605,9 @@ def _no_space(error: Exception) -> bool:
 
 def main() -> None:
     """Entry point of the command `clearnets`."""
+    from clearnets import processes
+
+    processes.follow_launcher()
     sys.exit(_guarded(lambda: app(standalone_mode=True)))
 
 

@@ -134,9 +134,10 @@ def _summary_row(
     for prefix, table in (("", draws), ("null_", null_draws)):
         for target, column in (("recovered", "recovered"), ("f1", "mean_f1")):
             row |= _range(f"{prefix}{target}", table[column].to_numpy(np.float64), tail)
-    if null:
-        above = draws["mean_f1"].to_numpy() - null_draws["mean_f1"].to_numpy()
-        row |= _range("f1_above_null", above, tail)
+    # Without a null there is no draw of it, and no difference.
+    paired = min(len(draws), len(null_draws))
+    above = draws["mean_f1"].to_numpy()[:paired] - null_draws["mean_f1"].to_numpy()[:paired]
+    row |= _range("f1_above_null", above, tail)
     recovered = concepts["f1"] >= settings.recovered
     # Counts are those of one seed, the mean over seeds.
     per_seed = 1 / len(seeds)

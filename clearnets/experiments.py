@@ -57,8 +57,16 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
     config = cfg.parse(values, str(path))
+    _name_coders(values)
     _see_from_worktree(name, config, values)
     return values
+
+
+def _name_coders(values: dict[str, Any]) -> None:
+    """Each family's key of `coders.existing` is there: DVC tracks it by itself. An overlay's null
+    has removed one of the default; no key and null mean the same, coders that are trained here."""
+    existing = values["coders"]["existing"]
+    values["coders"]["existing"] = {**dict.fromkeys(values["coders"]["families"]), **existing}
 
 
 def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -184,7 +192,7 @@ def _drop_others(models: set[str], families: set[str]) -> None:
                 shutil.rmtree(folder)
 
 
-def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
+def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> None:
     """Run the whole pipeline of an experiment and bring its small results home."""
     values = resolve(name, assignments)
     if dry_run:
@@ -196,19 +204,26 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
         return
     home = Path.cwd()
     enter(name, assignments, values)
-    bin_folder = str(Path(sys.executable).parent)
-    env = {
-        **os.environ,
-        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
-        # The worktree's code, not the checkout's that is installed.
-        "PYTHONPATH": str(Path.cwd()),
-    }
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=env, check=False).returncode
+    command = [sys.executable, "-m", "dvc", "repro"]
+    code = subprocess.run(command, env=_environment(processes), check=False).returncode
     if code:
         raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
     _bring_home(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
+
+
+def _environment(processes: int) -> dict[str, str]:
+    """Of the pipeline's commands, in the worktree: DVC starts them as dvc.yaml has them, so what
+    chooses the device and no result reaches them here."""
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
+        # The worktree's code, not the checkout's that is installed.
+        "PYTHONPATH": str(Path.cwd()),
+        "CLEARNETS_PROCESSES": str(processes),
+    }
 
 
 def _bring_home(tables: Path, target: Path) -> None:

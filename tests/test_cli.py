@@ -169,6 +169,14 @@ def test_set_writes_what_it_resolves(place):
     assert "# The tests' size" in (place / "experiments/smoke.yaml").read_text()
 
 
+def test_an_experiment_names_the_coders_of_each_family(place):
+    """DVC tracks a family's own key, so each is there, whatever the overlay takes away."""
+    assignments = ["coders.existing.transcoder=null", "coders.existing.sae=null"]
+    existing = experiments.resolve("smoke", assignments)["coders"]["existing"]
+    assert {"transcoder", "random-transcoder"} <= set(existing)
+    assert set(existing.values()) == {None}
+
+
 def test_compute_refuses_parameters_that_are_no_mapping(place):
     (place / "params.yaml").write_text("[]\n")
     code, output = run("compute", "--set", "model.k=8")

@@ -84,6 +84,15 @@ def test_missing_key_and_broken_yaml(tmp_path):
         cfg.load(tmp_path / "nowhere.yaml")
 
 
+def test_null_for_existing_coders_means_that_there_are_none():
+    base = with_({})
+    coders = base["coders"] | {"existing": {"sae": {"name": "theirs"}, "transcoder": None}}
+    given = cfg.parse(base | {"coders": coders}, "params.yaml").coders.existing
+    assert given == {"sae": cfg.Existing(name="theirs")}
+    with pytest.raises(UserError, match=r"coders\.existing\.seas"):
+        cfg.parse(base | {"coders": coders | {"existing": {"seas": None}}}, "params.yaml")
+
+
 def test_overlay_merges_mappings_but_replaces_another_kind():
     base = {"corpus": {"kind": "storybook", "seed": 0}, "a": {"b": 1, "c": 2}}
     over = {"corpus": {"kind": "local", "path": "x"}, "a": {"c": 3}}

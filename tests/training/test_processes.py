@@ -1,4 +1,5 @@
-"""`torchrun -m clearnets train`: two processes train what one does, and a kill changes nothing."""
+"""`train --processes 2` and torchrun: two processes train what one does, and a kill changes
+nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,7 +19,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from clearnets import config, paths
+from clearnets import cli, config, experiments, paths, processes
 from clearnets.artifacts import Unit, build_all, write_json
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 
@@ -58,7 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(project: Path, folder: Path, *words: str, **options: object) -> subprocess.Popen:
+def start(project: Path, folder: Path, *words: str, **options: Any) -> subprocess.Popen:
     """Begin a command in a copy of the project, or in what an earlier command left there."""
     if not folder.exists():
         shutil.copytree(project, folder)
@@ -78,9 +81,9 @@ def finish(project: Path, folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def pair(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of two processes."""
+    """The run of two processes, which the command starts by itself."""
     folder = tmp_path_factory.mktemp("pair") / "project"
-    said = finish(project, folder, *TORCHRUN, *TRAIN)
+    said = finish(project, folder, *TRAIN, "--processes", "2")
     assert said.count("train sparse, seed 0") == 1, "only the main process speaks"
     return folder
 
@@ -126,17 +129,61 @@ def test_two_killed_processes_resume_to_the_same_bytes(
     assert not [path for path in (folder / paths.WORK).rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("command", [("sparsify", "--aux", "sae"), ("exp", "smoke")])
-def test_other_commands_are_refused(
-    project: Path, tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = []
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        monkeypatch.setenv("LOCAL_RANK", rank)
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        process = start(project, tmp_path / "project", "-m", "clearnets", *command)
-        said.append(process.communicate()[1])
-        assert process.returncode == 2
-    line = f"clearnets: `clearnets {command[0]}` runs on one process; start it without torchrun\n"
-    assert said == [line, ""]
+LAUNCH = "import sys; from clearnets.processes import launch; sys.exit(launch(2, sys.argv[1:]))"
+
+
+def test_what_stops_all_processes_is_said_once(project: Path, tmp_path: Path) -> None:
+    process = start(project, tmp_path / "project", "-c", LAUNCH, "exp", "smoke")
+    said = process.communicate()[1]
+    assert process.returncode == 2
+    assert said == (
+        "clearnets: `clearnets exp` runs on one process; start it without torchrun; "
+        "`clearnets exp NAME --processes N` trains on several\n"
+    )
+
+
+def test_processes_die_with_the_one_that_launched_them(tmp_path: Path) -> None:
+    follower = (
+        "from time import sleep; from clearnets import processes; "
+        "processes.follow_launcher(); sleep(100)"
+    )
+    launcher = (
+        "import os, subprocess, sys, time; "
+        "env = {**os.environ, 'LOCAL_RANK': '0', 'CLEARNETS_LAUNCHER': str(os.getpid())}; "
+        f"print(subprocess.Popen([sys.executable, '-c', {follower!r}], env=env).pid, flush=True); "
+        "time.sleep(100)"
+    )
+    process = start(tmp_path, tmp_path, "-c", launcher, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    follows = psutil.Process(int(process.stdout.readline()))
+    process.kill()
+    psutil.wait_procs([follows], timeout=20)
+    process.communicate()
+    assert not follows.is_running()
+
+
+def test_an_experiment_passes_the_number_on(tmp_path: Path, monkeypatch) -> None:
+    """Through DVC, whose commands are fixed: `train` reads it from its environment."""
+    seen = []
+    monkeypatch.setattr(experiments, "resolve", lambda *_: {})
+    monkeypatch.setattr(experiments, "enter", lambda *_: None)
+    monkeypatch.setattr(experiments, "_bring_home", lambda *_: None)
+    monkeypatch.setattr(
+        experiments.subprocess,
+        "run",
+        lambda command, env, **_: seen.append((command[1:], env)) or SimpleNamespace(returncode=0),
+    )
+    cli.app(["exp", "own", "--processes", "4"], standalone_mode=False)
+    ((command, env),) = seen
+    assert command == ["-m", "dvc", "repro"]
+
+    monkeypatch.setattr(os, "environ", env)
+    monkeypatch.chdir(tiny_run.ROOT)
+    monkeypatch.setattr(processes, "launch", lambda number, words: number)
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["train", "--mlp", "dense", "--device", "cpu"], standalone_mode=False)
+    assert ended.value.code == 4
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("clearnets.stages.train.run", lambda *_, **__: seen.append("run"))
+    cli.app(["train", "--mlp", "dense", "--device", "cpu"], standalone_mode=False)
+    assert seen[1:] == ["run"], "what was launched launches nothing"
