@@ -1,4 +1,4 @@
-"""Pretrained models as a base: which kinds there are, and where the files of one come from.
+"""Pretrained models, a base and its twin: which kinds there are, and where their files come from.
 
 Nothing here needs torch. Weights are only ever read from safetensors, and code that lies beside a
 model is never run: a base is one of transformers' own classes.
