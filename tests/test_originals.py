@@ -9,6 +9,7 @@ import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from clearnets import cli, config, experiments
 from clearnets.config import CODER_FAMILIES, Config, GPTNeoX
 from clearnets.data.storybook import stories
 from clearnets.models import build_model
+from clearnets.runtime import Runtime
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Sizes that a test cannot afford, and in `HERE` names for those of the table.
@@ -86,8 +88,10 @@ def write_params(values: dict[str, Any], assignments: dict[str, Any]) -> Config:
 
 def run(command: str) -> int:
     words = shlex.split(command)
-    # Every row is as it would be typed; a stage takes one thread beside other tests.
-    return cli._guarded(lambda: cli.app(words, standalone_mode=False))
+    # Every row is as it would be typed; a stage takes one thread, because threads that wait for
+    # cores which other work holds cost many times what they save at this size.
+    with mock.patch.object(Runtime, "num_threads", 1):
+        return cli._guarded(lambda: cli.app(words, standalone_mode=False))
 
 
 def commands(cfg: Config) -> list[str]:
