@@ -558,6 +558,10 @@ def exp(
         experiments.run(name, assign or [], processes=processes, dry_run=dry_run)
 
 
+# Exit code of a command that Ctrl-C ended: 128 + SIGINT.
+INTERRUPTED = 130
+
+
 def _guarded(call: Callable[[], Any]) -> int:
     """Run `call`; a user's mistake or a full disk becomes one line and exit code 2."""
     from clearnets import processes
@@ -568,8 +572,11 @@ def _guarded(call: Callable[[], Any]) -> int:
         return call() or 0
     except UserError as error:
         message = str(error)
-    except KeyboardInterrupt:
-        message, code = "interrupted; run the same command again to go on", 130
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into an exit.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        message, code = "interrupted; run the same command again to go on", INTERRUPTED
     except Exception as error:
         if not _no_space(error):
             raise

@@ -302,3 +302,17 @@ def test_files_that_cannot_be_written_are_one_line(place, kilobytes):
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("clearnets: a file could not be written")
     assert not (place / "artifacts").exists()
+
+
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clearnets.experiments.show_all", interrupted)
+    monkeypatch.setattr(sys, "argv", ["clearnets", "exp"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == (
+        "clearnets: interrupted; run the same command again to go on\n"
+    )
