@@ -23,6 +23,8 @@ from clearnets import config as cfg
 from clearnets import paths
 from clearnets.artifacts import UserError, fingerprint, write_text
 
+# Folders of artifacts with one folder for each family.
+PER_FAMILY = ("coders", "cache", "explain", "score", "concepts")
 # What a run makes: never checked out into a worktree, or the default's results would stand there.
 OUTPUTS = ("artifacts", "paper/results", "paper/figures", "dvc.lock", "params.yaml")
 
@@ -185,7 +187,7 @@ def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
 
 def _drop_others(models: set[str], families: set[str]) -> None:
     """Results of models and families that the experiment no longer has would enter DVC's hashes."""
-    kept = {"train": models, **dict.fromkeys(("coders", "cache", "explain", "score"), families)}
+    kept = {"train": models, **dict.fromkeys(PER_FAMILY, families)}
     for stage, names in kept.items():
         for folder in (paths.ARTIFACTS / stage).glob("*"):
             if folder.is_dir() and folder.name not in names:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearnets import config as cfg
+from clearnets import experiments, paths
 from clearnets.artifacts import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -135,3 +136,20 @@ def test_native_weights_follow_the_sparse_model(mode):
     config = cfg.parse(with_({"models": ["dense", mode], "families": families}), "params.yaml")
     assert config.sparse == mode
     assert {f: config.weights(f) for f in config.families} == dict(config.families)
+
+
+def test_what_a_dropped_family_left_goes_wherever_a_stage_depends_on_the_whole_folder(
+    tmp_path, monkeypatch
+):
+    stages = cfg.read_yaml(ROOT / "dvc.yaml")["stages"].values()
+    deps = {dep for stage in stages for dep in stage.get("do", stage)["deps"]}
+    names = ("native", "sae")
+    monkeypatch.chdir(tmp_path)
+    for stage in ("coders", "cache", "explain", "score", "concepts"):
+        for family in names:
+            (paths.ARTIFACTS / stage / family).mkdir(parents=True)
+    experiments._drop_others({"dense"}, {"native"})
+    whole = [folder for folder in paths.ARTIFACTS.iterdir() if folder.as_posix() in deps]
+    assert {folder.name for folder in whole} == {"coders", "cache", "score", "concepts"}
+    for folder in whole:
+        assert [path.name for path in folder.iterdir()] == ["native"], folder
