@@ -158,11 +158,10 @@ def _readable(base: bases.Base) -> Iterator[None]:
 def surplus(config: Config) -> int | None:
     """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens; None where the
     experiment has no sparse model, or trains none."""
-    if config.sparse is None:
+    if config.sparse is None or isinstance(config.model, Pretrained):
         return None
-    by_name = {cost.name: cost for cost in models(config)}
-    sparse, dense = by_name[config.sparse].total, by_name["dense"].total
-    return None if sparse is None or dense is None else sparse - dense
+    totals = {cost.name: cost.total for cost in models(config) if cost.total is not None}
+    return totals[config.sparse] - totals["dense"]
 
 
 def report(config: Config) -> Iterator[str]:
