@@ -15,26 +15,18 @@ import synthetic_text as synthetic
 import torch
 import torch.nn.functional as F
 from ruamel.yaml import YAML
-from test_pretrained import LATENTS, ROOT, RUNTIME, VOCAB, make_data
+from test_pretrained import LATENTS, VOCAB, make_data
 from typer.testing import CliRunner
+from whole_pipeline import CPU as RUNTIME
+from whole_pipeline import ROOT, draw_figures, run_behind_data
 
-from clearnets import budget, experiments, figures, paths
+from clearnets import budget, experiments, paths
 from clearnets import config as cfg
 from clearnets.artifacts import UserError, read_json, read_jsonl
 from clearnets.cli import app
 from clearnets.latents.store import load_layer
 from clearnets.models import load, original
-from clearnets.stages import (
-    cache,
-    collate,
-    concepts,
-    evaluate,
-    explain,
-    match,
-    score,
-    sparsify,
-    train,
-)
+from clearnets.stages import cache, match, train
 
 FAMILIES = ("native", "transcoder", "neurons", "random-native", "random-transcoder")
 CODERS = ["transcoder", "random-transcoder"]
@@ -116,21 +108,8 @@ def test_the_whole_comparison_on_two_checkpoints_of_the_original():
     weights = {"dense": imported("dense", "models/dense")}
     weights["sparse"] = imported("sparse", "models/sparse")
     config = settings()
-    for mlp in config.models:
-        train.run(config, runtime=RUNTIME, mlp=mlp)
-    match.run(config, runtime=RUNTIME)
-    for family in config.coders.families:
-        sparsify.run(config, runtime=RUNTIME, family=family)
-    evaluate.run(config, runtime=RUNTIME)
-    for family in config.families:
-        cache.run(config, runtime=RUNTIME, family=family)
-        explain.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
-        score.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
-        concepts.run(config, runtime=RUNTIME, family=family)
-    collate.run(config, runtime=RUNTIME)
-    shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
-    shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
-    figures.run(paths.results("default"), paths.FIGURES)
+    run_behind_data(config)
+    draw_figures(config)
 
     pair = read_json(paths.match(0) / "pair.json")
     for mlp in config.models:

@@ -15,6 +15,8 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
+from whole_pipeline import CPU as RUNTIME
+from whole_pipeline import ROOT, run_behind_data
 
 from clearnets import budget, figures, paths
 from clearnets import config as cfg
@@ -24,21 +26,8 @@ from clearnets.cli import app
 from clearnets.coders.library import load_coder
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
-from clearnets.runtime import Runtime
-from clearnets.stages import (
-    cache,
-    collate,
-    concepts,
-    evaluate,
-    explain,
-    match,
-    score,
-    sparsify,
-    train,
-)
+from clearnets.stages import cache, evaluate, match, sparsify, train
 
-ROOT = Path(__file__).parents[1]
-RUNTIME = Runtime(device="cpu", threads=1)
 VOCAB = len(synthetic.STRINGS)
 FAMILIES = ("transcoder", "sae", "skip-transcoder", "neurons")
 LATENTS = 10
@@ -98,17 +87,7 @@ def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, tor
 def test_the_whole_comparison_on_a_base(kind):
     make_data()
     model, config = make_base(kind), settings(kind)
-    train.run(config, runtime=RUNTIME, mlp="dense")
-    match.run(config, runtime=RUNTIME)
-    for family in config.coders.families:
-        sparsify.run(config, runtime=RUNTIME, family=family)
-    evaluate.run(config, runtime=RUNTIME)
-    for family in FAMILIES:
-        cache.run(config, runtime=RUNTIME, family=family)
-        explain.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
-        score.run(config, runtime=RUNTIME, family=family, layers=config.model.layers)
-        concepts.run(config, runtime=RUNTIME, family=family)
-    collate.run(config, runtime=RUNTIME)
+    run_behind_data(config)
 
     # Two ways to the same loss.
     summary = read_json(paths.evaluate(0) / "summary.json")["models"]["dense"]

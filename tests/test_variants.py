@@ -12,27 +12,14 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from whole_pipeline import CPU, ROOT, draw_figures, run_behind_data
 
-from clearnets import config, figures, paths
+from clearnets import config, paths
 from clearnets.artifacts import read_json
 from clearnets.config import Config
 from clearnets.models import load
-from clearnets.runtime import Runtime
-from clearnets.stages import (
-    cache,
-    collate,
-    concepts,
-    data,
-    evaluate,
-    explain,
-    match,
-    score,
-    sparsify,
-    train,
-)
+from clearnets.stages import data
 
-ROOT = Path(__file__).parents[1]
-CPU = Runtime(device="cpu", threads=1)
 # Below the smoke size: what is written counts here, not what it says.
 TINY: dict[str, Any] = {
     "data": {"ctx_len": 64, "tokens": {"train": 30_000}},
@@ -60,22 +47,8 @@ def experiment(models: list[str], families: list[str]) -> Config:
 def run(cfg: Config) -> Path:
     """Every stage, in the working directory; the folder of the tables."""
     data.run(cfg, runtime=CPU)
-    for mlp in cfg.models:
-        train.run(cfg, runtime=CPU, mlp=mlp)
-    match.run(cfg, runtime=CPU)
-    for family in cfg.coders.families:
-        sparsify.run(cfg, runtime=CPU, family=family)
-    evaluate.run(cfg, runtime=CPU)
-    for family in cfg.families:
-        cache.run(cfg, runtime=CPU, family=family)
-        explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
-        score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
-        concepts.run(cfg, runtime=CPU, family=family)
-    collate.run(cfg, runtime=CPU)
-    Path("paper").mkdir(exist_ok=True)
-    shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
-    shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
-    figures.run(paths.results(cfg.experiment), paths.FIGURES)
+    run_behind_data(cfg)
+    draw_figures(cfg)
     return paths.results(cfg.experiment)
 
 

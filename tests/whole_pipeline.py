@@ -1,0 +1,48 @@
+"""Every stage of an experiment, in this process and in the working directory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from clearnets import figures, paths
+from clearnets.config import Config
+from clearnets.runtime import Runtime
+from clearnets.stages import (
+    cache,
+    collate,
+    concepts,
+    evaluate,
+    explain,
+    match,
+    score,
+    sparsify,
+    train,
+)
+
+ROOT = Path(__file__).parents[1]
+CPU = Runtime(device="cpu", threads=1)
+
+
+def run_behind_data(cfg: Config) -> None:
+    """From the models to the tables; the data unit is there."""
+    for mlp in cfg.models:
+        train.run(cfg, runtime=CPU, mlp=mlp)
+    match.run(cfg, runtime=CPU)
+    for family in cfg.coders.families:
+        sparsify.run(cfg, runtime=CPU, family=family)
+    evaluate.run(cfg, runtime=CPU)
+    for family in cfg.families:
+        cache.run(cfg, runtime=CPU, family=family)
+        explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        concepts.run(cfg, runtime=CPU, family=family)
+    collate.run(cfg, runtime=CPU)
+
+
+def draw_figures(cfg: Config) -> None:
+    """The figures from the tables."""
+    Path("paper").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
+    shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
+    figures.run(paths.results(cfg.experiment), paths.FIGURES)
