@@ -15,7 +15,11 @@ from clearnets.config import load
 STAGES = YAML(typ="safe").load(DVC.read_text())["stages"]
 GRAPH = build_graph()
 INNER = ("config", "paths", "artifacts", "runtime", "processes", "progress")
-CORE = {f"clearnets.{name}" for name in INNER}
+CORE = {
+    module
+    for module in GRAPH.modules
+    if f"{module}.".startswith(tuple(f"clearnets.{name}." for name in INNER))
+}
 
 
 def reaches(module: str) -> set[str]:
