@@ -493,13 +493,13 @@ def compute(
 
     Example: [bold]clearnets compute --set model.hidden_size=256[/bold]
     """
-    from clearnets import budget, config, experiments
+    from clearnets import budget, config, experiments, paths
 
     if experiment:
         values = experiments.resolve(experiment, assign or [])
     else:
-        values = experiments.assigned(config.read_yaml(config.PARAMS), assign or [])
-    parsed = config.parse(values, experiment or str(config.PARAMS))
+        values = experiments.assigned(config.read_yaml(paths.PARAMS), assign or [])
+    parsed = config.parse(values, experiment or str(paths.PARAMS))
     if experiment:
         # `resolve` names local sources as the worktree will see them.
         parsed = experiments.seen_from_checkout(parsed, experiments.place(experiment))

@@ -25,13 +25,17 @@ def root_module(stage: str) -> str:
     return "clearnets.figures" if stage == "figures" else f"clearnets.stages.{stage}"
 
 
+def _outside(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in OUTSIDE)
+
+
 def code_deps(stage: str, graph: grimp.ImportGraph) -> list[str]:
     """Source files, sorted, that `stage` reaches without passing through `OUTSIDE`."""
     found: set[str] = set()
     queue = [root_module(stage)]
     while queue:
         module = queue.pop()
-        if module in found or module in OUTSIDE:
+        if module in found or _outside(module):
             continue
         found.add(module)
         queue += graph.find_modules_directly_imported_by(module)

@@ -1,0 +1,179 @@
+"""Parameters of explanations and scores: clients, explainers, scorers, judges."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from clearnets.config.fields import Count, Fraction, Frozen, Positive
+
+
+class OpenAIClient(Frozen):
+    """A model behind an OpenAI-compatible server. Where it listens, and how many requests run at
+    once, comes from the environment: see `clearnets.autointerp.clients.openai`."""
+
+    kind: Literal["openai"]
+    model: str
+    """The model's name on the server."""
+    revision: str = ""
+    """What its name does not say, such as a commit or a quantization. Answers of another revision
+    are not used again."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key, if the server wants one."""
+
+
+class GGUFClient(Frozen):
+    """A GGUF file in process, through xllamacpp (the extra `local-llm`)."""
+
+    kind: Literal["gguf"]
+    model: str
+    """The file, or `package:NAME` for an installed package that carries one."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the file; another one is refused."""
+    ctx_len: Positive = 8192
+    """Tokens that prompt and answer may have together."""
+
+
+class VLLMClient(Frozen):
+    """A model in process through vLLM (the extra `gpu`)."""
+
+    kind: Literal["vllm"]
+    model: str
+    """Name on the hub, or folder."""
+    revision: str = ""
+    """What its name does not say, such as a commit. Answers of another one are not used again."""
+    ctx_len: Positive = 8192
+    """Tokens that prompt and answer may have together."""
+
+
+ClientSettings = Annotated[
+    OpenAIClient | GGUFClient | VLLMClient,
+    Field(discriminator="kind"),
+]
+
+
+class TokensExplainer(Frozen):
+    """The embedded explainer: a short rule over trigger words, as a sentence."""
+
+    kind: Literal["tokens"]
+
+
+class DelphiExplainer(Frozen):
+    """A language model, prompted by delphi."""
+
+    kind: Literal["delphi"]
+    explainer: Literal["default", "contrastive", "no-op"]
+    """delphi's explainer: from active windows, from active and silent ones, or no explanation (what
+    a judge makes of none)."""
+    client: ClientSettings
+    """The model. `no-op` does not ask it."""
+    activations: bool = True
+    """Whether the prompt lists activations."""
+    cot: bool = False
+    """Whether it asks for reasoning first (`default` only)."""
+    threshold: Fraction = 0.3
+    """Share of a window's largest activation above which a token is marked."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Of the first attempt."""
+    max_tokens: Positive = 500
+    """Longest answer."""
+    retries: Count = 2
+    """Further attempts, with other seeds, where an answer holds no explanation."""
+    retry_temperature: Annotated[float, Field(ge=0)] = 0.7
+    """Of these."""
+
+
+class RuleScorer(Frozen):
+    """The judge of rules: rule-detection and rule-fuzzing. Needs the explainer `tokens`."""
+
+    kind: Literal["rules"]
+
+
+JudgedBy = Literal["detection", "fuzzing", "intruder"]
+
+
+class DelphiScorer(Frozen):
+    """A language model as judge, prompted by delphi."""
+
+    kind: Literal["delphi"]
+    scorers: Annotated[tuple[JudgedBy, ...], Field(min_length=1)]
+    """delphi's scorers. `intruder` looks at the windows alone, without the explanation."""
+    client: ClientSettings
+    """The model."""
+    n_examples_shown: Positive = 5
+    """Windows per prompt."""
+    log_prob: bool = False
+    """Ask for the probabilities of the answers, for AUROC. Not every server gives them."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Of the answers."""
+    max_tokens: Positive = 100
+    """Longest answer."""
+
+
+class Explain(Frozen):
+    """Explanations of a uniform sample of latents."""
+
+    latents: Positive
+    """Latents drawn per layer and family, uniformly from all."""
+    seed: Count
+    """Seed of the draw and of the examples."""
+    window: Annotated[int, Field(ge=4)]
+    """Tokens per example window; windows never cross a row."""
+    min_windows: Positive
+    """A latent is explainable with at least this many active and as many silent windows in
+    each of the splits `explain` and `score`."""
+    active: Positive
+    """Active windows that the explainer sees."""
+    silent: Positive
+    """Silent windows that the explainer sees: half random, half with a trigger token."""
+    max_words: Positive
+    """Cap on the number of quoted words in a sentence of `tokens`, the same for every family."""
+    explainer: Annotated[TokensExplainer | DelphiExplainer, Field(discriminator="kind")]
+    """Who explains."""
+
+
+class Score(Frozen):
+    """Scores of explanations on held-out windows."""
+
+    active: Positive
+    """Active windows per latent."""
+    silent: Positive
+    """Silent windows per latent: half random, half with a trigger token."""
+    seed: Count
+    """Seed of the draw of windows."""
+    scorers: Annotated[
+        tuple[Annotated[RuleScorer | DelphiScorer, Field(discriminator="kind")], ...],
+        Field(min_length=1, max_length=2),
+    ]
+    """Who judges: the rules' own judge, a language model, or both."""
+
+    @model_validator(mode="after")
+    def _one_of_a_kind(self) -> Score:
+        if len({scorer.kind for scorer in self.scorers}) != len(self.scorers):
+            raise ValueError("scorers must be of different kinds")
+        return self
+
+    @property
+    def rules(self) -> bool:
+        """Whether the judge of rules is among the scorers."""
+        return any(scorer.kind == "rules" for scorer in self.scorers)
+
+    @property
+    def judge(self) -> DelphiScorer | None:
+        """The language model among the scorers, if there is one."""
+        return next((scorer for scorer in self.scorers if scorer.kind == "delphi"), None)
+
+
+class Qualify(Frozen):
+    """The test that a language model must pass before its scores enter the paper: to tell windows
+    that hold a concept of the corpus from windows that do not, given the concept's name."""
+
+    min_auroc: Fraction
+    """Mean over concepts of the AUROC of its answers that qualifies it."""
+    concepts: Positive
+    """Concepts drawn, from those with enough windows in `concept_fit`."""
+    windows: Positive
+    """Windows that hold a concept, and as many that do not, per concept."""
+    seed: Count
+    """Seed of both draws."""

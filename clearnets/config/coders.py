@@ -1,0 +1,78 @@
+"""Parameters of the coders and of the cache of activations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from clearnets.config.fields import Count, Frozen, Positive, PositiveFloat, Precision
+from clearnets.config.names import CODER_FAMILIES, Family
+
+
+def _resumable(optimizer: str) -> str:
+    if optimizer == "muon":
+        raise ValueError("sparsify's muon does not resume exactly; take signum or adam")
+    return optimizer
+
+
+class Existing(Frozen):
+    """Coders that others trained: a folder per hookpoint in sparsify's format."""
+
+    name: str
+    """A folder, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    fingerprint: str | None = None
+    """Of the files, or of the commit. `clearnets exp` fills it in, so that DVC notices a change;
+    with existing coders in params.yaml itself only `clearnets sparsify` does."""
+
+
+def _given(existing: Any) -> Any:
+    """Without the nulls of families that are trained here, which DVC wants to see."""
+    if not isinstance(existing, dict):
+        return existing
+    return {
+        name: source
+        for name, source in existing.items()
+        if source is not None or name not in CODER_FAMILIES
+    }
+
+
+class Coders(Frozen):
+    """Training of SAEs and transcoders with sparsify. Their width and k are the model's."""
+
+    families: tuple[Family, ...]
+    """Those of the experiment's families that `clearnets sparsify` writes."""
+    existing: Annotated[dict[Family, Existing], BeforeValidator(_given)]
+    """By family, coders that take the place of trained ones, with a width and k of their own; null
+    where they are trained here."""
+    tokens: Positive
+    """Training tokens, from the train split."""
+    batch_size: Positive
+    """Rows per forward pass, as in sparsify: a step has grad_acc_steps times as many."""
+    grad_acc_steps: Positive
+    """Batches per step; the loss is the mean of their fvu."""
+    micro_acc_steps: Positive
+    """Pieces that a batch's activations are cut into, to save memory. The fvu stays that of the
+    batch, so that only rounding changes."""
+    multi_topk: bool
+    """Add an eighth of the fvu with 4 k latents to the loss. Here it reaches the encoder, which
+    sparsify's own does not (1.3.3)."""
+    precision: Precision
+    """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
+    optimizer: Annotated[Literal["signum", "adam"], BeforeValidator(_resumable)]
+    """As in sparsify, whose muon is left out: it does not resume to the same bits."""
+    learning_rate: PositiveFloat
+    """Peak rate; it decays linearly to zero, as in sparsify."""
+    warmup_steps: Count
+    """Steps over which the learning rate rises from zero."""
+
+
+class Cache(Frozen):
+    """Caching of latent activations."""
+
+    batch_size: Positive
+    """Rows per forward pass; one shard of the cache on disk while it is being made."""
+    latent_splits: Positive
+    """Files per hookpoint, each for a range of latents (delphi's n_splits)."""

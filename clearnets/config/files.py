@@ -1,0 +1,131 @@
+"""Reading parameters from files, and overlays over them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from clearnets.artifacts import UserError
+from clearnets.config.experiment import Config
+from clearnets.paths import EXPERIMENTS, PARAMS
+
+
+def parse(values: Any, source: str) -> Config:
+    """Check plain values and give the typed config.
+
+    Raises:
+        UserError: one line that names the source, the key and what is expected.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: expected a mapping of keys to values")
+    try:
+        return Config.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        faults = [_fault(e, values) for e in error.errors()]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(f"{source}: {faults[0]}{more}") from None
+
+
+def _fault(error: Any, values: Any) -> str:
+    key = ".".join(_keys(error["loc"], values)) or "parameters"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key!r}; remove it or correct its spelling"
+        case "missing":
+            return f"key {key!r} is missing; add it"
+        case "union_tag_invalid":
+            kinds = error["ctx"]["expected_tags"]
+            return f"{key}.kind: unknown kind {error['ctx']['tag']!r}; there are: {kinds}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]} (got {error['input']!r:.80})"
+
+
+def _keys(loc: Iterable[str | int], values: Any) -> Iterator[str]:
+    """The keys of a pydantic location, without the kinds that it names in the midst of them."""
+    for part in loc:
+        if isinstance(values, dict) and part not in values and values.get("kind") == part:
+            continue
+        yield str(part)
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list):
+            values = values[int(part)]
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a YAML file.
+
+    Raises:
+        UserError: it is missing or not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run in the project's folder") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{path} is not readable YAML: {line:.160}") from None
+
+
+def load(path: Path = PARAMS) -> Config:
+    """The typed config of a params file."""
+    return parse(read_yaml(path), str(path))
+
+
+def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` in their places; mappings merge, all else replaces.
+
+    None removes a key. A mapping of another `kind` replaces the whole: it is another variant.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value):
+            merged[key] = overlay(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return "kind" not in new or new["kind"] == old.get("kind")
+
+
+def overlays() -> list[str]:
+    """Names of the experiments in `experiments/`."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
+    """Layers of "0-7", "2,5" or "0,3-5", sorted; None means all.
+
+    Raises:
+        UserError: not a range, the wrong way round, or beyond the model.
+    """
+    every = config.model.layers
+    if text is None:
+        return every
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"--layers {text!r}: write layers as 0-7 or 2,5")
+        low, high = int(first), int(last) if dash else int(first)
+        if low > high:
+            raise UserError(f"--layers {text!r}: {low}-{high} is backwards; write {high}-{low}")
+        if high not in every:
+            count = len(every)
+            raise UserError(
+                f"--layers {text!r}: layer {high} of {count}; layers go from 0 to {count - 1}"
+            )
+        chosen.update(range(low, high + 1))
+    return tuple(sorted(chosen))

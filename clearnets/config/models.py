@@ -1,0 +1,203 @@
+"""Parameters of the models and their training."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from clearnets.config.fields import (
+    Count,
+    Decay,
+    Fraction,
+    Frozen,
+    Positive,
+    PositiveFloat,
+    Precision,
+)
+
+# Modules in every layer of a transformer: what its base model is called, its list of layers, the
+# layer's number, a path below the layer.
+HOOKPOINTS = r"^(?:(?:transformer|gpt_neox|model)\.)?(?:h|layers)\.\*(?:\.\w+)+$"
+
+
+class Transformer(Frozen):
+    """What every stage needs to know of the model, whether it is trained here or taken over."""
+
+    hidden_size: Positive
+    """Width of the residual stream."""
+    num_layers: Positive
+    """Transformer blocks."""
+    expansion: Positive
+    """Latents per layer of the sparse model and of every coder, in multiples of hidden_size."""
+    k: Positive
+    """Latents that may be active per token, in the sparse model and in every coder."""
+    attention: Literal["across", "within"]
+    """Whether attention crosses documents packed into one training row."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> Self:
+        if self.k > self.num_latents:
+            raise ValueError("k must not exceed hidden_size * expansion")
+        return self
+
+    @property
+    def num_latents(self) -> int:
+        """Latents per layer."""
+        return self.hidden_size * self.expansion
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of all layers."""
+        return tuple(range(self.num_layers))
+
+    def hookpoint(self, layer: int) -> str:
+        """Name of a layer's feedforward, relative to the base model, as sparsify writes it."""
+        return f"layers.{layer}.mlp"
+
+
+class GPTNeoX(Transformer):
+    """A GPT-NeoX that is trained here; the members of the pair share all but their feedforward."""
+
+    kind: Literal["gptneox"]
+    num_heads: Positive
+    """Attention heads per layer."""
+    mlp_ratio: Positive
+    """Width of the dense feedforward, in multiples of hidden_size."""
+    rank_ratio: Positive
+    """sparse_low_rank factors encoder and decoder through hidden_size / rank_ratio."""
+    parallel_residual: bool
+    """Attention and feedforward read the same residual stream (GPT-NeoX) or one after the other."""
+    rotary_fraction: Fraction
+    """Share of a head's dimensions that rotate with the position."""
+    zero_unembedding: bool
+    """Start the unembedding at zero, as the original does."""
+    init_std: PositiveFloat
+    """Standard deviation of the initial weights."""
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError("hidden_size must be a multiple of num_heads")
+        if self.num_latents % self.k:
+            raise ValueError("hidden_size * expansion must be a multiple of k (GroupMax)")
+        if self.hidden_size % self.rank_ratio:
+            raise ValueError("hidden_size must be a multiple of rank_ratio")
+        if self.rotary_dims % 2:
+            raise ValueError(
+                f"rotary_fraction rotates {self.rotary_dims} dimensions of a head; choose a "
+                "fraction that gives an even number"
+            )
+        return self
+
+    @property
+    def rotary_dims(self) -> int:
+        """Dimensions of a head that rotate."""
+        return int(self.hidden_size // self.num_heads * self.rotary_fraction)
+
+
+class PretrainedSparse(Frozen):
+    """A model of our own kind with sparse feedforwards that was trained elsewhere, such as
+    `clearnets import` writes. `clearnets train --mlp MODE` takes it over as it is."""
+
+    at: ClassVar = "model.sparse"
+    name: str
+    """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    fingerprint: str | None = None
+    """Of its files, or of its commit; `clearnets exp` fills it in, as that of the dense model."""
+
+
+class Pretrained(Transformer):
+    """A dense model that others trained. `clearnets train --mlp dense` takes it over as it is.
+
+    The sizes repeat what its own config says, so that every stage knows them without the model;
+    taking it over refuses any that differ.
+    """
+
+    at: ClassVar = "model"
+    kind: Literal["pretrained"]
+    name: str
+    """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; none means its main branch."""
+    hookpoints: Annotated[str, Field(pattern=HOOKPOINTS)]
+    """The module that is read in each layer, `*` for the layer's number: `transformer.h.*.mlp`,
+    or relative to the base model, as the names on disk are, `h.*.mlp`."""
+    fingerprint: str | None = None
+    """Of the model's files, or of its commit. `clearnets exp` fills it in, so that DVC notices a
+    change; with a pretrained model in params.yaml itself only `clearnets train` does."""
+    sparse: PretrainedSparse | None = None
+    """Its sparse twin, of the same sizes; the second of `models` is its feedforward."""
+
+    @model_validator(mode="after")
+    def _twin_is_read_alike(self) -> Self:
+        if self.sparse is not None and self.relative_hookpoints != "layers.*.mlp":
+            raise ValueError(
+                f"a sparse model is read at layers.*.mlp and its dense twin at {self.hookpoints}; "
+                "they have no layers in common: remove model.sparse, or set model.hookpoints"
+            )
+        return self
+
+    def member(self, mlp: str) -> Pretrained | PretrainedSparse:
+        """Where the model with this feedforward comes from: this one, or its twin."""
+        if mlp == "dense":
+            return self
+        assert self.sparse is not None, "the config has no such model without it"
+        return self.sparse
+
+    @property
+    def relative_hookpoints(self) -> str:
+        """`hookpoints` relative to the base model."""
+        layers_on = re.search(r"(?:h|layers)\.\*", self.hookpoints)
+        assert layers_on, "the pattern of the field sees to it"
+        return self.hookpoints[layers_on.start() :]
+
+    def hookpoint(self, layer: int) -> str:
+        """Name of a layer's hookpoint, relative to the base model, as sparsify writes it."""
+        return self.relative_hookpoints.replace("*", str(layer))
+
+
+Model = Annotated[GPTNeoX | Pretrained, Field(discriminator="kind")]
+
+
+class Train(Frozen):
+    """Language-model training: schedule-free AdamW over the train split."""
+
+    batch_size: Positive
+    """Rows per step, of all micro-batches and all processes together."""
+    grad_acc_steps: Positive
+    """Micro-batches that a step's rows are split into, to save memory. The loss stays the mean over
+    the tokens of the whole step, so that only rounding changes."""
+    precision: Precision
+    """Of the products in training. Weights, their updates and every measured loss are float32."""
+    epochs: Positive
+    """Passes over the train split."""
+    learning_rate: PositiveFloat
+    """Peak rate; there is no decay, the average takes its place."""
+    warmup_steps: Count
+    """Steps over which the learning rate rises from zero."""
+    betas: tuple[Decay, Decay]
+    """Decay of the averages of gradient and squared gradient; the first is schedule-free's
+    interpolation between the iterate and the average."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled decay of every weight, times the learning rate, per step."""
+    max_grad_norm: PositiveFloat
+    """Gradients are scaled down to this norm."""
+    eval_steps: Positive
+    """Steps between two measurements of the validation loss."""
+
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> Train:
+        if self.batch_size % self.grad_acc_steps:
+            raise ValueError("batch_size must be a multiple of grad_acc_steps")
+        return self
+
+
+class Match(Frozen):
+    """Pairing of the sparse with the dense model."""
+
+    tolerance: PositiveFloat
+    """A difference of validation loss above this many nats is flagged."""

@@ -1,0 +1,57 @@
+"""Parameters of concept recovery and of the tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from clearnets.config.fields import Count, Fraction, Frozen, Positive, PositiveFloat
+
+
+class Concepts(Frozen):
+    """Recovery of the corpus's concepts by single latents, all of them."""
+
+    candidates: Positive
+    """Latents that a family may choose from where families are compared: this many are drawn
+    uniformly from all its latents, dead ones among them."""
+    resamples: Positive
+    """Draws of so many candidates."""
+    seed: Count
+    """Seed of the draws."""
+    recovered: Fraction
+    """A concept is recovered by a latent with at least this F1 on `concept_test`."""
+    lexical: Fraction
+    """A concept is lexical where a set of token ids, chosen on `concept_fit`, predicts it with at
+    least this F1 on `concept_test`; the others are contextual."""
+    split_gain: Fraction
+    """A concept is split where a second latent of the layer, beside the first, raises F1 on
+    `concept_fit` by at least this."""
+    purity: Fraction
+    """A latent is of a concept where at least this share of its firings on `concept_fit` are."""
+    absorbed: Fraction
+    """A concept is absorbed where its main latents miss at least this share of its positions on
+    `concept_test` at which another latent of the concept fires."""
+    named_from: Fraction
+    """Explanations are asked to name a latent's concept where its F1 is at least this."""
+    tolerance: Fraction
+    """A rule predicts a concept as well as a latent where its F1 is lower by at most this."""
+
+
+class Collate(Frozen):
+    """Tables and their statistics."""
+
+    resamples: Positive
+    """Bootstrap resamples."""
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Level of the intervals."""
+    min_ablation_cost: PositiveFloat
+    """Layers whose mean-ablation costs less than this many nats are left out of the second
+    kind of summary."""
+    min_stratum: Positive
+    """Latents that a stratum of firing rate must hold of both families to be compared."""
+    margin: PositiveFloat
+    """Balanced accuracies that differ by less than this count as equal: a control lies at chance
+    where its interval lies within this of 0.5."""
+    seed: Count
+    """Seed of the bootstrap and of the matching."""
