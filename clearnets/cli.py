@@ -540,6 +540,42 @@ def import_(
 
 
 @app.command()
+def trace(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="A result: figure, table, artifact.")],
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Follow the record of this experiment's run."),
+    ] = None,
+) -> None:
+    """Show where a figure or table comes from: stages, hashes, parameters, commit.
+
+    Example: [bold]clearnets trace paper/figures/scores.pdf[/bold]
+    """
+    from clearnets import paths, trail
+
+    lock = paths.results(experiment) / trail.LOCK if experiment else trail.LOCK
+    steps = trail.read_lock(lock)
+    for line in trail.told(trail.trace(steps, path), path, trail.commit_of(lock)):
+        print(line)
+
+
+@app.command()
+def verify() -> None:
+    """Hash all results and tell what is missing, stale, or changed by hand.
+
+    Example: [bold]clearnets verify[/bold]
+    """
+    from clearnets import config, paths, trail
+
+    steps = trail.read_lock()
+    params = config.read_yaml(paths.PARAMS)
+    found = list(trail.faults(steps, params, trail.look(steps)))
+    for line in trail.judged(steps, found):
+        print(line)
+    raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
+
+
+@app.command()
 def exp(
     name: Annotated[str | None, typer.Argument(help="The experiment; none lists them.")] = None,
     assign: Set = None,
