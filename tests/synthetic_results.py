@@ -14,9 +14,9 @@ import numpy as np
 
 from clearnets import artifacts, config, paths
 from clearnets.config import Config
-from clearnets.results import CONCEPT_TABLES
 from clearnets.runtime import seed_for
 from clearnets.stages import concepts as stage
+from clearnets.tables.sources import CONCEPT_TABLES
 
 ROOT = Path(__file__).parents[1]
 # Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import pytest
 import synthetic_results
 from synthetic_results import TRUTH
 
-from clearnets import collate, paths, results, summary
+from clearnets import paths
 from clearnets.artifacts import UserError
 from clearnets.runtime import Runtime
 from clearnets.stages import collate as stage
+from clearnets.tables import models, registry, sources, summary
 
 CONFIG = synthetic_results.small()
 
@@ -249,7 +251,7 @@ def test_a_corpus_without_labels_has_empty_tables_of_concepts(tmp_path, monkeypa
 def test_few_latents_give_no_interval(project, monkeypatch):
     monkeypatch.chdir(project)
     config = synthetic_results.small(collate={"min_stratum": 100_000})
-    frames = collate.tables(results.read(config), config)
+    frames = registry.make(sources.read(config), config)
     assert frames["means"]["mean"].notna().all()
     assert frames["means"][["low", "high"]].isna().all(axis=None)
     assert frames["contrasts"][["low", "high"]].isna().all(axis=None)
@@ -349,14 +351,12 @@ def test_missing_scores_name_the_stage(project, tmp_path, monkeypatch):
 
 def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
     monkeypatch.chdir(project)
-    sources = results.read(CONFIG)
-    scores = sources.scores.copy()
+    found = sources.read(CONFIG)
+    scores = found.scores.copy()
     lonely = (scores["family"] == "native") & (scores["layer"] == 0)
     control = [f"rule-{a}-{b}" for a in ("detection", "fuzzing") for b in ("shuffled", "elsewhere")]
     scores.loc[lonely, control] = np.nan
-    frames = collate.tables(
-        results.Sources(**{**vars(sources), "scores": scores}), synthetic_results.small()
-    )
+    frames = registry.make(replace(found, scores=scores), CONFIG)
     key = {
         "family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all",
         "seed": "all",
@@ -381,7 +381,8 @@ def test_collating_loads_neither_torch_nor_transformers(project):
     code = (
         "import sys; from clearnets.runtime import Runtime; import synthetic_results as s;"
         "from clearnets.stages import collate; collate.run(s.small(), runtime=Runtime());"
-        "from clearnets import results, collate as c; c.tables(results.read(s.small()), s.small());"
+        "from clearnets.tables import registry, sources;"
+        "registry.make(sources.read(s.small()), s.small());"
         "assert not {'torch', 'transformers', 'sparsify'} & set(sys.modules)"
     )
     path = {"PYTHONPATH": str(Path(__file__).parent), "PATH": ""}
@@ -396,10 +397,10 @@ def test_how_long_a_base_was_trained_is_not_known(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     synthetic_results.write(config)
-    sources = results.read(config)
-    for costs in sources.compute.values():
+    found = sources.read(config)
+    for costs in found.compute.values():
         costs["models"]["dense"] |= {"training_tokens": None, "training_flops": None}
-    table = collate.compute_table(sources)
+    table = models.compute_table(found)
     assert table["training_tokens"].isna().all()
     # Numbers all the same, of which the summary takes means.
     assert table["training_tokens"].dtype == float

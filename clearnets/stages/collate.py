@@ -10,7 +10,7 @@ from clearnets.runtime import Runtime
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets import results
+    from clearnets.tables import sources
 
     return [
         Unit(
@@ -26,7 +26,7 @@ def units(config: Config) -> list[Unit]:
                 "concepts",
                 "collate",
             ),
-            inputs=results.inputs(config),
+            inputs=sources.inputs(config),
         )
     ]
 
@@ -37,10 +37,10 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets import collate, results, summary
+    from clearnets.tables import registry, sources, summary
 
     for _, work in artifacts.build_all(units(config)):
-        frames = collate.tables(results.read(config), config)
-        collate.write(frames, work.out)
+        frames = registry.make(sources.read(config), config)
+        registry.write(frames, work.out)
         text = summary.markdown(frames, config.collate)
         artifacts.write_text(work.out / "summary.md", text)

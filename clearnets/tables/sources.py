@@ -1,4 +1,4 @@
-"""What the stages left on disk, loaded for the tables of `clearnets.collate`."""
+"""What the stages left on disk, loaded for the tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,11 @@ from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import JUDGED, SCORED, hookpoints
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
+from clearnets.tables.frames import NO_LAYER
 
 SCORERS = ("rule-detection", "rule-fuzzing")
 # The scores of shuffled explanations, from both sides.
 CONTROLS = ("shuffled", "elsewhere")
-# token-unigram latents read no layer; in the tables their layer is empty.
-NO_LAYER = -1
 CONCEPT_TABLES = ("concepts", "draws", "latents", "rules")
 REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
 
@@ -67,30 +66,6 @@ class Sources:
     scores: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
-
-
-def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
-    """The rows whose columns have these values."""
-    keep = np.ones(len(frame), dtype=bool)
-    for column, value in equals.items():
-        keep &= (frame[column] == value).to_numpy(bool)
-    return cast(pd.DataFrame, frame[keep])
-
-
-def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """These columns, in this order; a frame without rows has them empty.
-
-    Raises:
-        KeyError: a column is missing.
-    """
-    if frame.empty:
-        return cast(pd.DataFrame, frame.reindex(columns=list(names)))
-    return cast(pd.DataFrame, frame[list(names)])
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as mappings."""
-    return cast(list[dict[str, Any]], frame.to_dict("records"))
 
 
 def inputs(config: Config) -> dict[str, Path]:

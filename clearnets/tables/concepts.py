@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from clearnets.config import DIRECTIONS, FAMILIES, NULLS, Config
-from clearnets.results import Sources, columns_of, pick
+from clearnets.tables.frames import columns_of, pick
+from clearnets.tables.sources import Sources
 
 KINDS = ("lexical", "contextual")
 BOTH = "all"
@@ -48,7 +49,9 @@ SUMMARY_COLUMNS = (
 )
 
 
-def tables(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
+def tables(
+    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
     """Every table by name; without rows where the corpus has no labels."""
     found = sources.concepts
     return {

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pandas as pd
 
 from clearnets.config import Collate
-from clearnets.results import pick, records
+from clearnets.tables.frames import pick, records
 
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin", "neurons")
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
-    """Families, contrasts, models, and how to read them. `frames` as `clearnets.collate` makes."""
+    """Families, contrasts, models, and how to read them, of the tables by name."""
     parts = [
         _score_table(frames["summary"]),
         _contrast_table(frames["contrasts"]),

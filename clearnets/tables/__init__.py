@@ -1,0 +1,1 @@
+"""All results of one experiment as small tidy tables."""

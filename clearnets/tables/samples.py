@@ -1,0 +1,91 @@
+"""Scores of latents, and what their means and differences are estimated with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.records import EXPLAINED
+from clearnets.config import Collate, Config
+from clearnets.runtime import seed_for
+from clearnets.tables.frames import pick
+from clearnets.tables.sources import CONTROLS
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Scores of one family's latents by one scorer, with what they are grouped by. Arrays (N,)."""
+
+    value: stats.Floats
+    rate: stats.Floats
+    windows: stats.Floats
+    strata: stats.Ints
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+def chosen(latents: pd.DataFrame, layers: str, which: str) -> pd.DataFrame:
+    """`which`: explained latents only, or all drawn. `layers`: those that matter, or all."""
+    if layers == "matter":
+        latents = pick(latents, matters=True)
+    return pick(latents, status=EXPLAINED) if which == "explained" else latents
+
+
+def own_scores(latents: pd.DataFrame, scorer: str, layers: str, which: str) -> Sample:
+    """The latents' own scores; one without a score counts as chance."""
+    latents = chosen(latents, layers, which)
+    value = latents[scorer].to_numpy(np.float64)
+    return _grouped(latents, np.where(np.isnan(value), CHANCE, value))
+
+
+def _grouped(latents: pd.DataFrame, value: stats.Floats) -> Sample:
+    return Sample(
+        value,
+        latents["rate"].to_numpy(np.float64),
+        latents["windows"].to_numpy(np.float64),
+        stats.strata_ids(latents["seed"].to_numpy(), latents["layer"].to_numpy()),
+    )
+
+
+def shuffled_scores(latents: pd.DataFrame, scorer: str, layers: str, *, minus: bool) -> Sample:
+    """Scores with the other latents' explanations, or a latent's own score minus that.
+
+    The control's mean is over pairs of latents of a layer, so what varies with a latent is both
+    how the others' explanations do on it and how its own does on the others (`stats.paired`). A
+    latent that is the only scored one of its layer has no other's explanation.
+    """
+    latents = chosen(latents, layers, "explained")
+    latents = latents.dropna(subset=[f"{scorer}-shuffled"])
+    own = latents[scorer].to_numpy(np.float64)
+    sample = _grouped(latents, own)
+    rows, columns = (latents[f"{scorer}-{name}"].to_numpy(np.float64) for name in CONTROLS)
+    pairs = stats.paired(rows, columns, sample.strata)
+    return replace(sample, value=own - pairs if minus else pairs)
+
+
+def by_seed(latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
+    """All latents, and where there are several training seeds those of each."""
+    groups = {"all": latents}
+    if len(config.seeds) > 1:
+        groups |= {str(seed): pick(latents, seed=seed) for seed in config.seeds}
+    return groups
+
+
+def interval(estimate: stats.Estimate, settings: Collate, *counts: int) -> stats.Estimate:
+    """Without an interval where it would come from fewer latents than `min_stratum`."""
+    if min(counts) >= settings.min_stratum:
+        return estimate
+    return stats.Estimate(estimate.value, math.nan, math.nan)
+
+
+def bootstrap(settings: Collate, *names: str) -> dict[str, Any]:
+    rng = np.random.default_rng(seed_for(settings.seed, "bootstrap", *names))
+    return {"resamples": settings.resamples, "confidence": settings.confidence, "rng": rng}

@@ -1,0 +1,128 @@
+"""Mean scores of families, over all latents and by firing rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clearnets.autointerp import statistics as stats
+from clearnets.config import Collate, Config
+from clearnets.tables.frames import columns_of, ordered, pick
+from clearnets.tables.samples import (
+    CHANCE,
+    bootstrap,
+    by_seed,
+    interval,
+    own_scores,
+    shuffled_scores,
+)
+from clearnets.tables.sources import SCORERS, Sources
+
+# Bins of firing rate in `rates`, per factor of ten.
+BINS_PER_DECADE = 2
+# A bin of firing rate with fewer latents than this has no mean worth drawing.
+MIN_BIN = 5
+
+
+def tables(
+    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """`means` and `rates`."""
+    latents = made["latents"]
+    return {"means": mean_table(latents, config), "rates": rate_table(latents, config)}
+
+
+def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Mean scores per family with bootstrap intervals over latents within (seed, layer).
+
+    `latents` explained: those that were explained and scored; all: every latent drawn, with those
+    that could not be explained or scored at chance. `explanation` shuffled: each latent is judged
+    by the explanation of every other one of its layer, which must lie at chance: `at_chance` says
+    that the interval lies within `margin` of it. Its mean is not 0.5 to the last digit, because the
+    latents of a layer depend on each other: some share words, and all compete. `layers` matter:
+    only layers whose mean-ablation costs enough in the model that the family reads. `seed` all, and
+    each training seed where there are several. No interval is given from fewer than `min_stratum`
+    latents.
+    """
+    kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
+    cases = product(by_seed(latents, config).items(), ordered(config.families), SCORERS)
+    rows = [
+        _mean_row(pick(group, family=family), (family, seed, scorer, *kind, layers), config.collate)
+        for (seed, group), family, scorer in cases
+        for layers in ("all", "matter")
+        for kind in kinds
+    ]
+    return pd.DataFrame(rows)
+
+
+def _mean_row(
+    own: pd.DataFrame, names: tuple[str, str, str, str, str, str], settings: Collate
+) -> dict[str, Any]:
+    family, seed, scorer, which, explanation, layers = names
+    if explanation == "own":
+        sample = own_scores(own, scorer, layers, which)
+    else:
+        sample = shuffled_scores(own, scorer, layers, minus=False)
+    random = bootstrap(settings, family, seed, scorer, layers, which, explanation)
+    estimate = stats.mean_estimate(sample.value, sample.strata, **random)
+    estimate = interval(estimate, settings, len(sample))
+    return {
+        "family": family,
+        "seed": seed,
+        "scorer": scorer,
+        "explanation": explanation,
+        "latents": which,
+        "layers": layers,
+        "n": len(sample),
+        "mean": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "at_chance": estimate.within(CHANCE, settings.margin),
+        "confidence": settings.confidence,
+    }
+
+
+def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Mean score of explained latents by bin of firing rate, with their own explanation and with
+    a shuffled one."""
+    settings, rows = config.collate, []
+    for family in ordered(config.families):
+        own = pick(latents, family=family)
+        for scorer in SCORERS:
+            judged = own.dropna(subset=[f"{scorer}-shuffled"])
+            samples = {
+                "own": own_scores(own, scorer, "all", "explained"),
+                "shuffled": own_scores(judged, f"{scorer}-shuffled", "all", "explained"),
+            }
+            for explanation, sample in samples.items():
+                bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
+                for index in np.unique(bins):
+                    inside = bins == index
+                    count = int(inside.sum())
+                    if count < MIN_BIN:
+                        continue
+                    estimate = stats.mean_estimate(
+                        sample.value[inside],
+                        np.zeros(count, np.int64),
+                        **bootstrap(settings, family, scorer, explanation, "rate", str(index)),
+                    )
+                    low, high = stats.bin_edges(int(index), BINS_PER_DECADE)
+                    rows.append(
+                        {
+                            "family": family,
+                            "scorer": scorer,
+                            "explanation": explanation,
+                            "rate_low": low,
+                            "rate_high": high,
+                            "n": count,
+                            "mean": estimate.value,
+                            "low": estimate.low,
+                            "high": estimate.high,
+                        }
+                    )
+    columns = ["family", "scorer", "explanation", "rate_low", "rate_high"]
+    return columns_of(pd.DataFrame(rows), [*columns, "n", "mean", "low", "high"])
