@@ -410,6 +410,38 @@ def score(
 
 
 @app.command()
+def embed(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Embed windows of text, where silent windows are to be similar in meaning to active ones.
+
+    Example: [bold]clearnets embed[/bold]
+    """
+    place = _Place.of(experiment, assign)
+    place.run("embed", dry_run=dry_run, device=device, threads=threads)
+
+
+@app.command()
+def similarity(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Score explanations by meaning: are they similar to the windows in which a latent is active?
+
+    Example: [bold]clearnets similarity[/bold]
+    """
+    place = _Place.of(experiment, assign)
+    place.run("similarity", dry_run=dry_run, device=device, threads=threads)
+
+
+@app.command()
 def concepts(
     aux: LatentAux,
     experiment: Experiment = None,

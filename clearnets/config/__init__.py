@@ -41,6 +41,7 @@ from clearnets.config.fields import (
     Precision,
 )
 from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml
+from clearnets.config.meaning import Embed, Similarity
 from clearnets.config.models import (
     HOOKPOINTS,
     GPTNeoX,
@@ -94,6 +95,7 @@ __all__ = [
     "Decay",
     "DelphiExplainer",
     "DelphiScorer",
+    "Embed",
     "Existing",
     "Explain",
     "Family",
@@ -118,6 +120,7 @@ __all__ = [
     "RestrictedTokenizer",
     "RuleScorer",
     "Score",
+    "Similarity",
     "Split",
     "SplitTokens",
     "Storybook",
