@@ -48,6 +48,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_unchanged(
+    name: str, found: Mapping[str, str], recorded: str | None, *, experiment: str
+) -> None:
+    """Compare what came from outside with the fingerprint that `clearnets exp` recorded, if any.
+
+    Raises:
+        UserError: `name` has changed since.
+    """
+    if recorded not in (None, fingerprint(found)):
+        command = f"clearnets exp {experiment}"
+        raise UserError(f"{name} has changed since it was recorded; run `{command}`")
+
+
 @cache
 def _code_hash() -> str:
     """Hash of the package's source: unfinished work is only resumed by the code that began it."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearnets.artifacts import UserError, fingerprint, read_json, sha256
+from clearnets.artifacts import UserError, check_unchanged, read_json, sha256
 from clearnets.config import MLPS, Pretrained, PretrainedSparse
-from clearnets.hub_client import asking
+from clearnets.hub_client import asking, is_id, worded
 
 Base = Pretrained | PretrainedSparse
 
@@ -24,7 +24,6 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
-_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -126,9 +125,7 @@ def checked_identity(base: Base, experiment: str) -> dict[str, str]:
         UserError: the base has changed since.
     """
     found = identity(base)
-    if base.fingerprint not in (None, fingerprint(found)):
-        command = f"clearnets exp {experiment}"
-        raise UserError(f"{base.name} has changed since it was recorded; run `{command}`")
+    check_unchanged(base.name, found, base.fingerprint, experiment=experiment)
     return found
 
 
@@ -196,6 +193,23 @@ def check(settings: Pretrained, mlp: str = "dense") -> None:
         raise UserError(f"{base.name} has other sizes or modules than the parameters; set {listed}")
 
 
+def check_completed(settings: Pretrained, config: Any, mlp: str = "dense") -> None:
+    """Compare a model's config, completed by transformers' defaults, with the parameters.
+
+    Raises:
+        UserError: sizes differ: one line says what to set.
+    """
+    base = settings.member(mlp)
+    own = {"hidden_size": config.hidden_size, "num_layers": config.num_hidden_layers}
+    if mlp != "dense":
+        own |= latent_sizes(base, config.to_dict(), mlp)
+    wrong = [
+        f"model.{key} to {value}" for key, value in own.items() if getattr(settings, key) != value
+    ]
+    if wrong:
+        raise UserError(f"{base.name} has other sizes than the parameters; set {', '.join(wrong)}")
+
+
 def latent_sizes(base: Base, values: Mapping[str, Any], mlp: str) -> dict[str, int]:
     """What the parameters have to say of the latents of a sparse model.
 
@@ -243,7 +257,7 @@ def _is_folder(base: Base) -> bool:
                 f"{base.name} is a folder; remove {base.at}.revision, which is for hub ids"
             )
         return True
-    if not _HUB_ID.fullmatch(base.name) or base.name.startswith("."):
+    if not is_id(base.name):
         raise UserError(f"{base.at}.name {base.name!r}: no such folder")
     return False
 
@@ -260,41 +274,25 @@ def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
-    where = f"{base.name} at {base.revision}" if base.revision else base.name
-    try:
-        with asking() as offline:
-            if not download:
+    with worded(base.name, base.revision, at=f"{base.at}.name", what="a model"):
+        try:
+            with asking() as offline:
+                if download:
+                    path = hub.hf_hub_download(
+                        base.name, name, revision=base.revision, local_files_only=offline
+                    )
+                    return Path(path)
                 if offline:
                     raise errors.OfflineModeIsEnabled
                 # Only whether it is there; a pickle is not even fetched.
                 found = hub.file_exists(base.name, name, revision=base.revision)
                 return Path(name) if found else None
-            return Path(
-                hub.hf_hub_download(
-                    base.name, name, revision=base.revision, local_files_only=offline
-                )
-            )
-    except (errors.RepositoryNotFoundError, errors.GatedRepoError):
-        raise UserError(
-            f"{base.at}.name {base.name!r}: neither a folder nor a model on the hub that you can "
-            "read"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise UserError(f"{base.name} has no revision {base.revision!r} on the hub") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        if _known_absent(base, name) or (not download and _cached(base)):
+        except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+            if _known_absent(base, name) or (not download and _cached(base)):
+                return None
+            raise
+        except errors.EntryNotFoundError:
             return None
-        raise UserError(
-            f"{where}: {name} is not in the hub's cache and the hub is out of reach "
-            f"({type(error).__name__}); set {base.at}.name to a folder, e.g. one that "
-            f"`hf download {base.name}` made elsewhere"
-        ) from None
-    except errors.EntryNotFoundError:
-        return None
-    except errors.HFValidationError:
-        raise UserError(f"{base.at}.name {base.name!r}: neither a folder nor a hub id") from None
-    except errors.HfHubHTTPError as error:
-        raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
 
 
 def _known_absent(base: Base, name: str) -> bool:

@@ -51,7 +51,9 @@ def architecture(config: Config, mlp: str) -> Architecture:
     if isinstance(model, Pretrained):
         member = model.member(mlp)
         with _readable(member):
-            return Architecture.of(_completed(member).to_dict(), config.data.ctx_len)
+            completed = _completed(member)
+            bases.check_completed(model, completed, mlp)
+            return Architecture.of(completed.to_dict(), config.data.ctx_len)
     return Architecture(
         mlp=mlp,
         hidden_size=model.hidden_size,
@@ -132,10 +134,17 @@ def _parameters_of(base: bases.Base) -> int:
 def _completed(base: bases.Base) -> Any:
     """A base's config with its class's defaults for what `config.json` leaves out."""
     from transformers import AutoConfig
+    from transformers.utils import logging
 
     import clearnets.models  # noqa: F401  # Our own kind is one, too.
 
-    return AutoConfig.for_model(**bases.read_config(base))
+    verbosity = logging.get_verbosity()
+    # What it warns of is refused below, or not a matter of size.
+    logging.set_verbosity_error()
+    try:
+        return AutoConfig.for_model(**bases.read_config(base))
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @contextmanager

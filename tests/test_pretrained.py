@@ -297,8 +297,14 @@ def test_an_experiment_is_refused_before_its_corpus_is_read():
 def test_what_a_config_leaves_out_is_its_class_s_and_odd_values_are_one_line():
     Path("base").mkdir()
     write_json(Path("base/config.json"), {"model_type": "gpt2", "vocab_size": 5})
+    # A table about another model than the parameters describe would mean nothing.
+    cure = "other sizes than the parameters; set model.hidden_size to 768, model.num_layers to 12"
+    with pytest.raises(UserError, match=cure):
+        budget.architecture(settings("gpt2"), "dense")
+    own = {"n_embd": tiny_bases.HIDDEN, "n_layer": tiny_bases.LAYERS}
+    write_json(Path("base/config.json"), {"model_type": "gpt2", "vocab_size": 5, **own})
     sizes = budget.architecture(settings("gpt2"), "dense")
-    assert (sizes.hidden_size, sizes.num_hidden_layers, sizes.vocab_size) == (768, 12, 5)
+    assert (sizes.intermediate_size, sizes.vocab_size) == (4 * tiny_bases.HIDDEN, 5)
     for values in (
         {"model_type": "gpt_neo", "num_heads": "x"},
         {"model_type": "llama", "num_attention_heads": 0},

@@ -99,6 +99,12 @@ def balanced_accuracy(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
 
 
+def mean_of_others(values_NN: Floats) -> Floats:
+    """Mean of each row without the diagonal; nan where a row has nothing else."""
+    others = len(values_NN) - 1
+    return (values_NN.sum(axis=1) - values_NN.diagonal()) / (others or np.nan)
+
+
 def paired(rows_N: Floats, columns_N: Floats, strata_N: Ints) -> Floats:
     """Values (N,) whose mean is that of a score over all ordered pairs of latents of a stratum,
     and whose spread over latents is that mean's uncertainty.

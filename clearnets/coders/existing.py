@@ -7,22 +7,19 @@ Of each hookpoint's folder only `cfg.json` and `sae.safetensors` are read. Nothi
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets.artifacts import UserError, fingerprint, sha256
+from clearnets.artifacts import UserError, check_unchanged, sha256
 from clearnets.config import Existing
-from clearnets.hub_client import asking
+from clearnets.hub_client import asking, is_id, worded
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
 
 CFG = "cfg.json"
 WEIGHTS = "sae.safetensors"
-
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def locate(source: Existing) -> Path:
@@ -36,57 +33,51 @@ def locate(source: Existing) -> Path:
         if source.revision is not None:
             raise UserError(f"{source.name} is a folder; remove its revision, which is for hub ids")
         return folder
-    if not _HUB_ID.fullmatch(source.name):
+    if not is_id(source.name):
         raise UserError(f"coders.existing: there is no folder {source.name}")
     return _snapshot(source)
 
 
 def _snapshot(source: Existing) -> Path:
     import huggingface_hub as hub
-    from huggingface_hub import errors
 
-    where = f"{source.name} at {source.revision}" if source.revision else source.name
     wanted = [CFG, WEIGHTS, "config.json", f"*/{CFG}", f"*/{WEIGHTS}"]
-    try:
-        with asking() as offline:
-            return Path(
-                hub.snapshot_download(
-                    source.name,
-                    revision=source.revision,
-                    allow_patterns=wanted,
-                    local_files_only=offline,
-                )
+    with (
+        worded(source.name, source.revision, at="coders.existing", what="coders"),
+        asking() as offline,
+    ):
+        return Path(
+            hub.snapshot_download(
+                source.name,
+                revision=source.revision,
+                allow_patterns=wanted,
+                local_files_only=offline,
             )
-    except errors.RevisionNotFoundError:
-        raise UserError(f"{source.name} has no revision {source.revision!r} on the hub") from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(
-            f"coders.existing: {source.name} is neither a folder nor a hub id that you can read"
-        ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
-        raise UserError(
-            f"{where} is not in the hub's cache and the hub is out of reach; name a folder, e.g. "
-            f"one that `hf download {source.name}` made elsewhere"
-        ) from None
-    except errors.HfHubHTTPError as error:
-        raise UserError(f"{where}: the hub says {' '.join(str(error).split())[:160]}") from None
+        )
 
 
 def identity(source: Existing) -> dict[str, str]:
     """What the bytes of the coders follow from: hashes of a folder's files, a hub id's commit.
 
     Raises:
-        UserError: as `locate`; or the coders have changed since `source.fingerprint` was recorded.
+        UserError: as `locate`.
     """
     root = locate(source)
     if Path(source.name).is_dir():
         files = [folder / name for folder in _folders(root).values() for name in (CFG, WEIGHTS)]
-        found = {f.relative_to(root).as_posix(): sha256(f) for f in files if f.is_file()}
-    else:
-        # The hub's cache keeps a snapshot in a folder named by its commit.
-        found = {"commit": root.name}
-    if source.fingerprint not in (None, fingerprint(found)):
-        raise UserError(f"{source.name} has changed since it was recorded; run the experiment anew")
+        return {f.relative_to(root).as_posix(): sha256(f) for f in files if f.is_file()}
+    # The hub's cache keeps a snapshot in a folder named by its commit.
+    return {"commit": root.name}
+
+
+def checked_identity(source: Existing, experiment: str) -> dict[str, str]:
+    """`identity`, which is the recorded one where one is recorded.
+
+    Raises:
+        UserError: as `locate`; or the coders have changed since.
+    """
+    found = identity(source)
+    check_unchanged(source.name, found, source.fingerprint, experiment=experiment)
     return found
 
 

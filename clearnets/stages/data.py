@@ -19,7 +19,7 @@ from clearnets.artifacts import (
     UserError,
     Work,
     build_all,
-    fingerprint,
+    check_unchanged,
     publish,
     write_json,
 )
@@ -71,10 +71,8 @@ def _know_files(
     """
     if not found:
         return
-    if source.fingerprint not in (None, fingerprint(found)):
-        name = getattr(source, "path", None) or source.name
-        command = f"clearnets exp {config.experiment}"
-        raise UserError(f"{name} has changed since it was recorded; run `{command}`")
+    name = getattr(source, "path", None) or source.name
+    check_unchanged(name, found, source.fingerprint, experiment=config.experiment)
     settings[key] = found
 
 

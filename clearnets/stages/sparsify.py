@@ -25,7 +25,10 @@ def units(config: Config, *, family: str) -> list[Unit]:
     if source := _existing(config, family):
         from clearnets.coders import existing
 
-        settings["coders.existing"] = {"name": source.name, **existing.identity(source)}
+        settings["coders.existing"] = {
+            "name": source.name,
+            **existing.checked_identity(source, config.experiment),
+        }
     return [
         Unit(
             stage="sparsify",

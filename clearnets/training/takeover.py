@@ -125,15 +125,8 @@ def _load(base: bases.Base, files: Mapping[str, Path]) -> PreTrainedModel:
 
 def _check_sizes(settings: Pretrained, model: Any, tokens: TokenStore, mlp: str) -> None:
     """Refuse sizes that differ from the settings, and text that the model cannot read."""
-    base, config = settings.member(mlp), model.config
-    own = {"hidden_size": config.hidden_size, "num_layers": config.num_hidden_layers}
-    if mlp != "dense":
-        own |= bases.latent_sizes(base, config.to_dict(), mlp)
-    wrong = [
-        f"model.{key} to {value}" for key, value in own.items() if getattr(settings, key) != value
-    ]
-    if wrong:
-        raise UserError(f"{base.name} has other sizes than the parameters; set {', '.join(wrong)}")
+    base = settings.member(mlp)
+    bases.check_completed(settings, model.config, mlp)
     positions = getattr(model.config, "max_position_embeddings", tokens.ctx_len)
     if tokens.ctx_len > positions:
         raise UserError(

@@ -28,6 +28,7 @@ import numpy as np
 
 from clearnets.autointerp.reading import NEAR, Text, count, fires, pack
 from clearnets.autointerp.rules import Rule
+from clearnets.autointerp.statistics import mean_of_others
 from clearnets.latents.examples import Examples
 
 
@@ -169,16 +170,10 @@ def judge_all(
     verdicts: list[dict[str, Verdict]] = [{} for _ in trials]
     for scorer, by_trial in counts.items():
         accuracy_TR = np.stack([found.balanced_accuracy for found in by_trial])
-        shuffled_T, elsewhere_R = _mean_of_others(accuracy_TR), _mean_of_others(accuracy_TR.T)
+        shuffled_T, elsewhere_R = mean_of_others(accuracy_TR), mean_of_others(accuracy_TR.T)
         for i, found in enumerate(by_trial):
             others = (
                 (float(shuffled_T[i]), float(elsewhere_R[i])) if len(rules) > 1 else (None,) * 2
             )
             verdicts[i][scorer] = Verdict(found.of(i), *others)
     return verdicts
-
-
-def _mean_of_others(values_NN: np.ndarray) -> np.ndarray:
-    """Mean of each row without the diagonal; nan where a row has nothing else."""
-    others = len(values_NN) - 1
-    return (values_NN.sum(axis=1) - values_NN.diagonal()) / (others or np.nan)

@@ -1,0 +1,1 @@
+"""Sparsity over training: what of a network's latents says when and how well it generalizes."""
