@@ -82,7 +82,8 @@ CoderAux = Annotated[
     typer.Option(
         "--aux",
         metavar="FAMILY",
-        help="sae, transcoder, skip-transcoder, or untrained: random-sae, random-transcoder.",
+        help="sae, transcoder, skip-transcoder; untrained: random-sae, random-transcoder; or "
+        "trained on the untrained model: step0-sae, step0-transcoder.",
     ),
 ]
 LatentAux = Annotated[
@@ -91,7 +92,7 @@ LatentAux = Annotated[
         "--aux",
         metavar="FAMILY",
         help="native, transcoder, sae, skip-transcoder, neurons, or a control: random-native, "
-        "random-transcoder, random-sae, token-unigram.",
+        "random-transcoder, random-sae, step0-transcoder, step0-sae, token-unigram.",
     ),
 ]
 
