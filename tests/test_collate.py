@@ -452,6 +452,7 @@ def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those
         for name, lines in (("scores", records), ("judged", judged)):
             text = "".join(json.dumps(line) + "\n" for line in lines)
             path.with_name(f"{name}.jsonl").write_text(text)
+        path.with_name("probabilities.json").write_text("{}")
     for manifest in paths.ARTIFACTS.glob("score/*/*/*/manifest.json"):
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
     stage.run(config, runtime=Runtime())
