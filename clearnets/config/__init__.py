@@ -41,6 +41,13 @@ from clearnets.config.fields import (
     Precision,
 )
 from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml
+from clearnets.config.generalize import (
+    TASKS,
+    CheckpointCoders,
+    Checkpoints,
+    Generalize,
+    Grokking,
+)
 from clearnets.config.models import (
     HOOKPOINTS,
     GPTNeoX,
@@ -79,11 +86,14 @@ __all__ = [
     "NULLS",
     "SPLITS",
     "STAGES_WITH_METRICS",
+    "TASKS",
     "TRAINED_CODERS",
     "TWINS",
     "UNTRAINED_CODERS",
     "AnyTokenizer",
     "Cache",
+    "CheckpointCoders",
+    "Checkpoints",
     "ClientSettings",
     "Coders",
     "Collate",
@@ -101,6 +111,8 @@ __all__ = [
     "Frozen",
     "GGUFClient",
     "GPTNeoX",
+    "Generalize",
+    "Grokking",
     "HubText",
     "JudgedBy",
     "LocalText",
