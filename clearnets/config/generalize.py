@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from clearnets.config.fields import Count, Fraction, Frozen, Positive, PositiveFloat
+from clearnets.config.fields import Count, Decay, Frozen, Positive, PositiveFloat
 
 TaskName = Literal["grokking", "checkpoints"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
@@ -37,7 +37,7 @@ class Grokking(Frozen):
     pairs (a, b) some are for training, and the model answers with a + b modulo the prime."""
 
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Runs of each variant. A seed chooses weights and training pairs, the same for all variants."""
+    """Runs of each variant. A seed chooses weights and training pairs, alike for all variants."""
     variants: Annotated[tuple[Literal["dense", "sparse"], ...], Field(min_length=1)]
     """Feedforwards: dense with ReLU, or sparse by GroupMax."""
     modulus: Annotated[int, Field(ge=5)]
@@ -60,7 +60,7 @@ class Grokking(Frozen):
     """Of AdamW, after ten steps of warm-up."""
     weight_decay: Annotated[float, Field(ge=0)]
     """Decoupled decay of every weight, times the learning rate, per step."""
-    betas: tuple[Fraction, Fraction]
+    betas: tuple[Decay, Decay]
     """Decay of the averages of gradient and squared gradient."""
     eval_steps: Positive
     """Steps between two measurements of losses and accuracies."""
@@ -84,16 +84,18 @@ class Checkpoints(Frozen):
     """Checkpoints of language models: of those trained here, or of one by its revisions."""
 
     name: str | None
-    """A folder with a folder for each revision, or an id on the hub; null means the experiment's
-    own training runs."""
-    checkpoints: Annotated[int, Field(ge=2)]
-    """How many are read of each run."""
+    """A folder with a folder for each checkpoint (`step1000/`), or an id on the hub whose branches
+    are named so; null means the experiment's own training runs."""
+    fingerprint: str | None = None
+    """Of a folder's content; `clearnets exp` fills it in, so that DVC notices a change."""
+    checkpoints: Annotated[int, Field(ge=3)]
+    """How many are read of each run, at most."""
     spacing: Spacing
     """How they lie in training."""
     rows: Positive
-    """Rows of text of each split that losses and latents are read on."""
-    layers: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Layers whose attention and feedforward are read."""
+    """Rows of the splits `train` and `valid` on which losses and latents are read, at most."""
+    layers: Positive
+    """Layers whose attention and feedforward are read, evenly spaced from the first to the last."""
 
 
 class Generalize(Frozen):
@@ -103,5 +105,22 @@ class Generalize(Frozen):
     """What `clearnets generalize` runs on, and where each task's data come from: the artifact of
     another stage, or the module that makes them. dvc.yaml needs these; they cannot be chosen."""
     coders: CheckpointCoders
+    """The same for every task."""
     grokking: Grokking | None = None
     checkpoints: Checkpoints | None = None
+
+    @model_validator(mode="after")
+    def _tasks_are_described(self) -> Generalize:
+        for task, source in self.tasks.items():
+            if getattr(self, task) is None:
+                raise ValueError(f"tasks.{task} needs its parameters: add generalize.{task}")
+            if source != self.source(task):
+                raise ValueError(f"tasks.{task} must be {self.source(task)}")
+        return self
+
+    def source(self, task: TaskName) -> str:
+        """Where a task's data come from."""
+        if task == "checkpoints":
+            found = self.checkpoints is not None and self.checkpoints.name is not None
+            return "artifacts/data" if found else "artifacts/train"
+        return f"clearnets/generalization/{task}.py"

@@ -77,16 +77,29 @@ class LatentEncoder(nn.Module):
 
     def __init__(self, normal: Normal, width: int, num_latents: int, k: int) -> None:
         super().__init__()
-        self.W_MLD = normal("W_enc", num_latents, width, fan_in=width)
-        self.b_ML = normal("b_enc", num_latents, fan_in=None)
+        self.weight = normal("W_enc", num_latents, width, fan_in=width)
+        self.bias = normal("b_enc", num_latents, fan_in=None)
         self.k = k
 
     def forward(self, x_MND: Tensor) -> tuple[Tensor, Tensor]:
         """Values at least 0 and indices, (M, N, K) both."""
-        runs = zip(x_MND, self.W_MLD, self.b_ML)
+        runs = zip(x_MND, self.weight, self.bias)
         codes = [sparse_ops.encode(*run, k=self.k, selection="groupmax") for run in runs]
         acts, indices = zip(*codes)
         return torch.stack(acts), torch.stack(indices)
+
+
+class LatentDecoder(nn.Module):
+    """Weighted sum of one row of the weight, (M, L, D), per active latent, and a bias."""
+
+    def __init__(self, normal: Normal, width: int, num_latents: int) -> None:
+        super().__init__()
+        self.weight = normal("W_dec", num_latents, width, fan_in=width)
+        self.bias = normal("b_dec", 1, width, fan_in=None)
+
+    def forward(self, acts_MNK: Tensor, indices_MNK: Tensor) -> Tensor:
+        codes = zip(acts_MNK, indices_MNK, self.weight)
+        return torch.stack([sparse_ops.decode(*code) for code in codes]) + self.bias
 
 
 class SparseMLP(nn.Module):
@@ -95,12 +108,10 @@ class SparseMLP(nn.Module):
     def __init__(self, normal: Normal, width: int, num_latents: int, k: int) -> None:
         super().__init__()
         self.encoder = LatentEncoder(normal, width, num_latents, k)
-        self.W_MLD = normal("W_dec", num_latents, width, fan_in=width)
-        self.b_M1D = normal("b_dec", 1, width, fan_in=None)
+        self.decoder = LatentDecoder(normal, width, num_latents)
 
     def forward(self, x_MND: Tensor) -> Tensor:
-        codes = zip(*self.encoder(x_MND), self.W_MLD)
-        return torch.stack([sparse_ops.decode(*code) for code in codes]) + self.b_M1D
+        return self.decoder(*self.encoder(x_MND))
 
 
 class Adders(nn.Module):

@@ -159,7 +159,7 @@ class GrokkingTask:
                 group["lr"] = of.learning_rate * min(step / WARMUP_STEPS, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            bar.advance(note=f"{variant}, training loss {float(loss) / len(seeds):.3g}")
+            bar.advance(note=f"{variant}, training loss {loss.item() / len(seeds):.3g}")
             if time.monotonic() - saved > SAVE_SECONDS:
                 _save(state, step + 1, model, optimizer, rows)
                 saved = time.monotonic()

@@ -20,6 +20,9 @@ from clearnets.artifacts import read_jsonl
 from clearnets.progress import Progress
 
 SPLITS = ("train", "test")
+# In a run's folder, where a task has something to say of the whole run: `reached` is false where it
+# stopped before the training loss that all runs were to reach.
+OUTCOME = "run.json"
 # Columns of a curve that every task has, in nats per prediction and shares of predictions. Further
 # ones are a task's own measures of progress.
 CURVE = ("step", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
