@@ -41,6 +41,13 @@ from clearnets.config.fields import (
     Precision,
 )
 from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml
+from clearnets.config.generalize import (
+    TASKS,
+    CheckpointCoders,
+    Checkpoints,
+    Generalize,
+    Grokking,
+)
 from clearnets.config.meaning import Embed, Similarity
 from clearnets.config.models import (
     HOOKPOINTS,
@@ -84,11 +91,14 @@ __all__ = [
     "STAGES_WITH_METRICS",
     "STEP0_CODERS",
     "STEP0_TWINS",
+    "TASKS",
     "TRAINED_CODERS",
     "TWINS",
     "UNTRAINED_CODERS",
     "AnyTokenizer",
     "Cache",
+    "CheckpointCoders",
+    "Checkpoints",
     "ClientSettings",
     "Coders",
     "Collate",
@@ -107,6 +117,8 @@ __all__ = [
     "Frozen",
     "GGUFClient",
     "GPTNeoX",
+    "Generalize",
+    "Grokking",
     "HubText",
     "JudgedBy",
     "LocalText",
