@@ -192,6 +192,10 @@ def test_every_seed_has_its_own_rows(tables, seed):
 
 def test_no_column_is_empty(tables):
     for name, table in tables.items():
+        if name.startswith("generalization"):
+            # These results have no such tasks; see tests/generalization.
+            assert table.empty
+            continue
         if name == "layers":
             table = table[table["kind"] == "family"].drop(columns="cost")
         assert not table.columns[table.isna().all()].tolist(), name
