@@ -41,6 +41,7 @@ from clearnets.config.fields import (
     Precision,
 )
 from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml
+from clearnets.config.meaning import Embed, Similarity
 from clearnets.config.models import (
     HOOKPOINTS,
     GPTNeoX,
@@ -60,6 +61,8 @@ from clearnets.config.names import (
     NULLS,
     SPLITS,
     STAGES_WITH_METRICS,
+    STEP0_CODERS,
+    STEP0_TWINS,
     TRAINED_CODERS,
     TWINS,
     UNTRAINED_CODERS,
@@ -79,6 +82,8 @@ __all__ = [
     "NULLS",
     "SPLITS",
     "STAGES_WITH_METRICS",
+    "STEP0_CODERS",
+    "STEP0_TWINS",
     "TRAINED_CODERS",
     "TWINS",
     "UNTRAINED_CODERS",
@@ -94,6 +99,7 @@ __all__ = [
     "Decay",
     "DelphiExplainer",
     "DelphiScorer",
+    "Embed",
     "Existing",
     "Explain",
     "Family",
@@ -118,6 +124,7 @@ __all__ = [
     "RestrictedTokenizer",
     "RuleScorer",
     "Score",
+    "Similarity",
     "Split",
     "SplitTokens",
     "Storybook",
