@@ -41,6 +41,13 @@ from clearnets.config.fields import (
     Precision,
 )
 from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml
+from clearnets.config.generalize import (
+    TASKS,
+    CheckpointCoders,
+    Checkpoints,
+    Generalize,
+    Grokking,
+)
 from clearnets.config.models import (
     HOOKPOINTS,
     GPTNeoX,
@@ -93,6 +100,7 @@ __all__ = [
     "NULLS",
     "SPLITS",
     "STAGES_WITH_METRICS",
+    "TASKS",
     "TRAINED_CODERS",
     "TWINS",
     "UNTRAINED_CODERS",
@@ -100,6 +108,8 @@ __all__ = [
     "AnyPictures",
     "AnyTokenizer",
     "Cache",
+    "CheckpointCoders",
+    "Checkpoints",
     "ClientSettings",
     "Coders",
     "Collate",
@@ -119,6 +129,8 @@ __all__ = [
     "Frozen",
     "GGUFClient",
     "GPTNeoX",
+    "Generalize",
+    "Grokking",
     "HubPictures",
     "HubText",
     "JudgedBy",

@@ -27,13 +27,10 @@ from clearnets.generalization.classification import (
     checkpoint,
     train,
 )
-from clearnets.generalization.tasks import Batch, Run, curve, even_spaced, log_spaced
+from clearnets.generalization.tasks import OUTCOME, Batch, Run, curve, spaced
 from clearnets.models import classifiers
 from clearnets.progress import Progress
 from clearnets.runtime import seed_for
-
-OUTCOME = "run.json"
-"""Of a run's folder: written last, so a run that has it is complete."""
 
 _BATCH = 256
 
@@ -79,6 +76,7 @@ class PictureTask:
         for plan in self._plans.values():
             self._training_set(plan)
         for plan in self._plans.values():
+            # Written last: a run that has it is complete.
             done = folder / plan.run.name / OUTCOME
             if not done.exists():
                 write_json(done, self._train(plan, done.parent, device, bar))
@@ -143,6 +141,10 @@ class PictureTask:
         assert isinstance(model, PreTrainedModel)
         return {name.removesuffix(".encoder"): name for name in classifiers.latents(model)}
 
+    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
+        """None."""
+        return {}
+
     # Data and models, made when they are first asked for
 
     @cached_property
@@ -185,8 +187,7 @@ def _on(device: torch.device, data: Labelled) -> Labelled:
 
 
 def _curves(settings: PictureCurves) -> Iterator[_Plan]:
-    spaced = log_spaced if settings.spacing == "log" else even_spaced
-    steps = frozenset(spaced(settings.steps, settings.checkpoints))
+    steps = frozenset(spaced(settings.spacing, settings.steps, settings.checkpoints))
     for (name, model), count, noise, seed in product(
         settings.models.items(), settings.train, settings.label_noise, settings.seeds
     ):

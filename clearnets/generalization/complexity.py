@@ -1,0 +1,181 @@
+"""Complexity of a trained classifier, to predict how it generalizes from training data alone.
+
+These take functions and tensors, no model classes: `classify` maps inputs to logits, `loss` maps
+named weights to a scalar (with `torch.func.functional_call` inside). What is drawn at random comes
+from the generator that is passed in. Where there is nothing to measure the value is NaN.
+
+Shape suffixes: N inputs, P mixed pairs, C classes, D features, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+Classify = Callable[[Tensor], Tensor]
+Loss = Callable[[Weights], Tensor]
+NAN = float("nan")
+
+
+def davies_bouldin(features_ND: Tensor, labels_N: Tensor) -> float:
+    """Davies–Bouldin index of a layer's features by class, at least 0; lower is better separated.
+
+    Mean over classes of the worst ratio of the spreads of two classes to the distance of their
+    centres (Davies and Bouldin 1979), by scikit-learn. No units. NaN with fewer than two classes,
+    or where no class has two members.
+    """
+    from sklearn.metrics import davies_bouldin_score
+
+    classes = len(labels_N.unique())
+    if not 1 < classes < len(labels_N):
+        return NAN
+    features = features_ND.detach().reshape(len(features_ND), -1).double().cpu().numpy()
+    return float(davies_bouldin_score(features, labels_N.cpu().numpy()))
+
+
+@torch.no_grad()
+def mixup_accuracy(
+    classify: Classify,
+    inputs_N: Tensor,
+    labels_N: Tensor,
+    *,
+    pairs: int,
+    rng: torch.Generator,
+    batch_size: int = 1024,
+) -> float:
+    """Share of midpoints of two inputs of one class that are assigned to that class, from 0 to 1.
+
+    The mean over classes, each over all of its pairs or over `pairs` drawn at random where it has
+    more (Natekar and Sharma 2020, label-wise mixup at 0.5). NaN where no class has a pair.
+
+    Args:
+        classify: inputs (P, ...) -> logits (P, C).
+        inputs_N: (N, ...), floating point; for tokens their embeddings.
+        labels_N: (N,) integers below C, on the CPU or where the inputs are.
+        pairs: at most this many of each class.
+        rng: a generator of the CPU.
+    """
+    shares = []
+    for label in labels_N.unique():
+        members = (labels_N == label).nonzero().reshape(-1)
+        i_P, j_P = torch.triu_indices(len(members), len(members), offset=1)
+        if not len(i_P):
+            continue
+        if len(i_P) > pairs:
+            drawn_P = torch.randperm(len(i_P), generator=rng)[:pairs]
+            i_P, j_P = i_P[drawn_P], j_P[drawn_P]
+        first_P, second_P = members[i_P.to(members.device)], members[j_P.to(members.device)]
+        right = 0
+        for at in torch.arange(len(first_P)).split(batch_size):
+            mixed = (inputs_N[first_P[at]] + inputs_N[second_P[at]]) / 2
+            right += int((classify(mixed).argmax(dim=-1) == label).sum())
+        shares.append(right / len(first_P))
+    return sum(shares) / len(shares) if shares else NAN
+
+
+def pgdl(separation: float, mixup: float) -> float:
+    """The measure that won "Predicting Generalization in Deep Learning": index × (1 - accuracy).
+
+    At least 0, no units; higher should generalize worse. `separation` is the Davies–Bouldin index
+    of an early layer's features of training data, `mixup` their mixup accuracy (Natekar and Sharma
+    2020, "Representation based complexity measures"). It is 0 for all models that classify every
+    mixed pair right.
+    """
+    return separation * (1 - mixup)
+
+
+@torch.no_grad()
+def average_sharpness(
+    loss: Loss, weights: Weights, *, size: float, draws: int, rng: torch.Generator
+) -> float:
+    """Mean rise of the loss, in its units, when every weight moves by ± `size` of its magnitude.
+
+    E[L(w + size·|w|·ε) - L(w)] over random signs ε, each draw with its opposite, so that the slope
+    at w cancels. For a quadratic loss with diagonal curvature h it is size²/2 · Σ h w² from one
+    draw. Magnitude-aware as in Jiang et al. 2020; as the step is purely relative, rescaling a
+    ReLU unit's input weights by c and its output weights by 1/c changes nothing (Dinh et al. 2017).
+    Any sign; near 0 for a flat minimum.
+    """
+    start = loss(weights).double()
+    total = torch.zeros((), dtype=torch.float64)
+    for _ in range(draws):
+        step = {name: size * w.abs() * _signs(w, rng) for name, w in weights.items()}
+        for sign in (1, -1):
+            moved = {name: w + sign * step[name] for name, w in weights.items()}
+            total += (loss(moved).double() - start).cpu()
+    return float(total) / (2 * draws)
+
+
+def worst_sharpness(
+    loss: Loss, weights: Weights, *, size: float, steps: int, rng: torch.Generator
+) -> float:
+    """Largest rise of the loss found, in its units, for relative moves of length `size`, ≥ 0.
+
+    Seeks max L(w + |w|·v) - L(w) over ‖v‖₂ ≤ size by `steps` of v ← size · g/‖g‖ with
+    g = |w|·∇L(w + |w|·v), from a random v. At a minimum of a quadratic loss with curvature H
+    this is power iteration and ends at size²/2 · λ_max(|w|H|w|); elsewhere the value is a lower
+    bound of the maximum. The geometry is that of adaptive sharpness (Kwon et al. 2021), scale-free
+    like `average_sharpness`; Keskar et al. 2017 seek in a box with absolute sides.
+    """
+    weights = {name: w.detach() for name, w in weights.items()}
+    start = float(loss(weights).detach().double())
+    move = {name: torch.randn(w.shape, generator=rng).to(w) for name, w in weights.items()}
+    best = 0.0
+    for _ in range(steps + 1):
+        length = _length(move)
+        if not (math.isfinite(length) and length > 0):
+            break
+        moved = {
+            name: (w + w.abs() * move[name] * (size / length)).requires_grad_()
+            for name, w in weights.items()
+        }
+        value = loss(moved)
+        best = max(best, float(value.detach().double()) - start)
+        slopes = torch.autograd.grad(value, list(moved.values()), allow_unused=True)
+        move = {
+            name: torch.zeros_like(w) if slope is None else w.abs() * slope
+            for (name, w), slope in zip(weights.items(), slopes)
+        }
+    return best
+
+
+def margins(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+    """Normalised output margins (N,) in float64, no units; negative where the answer is wrong.
+
+    (f_y - max f_other) / (√2 ν), ν² the total variance of the logits over the N inputs: the
+    distance to the decision boundary in logit space in units of the logits' spread, which does not
+    change when all logits are scaled (Jiang et al. 2019, at the last layer). All NaN where the
+    logits do not vary.
+    """
+    logits_NC = logits_NC.detach().double()
+    own_N1 = labels_N.reshape(-1, 1)
+    right_N = logits_NC.gather(1, own_N1).squeeze(1)
+    other_N = logits_NC.scatter(1, own_N1, -math.inf).max(dim=1).values
+    spread = logits_NC.var(dim=0, correction=0).sum().sqrt()
+    spread = torch.where(spread > 0, spread, torch.nan)
+    return (right_N - other_N) / (math.sqrt(2) * spread)
+
+
+def margin_quantiles(
+    logits_NC: Tensor, labels_N: Tensor, quantiles: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9)
+) -> dict[str, float]:
+    """The margin distribution as its quantiles, by `margin_q10`, `margin_q25`, ... (see `margins`).
+
+    Jiang et al. 2019 predict the gap from such quantiles; linear interpolation between values.
+    """
+    values_N = margins(logits_NC, labels_N)
+    at_Q = torch.tensor(list(quantiles), dtype=torch.float64, device=values_N.device)
+    found = torch.quantile(values_N, at_Q).tolist()
+    return {f"margin_q{100 * q:g}": value for q, value in zip(quantiles, found)}
+
+
+def _signs(like: Tensor, rng: torch.Generator) -> Tensor:
+    return (2 * torch.randint(0, 2, like.shape, generator=rng) - 1).to(like)
+
+
+def _length(vectors: Weights) -> float:
+    return math.sqrt(sum(float(v.double().square().sum()) for v in vectors.values()))
