@@ -33,7 +33,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
 
 
 _LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
-LIGHT = [f"stages.{name}" for name in _LIGHT_STAGES] + ["figures"]
+LIGHT = [*(f"stages.{name}" for name in _LIGHT_STAGES), "figures", "generalization.tables"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
     "sparsify": {"family": "sae"},
