@@ -64,6 +64,11 @@ def directions(seed: int, split: str) -> Path:
     return ARTIFACTS / "cache" / "native" / f"seed-{seed}" / f"{split}-directions"
 
 
+def embed() -> Path:
+    """A file of embeddings of all windows of a split, for each split that wants them."""
+    return ARTIFACTS / "embed"
+
+
 def explain(family: str, seed: int, hookpoint: str) -> Path:
     """`explanations.jsonl` for one layer."""
     return ARTIFACTS / "explain" / family / f"seed-{seed}" / hookpoint
@@ -72,6 +77,11 @@ def explain(family: str, seed: int, hookpoint: str) -> Path:
 def score(family: str, seed: int, hookpoint: str) -> Path:
     """`scores.jsonl` for one layer."""
     return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
+
+
+def similarity(family: str, seed: int, hookpoint: str) -> Path:
+    """`similarity.jsonl` for one layer."""
+    return ARTIFACTS / "similarity" / family / f"seed-{seed}" / hookpoint
 
 
 def concepts(family: str, seed: int) -> Path:
@@ -121,8 +131,10 @@ _STAGES = {
     "coders": "sparsify@{}",
     "evaluate": "evaluate",
     "cache": "cache@{}",
+    "embed": "embed",
     "explain": "explain@{}",
     "score": "score@{}",
+    "similarity": "similarity",
     "concepts": "concepts@{}",
     "generalize": "generalize@{}",
     "qualify": "qualify",

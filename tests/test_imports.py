@@ -33,7 +33,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
 
 
 _LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
-LIGHT = [f"stages.{name}" for name in _LIGHT_STAGES] + ["figures"]
+LIGHT = [*(f"stages.{name}" for name in _LIGHT_STAGES), "figures", "generalization.tables"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
     "sparsify": {"family": "sae"},
@@ -58,7 +58,7 @@ def test_dvc_yaml_tracks_the_parameters_that_a_stage_is_built_with(stage, monkey
     task = SELECTIONS.get(stage, {}).get("task", "")
     tracked = {key.replace("${key}", task) for key in tracked}
     assert set(units[0].settings) - NAMES == tracked - ({"seeds"} - set(units[0].settings))
-    if stage not in ("data", "qualify", "collate", "generalize"):
+    if stage not in ("data", "embed", "qualify", "collate", "generalize"):
         assert len({unit.settings["seed"] for unit in units}) == len(config.seeds)
 
 

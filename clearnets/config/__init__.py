@@ -48,6 +48,7 @@ from clearnets.config.generalize import (
     Generalize,
     Grokking,
 )
+from clearnets.config.meaning import Embed, Similarity
 from clearnets.config.models import (
     HOOKPOINTS,
     GPTNeoX,
@@ -67,6 +68,8 @@ from clearnets.config.names import (
     NULLS,
     SPLITS,
     STAGES_WITH_METRICS,
+    STEP0_CODERS,
+    STEP0_TWINS,
     TRAINED_CODERS,
     TWINS,
     UNTRAINED_CODERS,
@@ -100,6 +103,8 @@ __all__ = [
     "NULLS",
     "SPLITS",
     "STAGES_WITH_METRICS",
+    "STEP0_CODERS",
+    "STEP0_TWINS",
     "TASKS",
     "TRAINED_CODERS",
     "TWINS",
@@ -122,6 +127,7 @@ __all__ = [
     "DelphiExplainer",
     "DelphiScorer",
     "Digits",
+    "Embed",
     "Existing",
     "Explain",
     "Family",
@@ -153,6 +159,7 @@ __all__ = [
     "RestrictedTokenizer",
     "RuleScorer",
     "Score",
+    "Similarity",
     "SparseFeedforward",
     "Split",
     "SplitTokens",

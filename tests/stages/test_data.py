@@ -507,10 +507,10 @@ def test_the_stage_loads_neither_torch_nor_transformers(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     code = """
 import sys
-from clearnets import config
+from clearnets import config, paths
 from clearnets.runtime import Runtime
 from clearnets.stages import data
-tree = config.read_yaml(config.PARAMS)
+tree = config.read_yaml(paths.PARAMS)
 corpus = {"kind": "local", "path": "corpus.txt"}
 tokens = dict.fromkeys(tree["data"]["tokens"], 2000)
 made = config.parse({**tree, "data": {**tree["data"], "corpus": corpus, "tokens": tokens}}, "x")
