@@ -476,7 +476,10 @@ def concepts(
 @app.command()
 def generalize(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="grokking or checkpoints, if it is in `tasks`.")
+        str,
+        typer.Argument(
+            metavar="TASK", help="grokking, digits, grid, mnist, cifar10 or checkpoints."
+        ),
     ],
     experiment: Experiment = None,
     assign: Set = None,

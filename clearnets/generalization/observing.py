@@ -184,7 +184,7 @@ def _pgdl(task: Task, model: nn.Module, run: Run, batches: Sequence[Batch]) -> d
     with torch.no_grad(), capture(model, [first]) as seen:
         for batch in batches:
             task.logits(model, batch)
-            output = seen[first]
+            output: Any = seen[first]
             features.append((output[0] if isinstance(output, tuple) else output).flatten(1))
     separation = complexity.davies_bouldin(torch.cat(features), labels_N)
     mixup = complexity.mixup_accuracy(

@@ -43,9 +43,13 @@ def _task(config: Config, name: str) -> Task:
         from clearnets.generalization.grokking import GrokkingTask
 
         return GrokkingTask(settings)
-    from clearnets.generalization.checkpoints import CheckpointsTask
+    if name == "checkpoints":
+        from clearnets.generalization.checkpoints import CheckpointsTask
 
-    return CheckpointsTask(settings, config)
+        return CheckpointsTask(settings, config)
+    from clearnets.generalization.pictures import PictureTask
+
+    return PictureTask(settings)
 
 
 def _build(task: Task, name: str, config: Config, work: Work, runtime: Runtime) -> None:
