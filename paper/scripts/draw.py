@@ -17,6 +17,7 @@ FIGURES = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
     *("concepts", "concept_map"),
     "observed",
+    *("ranking", "leads"),
 )
 
 
