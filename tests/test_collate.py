@@ -76,6 +76,8 @@ def test_all_tables_are_there(tables):
         "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
         "contrasts", "strata", "coverage", "compute", "summary",
         "concepts", "concept_latents", "concept_summary",
+        "generalization_runs", "generalization_curves", "generalization_measures",
+        "generalization_phases",
     }  # fmt: skip
 
 
