@@ -97,7 +97,7 @@ class _Source:
         at: where in the parameters it is described.
         key: which of its keys may be a local path.
         identity: what its content follows from; empty where only the parameters say.
-        part: the feedforward or family that alone reads it; none where the stage has no parts.
+        part: the feedforward, family or task that alone reads it; none where the stage has none.
     """
 
     stage: str
@@ -110,7 +110,7 @@ class _Source:
 def _sources(config: cfg.Config) -> Iterator[_Source]:
     from clearnets import bases
     from clearnets.coders import existing
-    from clearnets.data import corpora, pretrained
+    from clearnets.data import corpora, images, pretrained
 
     corpus, tokenizer, model = config.data.corpus, config.data.tokenizer, config.model
     if isinstance(corpus, cfg.LocalText):
@@ -126,6 +126,11 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
     for family, coders in config.coders.existing.items():
         at = ("coders", "existing", family)
         yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)
+    for task in config.generalize.tasks:
+        pictures = getattr(getattr(config.generalize, task), "pictures", None)
+        if isinstance(pictures, cfg.LocalPictures):
+            at = ("generalize", task, "pictures")
+            yield _Source("generalize", at, "path", partial(images.fingerprints, pictures), task)
 
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
@@ -159,7 +164,7 @@ def local_sources(config: cfg.Config, stage: str, part: str | None) -> list[str]
     """Files and folders that a stage reads and no stage makes.
 
     Args:
-        part: the feedforward or family that the stage works on, where it has such parts.
+        part: the feedforward, family or task that the stage works on, where it has such parts.
     """
     values = config.model_dump(mode="json")
     found = [

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from clearnets.config.fields import Count, Decay, Frozen, Positive, PositiveFloat
+from clearnets.config.pictures import PictureCurves, PictureGrid
 
-TaskName = Literal["grokking", "checkpoints"]
+TaskName = Literal["grokking", "digits", "grid", "mnist", "cifar10", "checkpoints"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 Spacing = Literal["log", "even"]
 
@@ -107,6 +108,12 @@ class Generalize(Frozen):
     coders: CheckpointCoders
     """The same for every task."""
     grokking: Grokking | None = None
+    digits: PictureCurves | None = None
+    """Few training pictures against many."""
+    grid: PictureGrid | None = None
+    """Many small classifiers that all reach one training loss."""
+    mnist: PictureCurves | None = None
+    cifar10: PictureCurves | None = None
     checkpoints: Checkpoints | None = None
 
     @model_validator(mode="after")
@@ -123,4 +130,5 @@ class Generalize(Frozen):
         if task == "checkpoints":
             found = self.checkpoints is not None and self.checkpoints.name is not None
             return "artifacts/data" if found else "artifacts/train"
-        return f"clearnets/generalization/{task}.py"
+        module = "grokking" if task == "grokking" else "pictures"
+        return f"clearnets/generalization/{module}.py"

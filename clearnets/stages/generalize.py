@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
-from clearnets.artifacts import JsonlWriter, Unit, Work, build_all, read_json, write_table
+from clearnets.artifacts import (
+    JsonlWriter,
+    Unit,
+    UserError,
+    Work,
+    build_all,
+    fingerprint,
+    read_json,
+    write_table,
+)
 from clearnets.config import Config
+from clearnets.data import images
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -18,13 +28,24 @@ WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def units(config: Config, *, task: str) -> list[Unit]:
-    """The one unit of a task."""
+    """The one unit of a task. Local pictures are known by their content.
+
+    Raises:
+        UserError: they have changed since `clearnets exp` recorded it.
+    """
     made = _task(config, task)
+    settings = {"task": task, **config.dump("generalize.coders", f"generalize.{task}")}
+    pictures: Any = getattr(getattr(config.generalize, task), "pictures", None)
+    if pictures is not None and (found := images.fingerprints(pictures)):
+        if pictures.fingerprint not in (None, fingerprint(found)):
+            command = f"clearnets exp {config.experiment}"
+            raise UserError(f"{pictures.path} has changed since it was recorded; run `{command}`")
+        settings["files"] = found
     return [
         Unit(
             stage="generalize",
             out=paths.generalize(task),
-            settings={"task": task, **config.dump("generalize.coders", f"generalize.{task}")},
+            settings=settings,
             inputs=getattr(made, "inputs", dict)(),
         )
     ]
@@ -43,9 +64,13 @@ def _task(config: Config, name: str) -> Task:
         from clearnets.generalization.grokking import GrokkingTask
 
         return GrokkingTask(settings)
-    from clearnets.generalization.checkpoints import CheckpointsTask
+    if name == "checkpoints":
+        from clearnets.generalization.checkpoints import CheckpointsTask
 
-    return CheckpointsTask(settings, config)
+        return CheckpointsTask(settings, config)
+    from clearnets.generalization.pictures import PictureTask
+
+    return PictureTask(settings)
 
 
 def _build(task: Task, name: str, config: Config, work: Work, runtime: Runtime) -> None:
