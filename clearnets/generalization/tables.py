@@ -286,8 +286,13 @@ def _groups(runs: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]
         # What no run of this task changes says nothing; another task's settings are empty here.
         of_task: Any = pick(runs, task=task)
         differ = {k: v for k, v in named.items() if of_task[k].nunique(dropna=False) > 1}
-        text = ", ".join(f"{name} {value}" for name, value in differ.items())
+        text = ", ".join(f"{name} {_plain(value)}" for name, value in differ.items())
         yield {"task": str(task), "variant": str(variant), "setting": text}, group
+
+
+def _plain(value: object) -> str:
+    """As it stands in the parameters: whole numbers became floats beside tasks without them."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class _Member:

@@ -23,6 +23,8 @@ def units(config: Config) -> list[Unit]:
                 "families",
                 "coders.existing",
                 "match",
+                "score.active",
+                "score.silent",
                 "concepts",
                 "generalize.tasks",
                 "collate",

@@ -21,7 +21,7 @@ COLOR = {
 }
 BAND = "0.9"
 GAP = 0.8
-PER_LINE = 3
+PER_LINE = 4
 LEVEL = 0.05
 
 
@@ -98,10 +98,10 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
             markeredgewidth=0.8,
             zorder=3,
         )
-    about = [text for text in (first["variant"], first["setting"]) if text]
-    axes.set_title(f"{first['task']}, {', '.join(about)}")
+    about = [first["task"], first["variant"], *first["setting"].replace("_", " ").split(", ")]
+    axes.set_title("\n".join(text for text in about if text))
     unit = "decades of steps" if first["unit"] == "decades" else "steps"
-    axes.set_xlabel(f"after ← lead over the test loss ({unit}) → before")
+    axes.set_xlabel(f"after ← lead → before\n({unit})")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
