@@ -58,10 +58,18 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
         raise UserError(f"unknown experiment {name!r}; there are: {known}")
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
+    _drop_comparison(values)
     config = cfg.parse(values, str(path))
     _name_coders(values)
     _see_from_worktree(name, config, values)
     return values
+
+
+def _drop_comparison(values: dict[str, Any]) -> None:
+    """An overlay without models need not name each of the default's families to remove it."""
+    if values.get("models") == []:
+        values["families"] = {}
+        values["coders"] = {**values["coders"], "families": [], "existing": {}}
 
 
 def _name_coders(values: dict[str, Any]) -> None:
@@ -206,18 +214,29 @@ def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> 
         from ruamel.yaml import YAML
 
         YAML().dump(values, sys.stdout)
-        print(f"\n# runs `dvc repro` in\n{place(name)}")
+        print(
+            f"\n# runs {', '.join(f'`{words}`' for words in _commands(values))} in\n{place(name)}"
+        )
         print(f"# writes\n{paths.results(name)}")
         return
     home = Path.cwd()
     enter(name, assignments, values)
-    command = [sys.executable, "-m", "dvc", "repro"]
-    code = subprocess.run(command, env=_environment(processes), check=False).returncode
-    if code:
-        raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
+    for words in _commands(values):
+        command = [sys.executable, "-m", *words.split()]
+        code = subprocess.run(command, env=_environment(processes), check=False).returncode
+        if code:
+            raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
     _bring_home(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
+
+
+def _commands(values: Mapping[str, Any]) -> list[str]:
+    """What an experiment runs. One that compares nothing has only the observatory's stages; what
+    DVC's last two stages read beside theirs is not there."""
+    if values["models"]:
+        return ["dvc repro"]
+    return ["dvc repro generalize", "clearnets collate", "clearnets figures"]
 
 
 def _environment(processes: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ Shape suffixes: S runs of unlike seeds, M metrics, T checkpoints, R combinations
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clearnets.autointerp.statistics import Estimate
+from clearnets.config import Config
 from clearnets.generalization import question
 from clearnets.runtime import seed_for
 from clearnets.tables.frames import pick, records
@@ -35,6 +36,11 @@ RUN_COLUMNS = (
     *("task", "run", "seed", "variant"),
     *("step", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "gap", "reached"),
 )
+INPUTS = {
+    "runs": RUN_COLUMNS,
+    "curves": ("task", "run", "seed", "variant", "step", *REFERENCES, "test_loss"),
+    "measures": ("task", "run", "step", "hookpoint", "metric", "value"),
+}
 # Fewer combinations of settings than this are not ranked: chance alone orders so few too well.
 MIN_RUNS = 8
 # Checkpoints of which the widest distance is this many times the narrowest are on a log scale.
@@ -55,6 +61,28 @@ RANKING_COLUMNS = (
     *("score", "score_p", "score_adjusted", "score_band", "holds"),
     *("permutations", "confidence"),
 )
+
+
+def tables(
+    sources: object, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Both tables by name, from those of the observatory that are made before; without rows where
+    it has no tasks."""
+    runs, curves, measures = (
+        made.get(f"generalization_{name}", pd.DataFrame(columns=list(columns)))
+        for name, columns in INPUTS.items()
+    )
+    options: Any = {
+        "resamples": config.collate.resamples,
+        "confidence": config.collate.confidence,
+        "seed": config.collate.seed,
+    }
+    return {
+        "generalization_leads": leads(runs, curves, measures, **options),
+        "generalization_ranking": ranking(
+            runs, measures, permutations=config.collate.resamples, **options
+        ),
+    }
 
 
 def leads(
@@ -258,8 +286,13 @@ def _groups(runs: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]
         # What no run of this task changes says nothing; another task's settings are empty here.
         of_task: Any = pick(runs, task=task)
         differ = {k: v for k, v in named.items() if of_task[k].nunique(dropna=False) > 1}
-        text = ", ".join(f"{name} {value}" for name, value in differ.items())
+        text = ", ".join(f"{name} {_plain(value)}" for name, value in differ.items())
         yield {"task": str(task), "variant": str(variant), "setting": text}, group
+
+
+def _plain(value: object) -> str:
+    """As it stands in the parameters: whole numbers became floats beside tasks without them."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class _Member:

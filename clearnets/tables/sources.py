@@ -20,6 +20,8 @@ from clearnets.latents.store import STATS
 from clearnets.tables.frames import NO_LAYER
 
 SCORERS = ("rule-detection", "rule-fuzzing")
+# What else is counted of a scorer's verdicts on one latent.
+MEASURES = ("precision", "recall", "coverage")
 # The scores of shuffled explanations, from both sides.
 CONTROLS = ("shuffled", "elsewhere")
 CONCEPT_TABLES = ("concepts", "draws", "latents", "rules")
@@ -44,7 +46,8 @@ class Sources:
         l0: (family, seed) -> latents active per counted token, the mean over layers.
         latents_per_layer: by family.
         scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
-            accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`).
+            accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`); precision,
+            recall, and coverage: windows it was judged on over those asked for.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -69,7 +72,9 @@ class Sources:
 
 
 def inputs(config: Config) -> dict[str, Path]:
-    """By name, the units that the tables are made from."""
+    """By name, the units that the tables of a comparison are made from."""
+    if not config.compares:
+        return {}
     named = {"data": paths.data()}
     for seed in config.seeds:
         for mlp in config.models:
@@ -104,7 +109,7 @@ def read(config: Config) -> Sources:
         for seed in seeds
     ]
     scores = [
-        _scores(family, seed, layer, point)
+        _scores(family, seed, layer, point, config.score.active + config.score.silent)
         for family in config.families
         for seed in seeds
         for layer, point in _hookpoints(config, family).items()
@@ -212,7 +217,8 @@ def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
+def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.DataFrame:
+    """`wanted`: windows that a latent is to be judged on; a rare one has fewer."""
     records = artifacts.read_jsonl(paths.score(family, seed, point) / SCORED)
     columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
     for key in ("latent", "status", "rate", "windows"):
@@ -224,6 +230,10 @@ def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
             for cell in ("tp", "fp", "tn", "fn")
         }
         columns[scorer] = stats.balanced_accuracy(**cells)
+        for measure, values in stats.rates(**cells).items():
+            columns[f"{scorer}-{measure}"] = values
+        judged = sum(cells.values())
+        columns[f"{scorer}-coverage"] = np.where(judged > 0, judged / wanted, np.nan)
         for control in CONTROLS:
             found = [record[f"{name}_{control}"] for record in records]
             columns[f"{scorer}-{control}"] = np.array(found, dtype=np.float64)

@@ -89,7 +89,7 @@ def test_single_runs_have_no_lead_and_few_seeds_no_interval():
 
 def test_runs_of_other_settings_are_groups_of_their_own():
     runs, curves, measures = synthetic.grok()
-    settings = runs.assign(width=[8, 8, 8, 16, 16, 16], depth=1)
+    settings = runs.assign(width=[8.0] * 3 + [16.0] * 3, depth=1)
     found = tables.leads(settings, curves, measures, **OPTIONS)
     assert set(found["setting"]) == {"width 8", "width 16"}
     assert (found["seeds"] == 3).all()
