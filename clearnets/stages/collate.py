@@ -10,7 +10,7 @@ from clearnets.runtime import Runtime
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.tables import sources
+    from clearnets.tables import observed, sources
 
     return [
         Unit(
@@ -26,9 +26,10 @@ def units(config: Config) -> list[Unit]:
                 "score.active",
                 "score.silent",
                 "concepts",
+                "generalize.tasks",
                 "collate",
             ),
-            inputs=sources.inputs(config),
+            inputs={**sources.inputs(config), **observed.inputs(config)},
         )
     ]
 

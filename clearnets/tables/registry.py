@@ -22,6 +22,7 @@ the same bytes.
 | judged | latent, scorer: scores by a language model that has qualified as a judge |
 | demonstration | the same by one that has not: no figure and no other table shows them |
 | concepts ... | see `clearnets.tables.concepts` |
+| generalization_... | see `clearnets.tables.observed` |
 | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
 | generalization_ranking | task, metric: how well it orders runs by their gap |
 """
@@ -44,6 +45,7 @@ from clearnets.tables import (
     latents,
     layers,
     models,
+    observed,
     scores,
 )
 from clearnets.tables.frames import to_csv
@@ -51,7 +53,10 @@ from clearnets.tables.sources import Sources
 
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
-MODULES = (models, layers, latents, scores, contrasts, families, concepts, judged, generalization)
+MODULES = (
+    *(models, layers, latents, scores, contrasts, families, concepts, judged),
+    *(observed, generalization),
+)
 
 
 def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
@@ -59,7 +64,10 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     made: dict[str, pd.DataFrame] = {}
     for module in MODULES:
         made |= module.tables(sources, config, made)
-    return made | {"latents": made["latents"].drop(columns="matters")}
+    return made | {
+        "latents": made["latents"].drop(columns="matters"),
+        "generalization_measures": observed.wide(made["generalization_measures"]),
+    }
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -16,6 +16,7 @@ from common import save
 FIGURES = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
     *("concepts", "concept_map"),
+    "observed",
     *("ranking", "leads"),
 )
 
@@ -23,15 +24,17 @@ FIGURES = (
 def main(tables: Path, folder: Path, names: list[str]) -> None:
     """Draw the named figures, or all of them and their captions.
 
-    A figure of what the experiment does not have (fvu without coders) is left out.
+    A figure of what the experiment does not have (fvu without coders) is left out. Some modules
+    draw several, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     for name in names or FIGURES:
         drawn = import_module(name).draw(tables)
-        if drawn is not None:
-            figure, captions[name] = drawn
-            save(figure, folder, name)
+        several = drawn if isinstance(drawn, dict) else {name: drawn} if drawn else {}
+        for part, (figure, caption) in several.items():
+            captions[part] = caption
+            save(figure, folder, part)
     if not names:
         text = json.dumps(captions, indent=1, ensure_ascii=False) + "\n"
         (folder / "captions.json").write_text(text, encoding="utf-8")
