@@ -145,6 +145,20 @@ class _Place:
             )
         return mlp
 
+    def task(self, name: str) -> str:
+        """`name`, if it is a task of the observatory that the experiment has."""
+        from clearnets.artifacts import UserError
+        from clearnets.config import TASKS
+
+        if name not in TASKS:
+            raise UserError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+        if name not in self.config.generalize.tasks:
+            raise UserError(
+                f"experiment {self.config.experiment!r} has no task {name!r}; choose one of "
+                f"{', '.join(self.config.generalize.tasks)}, or add it to `generalize.tasks`"
+            )
+        return name
+
     def run(
         self,
         stage: str,
@@ -411,6 +425,38 @@ def score(
 
 
 @app.command()
+def embed(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Embed windows of text, where silent windows are to be similar in meaning to active ones.
+
+    Example: [bold]clearnets embed[/bold]
+    """
+    place = _Place.of(experiment, assign)
+    place.run("embed", dry_run=dry_run, device=device, threads=threads)
+
+
+@app.command()
+def similarity(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Score explanations by meaning: are they similar to the windows in which a latent is active?
+
+    Example: [bold]clearnets similarity[/bold]
+    """
+    place = _Place.of(experiment, assign)
+    place.run("similarity", dry_run=dry_run, device=device, threads=threads)
+
+
+@app.command()
 def concepts(
     aux: LatentAux,
     experiment: Experiment = None,
@@ -425,6 +471,29 @@ def concepts(
 
     place = _Place.of(experiment, assign)
     place.run("concepts", dry_run=dry_run, family=place.family(aux, FAMILIES))
+
+
+@app.command()
+def generalize(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="grokking, digits, grid, mnist, cifar10 or checkpoints."
+        ),
+    ],
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Observe training runs through their checkpoints: when does a network generalize?
+
+    Example: [bold]clearnets generalize grokking[/bold]
+    """
+    place = _Place.of(experiment, assign)
+    task = place.task(task)
+    place.run("generalize", dry_run=dry_run, device=device, threads=threads, task=task)
 
 
 @app.command()
@@ -538,6 +607,42 @@ def import_(
     model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
     kind = getattr(model.config, "mlp", "dense")
     print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
+
+
+@app.command()
+def trace(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="A result: figure, table, artifact.")],
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Follow the record of this experiment's run."),
+    ] = None,
+) -> None:
+    """Show where a figure or table comes from: stages, hashes, parameters, commit.
+
+    Example: [bold]clearnets trace paper/figures/scores.pdf[/bold]
+    """
+    from clearnets import paths, trail
+
+    lock = paths.results(experiment) / trail.LOCK if experiment else trail.LOCK
+    steps = trail.read_lock(lock)
+    for line in trail.told(trail.trace(steps, path), path, trail.commit_of(lock)):
+        print(line)
+
+
+@app.command()
+def verify() -> None:
+    """Hash all results and tell what is missing, stale, or changed by hand.
+
+    Example: [bold]clearnets verify[/bold]
+    """
+    from clearnets import config, paths, trail
+
+    steps = trail.read_lock()
+    params = config.read_yaml(paths.PARAMS)
+    found = list(trail.faults(steps, params, trail.look(steps)))
+    for line in trail.judged(steps, found):
+        print(line)
+    raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
 
 
 @app.command()

@@ -64,6 +64,11 @@ def directions(seed: int, split: str) -> Path:
     return ARTIFACTS / "cache" / "native" / f"seed-{seed}" / f"{split}-directions"
 
 
+def embed() -> Path:
+    """A file of embeddings of all windows of a split, for each split that wants them."""
+    return ARTIFACTS / "embed"
+
+
 def explain(family: str, seed: int, hookpoint: str) -> Path:
     """`explanations.jsonl` for one layer."""
     return ARTIFACTS / "explain" / family / f"seed-{seed}" / hookpoint
@@ -74,9 +79,19 @@ def score(family: str, seed: int, hookpoint: str) -> Path:
     return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
 
 
+def similarity(family: str, seed: int, hookpoint: str) -> Path:
+    """`similarity.jsonl` for one layer."""
+    return ARTIFACTS / "similarity" / family / f"seed-{seed}" / hookpoint
+
+
 def concepts(family: str, seed: int) -> Path:
     """Tables about the concepts that the latents of one family recover."""
     return ARTIFACTS / "concepts" / family / f"seed-{seed}"
+
+
+def generalize(task: str) -> Path:
+    """`runs.csv`, `curves.csv`, `measures.csv`: what one task's checkpoints look like."""
+    return ARTIFACTS / "generalize" / task
 
 
 def transcripts_of(stage: str, family: str) -> Path:
@@ -116,9 +131,12 @@ _STAGES = {
     "coders": "sparsify@{}",
     "evaluate": "evaluate",
     "cache": "cache@{}",
+    "embed": "embed",
     "explain": "explain@{}",
     "score": "score@{}",
+    "similarity": "similarity",
     "concepts": "concepts@{}",
+    "generalize": "generalize@{}",
     "qualify": "qualify",
 }
 

@@ -13,6 +13,11 @@ same family, seed and layer: `*_shuffled`, its mean balanced accuracy with their
 `*_elsewhere`, that of its own explanation for them; null where there is no other. All are null
 where the judge of rules is not among the scorers.
 
+A record of `similarity.jsonl`, of the scorer by embeddings: latent, status, rate and windows as
+above (`unscorable`: active or silent in too few of the windows that are embedded), positives and
+negatives (those windows in which the latent is active, and silent; null unless it is explained),
+auroc, and `shuffled` and `elsewhere`, which are to it as in `scores.jsonl`.
+
 A record of `judged.jsonl`, which a language model as judge adds: latent, status, rate and windows
 as above, `demonstration` (true: this judge has not qualified, and its scores stay out of the
 paper), and for each of its scorers an object or null: tp, fp, tn, fn, missing_positives,
@@ -27,6 +32,7 @@ from clearnets.config import Family, Model
 EXPLANATIONS = "explanations.jsonl"
 SCORED = "scores.jsonl"
 JUDGED = "judged.jsonl"
+SIMILAR = "similarity.jsonl"
 
 EXPLAINED = "explained"
 # Never active on `explain`; active, or silent, in fewer than `explain.min_windows` windows of it.

@@ -10,6 +10,8 @@ from clearnets.config.autointerp import Explain, Qualify, Score
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.fields import Count, Frozen
+from clearnets.config.generalize import Generalize
+from clearnets.config.meaning import Embed, Similarity
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import (
     CODER_FAMILIES,
@@ -42,10 +44,13 @@ class Config(Frozen):
     match: Match
     coders: Coders
     cache: Cache
+    embed: Embed
     explain: Explain
     score: Score
+    similarity: Similarity
     concepts: Concepts
     qualify: Qualify
+    generalize: Generalize
     collate: Collate
 
     @model_validator(mode="after")

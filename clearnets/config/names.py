@@ -61,5 +61,5 @@ NATIVE_FAMILIES: tuple[Family, ...] = ("native", "random-native")
 # Stages that also write `artifacts/metrics/`.
 STAGES_WITH_METRICS = (
     *("data", "train", "match", "sparsify", "evaluate"),
-    *("cache", "score", "concepts"),
+    *("cache", "score", "similarity", "concepts"),
 )

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from clearnets.artifacts import UserError, missing, remake
+from clearnets.artifacts import UserError, missing, remake, write_bytes
 from clearnets.latents.examples import Windows
 
 _TENSOR = "embeddings"
@@ -24,16 +24,19 @@ _TENSOR = "embeddings"
 
 def texts_of(windows: Windows, tokens_RS: np.ndarray, strings: Sequence[str]) -> list[str]:
     """The text of each window, (N,). Special tokens are spaces: they part documents."""
-    token_NL, counted_NL = windows.cut(tokens_RS), windows.cut(windows.counted_RS)
-    return [
-        "".join(strings[token] if counts else " " for token, counts in zip(token_L, counts_L))
-        for token_L, counts_L in zip(token_NL.tolist(), counted_NL.tolist())
-    ]
+    string_NL = np.array(strings, dtype=object)[windows.cut(tokens_RS)]
+    string_NL[~windows.cut(windows.counted_RS)] = " "
+    return ["".join(string_L) for string_L in string_NL]
 
 
-def write(folder: Path, split: str, vector_ND: np.ndarray) -> None:
+def place(folder: Path, split: str) -> Path:
+    """The file with the embeddings of a split. `folder` is `paths.embed()`."""
+    return folder / f"{split}.safetensors"
+
+
+def write(path: Path, vector_ND: np.ndarray) -> None:
     """Keep the embeddings of all windows of a split."""
-    save_file({_TENSOR: np.ascontiguousarray(vector_ND)}, folder / f"{split}.safetensors")
+    write_bytes(path, save({_TENSOR: np.ascontiguousarray(vector_ND)}))
 
 
 def read(folder: Path, split: str) -> np.ndarray:
@@ -45,7 +48,7 @@ def read(folder: Path, split: str) -> np.ndarray:
     Raises:
         UserError: the split has not been embedded, or the file is damaged.
     """
-    path = folder / f"{split}.safetensors"
+    path = place(folder, split)
     if not path.exists():
         raise UserError(f"{missing(path)}; `embed.splits` must hold {split}")
     try:

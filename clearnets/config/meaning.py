@@ -1,0 +1,37 @@
+"""Parameters of what compares texts by their embeddings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clearnets.config.fields import Count, Frozen, Positive
+
+
+class Embed(Frozen):
+    """A small model of sentences, and the splits whose windows it embeds before anything is
+    explained: for silent windows that are similar in meaning to active ones."""
+
+    model: str
+    """A folder that sentence-transformers reads, or `package:NAME` for an installed package that
+    carries one in its folder `model`."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of its `model.safetensors`; another one is refused."""
+    splits: tuple[Literal["explain", "score"], ...]
+    """Splits of which all windows are embedded; none where no silent window is drawn by meaning."""
+
+
+class Similarity(Frozen):
+    """The scorer by embeddings: AUROC of active against silent windows of `score`, ranked by the
+    similarity of their embedding to the explanation's."""
+
+    windows: Positive
+    """Windows that are embedded, drawn uniformly: the same for every latent of every family. All
+    where there are fewer."""
+    min_windows: Positive
+    """A latent is scored with at least this many active and as many silent windows among them."""
+    instruction: str
+    """Text before every explanation, for models of sentences that were trained with one."""
+    seed: Count
+    """Seed of the draw of windows."""
