@@ -384,8 +384,9 @@ def test_summary_gives_costs_of_model_and_coders_together(tables):
 def test_markdown_says_what_intervals_describe(project):
     text = (project / paths.results("default") / "summary.md").read_text()
     assert "describe these trained models only (2 training seeds)" in text
+    assert "Over seeds: the 2 training seeds are drawn" in text
     rows = [line for line in text.splitlines() if line.startswith("| **native** |")]
-    assert len(rows) == 3
+    assert len(rows) == 4
     for line in text.splitlines():
         assert "nan" not in line.lower()
     head, rule, row = text.splitlines()[:3]
