@@ -107,7 +107,9 @@ def read(config: Config) -> Sources:
         for seed in seeds
     ]
     scores = [
-        _scores(family, seed, layer, point, config.score.active + config.score.silent)
+        _scores(
+            family, seed, layer, point, config.score.n_examples_test + config.score.n_non_activating
+        )
         for family in config.families
         for seed in seeds
         for layer, point in _hookpoints(config, family).items()
