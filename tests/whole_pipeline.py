@@ -15,6 +15,7 @@ from clearnets.stages import (
     evaluate,
     explain,
     match,
+    overlap,
     score,
     sparsify,
     train,
@@ -36,6 +37,7 @@ def run_behind_data(cfg: Config) -> None:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        overlap.run(cfg, runtime=CPU, family=family)
         concepts.run(cfg, runtime=CPU, family=family)
     collate.run(cfg, runtime=CPU)
 

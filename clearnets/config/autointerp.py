@@ -148,8 +148,8 @@ class Explain(Frozen):
     ratio_top: Fraction
     """Share of the top ones in a `mix`."""
     centered: bool
-    """Move each active window so that its strongest activation stands at three quarters of it, or as
-    near as the row's ends allow. Otherwise it stands anywhere."""
+    """Move each active window so that its strongest activation stands at three quarters of it, or
+    as near as the row's ends allow. Otherwise it stands anywhere."""
     n_non_activating: Positive
     """Silent windows that the explainer sees."""
     non_activating: NonActivating
@@ -199,6 +199,25 @@ class Score(Frozen):
     def judge(self) -> DelphiScorer | None:
         """The language model among the scorers, if there is one."""
         return next((scorer for scorer in self.scorers if scorer.kind == "delphi"), None)
+
+
+class Overlap(Frozen):
+    """What it is worth to score explanations on windows that their explainer has seen: `tokens` and
+    its judge on the same latents under delphi's protocol and under cleaner ones. What is not named
+    here is as in `explain`."""
+
+    latents: Positive
+    """Latents drawn per layer and family, uniformly from all."""
+    n_examples_train: Positive
+    """Active windows that the explainer sees, evenly from quantiles."""
+    n_examples_test: Positive
+    """Active windows that its explanation is scored on, evenly from quantiles."""
+    n_quantiles: Positive
+    """Those quantiles."""
+    n_non_activating: Positive
+    """Silent windows that each of them sees; half of them hold the latent's most frequent word."""
+    seed: Count
+    """Seed of the draw of latents and of silent windows."""
 
 
 class Qualify(Frozen):

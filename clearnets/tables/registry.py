@@ -21,6 +21,7 @@ the same bytes.
 | summary | family; all seeds |
 | judged | latent, scorer: scores by a language model that has qualified as a judge |
 | demonstration | the same by one that has not: no figure and no other table shows them |
+| protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | concepts ... | see `clearnets.tables.concepts` |
 | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
 | generalization_ranking | task, metric: how well it orders runs by their gap |
@@ -44,6 +45,7 @@ from clearnets.tables import (
     latents,
     layers,
     models,
+    protocols,
     scores,
 )
 from clearnets.tables.frames import to_csv
@@ -51,7 +53,10 @@ from clearnets.tables.sources import Sources
 
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
-MODULES = (models, layers, latents, scores, contrasts, families, concepts, judged, generalization)
+MODULES = (
+    *(models, layers, latents, scores, contrasts, families),
+    *(protocols, concepts, judged, generalization),
+)
 
 
 def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
