@@ -77,7 +77,9 @@ class Sources:
 
 
 def inputs(config: Config) -> dict[str, Path]:
-    """By name, the units that the tables are made from."""
+    """By name, the units that the tables of a comparison are made from."""
+    if not config.compares:
+        return {}
     named = {"data": paths.data()}
     for seed in config.seeds:
         for mlp in config.models:
