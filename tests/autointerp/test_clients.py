@@ -334,8 +334,9 @@ def test_tokens_that_are_not_the_prompts_are_a_missing_answer():
 def test_clients_without_log_probabilities_of_a_prompt_are_refused(kind):
     from clearnets.config import DelphiScorer
 
-    client = {"kind": kind, "model": "m"} | ({"sha256": "0" * 64} if kind == "gguf" else {})
+    client = {"kind": kind, "model": "m"}
+    client |= {"sha256": "0" * 64} if kind == "gguf" else {}
     with pytest.raises(ValueError, match=f"the client {kind} gives no log-probabilities"):
         DelphiScorer.model_validate(
-            {"kind": "delphi", "scorers": ["detection", "surprisal"], "client": client}
+            {"kind": "delphi", "scorers": ("detection", "surprisal"), "client": client}
         )
