@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Relative size of the moves of weights under which sharpness is the rise of the loss.
 SHARPNESS = 0.1
-DRAWS = 4
+DRAWS = 2
 PAIRS = 50
 """Pairs of each class whose midpoints are classified (mixup)."""
 WHOLE = ""
