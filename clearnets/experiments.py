@@ -127,10 +127,20 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
         at = ("coders", "existing", family)
         yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)
     for task in config.generalize.tasks:
+        if task == "checkpoints":
+            yield from _checkpoints(config.generalize.checkpoints)
         pictures = getattr(getattr(config.generalize, task), "pictures", None)
         if isinstance(pictures, cfg.LocalPictures):
             at = ("generalize", task, "pictures")
             yield _Source("generalize", at, "path", partial(images.fingerprints, pictures), task)
+
+
+def _checkpoints(settings: cfg.Checkpoints | None) -> Iterator[_Source]:
+    from clearnets.generalization import checkpoints
+
+    if settings is not None and settings.name is not None:
+        identity = partial(checkpoints.identity, settings)
+        yield _Source("generalize", ("generalize", "checkpoints"), "name", identity, "checkpoints")
 
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:

@@ -10,10 +10,9 @@ from clearnets import paths
 from clearnets.artifacts import (
     JsonlWriter,
     Unit,
-    UserError,
     Work,
     build_all,
-    fingerprint,
+    check_unchanged,
     read_json,
     write_table,
 )
@@ -28,18 +27,14 @@ WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def units(config: Config, *, task: str) -> list[Unit]:
-    """The one unit of a task. Local pictures are known by their content.
+    """The one unit of a task. Local pictures and checkpoints are known by their content.
 
     Raises:
         UserError: they have changed since `clearnets exp` recorded it.
     """
     made = _task(config, task)
     settings = {"task": task, **config.dump("generalize.coders", f"generalize.{task}")}
-    pictures: Any = getattr(getattr(config.generalize, task), "pictures", None)
-    if pictures is not None and (found := images.fingerprints(pictures)):
-        if pictures.fingerprint not in (None, fingerprint(found)):
-            command = f"clearnets exp {config.experiment}"
-            raise UserError(f"{pictures.path} has changed since it was recorded; run `{command}`")
+    if found := _files(getattr(config.generalize, task), config.experiment):
         settings["files"] = found
     return [
         Unit(
@@ -49,6 +44,22 @@ def units(config: Config, *, task: str) -> list[Unit]:
             inputs=getattr(made, "inputs", dict)(),
         )
     ]
+
+
+def _files(settings: Any, experiment: str) -> dict[str, str]:
+    """Hashes of the files, if there are any, that a task reads and no stage makes."""
+    if hasattr(settings, "pictures"):
+        source = settings.pictures
+        found = images.fingerprints(source)
+        name = getattr(source, "path", "")
+    elif hasattr(settings, "fingerprint"):
+        from clearnets.generalization import checkpoints
+
+        source, found, name = settings, checkpoints.identity(settings), settings.name
+    else:
+        return {}
+    check_unchanged(name, found, getattr(source, "fingerprint", None), experiment=experiment)
+    return found
 
 
 def run(config: Config, *, runtime: Runtime, task: str) -> None:

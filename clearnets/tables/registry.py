@@ -19,8 +19,8 @@ the same bytes.
 | contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
-| judged | latent, scorer: scores by a language model that has qualified as a judge |
-| demonstration | the same by one that has not: no figure and no other table shows them |
+| judged ... | see `clearnets.tables.judged`: scores by a language model that has qualified |
+| demonstration ... | the same by one that has not: no figure and no other table shows them |
 | concepts ... | see `clearnets.tables.concepts` |
 | generalization_... | see `clearnets.tables.observed` |
 | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
