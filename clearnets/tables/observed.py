@@ -63,7 +63,8 @@ def phases(runs: pd.DataFrame, curves: pd.DataFrame, measures: pd.DataFrame) -> 
     a phase does not end.
     """
     rows = []
-    excluded = measures[measures["metric"] == "excluded_loss"]
+    excluded: Any = measures[measures["metric"] == "excluded_loss"]
+    own: Any
     for (task, run), own in excluded.groupby(["task", "run"], sort=False):
         of_run: Any = curves[(curves["task"] == task) & (curves["run"] == run)]
         at: Any = of_run.set_index("step").loc[own["step"].sort_values()]
