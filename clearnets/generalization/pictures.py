@@ -169,7 +169,7 @@ class PictureTask:
 
     @cached_property
     def _pictures(self) -> images.Divided:
-        return _load(self._settings.pictures)
+        return _load(self._settings.pictures)  # type: ignore[arg-type]  # Frozen: hashable.
 
     @cached_property
     def _test_set(self) -> Labelled:
