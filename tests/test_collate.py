@@ -384,8 +384,9 @@ def test_summary_gives_costs_of_model_and_coders_together(tables):
 def test_markdown_says_what_intervals_describe(project):
     text = (project / paths.results("default") / "summary.md").read_text()
     assert "describe these trained models only (2 training seeds)" in text
+    assert "Over seeds: the 2 training seeds are drawn" in text
     rows = [line for line in text.splitlines() if line.startswith("| **native** |")]
-    assert len(rows) == 3
+    assert len(rows) == 4
     for line in text.splitlines():
         assert "nan" not in line.lower()
     head, rule, row = text.splitlines()[:3]
@@ -531,6 +532,7 @@ def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those
         for name, lines in (("scores", records), ("judged", judged)):
             text = "".join(json.dumps(line) + "\n" for line in lines)
             path.with_name(f"{name}.jsonl").write_text(text)
+        path.with_name("probabilities.json").write_text("{}")
     for manifest in paths.ARTIFACTS.glob("score/*/*/*/manifest.json"):
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
     stage.run(config, runtime=Runtime())

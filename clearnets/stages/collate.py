@@ -43,7 +43,8 @@ def run(config: Config, *, runtime: Runtime) -> None:
     from clearnets.tables import observatory, registry, sources, summary
 
     for _, work in artifacts.build_all(units(config)):
-        frames = registry.make(sources.read(config), config)
+        frames = registry.make(sources.read(config) if config.compares else None, config)
         registry.write(frames, work.out)
-        text = summary.markdown(frames, config.collate) + observatory.markdown(frames)
+        compared = summary.markdown(frames, config.collate) if config.compares else ""
+        text = compared + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)
