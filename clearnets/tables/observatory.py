@@ -47,9 +47,9 @@ def _ranking(of_task: pd.DataFrame) -> str:
             [
                 _name(row),
                 _signed(row, "tau", ".2f"),
-                number(row["tau_adjusted"], ".3f"),
+                _p(row["tau_adjusted"]),
                 DASH if math.isnan(row["score"]) else f"{row['score']:.1f} %",
-                number(row["score_adjusted"], ".3f"),
+                _p(row["score_adjusted"]),
                 row["holds"],
             ]
         )
@@ -89,6 +89,10 @@ def _cell(row: Row) -> str:
         return str(row["verdict"])
     form = ".2f" if row["unit"] == "decades" else ",.0f"
     return f"{_signed(row, 'lead', form)} {row['verdict']}{together}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else number(value, ".3f")
 
 
 def _name(row: Row) -> str:
