@@ -84,6 +84,21 @@ def _follow(launcher: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def end_with_parent() -> None:
+    """In a worker of a pool: leave when the parent is gone, even killed, and leave Ctrl-C to it."""
+    import multiprocessing
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def let_main_speak() -> None:
     """Wait, in another process than the main one, for that to fail alike: it ends them all."""
     if not is_main():
