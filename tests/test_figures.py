@@ -25,7 +25,7 @@ SCRIPTS = ROOT / "paper/scripts"
 TASKS = synthetic_results.small().generalize.tasks
 NAMES = {
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
-    *("concepts", "concept_map", "leads"),
+    *("protocols", "concepts", "concept_map", "leads"),
     *(f"observed-{task}{end}" for task in TASKS for end in ("", "-all")),
 }
 
