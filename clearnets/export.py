@@ -77,16 +77,14 @@ def run(
 async def _write(
     config: Config, units: Sequence[Unit], by: By, firing_counts: bool, folder: Path
 ) -> tuple[int, int]:
-    from clearnets.artifacts import settings_of
-
-    texts, counts = score.Texts(), {}
+    texts, counts = score.Texts(score.SPLITS[config.explain.protocol]), {}
     explanations, files, least = 0, 0, 1
     scorers = _scorers(config, by)
     for unit in units:
         layer = score.Layer.of(config.score, unit, texts)
         module = unit.settings["hookpoint"]
         counts[module] = layer.cache.offsets[1:] - layer.cache.offsets[:-1]
-        least = settings_of(unit.inputs["explain"])["explain"]["min_windows"]
+        least = layer.draws.explained.min_windows
         for record in layer.records:
             if record["explanation"] is not None:
                 delphi.write_explanation(folder, module, record["latent"], record["explanation"])

@@ -48,8 +48,9 @@ def test_a_qualified_judge_has_its_figures(tables, tmp_path):
 
 def test_the_caption_tells_what_is_missing_and_what_is_noise(tables):
     code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import judged;"
-        "print(json.dumps({n: c for n, (f, c) in judged.draw(Path(sys.argv[2])).items()}))"
+        "import json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import judged;"
+        "drawn = judged.draw(Path(sys.argv[2]));"
+        "print(json.dumps({name: caption for name, (_, caption) in drawn.items()}))"
     )
     command = [sys.executable, "-c", code, str(ROOT / "paper/scripts"), str(tables)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

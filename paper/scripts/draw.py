@@ -15,7 +15,7 @@ from common import save
 
 COMPARISON = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
-    *("concepts", "concept_map"),
+    *("protocols", "concepts", "concept_map"),
 )
 JUDGES = ("judged",)
 OBSERVATORY = ("observed", "ranking", "leads")
