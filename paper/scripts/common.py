@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 plt.style.use(Path(__file__).parents[1] / "clearnets.mplstyle")
 
@@ -81,7 +82,19 @@ METRIC_LABEL = {
     "davies_bouldin": "Davies–Bouldin index",
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
+ACCURACY = "balanced_accuracy"
+# Families with the controls that are drawn in the same panel.
+BESIDE = {
+    "native": ("random-native",),
+    "transcoder": ("random-transcoder", "step0-transcoder"),
+    "skip-transcoder": ("random-transcoder", "step0-transcoder"),
+    "sae": ("random-sae", "step0-sae"),
+    "neurons": ("token-unigram",),
+}
 GREY = "0.45"
+DOTS = (0, (1, 1.5))
+# Markers of a legend that stand for all families.
+PLAIN: dict[str, object] = {"ls": "", "color": "0.25", "markersize": 4}
 # Top to bottom: each family with its controls, then the other controls; a gap between groups.
 GROUPS = (
     ("native", "random-directions", "random-native"),
@@ -94,6 +107,7 @@ GAP = 0.55
 ONLY_THESE = (
     "Intervals are {level} bootstrap intervals over latents and describe these trained models only."
 )
+OVER_LAYERS = "Thin lines: intervals over layers, drawn as if there were others such as these. "
 
 
 def trained(family: str) -> str:
@@ -194,6 +208,31 @@ def seeds(table: pd.DataFrame) -> str:
     """How many training seeds a table holds, as text."""
     count = table["seed"].nunique()
     return "one training seed" if count == 1 else f"{count} training seeds"
+
+
+def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
+    """Keys of a legend for what markers say where panels name the families."""
+    keys = [Line2D([], [], marker="o", **PLAIN, label="a family")]  # pyright: ignore
+    present = set(present)
+    if any(is_twin(family) for family in present):
+        hollow = {"markerfacecolor": "white"}
+        keys.append(Line2D([], [], marker="o", **hollow, **PLAIN, label="its untrained twin"))  # pyright: ignore
+    if any(is_step0(family) for family in present):
+        half = {"fillstyle": "left", "markerfacecoloralt": "white"}
+        label = "coders trained on the untrained model"
+        keys.append(Line2D([], [], marker="o", **half, **PLAIN, label=label))  # pyright: ignore
+    return [*keys, *more]
+
+
+def chance_key() -> Line2D:
+    """Key of the line at chance."""
+    return Line2D([], [], color=GREY, lw=0.7, ls=DOTS, label="chance")
+
+
+def shuffled_key() -> Line2D:
+    """Key of scores with the explanations of other latents."""
+    label = "with shuffled explanations"
+    return Line2D([], [], marker="x", **PLAIN, label=label)  # pyright: ignore
 
 
 def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) -> None:

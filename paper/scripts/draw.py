@@ -14,7 +14,17 @@ from pathlib import Path
 from common import save
 
 FIGURES = (
-    *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
+    *(
+        "losses",
+        "fvu",
+        "ablation",
+        "recovered",
+        "scores",
+        "precision_recall",
+        "layers",
+        "rates",
+        "contrasts",
+    ),
     *("concepts", "concept_map"),
     *("ranking", "leads"),
 )

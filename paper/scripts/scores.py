@@ -7,33 +7,39 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from common import (
+    ACCURACY,
     COLOR,
+    DOTS,
     GREY,
     LABEL,
-    MARKER,
     ONLY_THESE,
+    OVER_LAYERS,
     SCORERS,
     TWO_COLUMNS,
-    is_twin,
+    chance_key,
+    control_keys,
+    is_control,
     level,
+    marker_style,
     pair_note,
     read,
     rows_of,
+    shuffled_key,
     trained,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 # Half-width of a violin and the standard deviation of its kernel, in units of the score.
 HALF, KERNEL = 0.36, 0.02
 GRID = np.linspace(0, 1, 400)
+SHUFFLED = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     latents, means = read(tables, "latents"), read(tables, "means")
-    means = means[means["seed"] == "all"]
+    means = means[(means["seed"] == "all") & (means["measure"] == ACCURACY)]
     rows = rows_of(set(means["family"]))
     figure, panels = plt.subplots(
         1, 2, figsize=(TWO_COLUMNS, 0.7 + 0.27 * max(rows.values())), sharey=True, sharex=True
@@ -41,7 +47,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes, scorer in zip(panels, SCORERS):
         chosen = means[(means["scorer"] == scorer) & (means["layers"] == "all")]
         chosen = chosen[chosen["latents"] == "explained"]
-        axes.axvline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+        axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0)
         for family, y in rows.items():
             own = latents.loc[latents["family"] == family, scorer].dropna().to_numpy()
             _violin(axes, own, y, family)
@@ -57,13 +63,16 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes in panels:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    figure.legend(handles=_keys(), loc="outside lower center", ncols=4)
+    keys = control_keys(rows, shuffled_key(), chance_key())
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     caption = (
         "Scores of explained latents: balanced accuracy of a short rule, parsed back from the "
         "explanation, at telling which unseen windows (rule-detection) or marked positions "
         "(rule-fuzzing) the latent is active in. Violins: distribution over latents; filled "
-        "markers: means; hollow markers: means of untrained twins; crosses: the same latents with "
-        "shuffled explanations, which must lie at chance (dotted). "
+        "markers: means; hollow markers: means of untrained twins; half filled: of coders trained "
+        "on the untrained model; crosses: the same latents with shuffled explanations, which must "
+        "lie at chance (dotted). "
+        + OVER_LAYERS
         + ONLY_THESE.format(level=level(means))
         + pair_note(tables)
     )
@@ -71,7 +80,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
 
 
 def _violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
-    """Gaussian kernel density, with the quartiles as a thin line below the mean's marker."""
+    """Gaussian kernel density."""
     if len(values) < 2:
         return
     color = COLOR[trained(family)]
@@ -83,8 +92,8 @@ def _violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
         y - height,
         y + height,
         where=list(seen),
-        facecolor=color if not is_twin(family) else "white",
-        alpha=0.28 if not is_twin(family) else 1,
+        facecolor="white" if is_control(family) else color,
+        alpha=1 if is_control(family) else 0.28,
         lw=0,
     )
     for side in (-1, 1):
@@ -95,27 +104,13 @@ def _violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
 
 def _mean(axes: Axes, row, y: float, family: str) -> None:
     shuffled = row.explanation == "shuffled"
-    color = "0.25" if shuffled else COLOR[trained(family)]
+    style = SHUFFLED if shuffled else marker_style(family)
+    axes.plot([row.low_layers, row.high_layers], [y, y], color=style["color"], lw=0.6, zorder=3)
     axes.errorbar(
         row.mean,
         y,
         xerr=[[row.mean - row.low], [row.high - row.mean]],
-        color=color,
-        marker="x" if shuffled else MARKER[trained(family)],
-        markersize=3.5 if shuffled else 4.5,
-        markerfacecolor="white" if is_twin(family) else color,
-        markeredgecolor=color if shuffled or is_twin(family) else "white",
-        markeredgewidth=0.8 if shuffled or is_twin(family) else 0.4,
-        elinewidth=1.1,
+        elinewidth=1.5,
         zorder=4,
+        **style,
     )
-
-
-def _keys() -> list[Line2D]:
-    plain = {"ls": "", "color": "0.25"}
-    return [
-        Line2D([], [], marker="o", **plain, label="mean of a family"),
-        Line2D([], [], marker="o", markerfacecolor="white", **plain, label="of an untrained twin"),
-        Line2D([], [], marker="x", **plain, label="with shuffled explanations"),
-        Line2D([], [], color=GREY, lw=0.7, ls=(0, (1, 1.5)), label="chance"),
-    ]
