@@ -23,17 +23,8 @@ from clearnets.stages import collate
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "paper/scripts"
 NAMES = {
-    *(
-        "losses",
-        "fvu",
-        "ablation",
-        "recovered",
-        "scores",
-        "precision_recall",
-        "layers",
-        "rates",
-        "contrasts",
-    ),
+    *("losses", "fvu", "ablation", "recovered"),
+    *("scores", "precision_recall", "layers", "rates", "contrasts"),
     *("concepts", "concept_map"),
 }
 

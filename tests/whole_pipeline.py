@@ -14,6 +14,7 @@ from clearnets.stages import (
     concepts,
     evaluate,
     explain,
+    generalize,
     match,
     score,
     sparsify,
@@ -37,6 +38,8 @@ def run_behind_data(cfg: Config) -> None:
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         concepts.run(cfg, runtime=CPU, family=family)
+    for task in cfg.generalize.tasks:
+        generalize.run(cfg, runtime=CPU, task=task)
     collate.run(cfg, runtime=CPU)
 
 

@@ -118,9 +118,9 @@ def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     """
     rows = []
     layered = pick(latents, status=EXPLAINED)
-    layered = layered[layered["layer"] != NO_LAYER]
-    for family in ordered(layered["family"].unique()):
-        own = pick(cast(pd.DataFrame, layered), family=family)
+    layered = cast(pd.DataFrame, layered[layered["layer"] != NO_LAYER])
+    for family in ordered(set(layered["family"])):
+        own = pick(layered, family=family)
         for scorer, layer in product(SCORERS, np.unique(own["layer"])):
             sample = own_scores(pick(own, layer=layer), scorer, "all", "explained")
             random = bootstrap(config.collate, family, scorer, "layer", str(layer))
