@@ -457,6 +457,23 @@ def similarity(
 
 
 @app.command()
+def overlap(
+    aux: LatentAux,
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure what it is worth to score explanations on windows that their explainer has seen.
+
+    Example: [bold]clearnets overlap --aux native[/bold]
+    """
+    from clearnets.config import FAMILIES
+
+    place = _Place.of(experiment, assign)
+    place.run("overlap", dry_run=dry_run, family=place.family(aux, FAMILIES))
+
+
+@app.command()
 def concepts(
     aux: LatentAux,
     experiment: Experiment = None,

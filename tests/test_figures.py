@@ -25,7 +25,7 @@ SCRIPTS = ROOT / "paper/scripts"
 NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("concepts", "concept_map"),
+    *("protocols", "concepts", "concept_map"),
 }
 
 

@@ -32,7 +32,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
 
 
-_LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
+_LIGHT_STAGES = ("explain", "qualify", "score", "overlap", "concepts", "collate")
 LIGHT = [*(f"stages.{name}" for name in _LIGHT_STAGES), "figures", "generalization.tables"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
@@ -40,6 +40,7 @@ SELECTIONS = {
     "cache": {"family": "sae"},
     "explain": {"family": "sae", "layers": (0,)},
     "score": {"family": "sae", "layers": (0,)},
+    "overlap": {"family": "sae"},
     "concepts": {"family": "sae"},
     "generalize": {"task": "grokking"},
 }

@@ -16,6 +16,7 @@ from clearnets.stages import (
     explain,
     generalize,
     match,
+    overlap,
     score,
     sparsify,
     train,
@@ -37,6 +38,7 @@ def run_behind_data(cfg: Config) -> None:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        overlap.run(cfg, runtime=CPU, family=family)
         concepts.run(cfg, runtime=CPU, family=family)
     for task in cfg.generalize.tasks:
         generalize.run(cfg, runtime=CPU, task=task)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from clearnets import paths
 from clearnets.artifacts import (
     Unit,
+    UserError,
     Work,
     build_all,
     read_jsonl,
+    remake,
     settings_of,
     to_line,
     write_json,
@@ -36,23 +38,32 @@ from clearnets.autointerp.records import (
 )
 from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
+from clearnets.paths import rerun
 from clearnets.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.sampling import Negatives
     from clearnets.autointerp.scorers.language import Answers, Shown
     from clearnets.autointerp.scorers.rules import Trial
     from clearnets.autointerp.transcripts import Session
-    from clearnets.config import DelphiScorer, Score
+    from clearnets.config import DelphiScorer, Explain, Score
     from clearnets.latents.store import LayerCache
 
-SPLIT = "score"
+# Where explanations are scored: on text that the explainer never saw, or on what it saw.
+SPLITS = {"held-out": "score", "delphi": "explain"}
 
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
     """One unit per seed and hookpoint."""
+    from clearnets.autointerp.sampling import needed
+
+    split = SPLITS[config.explain.protocol]
+    kinds = [config.score.non_activating]
+    if config.explain.protocol == "delphi":  # What the explainer saw is drawn again.
+        kinds.append(config.explain.non_activating)
     return [
         Unit(
             stage="score",
@@ -60,9 +71,16 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             settings={"seed": seed, "family": family, "hookpoint": point, **config.dump("score")},
             inputs={
                 "data": paths.data(),
-                "cache": paths.cache(family, seed, SPLIT),
+                "cache": paths.cache(family, seed, split),
                 "explain": paths.explain(family, seed, point),
                 **({"qualify": paths.qualify()} if config.score.judge else {}),
+                **{
+                    name: path
+                    for kind in kinds
+                    for name, path in needed(
+                        kind, family, embed=paths.embed(), coders=paths.coders(family, seed)
+                    ).items()
+                },
             },
         )
         for seed in config.seeds
@@ -77,7 +95,7 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
         asyncio.run(_judge_all(config.score, config.score.judge, todo, runtime.num_threads))
     else:
         leave_empty(paths.transcripts_of("score", family))
-        texts = _Texts()
+        texts = _Texts(SPLITS[config.explain.protocol])
         for unit, work in build_all(todo):
             layer = _Layer.of(config.score, unit, texts)
             _write_scores(config.score, layer, work)
@@ -85,26 +103,69 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
 
 
 class _Texts:
-    """The split, cut into windows of each size that is asked for."""
+    """A split, cut into windows of each size that is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, split: str) -> None:
         from clearnets.data.tokens import open_tokens
 
+        self.split = split
         self._store = open_tokens(paths.data())
         self._read: dict[int, Text] = {}
-        self.tokens_RS = self._store.split(SPLIT)
+        self.tokens_RS = self._store.split(split)
 
     def of(self, size: int) -> Text:
         """The split in windows of `size` tokens."""
         from clearnets.autointerp.reading import read
 
         if size not in self._read:
-            self._read[size] = read(self._store, SPLIT, size=size)
+            self._read[size] = read(self._store, self.split, size=size)
         return self._read[size]
 
     def strings(self) -> list[str]:
         """The texts of all tokens."""
         return self._store.strings()
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How the windows of a layer's latents are drawn, for explaining and for scoring."""
+
+    names: tuple[str, str, int]
+    explained: Explain
+    to_explain: Negatives | None
+    to_score: Negatives
+
+    @classmethod
+    def of(cls, settings: Score, unit: Unit, split: str) -> Draws:
+        from clearnets.autointerp.sampling import Negatives
+
+        explained = _explained_with(unit.inputs["explain"])
+        if SPLITS[explained.protocol] != split:
+            path = unit.inputs["explain"]
+            raise UserError(
+                f"{path} was made under protocol {explained.protocol}; run `{rerun(path)}` first"
+            )
+        point = unit.settings["hookpoint"]
+        again = None
+        if explained.protocol == "delphi":
+            again = Negatives.load(explained.non_activating, unit.inputs, point, split)
+        return cls(
+            (unit.settings["family"], point, unit.settings["seed"]),
+            explained,
+            again,
+            Negatives.load(settings.non_activating, unit.inputs, point, split),
+        )
+
+
+def _explained_with(folder: Path) -> Explain:
+    from pydantic import ValidationError
+
+    from clearnets.config import Explain
+
+    try:
+        return Explain.model_validate(settings_of(folder)["explain"], strict=False)
+    except ValidationError:
+        raise UserError(f"{folder} is of another version; {remake(folder)}") from None
 
 
 @dataclass(frozen=True)
@@ -116,11 +177,10 @@ class _Layer:
         trials: by latent; those that can be scored.
     """
 
-    names: tuple[str, str, int]
+    draws: Draws
     text: Text
     cache: LayerCache
     records: list[dict[str, Any]]
-    min_windows: int
     trials: dict[int, Trial]
 
     @classmethod
@@ -128,21 +188,25 @@ class _Layer:
         from clearnets.latents.store import load_layer
 
         # The windows of an explanation are those that it was made with.
-        explained_with = settings_of(unit.inputs["explain"])["explain"]
-        text, min_windows = texts.of(explained_with["window"]), explained_with["min_windows"]
-        names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
+        draws = Draws.of(settings, unit, texts.split)
+        text = texts.of(draws.explained.window)
         cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
         records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
         trials: dict[int, Trial] = {}
-        with progress(f"score {_label(names)}", len(records), "latents") as bar:
+        with progress(f"score {_label(draws.names)}", len(records), "latents") as bar:
             for record in records:
                 latent = record["latent"]
-                seed = seed_for(settings.seed, "score", *names, latent)
-                trial = prepare(text, cache, record, settings, min_windows, seed)
+                seed = seed_for(settings.seed, "score", *draws.names, latent)
+                trial = prepare(text, cache, record, settings, draws, seed)
                 if trial is not None:
                     trials[latent] = trial
                 bar.advance()
-        return cls(names, text, cache, records, min_windows, trials)
+        return cls(draws, text, cache, records, trials)
+
+    @property
+    def names(self) -> tuple[str, str, int]:
+        """Family, hookpoint and seed."""
+        return self.draws.names
 
 
 def _label(names: tuple[str, str, int]) -> str:
@@ -163,7 +227,7 @@ async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], thr
     texts: _Texts | None = None
     async with connection(judge.client, threads=threads) as connect:
         for unit, work in build_all(todo):
-            texts = texts or _Texts()
+            texts = texts or _Texts(unit.inputs["cache"].name)
             layer = _Layer.of(settings, unit, texts)
             _write_scores(settings, layer, work)
             demonstration = not is_qualified(judge, paths.qualify())
@@ -249,7 +313,7 @@ class Panel:
                 self._layer.cache,
                 record,
                 self._settings,
-                self._layer.min_windows,
+                self._layer.draws,
                 seed_for(self._settings.seed, "score", *names, control),
             )
             assert trial is not None, "a latent can be scored with any draw or with none"
@@ -277,7 +341,7 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
     todo = units(config, family=family, layers=layers)
     if not all(unit.inputs["explain"].exists() for unit in todo):
         return ["prompts cannot be counted before `clearnets explain` has run"]
-    texts, counts = _Texts(), []
+    texts, counts = _Texts(SPLITS[config.explain.protocol]), []
     for unit in todo:
         if not unit.inputs["qualify"].exists() or not unit.fresh():
             layer = _Layer.of(config.score, unit, texts)
@@ -292,30 +356,31 @@ def prepare(
     cache: LayerCache,
     record: Mapping[str, Any],
     settings: Score,
-    min_windows: int,
+    draws: Draws,
     seed: int,
 ) -> Trial | None:
     """What a latent is judged on; None where it is not explained, or active or silent in fewer
-    than `min_windows` windows."""
+    than `explain.min_windows` windows."""
     import numpy as np
 
+    from clearnets.autointerp.sampling import status, to_explain, to_score
     from clearnets.autointerp.scorers.rules import Trial, mark
-    from clearnets.latents.examples import activity, sample
+    from clearnets.latents.examples import activity
 
     if record["status"] != EXPLAINED:
         return None
-    windows, trigger = text.windows, record["trigger"]
-    found = activity(cache, record["latent"], windows)
-    if min(len(found.active_A), len(windows) - len(found.active_A)) < min_windows:
+    latent, trigger, explained = record["latent"], record["trigger"], draws.explained
+    found = activity(cache, latent, text.windows)
+    if status(found, text.windows, explained.min_windows) != EXPLAINED:
         return None
+    here = (text, cache, latent, found)
+    seen = None
+    if draws.to_explain is not None:
+        again = np.random.default_rng(seed_for(explained.seed, "explain", *draws.names, latent))
+        seen = to_explain(*here, explained, trigger=trigger, negatives=draws.to_explain, rng=again)
     rng = np.random.default_rng(seed)
-    examples = sample(
-        found,
-        windows,
-        holds=text.holding(text.lexicon.id(trigger)),
-        active=settings.active,
-        silent=settings.silent,
-        rng=rng,
+    examples = to_score(
+        *here, settings, trigger=trigger, negatives=draws.to_score, seen=seen, rng=rng
     )
     return Trial(examples, mark(text, examples, trigger=trigger, rng=rng))
 

@@ -50,6 +50,8 @@ class Sources:
         scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
             accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`); precision,
             recall, and coverage: windows it was judged on over those asked for.
+        overlap: seed, family, layer, latent, status, rate, windows, protocol, positives, seen, and
+            per scorer the balanced accuracy; no protocol where a latent has too few windows.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -71,6 +73,7 @@ class Sources:
     l0: Mapping[tuple[str, int], float]
     latents_per_layer: Mapping[str, int]
     scores: pd.DataFrame
+    overlap: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -88,6 +91,7 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
+            named[f"overlap/{family}/seed-{seed}"] = paths.overlap(family, seed)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
             for point in _hookpoints(config, family).values():
                 named[f"score/{family}/seed-{seed}/{point}"] = paths.score(family, seed, point)
@@ -114,7 +118,9 @@ def read(config: Config) -> Sources:
         for seed in seeds
     ]
     scores = [
-        _scores(family, seed, layer, point, config.score.active + config.score.silent)
+        _scores(
+            family, seed, layer, point, config.score.n_examples_test + config.score.n_non_activating
+        )
         for family in config.families
         for seed in seeds
         for layer, point in _hookpoints(config, family).items()
@@ -140,10 +146,26 @@ def read(config: Config) -> Sources:
             family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
         },
         scores=pd.concat(scores, ignore_index=True),
+        overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
         probabilities=probabilities,
     )
+
+
+def _overlap(config: Config) -> pd.DataFrame:
+    """What `clearnets overlap` wrote, with accuracies in place of counts."""
+    frames = []
+    for family, seed in product(config.families, config.seeds):
+        frame = _read_csv(paths.overlap(family, seed) / "overlap.csv")
+        layers = {point: n for n, point in _hookpoints(config, family).items()}
+        frame["layer"] = frame.pop("hookpoint").map(layers)
+        for scorer in SCORERS:
+            name = scorer.removeprefix("rule-")
+            cells = {cell: frame.pop(f"{name}_{cell}") for cell in ("tp", "fp", "tn", "fn")}
+            frame[scorer] = stats.balanced_accuracy(**cells)
+        frames.append(frame.assign(family=family, seed=seed))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _concepts(config: Config, name: str) -> pd.DataFrame:

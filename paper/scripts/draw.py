@@ -16,7 +16,7 @@ from common import save
 COMPARISON = (
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("concepts", "concept_map"),
+    *("protocols", "concepts", "concept_map"),
 )
 OBSERVATORY = ("observed", "ranking", "leads")
 

@@ -39,7 +39,7 @@ from clearnets.autointerp.scorers.language import (
 from clearnets.autointerp.scorers.ranking import area
 from clearnets.autointerp.scorers.rules import Trial, mark
 from clearnets.config import DelphiExplainer, DelphiScorer
-from clearnets.latents.examples import Examples, activations, activity, sample
+from clearnets.latents.examples import Examples, activations, activity, choose, sample
 
 from delphi.explainers import ContrastiveExplainer, DefaultExplainer  # isort: skip
 from delphi.latents.constructors import prepare_non_activating_examples  # isort: skip
@@ -91,9 +91,8 @@ def shown_of(act_RS: np.ndarray, tokens_RS: np.ndarray, *, active=20, silent=20)
     text = read_rows(tokens_RS, synthetic.counted, Lexicon(synthetic.STRINGS), size=SIZE)
     entries = synthetic.entries(act_RS)
     found, rng = activity(entries, 0, text.windows), np.random.default_rng(0)
-    examples = sample(
-        found, text.windows, holds=np.array([], int), active=active, silent=silent, rng=rng
-    )
+    active_W = choose(found, active, rng=rng)
+    examples = sample(found, text.windows, active_W=active_W, silent=silent, rng=rng)
     act_WL = activations(entries, 0, text.windows, examples.window_W)
     token_WL = text.windows.cut(tokens_RS)[examples.window_W]
     strings = [[synthetic.STRINGS[t] for t in token_L] for token_L in token_WL]
