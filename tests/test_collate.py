@@ -76,6 +76,7 @@ def one(table: pd.DataFrame, **equals) -> pd.Series:
 def test_all_tables_are_there(tables):
     assert set(tables) == {
         "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
+        "layer_means",
         "contrasts", "strata", "coverage", "compute", "summary",
         "protocols", "concepts", "concept_latents", "concept_summary",
         "generalization_runs", "generalization_curves", "generalization_measures",

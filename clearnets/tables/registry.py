@@ -15,6 +15,7 @@ the same bytes.
 | latents | sampled latent: status, activity, scores |
 | coverage | seed, family, layer: how many latents were dead, too rare, ... |
 | means | seed or all, family, scorer, kind of mean: with its interval |
+| layer_means | family, scorer, layer; all seeds |
 | rates | family, scorer, bin of firing rate; all seeds |
 | contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
 | strata | pair of families, scorer, bin of firing rate; all seeds |

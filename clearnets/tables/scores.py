@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import Config
 from clearnets.tables import levels
-from clearnets.tables.frames import columns_of, ordered, pick
+from clearnets.tables.frames import NO_LAYER, columns_of, ordered, pick
 from clearnets.tables.samples import (
     ACCURACY,
     CHANCE,
@@ -34,9 +35,13 @@ MIN_BIN = 5
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`means` and `rates`."""
+    """`means`, `layer_means` and `rates`."""
     latents = made["latents"]
-    return {"means": mean_table(latents, config), "rates": rate_table(latents, config)}
+    return {
+        "means": mean_table(latents, config),
+        "layer_means": layer_mean_table(latents, config),
+        "rates": rate_table(latents, config),
+    }
 
 
 def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -104,6 +109,28 @@ def _mean_row(
         "at_chance": estimate.within(CHANCE, settings.margin),
         "confidence": settings.confidence,
     }
+
+
+def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Mean score of explained latents by layer, over all seeds, with intervals over latents.
+
+    Of families that read layers. No interval is given from fewer than `min_stratum` latents.
+    """
+    rows = []
+    layered = pick(latents, status=EXPLAINED)
+    layered = cast(pd.DataFrame, layered[layered["layer"] != NO_LAYER])
+    for family in ordered(set(layered["family"])):
+        own = pick(layered, family=family)
+        for scorer, layer in product(SCORERS, np.unique(own["layer"])):
+            sample = own_scores(pick(own, layer=layer), scorer, "all", "explained")
+            random = bootstrap(config.collate, family, scorer, "layer", str(layer))
+            estimate = stats.mean_estimate(sample.value, sample.strata, **random)
+            estimate = interval(estimate, config.collate, len(sample))
+            cells = {"family": family, "scorer": scorer, "layer": layer, "n": len(sample)}
+            ends = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+            rows.append({**cells, **ends})
+    columns = ("family", "scorer", "layer", "n", "mean", "low", "high")
+    return columns_of(pd.DataFrame(rows), columns)
 
 
 def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:

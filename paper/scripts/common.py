@@ -87,10 +87,23 @@ METRIC_LABEL = {
     "train": "size of the training set",
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
+ACCURACY = "balanced_accuracy"
+# Families with the controls that are drawn in the same panel.
+BESIDE = {
+    "native": ("random-native",),
+    "transcoder": ("random-transcoder", "step0-transcoder"),
+    "skip-transcoder": ("random-transcoder", "step0-transcoder"),
+    "sae": ("random-sae", "step0-sae"),
+    "neurons": ("token-unigram",),
+}
 GREY = "0.45"
 # Half-width of a violin and the standard deviation of its kernel, in units of the score.
 HALF, KERNEL = 0.36, 0.02
 GRID = np.linspace(0, 1, 400)
+SHUFFLED = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
+DOTS = (0, (1, 1.5))
+# Markers of a legend that stand for all families.
+PLAIN: dict[str, object] = {"ls": "", "color": "0.25", "markersize": 4}
 # Top to bottom: each family with its controls, then the other controls; a gap between groups.
 GROUPS = (
     ("native", "random-directions", "random-native"),
@@ -103,6 +116,7 @@ GAP = 0.55
 ONLY_THESE = (
     "Intervals are {level} bootstrap intervals over latents and describe these trained models only."
 )
+OVER_LAYERS = "Thin lines: intervals over layers, drawn as if there were others such as these. "
 
 
 def trained(family: str) -> str:
@@ -205,6 +219,31 @@ def seeds(table: pd.DataFrame) -> str:
     return "one training seed" if count == 1 else f"{count} training seeds"
 
 
+def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
+    """Keys of a legend for what markers say where panels name the families."""
+    keys = [Line2D([], [], marker="o", **PLAIN, label="a family")]  # pyright: ignore
+    present = set(present)
+    if any(is_twin(family) for family in present):
+        hollow = {"markerfacecolor": "white"}
+        keys.append(Line2D([], [], marker="o", **hollow, **PLAIN, label="its untrained twin"))  # pyright: ignore
+    if any(is_step0(family) for family in present):
+        half = {"fillstyle": "left", "markerfacecoloralt": "white"}
+        label = "coders trained on the untrained model"
+        keys.append(Line2D([], [], marker="o", **half, **PLAIN, label=label))  # pyright: ignore
+    return [*keys, *more]
+
+
+def chance_key() -> Line2D:
+    """Key of the line at chance."""
+    return Line2D([], [], color=GREY, lw=0.7, ls=DOTS, label="chance")
+
+
+def shuffled_key() -> Line2D:
+    """Key of scores with the explanations of other latents."""
+    label = "with shuffled explanations"
+    return Line2D([], [], marker="x", **PLAIN, label=label)  # pyright: ignore
+
+
 def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) -> None:
     """Mean of `column` by layer over the seeds, with their range as a band."""
     by_layer = table.dropna(subset=[column]).groupby("layer")[column]
@@ -234,7 +273,7 @@ def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
 
 
 def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
-    """Gaussian kernel density, with the quartiles as a thin line below the mean's marker."""
+    """Gaussian kernel density."""
     if len(values) < 2:
         return
     color = COLOR[trained(family)]
@@ -246,8 +285,8 @@ def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
         y - height,
         y + height,
         where=list(seen),
-        facecolor=color if not is_twin(family) else "white",
-        alpha=0.28 if not is_twin(family) else 1,
+        facecolor="white" if is_control(family) else color,
+        alpha=1 if is_control(family) else 0.28,
         lw=0,
     )
     for side in (-1, 1):
@@ -257,33 +296,19 @@ def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
 
 
 def mean_marker(axes: Axes, row, y: float, family: str) -> None:
-    """A mean with its interval; a cross where explanations are shuffled."""
-    shuffled = row.explanation == "shuffled"
-    color = "0.25" if shuffled else COLOR[trained(family)]
+    """A mean with its intervals, over layers where there is one; a cross where explanations are
+    shuffled."""
+    style = SHUFFLED if row.explanation == "shuffled" else marker_style(family)
+    if "low_layers" in row._fields:
+        axes.plot([row.low_layers, row.high_layers], [y, y], color=style["color"], lw=0.6, zorder=3)
     axes.errorbar(
         row.mean,
         y,
         xerr=[[row.mean - row.low], [row.high - row.mean]],
-        color=color,
-        marker="x" if shuffled else MARKER[trained(family)],
-        markersize=3.5 if shuffled else 4.5,
-        markerfacecolor="white" if is_twin(family) else color,
-        markeredgecolor=color if shuffled or is_twin(family) else "white",
-        markeredgewidth=0.8 if shuffled or is_twin(family) else 0.4,
-        elinewidth=1.1,
+        elinewidth=1.5,
         zorder=4,
+        **style,
     )
-
-
-def mean_keys() -> list[Line2D]:
-    """What the markers of means stand for."""
-    plain = {"ls": "", "color": "0.25"}
-    return [
-        Line2D([], [], marker="o", **plain, label="mean of a family"),
-        Line2D([], [], marker="o", markerfacecolor="white", **plain, label="of an untrained twin"),
-        Line2D([], [], marker="x", **plain, label="with shuffled explanations"),
-        Line2D([], [], color=GREY, lw=0.7, ls=(0, (1, 1.5)), label="chance"),
-    ]
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

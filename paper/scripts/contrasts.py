@@ -6,7 +6,17 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from common import LABEL, ONLY_THESE, SCORERS, TWO_COLUMNS, level, pair_note, read
+from common import (
+    ACCURACY,
+    LABEL,
+    ONLY_THESE,
+    OVER_LAYERS,
+    SCORERS,
+    TWO_COLUMNS,
+    level,
+    pair_note,
+    read,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -38,6 +48,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         (contrasts["layers"] == "all")
         & (contrasts["latents"] == "explained")
         & (contrasts["seed"] == "all")
+        & (contrasts["measure"] == ACCURACY)
     ]
     far = chosen["kind"].isin(FAR)
     parts = [part for part in (chosen[~far], chosen[far]) if len(part)]
@@ -84,7 +95,10 @@ def draw(tables: Path) -> tuple[Figure, str]:
         "latents, within bins of firing rate that hold enough latents of both, and over pairs of "
         "latents that are active in as many windows. Right of zero the first family scores "
         "higher. Below, on an axis of their own, the controls that lie far off; the last group is "
-        "a latent's own explanation against another latent's. "
+        "a latent's own explanation against another latent's. Shaded: differences below "
+        f"{contrasts['equivalence'].iloc[0]:g}; hollow markers: the difference is shown to be so "
+        "small (90 % interval within). "
+        + OVER_LAYERS
         + ONLY_THESE.format(level=level(contrasts))
         + pair_note(tables)
     )
@@ -108,18 +122,22 @@ def _places(part: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[str,
 
 def _panel(axes: Axes, part: pd.DataFrame, rows: dict[tuple[str, str], float]) -> None:
     axes.axvline(0, color="0.2", lw=0.8, zorder=1.5)
+    margin = part["equivalence"].iloc[0]
+    axes.axvspan(-margin, margin, color="0.92", lw=0, zorder=0)
     for offset, (matching, (_, color, marker)) in zip((-STEP, 0, STEP), WAYS.items()):
         for row in part[part["matching"] == matching].itertuples():
-            value = row.difference
+            value, y = row.difference, rows[row.a, row.b] + offset
+            axes.plot([row.low_layers, row.high_layers], [y, y], color=color, lw=0.5, zorder=2)
             axes.errorbar(
                 value,
-                rows[row.a, row.b] + offset,
+                y,
                 xerr=[[value - row.low], [row.high - value]],
                 color=color,
                 marker=marker,
                 markersize=2.8,
-                markeredgewidth=0,
-                elinewidth=0.9,
+                markerfacecolor="white" if row.equivalent else color,
+                markeredgewidth=0.7 if row.equivalent else 0,
+                elinewidth=1.2,
             )
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(axis="x")

@@ -14,7 +14,8 @@ from pathlib import Path
 from common import save
 
 COMPARISON = (
-    *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
+    *("losses", "fvu", "ablation", "recovered"),
+    *("scores", "precision_recall", "layers", "rates", "contrasts"),
     *("protocols", "concepts", "concept_map"),
 )
 JUDGES = ("judged",)

@@ -7,17 +7,22 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from common import (
+    ACCURACY,
+    DOTS,
     GREY,
     LABEL,
     ONLY_THESE,
+    OVER_LAYERS,
     SCORERS,
     TWO_COLUMNS,
+    chance_key,
+    control_keys,
     level,
-    mean_keys,
     mean_marker,
     pair_note,
     read,
     rows_of,
+    shuffled_key,
     violin,
 )
 from matplotlib.figure import Figure
@@ -26,7 +31,7 @@ from matplotlib.figure import Figure
 def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     latents, means = read(tables, "latents"), read(tables, "means")
-    means = means[means["seed"] == "all"]
+    means = means[(means["seed"] == "all") & (means["measure"] == ACCURACY)]
     rows = rows_of(set(means["family"]))
     figure, panels = plt.subplots(
         1, 2, figsize=(TWO_COLUMNS, 0.7 + 0.27 * max(rows.values())), sharey=True, sharex=True
@@ -34,7 +39,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes, scorer in zip(panels, SCORERS):
         chosen = means[(means["scorer"] == scorer) & (means["layers"] == "all")]
         chosen = chosen[chosen["latents"] == "explained"]
-        axes.axvline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+        axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0)
         for family, y in rows.items():
             own = latents.loc[latents["family"] == family, scorer].dropna().to_numpy()
             violin(axes, own, y, family)
@@ -50,13 +55,16 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes in panels:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    figure.legend(handles=mean_keys(), loc="outside lower center", ncols=4)
+    keys = control_keys(rows, shuffled_key(), chance_key())
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     caption = (
         "Scores of explained latents: balanced accuracy of a short rule, parsed back from the "
         "explanation, at telling which unseen windows (rule-detection) or marked positions "
         "(rule-fuzzing) the latent is active in. Violins: distribution over latents; filled "
-        "markers: means; hollow markers: means of untrained twins; crosses: the same latents with "
-        "shuffled explanations, which must lie at chance (dotted). "
+        "markers: means; hollow markers: means of untrained twins; half filled: of coders trained "
+        "on the untrained model; crosses: the same latents with shuffled explanations, which must "
+        "lie at chance (dotted). "
+        + OVER_LAYERS
         + ONLY_THESE.format(level=level(means))
         + pair_note(tables)
     )

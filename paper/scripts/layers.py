@@ -1,0 +1,51 @@
+"""Score by layer: latents, and means of layers, each family beside its controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import beside
+from common import (
+    COLOR,
+    ONLY_THESE,
+    chance_key,
+    control_keys,
+    level,
+    pair_note,
+    read,
+    trained,
+)
+from matplotlib.figure import Figure
+
+
+def draw(tables: Path) -> tuple[Figure, str] | None:
+    """The figure and its caption; nothing where there is no family to draw."""
+    latents, layers, means = (read(tables, name) for name in ("latents", "layer_means", "means"))
+    made = beside.panels(layers["family"], 2.9, "layer")
+    if made is None:
+        return None
+    figure, panels = made
+    drawn = set()
+    for axes, scorer, family, controls in panels:
+        own = latents[(latents["family"] == family) & latents[scorer].notna()]
+        by_layer = own.groupby("layer")[scorer]
+        for tail, alpha in ((0.05, 0.12), (0.25, 0.2)):
+            low, high = by_layer.quantile(tail), by_layer.quantile(1 - tail)
+            color = COLOR[trained(family)]
+            axes.fill_between(low.index, low, high, color=color, alpha=alpha, lw=0)
+        for one in (*controls, family):
+            rows = layers[(layers["family"] == one) & (layers["scorer"] == scorer)]
+            beside.means(axes, rows["layer"], rows, one)
+        drawn |= {family, *controls}
+        axes.set_xticks(sorted(layers["layer"].unique()))
+        axes.set_ylim(0.4, 1.02)
+    keys = control_keys(drawn, chance_key())
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
+    caption = (
+        "Scores of explained latents by layer: means, and bands that hold the central 50 % and "
+        "90 % of a family's latents; beside them means of its untrained twin (hollow) and of "
+        "coders trained on the untrained model (half filled). "
+        + ONLY_THESE.format(level=level(means))
+        + pair_note(tables)
+    )
+    return figure, caption
