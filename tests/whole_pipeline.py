@@ -14,6 +14,7 @@ from clearnets.stages import (
     concepts,
     evaluate,
     explain,
+    generalize,
     match,
     overlap,
     score,
@@ -39,6 +40,8 @@ def run_behind_data(cfg: Config) -> None:
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         overlap.run(cfg, runtime=CPU, family=family)
         concepts.run(cfg, runtime=CPU, family=family)
+    for task in cfg.generalize.tasks:
+        generalize.run(cfg, runtime=CPU, task=task)
     collate.run(cfg, runtime=CPU)
 
 
