@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from clearnets.autointerp.scorers.language import Answers, Shown
     from clearnets.autointerp.scorers.rules import Trial
     from clearnets.autointerp.transcripts import Session
-    from clearnets.config import DelphiScorer, Explain, Score
+    from clearnets.config import DelphiScorer, Explain, NonActivating, Score
     from clearnets.latents.store import LayerCache
 
 # Where explanations are scored: on text that the explainer never saw, or on what it saw.
@@ -61,7 +61,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
     from clearnets.autointerp.sampling import needed
 
     split = SPLITS[config.explain.protocol]
-    kinds = [config.score.non_activating]
+    kinds: list[NonActivating] = [config.score.non_activating]
     if config.explain.protocol == "delphi":  # What the explainer saw is drawn again.
         kinds.append(config.explain.non_activating)
     return [
