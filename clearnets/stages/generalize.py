@@ -18,12 +18,13 @@ from clearnets.artifacts import (
 )
 from clearnets.config import Config
 from clearnets.data import images
-from clearnets.processes import end_with_parent
+from clearnets.processes import each
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     from clearnets.generalization.tasks import Run, Task
 
+PRELOAD = "clearnets.generalization.preloaded"
 WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -115,23 +116,9 @@ def _observed(
 ) -> Iterator[tuple[Run, list[dict[str, Any]]]]:
     """The measures of each run, in order: several runs at a time, each in a process with a thread
     of its own, so that their number changes no byte."""
-    workers = min(runtime.num_threads, len(runs))
     jobs = [(run, name, config, folder, runtime) for run in runs]
-    if workers < 2:
-        yield from ((job[0], _observe(*job)) for job in jobs)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # A server imports torch and sparsify once; the workers are its forks.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["clearnets.generalization.preloaded"])
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        try:
-            yield from zip(runs, pool.map(_observe, *zip(*jobs)))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    found = each(_observe, jobs, workers=runtime.num_threads, preload=PRELOAD)
+    yield from zip(runs, found)
 
 
 def _observe(
