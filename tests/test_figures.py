@@ -22,10 +22,12 @@ from clearnets.stages import collate
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "paper/scripts"
+TASKS = synthetic_results.small().generalize.tasks
 NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("protocols", "concepts", "concept_map"),
+    *("protocols", "concepts", "concept_map", "leads"),
+    *(f"observed-{task}{end}" for task in TASKS for end in ("", "-all")),
 }
 
 

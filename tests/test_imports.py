@@ -70,7 +70,7 @@ def test_core_imports_only_core():
 
 def test_stages_do_not_import_each_other_nor_the_face():
     stages = {m for m in GRAPH.modules if m.startswith("clearnets.stages.")}
-    face = {"clearnets.cli", "clearnets.experiments", "clearnets.__main__"}
+    face = {f"clearnets.{name}" for name in ("cli", "experiments", "export", "__main__")}
     for module in GRAPH.modules - face:
         inner = GRAPH.find_modules_directly_imported_by(module)
         assert not inner & (stages | face), f"{module} imports a stage or the command line"

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from clearnets.autointerp.scorers.language import Answers, Shown
     from clearnets.autointerp.scorers.rules import Trial
     from clearnets.autointerp.transcripts import Session
-    from clearnets.config import DelphiScorer, Explain, Score
+    from clearnets.config import DelphiScorer, Explain, NonActivating, Score
     from clearnets.latents.store import LayerCache
 
 # Where explanations are scored: on text that the explainer never saw, or on what it saw.
@@ -61,7 +61,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
     from clearnets.autointerp.sampling import needed
 
     split = SPLITS[config.explain.protocol]
-    kinds = [config.score.non_activating]
+    kinds: list[NonActivating] = [config.score.non_activating]
     if config.explain.protocol == "delphi":  # What the explainer saw is drawn again.
         kinds.append(config.explain.non_activating)
     return [
@@ -95,14 +95,14 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
         asyncio.run(_judge_all(config.score, config.score.judge, todo, runtime.num_threads))
     else:
         leave_empty(paths.transcripts_of("score", family))
-        texts = _Texts(SPLITS[config.explain.protocol])
+        texts = Texts(SPLITS[config.explain.protocol])
         for unit, work in build_all(todo):
-            layer = _Layer.of(config.score, unit, texts)
+            layer = Layer.of(config.score, unit, texts)
             _write_scores(config.score, layer, work)
     write_json(paths.metrics(f"score-{family}"), _metrics(config, family))
 
 
-class _Texts:
+class Texts:
     """A split, cut into windows of each size that is asked for."""
 
     def __init__(self, split: str) -> None:
@@ -169,7 +169,7 @@ def _explained_with(folder: Path) -> Explain:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """What a layer is judged on.
 
     Attributes:
@@ -184,7 +184,7 @@ class _Layer:
     trials: dict[int, Trial]
 
     @classmethod
-    def of(cls, settings: Score, unit: Unit, texts: _Texts) -> _Layer:
+    def of(cls, settings: Score, unit: Unit, texts: Texts) -> Layer:
         from clearnets.latents.store import load_layer
 
         # The windows of an explanation are those that it was made with.
@@ -213,7 +213,7 @@ def _label(names: tuple[str, str, int]) -> str:
     return f"{names[0]} seed {names[2]} {names[1]}"
 
 
-def _write_scores(settings: Score, layer: _Layer, work: Work) -> None:
+def _write_scores(settings: Score, layer: Layer, work: Work) -> None:
     scored = score_latents(layer.text, layer.records, layer.trials, rules=settings.rules)
     write_text(work.out / SCORED, "".join(f"{to_line(record)}\n" for record in scored))
 
@@ -224,25 +224,25 @@ async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], thr
     from clearnets.autointerp.qualification import is_qualified
     from clearnets.autointerp.transcripts import Session, put_in_place
 
-    texts: _Texts | None = None
+    texts: Texts | None = None
     async with connection(judge.client, threads=threads) as connect:
         for unit, work in build_all(todo):
-            texts = texts or _Texts(unit.inputs["cache"].name)
-            layer = _Layer.of(settings, unit, texts)
+            texts = texts or Texts(unit.inputs["cache"].name)
+            layer = Layer.of(settings, unit, texts)
             _write_scores(settings, layer, work)
             demonstration = not is_qualified(judge, paths.qualify())
-            with Session(identity(judge.client), _transcript(unit), connect) as session:
+            with Session(identity(judge.client), transcript(unit), connect) as session:
                 judged, probabilities = await _judge(settings, judge, layer, texts, session)
                 lines = [to_line({**r, "demonstration": demonstration}) for r in judged]
                 write_text(work.out / JUDGED, "".join(f"{line}\n" for line in lines))
                 write_json(work.out / PROBABILITIES, probabilities)
                 session.seal(work.out)
     for unit in todo:
-        put_in_place(unit.out, _transcript(unit))
+        put_in_place(unit.out, transcript(unit))
 
 
 async def _judge(
-    settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
+    settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A language model's scores of a layer, and how often it gave which probability."""
     from clearnets.autointerp import controls
@@ -274,14 +274,11 @@ async def _judge(
     return judged, probabilities.counts()
 
 
-class Panel:
-    """A language model that is asked about the latents of a layer."""
+class Reader:
+    """The windows of a layer's trials as a reader sees them."""
 
-    def __init__(
-        self, settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
-    ) -> None:
-        self._settings, self._judge, self._layer, self._session = settings, judge, layer, session
-        self._strings = texts.strings()
+    def __init__(self, layer: Layer, texts: Texts) -> None:
+        self._layer, self._strings = layer, texts.strings()
         self._token_NL = layer.text.windows.cut(texts.tokens_RS)
 
     def shown(self, latent: int, trial: Trial) -> Shown:
@@ -297,6 +294,16 @@ class Panel:
             ],
             act_WL=activations(self._layer.cache, latent, self._layer.text.windows, window_W),
         )
+
+
+class Panel:
+    """A language model that is asked about the latents of a layer."""
+
+    def __init__(
+        self, settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
+    ) -> None:
+        self._settings, self._judge, self._layer, self._session = settings, judge, layer, session
+        self._reader = Reader(layer, texts)
 
     async def ask(self, latent: int, explanation: str, *, control: str = "") -> dict[str, Answers]:
         """What each scorer says of a latent, given an explanation; or those for which there is such
@@ -321,11 +328,12 @@ class Panel:
         seed = seed_for(self._settings.seed, "judge", *names, *again)
         judge = controls.controlled(self._judge, control) if control else self._judge
         return await language.answers(
-            judge, self._session, self.shown(latent, trial), explanation, seed=seed
+            judge, self._session, self._reader.shown(latent, trial), explanation, seed=seed
         )
 
 
-def _transcript(unit: Unit) -> Path:
+def transcript(unit: Unit) -> Path:
+    """Where DVC keeps what a language model was asked for a unit."""
     names = (unit.settings["family"], unit.settings["seed"], unit.settings["hookpoint"])
     return paths.transcripts("score", *names)
 
@@ -341,11 +349,11 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
     todo = units(config, family=family, layers=layers)
     if not all(unit.inputs["explain"].exists() for unit in todo):
         return ["prompts cannot be counted before `clearnets explain` has run"]
-    texts, counts = _Texts(SPLITS[config.explain.protocol]), []
+    texts, counts = Texts(SPLITS[config.explain.protocol]), []
     for unit in todo:
         if not unit.inputs["qualify"].exists() or not unit.fresh():
-            layer = _Layer.of(config.score, unit, texts)
-            with Count(identity(judge.client), _transcript(unit)) as count:
+            layer = Layer.of(config.score, unit, texts)
+            with Count(identity(judge.client), transcript(unit)) as count:
                 asyncio.run(_judge(config.score, judge, layer, texts, count))
             counts.append(count)
     return report(counts, longest=judge.max_tokens)

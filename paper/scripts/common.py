@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -80,6 +81,10 @@ METRIC_LABEL = {
     "fvu": "FVU",
     "pgdl": "PGDL winners' measure",
     "davies_bouldin": "Davies–Bouldin index",
+    "stability": "feature stability",
+    "hidden_size": "width",
+    "num_layers": "depth",
+    "train": "size of the training set",
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
 ACCURACY = "balanced_accuracy"
@@ -95,6 +100,9 @@ GREY = "0.45"
 DOTS = (0, (1, 1.5))
 # Markers of a legend that stand for all families.
 PLAIN: dict[str, object] = {"ls": "", "color": "0.25", "markersize": 4}
+# Half-width of a violin and the standard deviation of its kernel, in units of the score.
+HALF, KERNEL = 0.36, 0.02
+GRID = np.linspace(0, 1, 400)
 # Top to bottom: each family with its controls, then the other controls; a gap between groups.
 GROUPS = (
     ("native", "random-directions", "random-native"),
@@ -261,6 +269,47 @@ def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
+    """Gaussian kernel density; of controls the outline alone."""
+    if len(values) < 2:
+        return
+    color = COLOR[trained(family)]
+    density = np.exp(-0.5 * ((GRID[:, None] - values) / KERNEL) ** 2).sum(axis=1)
+    height = HALF * density / density.max()
+    seen = height > 0.004
+    axes.fill_between(
+        GRID,
+        y - height,
+        y + height,
+        where=list(seen),
+        facecolor="white" if is_control(family) else color,
+        alpha=1 if is_control(family) else 0.28,
+        lw=0,
+    )
+    for side in (-1, 1):
+        axes.plot(
+            np.where(seen, GRID, np.nan), y + side * height, color=color, lw=0.5, ls="-", zorder=2
+        )
+
+
+def mean_marker(axes: Axes, row, y: float, family: str) -> None:
+    """A mean with its interval over latents and, where there is one, a thin one over layers; a
+    cross where explanations are shuffled."""
+    style: dict[str, object] = marker_style(family)
+    if row.explanation == "shuffled":
+        style = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
+    if hasattr(row, "low_layers"):
+        ends = [row.low_layers, row.high_layers]
+        axes.plot(ends, [y, y], color=style["color"], lw=0.6, zorder=3)
+    reach = [[row.mean - row.low], [row.high - row.mean]]
+    axes.errorbar(row.mean, y, xerr=reach, elinewidth=1.5, zorder=4, **style)
+
+
+def mean_keys(families: Iterable[str]) -> list[Line2D]:
+    """What the markers of means stand for."""
+    return control_keys(families, shuffled_key(), chance_key())
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import (
     ACCURACY,
-    COLOR,
     DOTS,
     GREY,
     LABEL,
@@ -16,24 +15,15 @@ from common import (
     OVER_LAYERS,
     SCORERS,
     TWO_COLUMNS,
-    chance_key,
-    control_keys,
-    is_control,
     level,
-    marker_style,
+    mean_keys,
+    mean_marker,
     pair_note,
     read,
     rows_of,
-    shuffled_key,
-    trained,
+    violin,
 )
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-# Half-width of a violin and the standard deviation of its kernel, in units of the score.
-HALF, KERNEL = 0.36, 0.02
-GRID = np.linspace(0, 1, 400)
-SHUFFLED = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
@@ -50,9 +40,9 @@ def draw(tables: Path) -> tuple[Figure, str]:
         axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0)
         for family, y in rows.items():
             own = latents.loc[latents["family"] == family, scorer].dropna().to_numpy()
-            _violin(axes, own, y, family)
+            violin(axes, own, y, family)
             for row in chosen[chosen["family"] == family].itertuples():
-                _mean(axes, row, y, family)
+                mean_marker(axes, row, y, family)
         axes.set_title(scorer)
         axes.set_xlabel("balanced accuracy on unseen windows")
         axes.grid(axis="x")
@@ -63,7 +53,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes in panels:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    keys = control_keys(rows, shuffled_key(), chance_key())
+    keys = mean_keys(rows)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     caption = (
         "Scores of explained latents: balanced accuracy of a short rule, parsed back from the "
@@ -77,40 +67,3 @@ def draw(tables: Path) -> tuple[Figure, str]:
         + pair_note(tables)
     )
     return figure, caption
-
-
-def _violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
-    """Gaussian kernel density."""
-    if len(values) < 2:
-        return
-    color = COLOR[trained(family)]
-    density = np.exp(-0.5 * ((GRID[:, None] - values) / KERNEL) ** 2).sum(axis=1)
-    height = HALF * density / density.max()
-    seen = height > 0.004
-    axes.fill_between(
-        GRID,
-        y - height,
-        y + height,
-        where=list(seen),
-        facecolor="white" if is_control(family) else color,
-        alpha=1 if is_control(family) else 0.28,
-        lw=0,
-    )
-    for side in (-1, 1):
-        axes.plot(
-            np.where(seen, GRID, np.nan), y + side * height, color=color, lw=0.5, ls="-", zorder=2
-        )
-
-
-def _mean(axes: Axes, row, y: float, family: str) -> None:
-    shuffled = row.explanation == "shuffled"
-    style = SHUFFLED if shuffled else marker_style(family)
-    axes.plot([row.low_layers, row.high_layers], [y, y], color=style["color"], lw=0.6, zorder=3)
-    axes.errorbar(
-        row.mean,
-        y,
-        xerr=[[row.mean - row.low], [row.high - row.mean]],
-        elinewidth=1.5,
-        zorder=4,
-        **style,
-    )
