@@ -12,10 +12,12 @@ from clearnets.stages import (
     cache,
     collate,
     concepts,
+    embed,
     evaluate,
     explain,
     match,
     score,
+    similarity,
     sparsify,
     train,
 )
@@ -32,11 +34,13 @@ def run_behind_data(cfg: Config) -> None:
     for family in cfg.coders.families:
         sparsify.run(cfg, runtime=CPU, family=family)
     evaluate.run(cfg, runtime=CPU)
+    embed.run(cfg, runtime=CPU)
     for family in cfg.families:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         concepts.run(cfg, runtime=CPU, family=family)
+    similarity.run(cfg, runtime=CPU)
     collate.run(cfg, runtime=CPU)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from typing import Any, cast
@@ -41,7 +41,7 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
 
 
 def contrast_tables(
-    latents: pd.DataFrame, pair: pd.DataFrame, config: Config
+    latents: pd.DataFrame, pair: pd.DataFrame, config: Config, scorers: Sequence[str] = SCORERS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Differences between families, unmatched and matched for activity, and the rate strata.
 
@@ -56,7 +56,7 @@ def contrast_tables(
     for seed, group in by_seed(latents, config).items():
         by_family = {family: pick(group, family=family) for family in ordered(config.families)}
         flag = all(matched.values()) if seed == "all" else matched[seed]
-        for key, contrast in _contrasts(by_family, seed, config, strata):
+        for key, contrast in _contrasts(by_family, seed, config, strata, scorers):
             counts = (contrast.used_a, contrast.used_b)
             difference = interval(contrast.difference, config.collate, *counts)
             rows.append(
@@ -79,7 +79,11 @@ def contrast_tables(
 
 
 def _contrasts(
-    by_family: Mapping[str, pd.DataFrame], seed: str, config: Config, strata: list[dict[str, Any]]
+    by_family: Mapping[str, pd.DataFrame],
+    seed: str,
+    config: Config,
+    strata: list[dict[str, Any]],
+    scorers: Sequence[str],
 ) -> Iterator[tuple[dict[str, str], stats.Contrast]]:
     """Every contrast with its names; the strata of all seeds together are added to `strata`."""
     settings = config.collate
@@ -89,7 +93,7 @@ def _contrasts(
         return dict(zip(keys, (kind, a, b, *rest, seed)))
 
     for (kind, a, b), scorer, layers in product(
-        comparisons(config.families), SCORERS, ("all", "matter")
+        comparisons(config.families), scorers, ("all", "matter")
     ):
         for which in ("explained", "all"):
             x = own_scores(by_family[a], scorer, layers, which)
@@ -119,7 +123,7 @@ def _contrasts(
                 x.value, x.windows, y.value, y.windows, min_pairs=settings.min_stratum, **random
             ),
         )
-    for family, scorer, layers in product(by_family, SCORERS, ("all", "matter")):
+    for family, scorer, layers in product(by_family, scorers, ("all", "matter")):
         x = shuffled_scores(by_family[family], scorer, layers, minus=True)
         key = names("own shuffled", family, "shuffled", scorer, layers, "explained", "none")
         estimate = stats.mean_estimate(x.value, x.strata, **bootstrap(settings, *key.values()))

@@ -21,6 +21,7 @@ the same bytes.
 | summary | family; all seeds |
 | judged | latent, scorer: scores by a language model that has qualified as a judge |
 | demonstration | the same by one that has not: no figure and no other table shows them |
+| embedding ... | see `clearnets.tables.embedding` |
 | concepts ... | see `clearnets.tables.concepts` |
 """
 
@@ -36,6 +37,7 @@ from clearnets.config import Config
 from clearnets.tables import (
     concepts,
     contrasts,
+    embedding,
     families,
     judged,
     latents,
@@ -48,7 +50,7 @@ from clearnets.tables.sources import Sources
 
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
-MODULES = (models, layers, latents, scores, contrasts, families, concepts, judged)
+MODULES = (models, layers, latents, scores, contrasts, embedding, families, concepts, judged)
 
 
 def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -36,7 +36,9 @@ def tables(
     return {"means": mean_table(latents, config), "rates": rate_table(latents, config)}
 
 
-def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
+def mean_table(
+    latents: pd.DataFrame, config: Config, scorers: Sequence[str] = SCORERS
+) -> pd.DataFrame:
     """Mean scores per family with bootstrap intervals over latents within (seed, layer).
 
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
@@ -49,7 +51,7 @@ def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     latents.
     """
     kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
-    cases = product(by_seed(latents, config).items(), ordered(config.families), SCORERS)
+    cases = product(by_seed(latents, config).items(), ordered(config.families), scorers)
     rows = [
         _mean_row(pick(group, family=family), (family, seed, scorer, *kind, layers), config.collate)
         for (seed, group), family, scorer in cases

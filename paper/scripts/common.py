@@ -14,9 +14,11 @@ import matplotlib
 matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 plt.style.use(Path(__file__).parents[1] / "clearnets.mplstyle")
 
@@ -64,6 +66,9 @@ LABEL = {
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
 GREY = "0.45"
+# Half-width of a violin and the standard deviation of its kernel, in units of the score.
+HALF, KERNEL = 0.36, 0.02
+GRID = np.linspace(0, 1, 400)
 # Top to bottom: each family with its controls, then the other controls; a gap between groups.
 GROUPS = (
     ("native", "random-directions", "random-native"),
@@ -173,6 +178,59 @@ def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
+    """Gaussian kernel density, with the quartiles as a thin line below the mean's marker."""
+    if len(values) < 2:
+        return
+    color = COLOR[trained(family)]
+    density = np.exp(-0.5 * ((GRID[:, None] - values) / KERNEL) ** 2).sum(axis=1)
+    height = HALF * density / density.max()
+    seen = height > 0.004
+    axes.fill_between(
+        GRID,
+        y - height,
+        y + height,
+        where=list(seen),
+        facecolor=color if not is_twin(family) else "white",
+        alpha=0.28 if not is_twin(family) else 1,
+        lw=0,
+    )
+    for side in (-1, 1):
+        axes.plot(
+            np.where(seen, GRID, np.nan), y + side * height, color=color, lw=0.5, ls="-", zorder=2
+        )
+
+
+def mean_marker(axes: Axes, row, y: float, family: str) -> None:
+    """A mean with its interval; a cross where explanations are shuffled."""
+    shuffled = row.explanation == "shuffled"
+    color = "0.25" if shuffled else COLOR[trained(family)]
+    axes.errorbar(
+        row.mean,
+        y,
+        xerr=[[row.mean - row.low], [row.high - row.mean]],
+        color=color,
+        marker="x" if shuffled else MARKER[trained(family)],
+        markersize=3.5 if shuffled else 4.5,
+        markerfacecolor="white" if is_twin(family) else color,
+        markeredgecolor=color if shuffled or is_twin(family) else "white",
+        markeredgewidth=0.8 if shuffled or is_twin(family) else 0.4,
+        elinewidth=1.1,
+        zorder=4,
+    )
+
+
+def mean_keys() -> list[Line2D]:
+    """What the markers of means stand for."""
+    plain = {"ls": "", "color": "0.25"}
+    return [
+        Line2D([], [], marker="o", **plain, label="mean of a family"),
+        Line2D([], [], marker="o", markerfacecolor="white", **plain, label="of an untrained twin"),
+        Line2D([], [], marker="x", **plain, label="with shuffled explanations"),
+        Line2D([], [], color=GREY, lw=0.7, ls=(0, (1, 1.5)), label="chance"),
+    ]
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -15,7 +15,7 @@ from common import save
 
 FIGURES = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
-    *("concepts", "concept_map"),
+    *("embedding", "concepts", "concept_map"),
 )
 
 
