@@ -487,8 +487,8 @@ def test_scores_by_embeddings_have_tables_of_their_own(tables):
     covered = [0.5 if r["auroc"] is None else r["auroc"] for r in records]
     row = one(tables["embedding_means"], **key | {"latents": "all"}, explanation="own")
     assert row["mean"] == pytest.approx(np.mean(covered), abs=1e-5)
-    above = one(tables["embedding_contrasts"], **key, kind="own shuffled", a="sae")
     del key["family"]
+    above = one(tables["embedding_contrasts"], **key, kind="own shuffled", a="sae")
     both = {f: one(tables["embedding_means"], **key, family=f, explanation="own") for f in TRUTH}
     contrast = one(tables["embedding_contrasts"], **key, a="native", b="sae", matching="none")
     difference = both["native"]["mean"] - both["sae"]["mean"]
