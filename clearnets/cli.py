@@ -82,7 +82,8 @@ CoderAux = Annotated[
     typer.Option(
         "--aux",
         metavar="FAMILY",
-        help="sae, transcoder, skip-transcoder, or untrained: random-sae, random-transcoder.",
+        help="sae, transcoder, skip-transcoder; untrained: random-sae, random-transcoder; or "
+        "trained on the untrained model: step0-sae, step0-transcoder.",
     ),
 ]
 LatentAux = Annotated[
@@ -91,7 +92,7 @@ LatentAux = Annotated[
         "--aux",
         metavar="FAMILY",
         help="native, transcoder, sae, skip-transcoder, neurons, or a control: random-native, "
-        "random-transcoder, random-sae, token-unigram.",
+        "random-transcoder, random-sae, step0-transcoder, step0-sae, token-unigram.",
     ),
 ]
 
@@ -569,6 +570,42 @@ def import_(
     model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
     kind = getattr(model.config, "mlp", "dense")
     print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
+
+
+@app.command()
+def trace(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="A result: figure, table, artifact.")],
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Follow the record of this experiment's run."),
+    ] = None,
+) -> None:
+    """Show where a figure or table comes from: stages, hashes, parameters, commit.
+
+    Example: [bold]clearnets trace paper/figures/scores.pdf[/bold]
+    """
+    from clearnets import paths, trail
+
+    lock = paths.results(experiment) / trail.LOCK if experiment else trail.LOCK
+    steps = trail.read_lock(lock)
+    for line in trail.told(trail.trace(steps, path), path, trail.commit_of(lock)):
+        print(line)
+
+
+@app.command()
+def verify() -> None:
+    """Hash all results and tell what is missing, stale, or changed by hand.
+
+    Example: [bold]clearnets verify[/bold]
+    """
+    from clearnets import config, paths, trail
+
+    steps = trail.read_lock()
+    params = config.read_yaml(paths.PARAMS)
+    found = list(trail.faults(steps, params, trail.look(steps)))
+    for line in trail.judged(steps, found):
+        print(line)
+    raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
 
 
 @app.command()

@@ -29,6 +29,7 @@ TRUTH = {
     "random-native": (0.66, -2.0),
     "random-transcoder": (0.70, -2.0),
     "random-sae": (0.69, -2.0),
+    "step0-transcoder": (0.69, -2.0),
     "token-unigram": (0.99, -3.0),
 }
 COLUMNS = {
@@ -142,7 +143,7 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
         [(m, n, f"{cost[m][n]:.6f}") for m in cost for n in layers],
     )
     base = {"sae": 0.10, "transcoder": 0.16, "skip-transcoder": 0.12}
-    base |= {"random-sae": 0.55, "random-transcoder": 0.71}
+    base |= {"random-sae": 0.55, "random-transcoder": 0.71, "step0-transcoder": 0.12}
     rows, spliced = [], []
     for family in cfg.coders.families:
         damage = base[family]
@@ -154,7 +155,11 @@ def _evaluation(cfg: Config, out: Path, seed: int) -> None:
             linear = "" if family.endswith("sae") else f"{0.42 - 0.02 * n:.4f}"
             dead = 0.02 * n + 0.01
             numbers = (8 - dead, dead, 0.55 + 0.03 * n, 0.34 - 0.01 * n, linear)
-            rows.append((family, n, f"{fvu:.5f}", *numbers, 0.95, ablate, splice, recovered))
+            losses = (0.95, ablate, splice, recovered)
+            losses = ("",) * 4 if family in config.STEP0_CODERS else losses
+            rows.append((family, n, f"{fvu:.5f}", *numbers, *losses))
+        if family in config.STEP0_CODERS:
+            continue
         spliced.append((family, 0.95, 5.4, 0.95 + 4.45 * damage * 0.3, 1 - damage * 0.3))
     losses = "loss_clean,loss_ablate,loss_splice,loss_recovered"
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"

@@ -182,7 +182,7 @@ def evaluate_coders(
     coders: Mapping[str, Sequence[SparseCoder]],
     baselines: Sequence[Baselines],
     means: Sequence[Tensor],
-    ablation: Sequence[Row],
+    ablation: Sequence[Row] | None,
     *,
     intervened: Iterable[Batch],
     others: Iterable[Batch],
@@ -190,11 +190,12 @@ def evaluate_coders(
     """One row per family and layer.
 
     Args:
-        model: the dense model.
+        model: the dense model that they were trained on.
         coders: by family, one coder per layer.
         baselines: per layer, fitted elsewhere.
         means: per layer the mean output over the whole split.
-        ablation: what `ablate` found on `intervened`.
+        ablation: what `ablate` found on `intervened`; None where losses are not asked for, as of
+            an untrained model, which has none to lose.
         intervened: batches of the rows on which coders are also spliced in, one layer at a time.
         others: batches of the other rows of the split.
     """
@@ -222,7 +223,7 @@ def evaluate_coders(
                     part.spliced.add(*_nll_with(model, batch, reading, layer, error_ND))
 
     for batch in intervened:
-        visit(batch, splice=True)
+        visit(batch, splice=ablation is not None)
     for batch in others:
         visit(batch, splice=False)
 
@@ -245,14 +246,14 @@ def evaluate_coders(
                     **fvu,
                     "l0": part.activity.l0,
                     "dead": part.activity.dead,
-                    **_recovered(
-                        ablation[layer]["loss_clean"],
-                        ablation[layer]["loss_ablate"],
-                        part.spliced.value,
-                    ),
+                    **(_spliced(ablation[layer], part.spliced) if ablation else {}),
                 }
             )
     return rows
+
+
+def _spliced(ablation: Row, spliced: Mean) -> Row:
+    return _recovered(ablation["loss_clean"], ablation["loss_ablate"], spliced.value)
 
 
 @torch.no_grad()

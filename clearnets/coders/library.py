@@ -56,7 +56,8 @@ def new_coder(
 
     The weights depend on `seed` and `name` (the hookpoint) only, so that a family and its
     untrained twin begin with the same ones, and so do SAEs and transcoders of one layer. The
-    twin of the skip-transcoder is the untrained transcoder: the skip begins at zero.
+    twin of the skip-transcoder is the untrained transcoder: the skip begins at zero. Coders of the
+    model at step 0 begin with them, too.
     """
     coder = coder_class()
     from sparsify import SparseCoderConfig

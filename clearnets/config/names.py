@@ -15,22 +15,32 @@ Family = Literal[
     "random-native",
     "random-transcoder",
     "random-sae",
+    "step0-transcoder",
+    "step0-sae",
     "token-unigram",
 ]
 
 MLPS: tuple[Mlp, ...] = get_args(Mlp)
 SPLITS: tuple[Split, ...] = get_args(Split)
 FAMILIES: tuple[Family, ...] = get_args(Family)
-# Families whose coders `clearnets sparsify` writes, trained or, as controls, untrained.
+# Families whose coders `clearnets sparsify` writes: trained; as controls, untrained; or trained on
+# the dense model before its own training (step 0, as Heap et al. 2025 call it).
 TRAINED_CODERS: tuple[Family, ...] = ("sae", "transcoder", "skip-transcoder")
 UNTRAINED_CODERS: tuple[Family, ...] = ("random-sae", "random-transcoder")
-CODER_FAMILIES: tuple[Family, ...] = TRAINED_CODERS + UNTRAINED_CODERS
+STEP0_CODERS: tuple[Family, ...] = ("step0-transcoder", "step0-sae")
+CODER_FAMILIES: tuple[Family, ...] = TRAINED_CODERS + UNTRAINED_CODERS + STEP0_CODERS
 # The untrained twin of each family that has one.
 TWINS: dict[Family, Family] = {
     "native": "random-native",
     "transcoder": "random-transcoder",
     "skip-transcoder": "random-transcoder",
     "sae": "random-sae",
+}
+# Coders of the same kind on the untrained model.
+STEP0_TWINS: dict[Family, Family] = {
+    "transcoder": "step0-transcoder",
+    "skip-transcoder": "step0-transcoder",
+    "sae": "step0-sae",
 }
 # What stands for a family where the native latents' null is meant.
 DIRECTIONS = "random-directions"

@@ -6,6 +6,7 @@ as a dense vector. Which model it runs and where the latents come from is the fa
     native, random-native    the sparse model's own feedforward, trained and at step 0
     sae, random-sae          a coder on the output of the dense model's feedforward
     transcoder, ...          a coder on the input of the dense model's feedforward
+    step0-sae, ...           the same coders, trained on the dense model before its training
     neurons                  what the last map of the dense model's feedforward reads (its
                              post-activation), the k largest by magnitude per token
     token-unigram            no model: a latent is active on one token id
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from clearnets import paths
 from clearnets.artifacts import UserError, read_json, remake
-from clearnets.config import CODER_FAMILIES, FAMILIES, Family
+from clearnets.config import CODER_FAMILIES, FAMILIES, STEP0_CODERS, Family
 from clearnets.latents.hooks import capture
 from clearnets.runtime import seed_for
 
@@ -225,13 +226,17 @@ def open_reader(
         return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
 
     from clearnets.models import hookpoints, load
+    from clearnets.models.untrained import untrained
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
     source = {"native": pair.sparse, "random-native": pair.untrained_sparse}.get(family, pair.dense)
     if source is None:
         raise UserError(f"family {family!r} needs a sparse model, and the pair has none")
-    model = load(source)
+    if family in STEP0_CODERS:
+        model, source = untrained(source, seed), None
+    else:
+        model = load(source)
     nn.Module.to(model, device)
     every = hookpoints.names(model)
     chosen = range(len(every)) if layers is None else layers

@@ -19,13 +19,14 @@ from clearnets.artifacts import (
     write_json,
     write_table,
 )
-from clearnets.config import TRAINED_CODERS, Config
+from clearnets.config import STEP0_CODERS, TRAINED_CODERS, Config
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from clearnets.coders.baselines import Baselines
     from clearnets.coders.batches import Batch
     from clearnets.data.tokens import TokenStore
 
@@ -83,6 +84,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints, load
+    from clearnets.models.untrained import untrained
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
@@ -126,26 +128,39 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             name: evaluation.ablate(model, batches(chosen), surveys[name].means)
             for name, model in models.items()
         }
-        per_layer, spliced = [], []
-        if coders:
-            trained_on = _coder_rows(store, next(iter(coders)), seed)
+
+        def baselines(model: Any) -> list[Baselines]:
+            rows = _coder_rows(store, next(iter(coders)), seed)
             within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
-            baselines = evaluation.fit_baselines(
-                dense,
-                _batches(store, trained_on, device, bar.advance, within=within),
-                k=dense.config.k,
-                vocab_size=store.vocab_size,
-            )
+            trained_on = _batches(store, rows, device, bar.advance, within=within)
+            sizes = {"k": model.config.k, "vocab_size": store.vocab_size}
+            return evaluation.fit_baselines(model, trained_on, **sizes)
+
+        per_layer, spliced = [], []
+        of_dense = {name: chain for name, chain in coders.items() if name not in STEP0_CODERS}
+        of_step0 = {name: chain for name, chain in coders.items() if name in STEP0_CODERS}
+        if of_dense:
             per_layer = evaluation.evaluate_coders(
                 dense,
-                coders,
-                baselines,
+                of_dense,
+                baselines(dense),
                 means,
                 ablations["dense"],
                 intervened=batches(chosen),
                 others=batches(others),
             )
-            spliced = evaluation.splice_all(dense, coders, means, list(batches(chosen)))
+            spliced = evaluation.splice_all(dense, of_dense, means, list(batches(chosen)))
+        if of_step0:
+            begun: Any = untrained(pair.dense, seed).to(device).requires_grad_(False)  # pyright: ignore
+            per_layer += evaluation.evaluate_coders(
+                begun,
+                of_step0,
+                baselines(begun),
+                surveyed(begun).means,
+                None,
+                intervened=(),
+                others=batches(np.arange(len(rows))),
+            )
 
     write_table(
         work.out / "ablation.csv",

@@ -1,5 +1,5 @@
-"""`clearnets sparsify`: one coder per layer of the pair's dense model: trained, untrained, or
-taken over from others."""
+"""`clearnets sparsify`: one coder per layer of the pair's dense model: trained, untrained, trained
+on the model at step 0, or taken over from others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
 from clearnets.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
-from clearnets.config import Coders, Config, Existing
+from clearnets.config import STEP0_CODERS, Coders, Config, Existing
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
     from clearnets.coders import batches, library, training
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints, load
+    from clearnets.models.untrained import untrained
     from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
@@ -97,7 +98,7 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
         seed=seed,
     )
     within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
-    model: Any = load(pair.dense)
+    model: Any = untrained(pair.dense, seed) if family in STEP0_CODERS else load(pair.dense)
     model.to(device).requires_grad_(False)
     # The models of a pair share one config, so this is also the sparse one's width and k.
     sizes = model.config

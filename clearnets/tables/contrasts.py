@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 
 from clearnets.autointerp import statistics as stats
-from clearnets.config import TWINS, Config
+from clearnets.config import STEP0_TWINS, TWINS, Config
 from clearnets.tables.frames import columns_of, ordered, pick
 from clearnets.tables.samples import bootstrap, by_seed, interval, own_scores, shuffled_scores
 from clearnets.tables.sources import SCORERS, Sources
@@ -35,6 +35,8 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     pairs += [("secondary", "native", other) for other in ("sae", "skip-transcoder")]
     twins = cast(Mapping[str, str], TWINS)
     pairs += [("untrained twin", family, twins[family]) for family in subjects]
+    models = cast(Mapping[str, str], STEP0_TWINS)
+    pairs += [("untrained model", family, models[family]) for family in models if family in present]
     for control in ("neurons", "token-unigram"):
         pairs += [(control, family, control) for family in subjects]
     return [(kind, a, b) for kind, a, b in pairs if {a, b} <= present]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from clearnets.autointerp.records import STATUSES
-from clearnets.config import Config, Family
+from clearnets.config import STEP0_CODERS, Config, Family
 from clearnets.tables.frames import ordered, pick
 from clearnets.tables.layers import CODER_COLUMNS
 from clearnets.tables.models import model_of
@@ -26,6 +26,8 @@ ROLES: dict[str, tuple[str, str]] = {
     "random-native": ("feedforward input", "nothing: an untrained feedforward"),
     "random-transcoder": ("feedforward input", "feedforward output, untrained"),
     "random-sae": ("feedforward output", "feedforward output, untrained"),
+    "step0-transcoder": ("feedforward input", "feedforward output, of the untrained model"),
+    "step0-sae": ("feedforward output", "feedforward output, of the untrained model"),
     "token-unigram": ("current token", "nothing"),
 }
 
@@ -57,7 +59,7 @@ def summary_table(
             reconstructs += f", by the coders of {_short(source.name)}"
         own = pick(latents, family=family)
         coder = pick(layers, kind="family", name=family)
-        trained = family != "random-native"
+        trained = family not in ("random-native", *STEP0_CODERS)
         costs = [pick(compute, kind="model", name=model), pick(compute, kind="coder", name=family)]
         row: dict[str, Any] = {
             "family": family,

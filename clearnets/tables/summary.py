@@ -12,7 +12,7 @@ from clearnets.config import Collate
 from clearnets.tables.frames import pick, records
 
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
-KINDS = ("primary", "secondary", "untrained twin", "neurons")
+KINDS = ("primary", "secondary", "untrained twin", "untrained model", "neurons")
 SCORES = ("detection", "fuzzing")
 BASELINES = ("token_mean", "pca", "linear")
 DASH = "–"

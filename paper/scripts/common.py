@@ -28,8 +28,9 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 # A model is called by its feedforward; these are sparse by construction.
 SPARSE = ("sparse", "sparse_topk", "sparse_low_rank")
 
-# Okabe and Ito's palette, told apart by the colour-blind. An untrained twin has its family's
-# colour and a hollow marker, and every family has its own marker, so print in grey is enough.
+# Okabe and Ito's palette, told apart by the colour-blind. Controls have their family's colour: an
+# untrained twin a hollow marker, coders of the untrained model a half-filled one. Every family has
+# its own marker, so print in grey is enough.
 COLOR = {
     "native": "#0072B2",
     "transcoder": "#D55E00",
@@ -59,6 +60,8 @@ LABEL = {
     "random-native": "untrained native",
     "random-transcoder": "untrained transcoder",
     "random-sae": "untrained SAE",
+    "step0-transcoder": "step-0 transcoder",
+    "step0-sae": "step-0 SAE",
     "random-directions": "random directions",
     "token-unigram": "token unigram",
     "dense": "dense",
@@ -72,8 +75,8 @@ GRID = np.linspace(0, 1, 400)
 # Top to bottom: each family with its controls, then the other controls; a gap between groups.
 GROUPS = (
     ("native", "random-directions", "random-native"),
-    ("transcoder", "skip-transcoder", "random-transcoder"),
-    ("sae", "random-sae"),
+    ("transcoder", "skip-transcoder", "random-transcoder", "step0-transcoder"),
+    ("sae", "random-sae", "step0-sae"),
     ("neurons", "token-unigram"),
 )
 GAP = 0.55
@@ -86,12 +89,40 @@ ONLY_THESE = (
 def trained(family: str) -> str:
     """The family whose colour and marker `family` takes."""
     # Random directions are the null of the native latents.
-    return "native" if family == "random-directions" else family.removeprefix("random-")
+    if family == "random-directions":
+        return "native"
+    return family.removeprefix("random-").removeprefix("step0-")
 
 
 def is_twin(family: str) -> bool:
     """Whether the family is an untrained control."""
     return family.startswith("random-")
+
+
+def is_step0(family: str) -> bool:
+    """Whether the family is of coders that were trained on the untrained model."""
+    return family.startswith("step0-")
+
+
+def is_control(family: str) -> bool:
+    """Whether the family is there for others to be compared with."""
+    return is_twin(family) or is_step0(family)
+
+
+def marker_style(family: str, size: float = 4.5) -> dict[str, object]:
+    """Marker of a family: filled, of an untrained twin hollow, of step 0 half of it."""
+    base = trained(family)
+    style: dict[str, object] = {
+        "color": COLOR[base],
+        "marker": MARKER[base],
+        "markersize": size,
+        "markerfacecolor": "white" if is_twin(family) else COLOR[base],
+        "markeredgecolor": COLOR[base] if is_control(family) else "white",
+        "markeredgewidth": 0.8 if is_control(family) else 0.4,
+    }
+    if is_step0(family):
+        style |= {"fillstyle": "left", "markerfacecoloralt": "white"}
+    return style
 
 
 def rows_of(present: set[str]) -> dict[str, float]:
@@ -109,15 +140,13 @@ def rows_of(present: set[str]) -> dict[str, float]:
 
 def line_style(family: str) -> dict[str, object]:
     """Line and marker of a family."""
-    base = trained(family)
-    twin = is_twin(family)
+    dashes = (0, (2, 1.5)) if is_twin(family) else (0, (4, 1.2, 1, 1.2))
     return {
-        "color": COLOR[base],
-        "marker": MARKER[base],
-        "linestyle": (0, (2, 1.5)) if twin else "-",
-        "linewidth": 0.8 if twin else 1.2,
-        "markerfacecolor": "white" if twin else COLOR[base],
-        "markersize": 3.5,
+        **marker_style(family, size=3.5),
+        "markeredgecolor": COLOR[trained(family)],
+        "markeredgewidth": 0.8,
+        "linestyle": dashes if is_control(family) else "-",
+        "linewidth": 0.8 if is_control(family) else 1.2,
         "label": LABEL[family],
     }
 

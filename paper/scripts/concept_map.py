@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 FAMILIES = (
     *("native", "random-directions", "transcoder", "skip-transcoder", "random-transcoder"),
-    *("sae", "random-sae", "neurons"),
+    *("step0-transcoder", "sae", "random-sae", "step0-sae", "neurons"),
 )
 
 

@@ -10,10 +10,9 @@ from common import (
     COLOR,
     GREY,
     LABEL,
-    MARKER,
     TWO_COLUMNS,
-    is_twin,
     line_style,
+    marker_style,
     read,
     rows_of,
     trained,
@@ -64,7 +63,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         f"with the central {100 * first['confidence']:g} % of the draws; crosses: the best of all "
         "latents. Hollow: untrained twins, and random directions in the input of the sparse "
         "model's feedforwards, the null of the native latents as untrained coders are that of "
-        "trained ones. Dotted: the best sets of tokens. Last panel: every latent with the concept "
+        "trained ones; half filled: coders trained on the untrained model. Dotted: "
+        "the best sets of tokens. Last panel: every latent with the concept "
         "that it recovers best; dashed: untrained twins and random directions. The draws say how "
         "much hangs on which latents a family has, and describe these trained models only."
     )
@@ -95,12 +95,7 @@ def _panel(axes: Axes, part: pd.DataFrame, measure: str, rows: dict[str, float])
             value,
             y,
             xerr=[[max(0, value - low)], [max(0, high - value)]],
-            color=color,
-            marker=MARKER[trained(row.family)],
-            markersize=4.5,
-            markerfacecolor="white" if is_twin(row.family) else color,
-            markeredgecolor=color if is_twin(row.family) else "white",
-            markeredgewidth=0.8 if is_twin(row.family) else 0.4,
+            **marker_style(row.family),
             elinewidth=1.1,
             zorder=3,
         )

@@ -21,6 +21,7 @@ HEADINGS = {
     "primary": "Primary",
     "secondary": "Secondary",
     "untrained twin": "Against the untrained twin",
+    "untrained model": "Against the untrained model",
     "neurons": "Against neurons",
     "token-unigram": "Against token unigrams",
     "own shuffled": "Against shuffled explanations",

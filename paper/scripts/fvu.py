@@ -12,10 +12,10 @@ from matplotlib.ticker import FuncFormatter
 PANELS = (
     (
         "From input to output",
-        ("transcoder", "skip-transcoder", "random-transcoder"),
+        ("transcoder", "skip-transcoder", "random-transcoder", "step0-transcoder"),
         ("fvu_token_mean", "fvu_pca", "fvu_linear"),
     ),
-    ("From output to output", ("sae", "random-sae"), ("fvu_token_mean", "fvu_pca")),
+    ("From output to output", ("sae", "random-sae", "step0-sae"), ("fvu_token_mean", "fvu_pca")),
 )
 BASELINES = {
     "fvu_token_mean": ("mean by current token", (0, (1, 1.2)), "x"),
@@ -55,7 +55,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     caption = (
         "Fraction of the variance of the dense model's feedforward outputs that each coder leaves "
         f"unexplained on held-out tokens (1 - R2; {seeds(coders)}; log scale, lower is better), "
-        "with untrained twins and baselines: the mean by current token, a PCA of rank k and, for "
+        "with untrained twins, coders of the model at step 0 (of its own outputs) and, for the "
+        "trained model, baselines: the mean by current token, a PCA of rank k and, for "
         "transcoders, a linear map. Bands, where drawn, are the range over seeds."
     )
     return figure, caption

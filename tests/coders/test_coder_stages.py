@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
+from tiny_pair import CTX, VOCAB
 
 from clearnets import compute, paths
 from clearnets.artifacts import UserError
 from clearnets.coders import training
 from clearnets.coders.library import coder_class, load_coder
-from clearnets.config import CODER_FAMILIES, TWINS
-from clearnets.models import load
-from clearnets.runtime import Runtime
+from clearnets.config import TWINS
+from clearnets.models import build_model, load
+from clearnets.runtime import Runtime, seed_for
 from clearnets.stages import evaluate, sparsify
 
 RUNTIME = Runtime("cpu", 1)
@@ -91,6 +93,36 @@ def test_the_twin_is_where_training_began(project):
     assert json.loads(paths.metrics("sparsify-random-sae").read_text()) == {"seed-0": {"tokens": 0}}
 
 
+def test_coders_of_the_untrained_model_are_measured_on_it(project):
+    """fvu of a step-0 coder by another way: whole arrays and numpy, on the initial model."""
+    sparsify.run(project, runtime=RUNTIME, family="step0-transcoder")
+    sparsify.run(project, runtime=RUNTIME, family="transcoder")
+    only = project.coders.model_copy(update={"families": ("transcoder", "step0-transcoder")})
+    evaluate.run(project.model_copy(update={"coders": only}), runtime=RUNTIME)
+    model = build_model(
+        project.model, mlp="dense", vocab_size=VOCAB, ctx_len=CTX, pad=0, bos=1, eos=2,
+        seed=seed_for(0, "init"),
+    ).eval()  # fmt: skip
+    valid = np.load(paths.data() / "tokens/valid.npy").astype(np.int64)
+    counted = valid > 2
+    counted[:, 0] = False
+    seen: dict[str, np.ndarray] = {}
+    mlp = model.gpt_neox.layers[1].mlp
+    mlp.register_forward_hook(lambda _, args, out: seen.update(x=args[0].numpy(), y=out.numpy()))
+    with torch.no_grad():
+        model(torch.from_numpy(valid))
+        x_ND, y_ND = seen["x"][counted], seen["y"][counted].astype(np.float64)
+        coder = load_coder(paths.coders("step0-transcoder", 0) / "layers.1.mlp")
+        made_ND = coder(torch.from_numpy(x_ND), torch.from_numpy(y_ND).float()).sae_out.numpy()
+    expected = ((y_ND - made_ND) ** 2).sum() / ((y_ND - y_ND.mean(0)) ** 2).sum()
+    rows = {(row["family"], row["layer"]): row for row in table(paths.evaluate(0) / "coders.csv")}
+    assert float(rows["step0-transcoder", "1"]["fvu"]) == pytest.approx(expected, rel=1e-4)
+    trained = rows["transcoder", "1"]
+    assert trained["fvu_token_mean"] != rows["step0-transcoder", "1"]["fvu_token_mean"]
+    evaluated = json.loads((paths.evaluate(0) / "summary.json").read_text())
+    assert set(evaluated["models"]) == {"dense", "sparse"}
+
+
 def test_too_few_tokens_and_a_missing_input(project):
     greedy = project.model_copy(
         update={"coders": project.coders.model_copy(update={"tokens": 10**6})}
@@ -109,8 +141,9 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
     folder = paths.evaluate(0)
     first = content(folder)
     rows = table(folder / "coders.csv")
+    families = set(project.coders.families)
     assert {(row["family"], row["layer"]) for row in rows} == {
-        (family, str(layer)) for family in CODER_FAMILIES for layer in range(2)
+        (family, str(layer)) for family in families for layer in range(2)
     }
     fvu = {(row["family"], row["layer"]): float(row["fvu"]) for row in rows}
     for row in rows:
@@ -120,7 +153,12 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
             assert fvu[row["family"], row["layer"]] < fvu[twin, row["layer"]]
     # The untrained transcoder writes the mean of its first batch: never better than the mean.
     assert 1 <= fvu["random-transcoder", "0"] < 1.5
-    assert {row["family"] for row in table(folder / "splice_all.csv")} == set(CODER_FAMILIES)
+    # An untrained model has no loss to recover.
+    assert {row["family"] for row in table(folder / "splice_all.csv")} == families - {
+        "step0-transcoder"
+    }
+    for row in rows:
+        assert (row["loss_recovered"] == "") == row["family"].startswith("step0")
     assert len(table(folder / "ablation.csv")) == 4
     assert {row["family"] for row in table(folder / "native.csv")} == {"native", "random-native"}
 

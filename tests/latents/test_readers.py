@@ -11,7 +11,8 @@ from clearnets import paths
 from clearnets.artifacts import UserError
 from clearnets.config import FAMILIES
 from clearnets.latents.readers import NeuronReader, TokenReader, load_encoder, open_reader
-from clearnets.models import load
+from clearnets.models import build_model, load
+from clearnets.runtime import seed_for
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,8 @@ def largest(dense_BSL: np.ndarray, k: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def mlp_traffic(step: int, ids_BS: torch.Tensor, layer: int) -> tuple[np.ndarray, np.ndarray]:
+def mlp_traffic(model, ids_BS: torch.Tensor, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Input and output of a dense feedforward, from inside the module."""
-    model = load(paths.checkpoint("dense", 0, step))
     block = model.gpt_neox.layers[layer]
     taken = []
     block.mlp.dense_h_to_4h.register_forward_pre_hook(lambda _, args: taken.append(args[0]))
@@ -55,15 +55,24 @@ def mlp_traffic(step: int, ids_BS: torch.Tensor, layer: int) -> tuple[np.ndarray
     return taken[0].numpy(), output_BSD.numpy()
 
 
-@pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder", "random-sae"])
+CODERS = ["sae", "transcoder", "skip-transcoder", "random-sae", "step0-transcoder", "step0-sae"]
+
+
+@pytest.mark.parametrize("family", CODERS)
 def test_coders_equal_a_dense_encoding(family, ids_BS):
     reader = open_reader(family, 0)
     assert reader.hookpoints == ("layers.0.mlp", "layers.1.mlp")
     assert reader.num_latents == tiny.LATENTS
     latents = reader(ids_BS)
+    model = load(paths.checkpoint("dense", 0, 7))
+    if family.startswith("step0"):
+        # What training with this seed begins with.
+        sizes = {"vocab_size": 270, "ctx_len": tiny.CTX, "pad": 0, "bos": 1, "eos": 2}
+        begun = seed_for(0, "init")
+        model = build_model(tiny.config().model, mlp="dense", **sizes, seed=begun).eval()
     for layer, point in enumerate(reader.hookpoints):
         encoder = load_encoder(paths.coders(family, 0) / point)
-        input_BSD, output_BSD = mlp_traffic(7, ids_BS, layer)
+        input_BSD, output_BSD = mlp_traffic(model, ids_BS, layer)
         sae = family.endswith("sae")
         x_BSD = output_BSD - encoder.b_dec_D.numpy() if sae else input_BSD
         pre_BSL = x_BSD @ encoder.weight_LD.numpy().T + encoder.bias_L.numpy()
@@ -96,8 +105,9 @@ def test_neurons_are_one_sided_and_the_largest_by_magnitude(ids_BS):
     assert isinstance(reader, NeuronReader)
     width = 4 * tiny.HIDDEN
     assert reader.num_latents == 2 * width
-    input_BSD, _ = mlp_traffic(7, ids_BS, 0)
-    mlp = load(paths.checkpoint("dense", 0, 7)).gpt_neox.layers[0].mlp
+    model = load(paths.checkpoint("dense", 0, 7))
+    input_BSD, _ = mlp_traffic(model, ids_BS, 0)
+    mlp = model.gpt_neox.layers[0].mlp
     post_BSW = torch.nn.functional.gelu(mlp.dense_h_to_4h(torch.from_numpy(input_BSD))).numpy()
     got_BSL = densify(reader(ids_BS)["layers.0.mlp"], reader.num_latents)
     for row, position in np.ndindex(*post_BSW.shape[:2]):

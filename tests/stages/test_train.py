@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clearnets import config, paths
 from clearnets.artifacts import Unit, UserError, build_all, check, read_json, write_json
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 from clearnets.models import load
+from clearnets.models.untrained import untrained
 from clearnets.runtime import Runtime
 from clearnets.stages import match, train
 from clearnets.training import language
@@ -178,3 +180,15 @@ def test_a_missing_pair_or_run_names_its_stage(settings: config.Config) -> None:
     with pytest.raises(UserError, match="run `dvc repro train@dense` first"):
         match.run(other, runtime=CPU)
     assert not paths.match(5).exists()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_initial_weights_can_be_made_anew(seed: int) -> None:
+    """The coders of the untrained model read what training itself has kept as its checkpoint 0."""
+    kept = load(paths.checkpoint("dense", seed, 0)).state_dict()
+    made = untrained(load_pair(seed).dense, seed).state_dict()
+    assert made.keys() == kept.keys()
+    for name, weight in kept.items():
+        assert torch.equal(made[name], weight), name
+    other = untrained(load_pair(seed).dense, 2).state_dict()
+    assert any(not torch.equal(other[name], weight) for name, weight in kept.items())

@@ -1,0 +1,151 @@
+"""The trail, on small pipelines that DVC itself ran, and on the record in the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clearnets import trail
+from clearnets.artifacts import UserError
+from clearnets.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+# Two families of numbers, their sums together, and a picture of the sums.
+PIPELINE = """
+stages:
+  data:
+    cmd: mkdir -p artifacts && seq 5 > artifacts/data
+    params: [data.size]
+    outs: [artifacts/data]
+  cache:
+    foreach: [a, b]
+    do:
+      cmd:
+        - mkdir -p artifacts/cache/${item}/deep
+        - cp artifacts/data artifacts/cache/${item}/deep/x
+        - echo ${item} > artifacts/cache/${item}/y
+      deps: [artifacts/data, clearnets/code.py]
+      outs:
+        - artifacts/cache/${item}
+  other:
+    cmd: echo 1 > artifacts/other
+    outs: [artifacts/other]
+  figures:
+    cmd: mkdir -p paper/figures && cat artifacts/cache/a/y artifacts/cache/b/y > paper/figures/f.svg
+    deps: [artifacts/cache]
+    outs: [paper/figures]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "params.yaml").write_text("data: {size: 5}\n")
+    (folder / "clearnets").mkdir()
+    (folder / "clearnets/code.py").write_text("x = 1\n")
+    dvc = Path(sys.executable).with_name("dvc")
+    for words in (["init", "--no-scm", "-q"], ["repro", "-q"]):
+        subprocess.run([dvc, *words], cwd=folder, check=True, env={**os.environ, "CI": "1"})
+    return folder
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+
+
+def verify() -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["verify"])
+    return done.exit_code, done.output
+
+
+def test_what_dvc_wrote_is_as_recorded_and_untouched_by_the_look(project):
+    assert verify() == (0, "5 of 5 stages as recorded\n")
+    record = {entry.path: entry.md5 for step in trail.read_lock() for entry in step.writes}
+    cached = [path.relative_to(".dvc/cache/files/md5") for path in Path(".dvc").rglob("*.dir")]
+    ours = {md5 for md5 in record.values() if md5.endswith(".dir")}
+    assert ours == {path.as_posix().replace("/", "") for path in cached}
+
+
+def test_a_result_comes_from_the_stages_behind_it_and_no_others(project):
+    chain = [step.name for step in trail.trace(trail.read_lock(), "paper/figures/f.svg")]
+    assert chain[0] == "figures"
+    assert chain[-1] == "data"
+    assert set(chain) == {"figures", "cache@a", "cache@b", "data"}
+    done = CliRunner().invoke(app, ["trace", "artifacts/cache/b/y"])
+    assert done.exit_code == 0
+    lines = [line.split() for line in done.output.splitlines()]
+    shown = trail.md5(Path("artifacts/cache/b"))[:12]
+    assert ["cache@b", "artifacts/cache/b", shown, "12", "B", "data"] in lines
+    assert not any("cache@a" in line for line in lines)
+    assert "data.size: 5" in done.output
+
+
+@pytest.mark.parametrize("path", ["artifacts/nothing", "README.md"])
+def test_what_no_stage_wrote_is_one_line(project, path):
+    with pytest.raises(UserError, match=f"no stage wrote {path}"):
+        trail.trace(trail.read_lock(), path)
+    with pytest.raises(UserError, match="name one of artifacts/cache/a, artifacts/cache/b, "):
+        trail.trace(trail.read_lock(), "artifacts")
+
+
+def test_a_result_changed_by_hand_is_told_from_stale_and_missing_ones(project):
+    # The same size and, a second later, no look at time stamps either.
+    before = Path("artifacts/cache/a/y")
+    stamp = before.stat()
+    before.unlink()  # It may be a link into the cache.
+    before.write_text("z\n")
+    os.utime(before, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    code, said = verify()
+    assert code == 1
+    assert "changed: differs from what its stage wrote" in said
+    assert "artifacts/cache/a\n" in said
+    # The stage behind it read something else.
+    assert "stale: differs from what the results were made from" in said
+    assert said.endswith("3 of 5 stages as recorded; 1 changed, 1 stale\n")
+
+
+def test_code_and_parameters_make_stale_what_was_made_from_them(project):
+    Path("clearnets/code.py").write_text("x = 2\n")
+    assert verify()[1].endswith("3 of 5 stages as recorded; 2 stale\n")
+    Path("params.yaml").write_text("data: {size: 6}\n")
+    code, said = verify()
+    assert code == 1
+    assert "params.yaml: data.size" in said
+    assert said.endswith("2 of 5 stages as recorded; 3 stale\n")
+    Path("params.yaml").write_text("data: null\n")
+    assert "params.yaml: data.size" in verify()[1]
+
+
+def test_what_is_not_here_is_no_fault(project):
+    shutil.rmtree("artifacts/cache/b")
+    code, said = verify()
+    assert code == 0
+    assert "dvc pull" in said
+    assert said.endswith("4 of 5 stages as recorded; 1 missing\n")
+
+
+def test_without_a_record_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["verify"])
+    assert isinstance(done.exception, UserError)
+    assert "dvc.lock is missing; run `dvc repro`" in str(done.exception)
+
+
+def test_every_figure_in_the_repository_has_its_trail(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    steps = trail.read_lock()
+    for figure in sorted(Path("paper/figures").glob("*.pdf")):
+        chain = [step.name for step in trail.trace(steps, str(figure))]
+        assert chain[:2] == ["figures", "collate"]
+        assert chain[-1] == "data"
+        assert {"train@dense", "train@sparse", "match", "sparsify@sae", "score@sae"} < set(chain)
