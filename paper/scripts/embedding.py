@@ -48,7 +48,8 @@ def draw(tables: Path) -> tuple[Figure, str]:
     )
     scores.axvline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
     for family, y in rows.items():
-        violin(scores, latents.loc[latents["family"] == family, "embedding"].dropna(), y, family)
+        own = latents.loc[latents["family"] == family, "embedding"].dropna().to_numpy()
+        violin(scores, own, y, family)
         for row in means[means["family"] == family].itertuples():
             mean_marker(scores, row, y, family)
     low, high = np.nanmin(latents["embedding"]), np.nanmax(latents["embedding"])
