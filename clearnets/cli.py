@@ -145,6 +145,20 @@ class _Place:
             )
         return mlp
 
+    def task(self, name: str) -> str:
+        """`name`, if it is a task of the observatory that the experiment has."""
+        from clearnets.artifacts import UserError
+        from clearnets.config import TASKS
+
+        if name not in TASKS:
+            raise UserError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+        if name not in self.config.generalize.tasks:
+            raise UserError(
+                f"experiment {self.config.experiment!r} has no task {name!r}; choose one of "
+                f"{', '.join(self.config.generalize.tasks)}, or add it to `generalize.tasks`"
+            )
+        return name
+
     def run(
         self,
         stage: str,
@@ -457,6 +471,29 @@ def concepts(
 
     place = _Place.of(experiment, assign)
     place.run("concepts", dry_run=dry_run, family=place.family(aux, FAMILIES))
+
+
+@app.command()
+def generalize(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="grokking, digits, grid, mnist, cifar10 or checkpoints."
+        ),
+    ],
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Observe training runs through their checkpoints: when does a network generalize?
+
+    Example: [bold]clearnets generalize grokking[/bold]
+    """
+    place = _Place.of(experiment, assign)
+    task = place.task(task)
+    place.run("generalize", dry_run=dry_run, device=device, threads=threads, task=task)
 
 
 @app.command()

@@ -89,6 +89,11 @@ def concepts(family: str, seed: int) -> Path:
     return ARTIFACTS / "concepts" / family / f"seed-{seed}"
 
 
+def generalize(task: str) -> Path:
+    """`runs.csv`, `curves.csv`, `measures.csv`: what one task's checkpoints look like."""
+    return ARTIFACTS / "generalize" / task
+
+
 def transcripts_of(stage: str, family: str) -> Path:
     """What a language model was asked and said about one family; empty where none was asked."""
     return ARTIFACTS / "transcripts" / stage / family
@@ -131,6 +136,7 @@ _STAGES = {
     "score": "score@{}",
     "similarity": "similarity",
     "concepts": "concepts@{}",
+    "generalize": "generalize@{}",
     "qualify": "qualify",
 }
 

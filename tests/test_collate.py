@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 import synthetic_results
+from scipy import stats as scipy_stats
 from synthetic_results import TRUTH
 
 from clearnets import paths
@@ -80,6 +80,7 @@ def test_all_tables_are_there(tables):
         "contrasts", "strata", "coverage", "compute", "summary",
         "concepts", "concept_latents", "concept_summary",
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
+        "generalization_leads", "generalization_ranking",
     }  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def test_means_are_those_of_the_records(tables, family):
     for (explanation, latents, layers), values in expected.items():
         row = one(
             means, family=family, scorer="rule-detection", explanation=explanation,
-            latents=latents, layers=layers, seed="all",
+            latents=latents, layers=layers, seed="all", measure="balanced_accuracy",
         )  # fmt: skip
         assert row["n"] == len(values)
         assert row["mean"] == pytest.approx(np.mean(values), abs=1e-5)
@@ -150,7 +151,7 @@ def test_contrasts_find_the_planted_differences(tables):
     for matching in ("none", "rate", "activity"):
         row = one(
             contrasts, a="native", b="random-native", scorer="rule-detection", layers="all",
-            latents="explained", matching=matching, seed="all",
+            latents="explained", matching=matching, seed="all", measure="balanced_accuracy",
         )  # fmt: skip
         assert row["low"] > 0.08
         assert row["difference"] == pytest.approx(0.14, abs=0.06)
@@ -165,6 +166,7 @@ def test_contrasts_find_the_planted_differences(tables):
 def test_matched_contrasts_say_how_many_found_no_match(tables):
     contrasts, strata = tables["contrasts"], tables["strata"]
     key = {"a": "native", "b": "neurons", "scorer": "rule-fuzzing", "seed": "all"}
+    key["measure"] = "balanced_accuracy"
     row = one(contrasts, **key, layers="all", matching="rate")
     bins = strata[(strata["a"] == "native") & (strata["b"] == "neurons")]
     bins = bins[bins["scorer"] == "rule-fuzzing"]
@@ -186,6 +188,7 @@ def test_every_seed_has_its_own_rows(tables, seed):
     ]
     scores = [accuracy(r["fuzzing"]) for r in records if r["fuzzing"]]
     key = {"seed": str(seed), "scorer": "rule-fuzzing", "layers": "all", "latents": "explained"}
+    key["measure"] = "balanced_accuracy"
     row = one(tables["means"], **key, family="sae", explanation="own")
     assert row["n"] == len(scores)
     assert row["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
@@ -196,6 +199,10 @@ def test_every_seed_has_its_own_rows(tables, seed):
 
 def test_no_column_is_empty(tables):
     for name, table in tables.items():
+        if name.startswith("generalization"):
+            # These results have no such tasks; see tests/generalization.
+            assert table.empty
+            continue
         if name == "layers":
             table = table[table["kind"] == "family"].drop(columns="cost")
         assert not table.columns[table.isna().all()].tolist(), name
@@ -230,6 +237,70 @@ def test_concepts_are_summed_up_beside_their_null(tables):
     assert row["named"] == pytest.approx(clear["named"].mean(), abs=1e-5)
 
 
+def test_latents_have_precision_recall_and_coverage(tables):
+    own = tables["latents"][tables["latents"]["family"] == "sae"]
+    for name in ("detection", "fuzzing"):
+        counts = [record[name] for record in raw("sae")]
+        expected = {
+            "precision": [c and c["tp"] / (c["tp"] + c["fp"]) for c in counts],
+            "recall": [c and c["tp"] / (c["tp"] + c["fn"]) for c in counts],
+            "coverage": [c and sum(c.values()) / 100 for c in counts],
+        }
+        for measure, values in expected.items():
+            found = own[f"rule-{name}-{measure}"].tolist()
+            values = [np.nan if value is None else value for value in values]
+            assert found == pytest.approx(values, nan_ok=True, abs=1e-5)
+            key = {"family": "sae", "scorer": f"rule-{name}", "seed": "all", "measure": measure}
+            row = one(tables["means"], **key)
+            assert row["mean"] == pytest.approx(np.nanmean(values), abs=1e-5)
+            assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_seeds_and_layers_have_intervals_of_their_own(tables):
+    """By scipy's t interval over their means, which weighs them alike."""
+    key = {"scorer": "rule-detection", "explanation": "own", "latents": "explained"}
+    key |= {"layers": "all", "measure": "balanced_accuracy"}
+    row = one(tables["means"], **key, family="sae", seed="all")
+    latents = tables["latents"].dropna(subset=["rule-detection"])
+    own = latents[latents["family"] == "sae"]
+    for level in ("seed", "layer"):
+        means = own.groupby(level)["rule-detection"].mean()
+        error = scipy_stats.sem(means) * scipy_stats.t.ppf(0.975, len(means) - 1)
+        found = row[f"high_{level}s"] - row["mean"]
+        assert found == pytest.approx(error, rel=0.15)
+        assert row["mean"] - row[f"low_{level}s"] == pytest.approx(found, rel=1e-3)
+    alone = one(tables["means"], **key, family="sae", seed="1")
+    assert np.isnan(alone["low_seeds"])
+    assert np.isfinite(alone["low_layers"])
+
+
+def test_equivalence_follows_the_interval_and_the_margin(tables, project, monkeypatch):
+    contrasts = tables["contrasts"]
+    assert (contrasts["equivalence"] == CONFIG.collate.equivalence).all()
+    # What the 95 % interval shows, the 90 % one does.
+    margin = CONFIG.collate.equivalence
+    inside = (contrasts["low"] > -margin) & (contrasts["high"] < margin)
+    assert contrasts.loc[inside, "equivalent"].all()
+    beyond = contrasts["difference"].abs() >= margin
+    assert beyond.any()
+    assert not contrasts.loc[beyond, ["equivalent", "equivalent_layers"]].any(axis=None)
+    assert not contrasts.loc[contrasts["matching"] == "activity", "equivalent_seeds"].any()
+    monkeypatch.chdir(project)
+    wide = synthetic_results.small(collate={"equivalence": 0.9})
+    frames = registry.make(sources.read(wide), wide)
+    enough = frames["contrasts"]["low"].notna()
+    assert frames["contrasts"].loc[enough, "equivalent"].all()
+
+
+def test_one_seed_is_no_sample_of_seeds(tmp_path, monkeypatch):
+    alone = synthetic_results.small(seeds=[0])
+    folder = build(tmp_path, monkeypatch, alone)
+    for name in ("means", "contrasts"):
+        columns = set(pd.read_csv(folder / f"{name}.csv"))
+        assert "low_layers" in columns
+        assert not {column for column in columns if column.endswith("_seeds")}
+
+
 def test_every_latent_is_in_one_bin_of_its_concept(tables):
     bins = tables["concept_latents"]
     for family in TRUTH:
@@ -257,8 +328,10 @@ def test_few_latents_give_no_interval(project, monkeypatch):
     config = synthetic_results.small(collate={"min_stratum": 100_000})
     frames = registry.make(sources.read(config), config)
     assert frames["means"]["mean"].notna().all()
-    assert frames["means"][["low", "high"]].isna().all(axis=None)
-    assert frames["contrasts"][["low", "high"]].isna().all(axis=None)
+    ends = [f"{end}{level}" for end in ("low", "high") for level in ("", "_layers", "_seeds")]
+    for name in ("means", "contrasts"):
+        assert frames[name][ends].isna().all(axis=None)
+    assert not frames["contrasts"]["equivalent"].any()
     # The ranges of concepts are over draws of latents.
     text, _, _ = summary.markdown(frames, config.collate).partition("| concepts:")
     assert "[" not in text
@@ -368,7 +441,7 @@ def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
     frames = registry.make(replace(found, scores=scores), CONFIG)
     key = {
         "family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all",
-        "seed": "all",
+        "seed": "all", "measure": "balanced_accuracy",
     }  # fmt: skip
     own, shuffled = (one(frames["means"], **key, explanation=e) for e in ("own", "shuffled"))
     left = scores.loc[(scores["family"] == "native") & ~lonely, "rule-detection-shuffled"].dropna()
@@ -523,7 +596,7 @@ def test_agreement_is_over_the_latents_that_both_judge(tables):
         ]
         row = one(tables["embedding_agreement"], family=family, scorer="rule-fuzzing")
         assert row["n"] == len(pairs) < sum(r["fuzzing"] is not None for r in judged)
-        ranks = [scipy.stats.rankdata(values) for values in zip(*pairs)]
+        ranks = [scipy_stats.rankdata(values) for values in zip(*pairs)]
         assert row["correlation"] == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-5)
         assert row["low"] < row["correlation"] < row["high"]
 

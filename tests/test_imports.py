@@ -33,7 +33,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
 
 
 _LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
-LIGHT = [f"stages.{name}" for name in _LIGHT_STAGES] + ["figures"]
+LIGHT = [*(f"stages.{name}" for name in _LIGHT_STAGES), "figures", "generalization.tables"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
     "sparsify": {"family": "sae"},
@@ -41,9 +41,10 @@ SELECTIONS = {
     "explain": {"family": "sae", "layers": (0,)},
     "score": {"family": "sae", "layers": (0,)},
     "concepts": {"family": "sae"},
+    "generalize": {"task": "grokking"},
 }
 # What names a unit among those of its stage; the parameters are all other settings.
-NAMES = {"seed", "mlp", "family", "hookpoint", "split"}
+NAMES = {"seed", "mlp", "family", "hookpoint", "split", "task"}
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"figures"}))
@@ -54,8 +55,10 @@ def test_dvc_yaml_tracks_the_parameters_that_a_stage_is_built_with(stage, monkey
     units = module.units(config, **SELECTIONS.get(stage, {}))
     # Of what takes the place of a family's coders, DVC tracks the family's own.
     tracked = {key.removesuffix(".${item.aux}") for key in body(STAGES[stage])["params"]}
+    task = SELECTIONS.get(stage, {}).get("task", "")
+    tracked = {key.replace("${key}", task) for key in tracked}
     assert set(units[0].settings) - NAMES == tracked - ({"seeds"} - set(units[0].settings))
-    if stage not in ("data", "embed", "qualify", "collate"):
+    if stage not in ("data", "embed", "qualify", "collate", "generalize"):
         assert len({unit.settings["seed"] for unit in units}) == len(config.seeds)
 
 

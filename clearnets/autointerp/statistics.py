@@ -37,17 +37,23 @@ Ints = NDArray[np.int64]
 STRATA_PER_DECADE = 4
 # Values drawn at a time: what fits a processor's cache is three times as fast.
 CHUNK = 60_000
+# Level of the interval whose lying within the margin is two one-sided tests at 5 % each.
+EQUIVALENCE = 0.9
 # Largest distance of a matched pair, in pooled standard deviations of the logit.
 CALIPER = 0.2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its percentile interval; all NaN where there is nothing to estimate from."""
+    """A number with its interval; all NaN where there is nothing to estimate from.
+
+    `tested` is its 90 % interval, of whatever level `low` and `high` are: that of `equivalent`.
+    """
 
     value: float
     low: float
     high: float
+    tested: tuple[float, float] = (float("nan"), float("nan"))
 
     def contains(self, point: float) -> bool:
         """True where the interval holds `point`."""
@@ -60,6 +66,11 @@ class Estimate:
         (Schuirmann 1987).
         """
         return point - margin <= self.low and self.high <= point + margin
+
+    def equivalent(self, margin: float) -> bool:
+        """True where a difference is shown to be smaller than `margin`: the 90 % interval lies
+        within it, which is two one-sided tests at 5 % each (Schuirmann 1987)."""
+        return -margin < self.tested[0] and self.tested[1] < margin
 
 
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
@@ -105,6 +116,14 @@ def mean_of_others(values_NN: Floats) -> Floats:
     return (values_NN.sum(axis=1) - values_NN.diagonal()) / (others or np.nan)
 
 
+def rates(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike) -> dict[str, Floats]:
+    """Precision tp/(tp+fp) and recall tp/(tp+fn), elementwise; NaN where nothing was called active
+    or nothing is."""
+    tp, fp, fn = (np.asarray(x, dtype=np.float64) for x in (tp, fp, fn))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"precision": tp / (tp + fp), "recall": tp / (tp + fn)}
+
+
 def paired(rows_N: Floats, columns_N: Floats, strata_N: Ints) -> Floats:
     """Values (N,) whose mean is that of a score over all ordered pairs of latents of a stratum,
     and whose spread over latents is that mean's uncertainty.
@@ -144,8 +163,9 @@ def mean_draws(
 def percentile_interval(value: float, draws_R: Floats, confidence: float) -> Estimate:
     """`value` with the central `confidence` share of its bootstrap distribution."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(draws_R, [tail, 1 - tail])
-    return Estimate(float(value), float(low), float(high))
+    inner = (1 - EQUIVALENCE) / 2
+    low, high, *tested = np.quantile(draws_R, [tail, 1 - tail, inner, 1 - inner]).tolist()
+    return Estimate(float(value), low, high, (tested[0], tested[1]))
 
 
 def mean_estimate(

@@ -10,6 +10,7 @@ from clearnets.config.autointerp import Explain, Qualify, Score
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.fields import Count, Frozen
+from clearnets.config.generalize import Generalize
 from clearnets.config.meaning import Embed, Similarity
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import (
@@ -49,6 +50,7 @@ class Config(Frozen):
     similarity: Similarity
     concepts: Concepts
     qualify: Qualify
+    generalize: Generalize
     collate: Collate
 
     @model_validator(mode="after")

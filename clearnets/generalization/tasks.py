@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from clearnets.artifacts import read_jsonl
 from clearnets.progress import Progress
 
 SPLITS = ("train", "test")
+# In a run's folder, where a task has something to say of the whole run: `reached` is false where it
+# stopped before the training loss that all runs were to reach.
+OUTCOME = "run.json"
 # Columns of a curve that every task has, in nats per prediction and shares of predictions. Further
 # ones are a task's own measures of progress.
 CURVE = ("step", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -108,6 +111,10 @@ class Task(Protocol):
         these hookpoints need no coder."""
         ...
 
+    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
+        """The task's own measures of progress, by checkpoint and name; empty where it has none."""
+        ...
+
 
 def curve(run: Run, folder: Path) -> list[dict[str, Any]]:
     """Rows of a run's curve, in the order of its steps."""
@@ -136,6 +143,11 @@ def even_spaced(last: int, count: int) -> list[int]:
     if count < 2:
         raise ValueError("count must be at least 2: 0 and the last step")
     return sorted({round(last * i / (count - 1)) for i in range(count)})
+
+
+def spaced(spacing: Literal["log", "even"], last: int, count: int) -> list[int]:
+    """At most `count` steps from 0 to `last`, as the parameter `spacing` says."""
+    return log_spaced(last, count) if spacing == "log" else even_spaced(last, count)
 
 
 def chosen(steps: Sequence[int], wanted: Sequence[int]) -> list[int]:

@@ -23,6 +23,8 @@ def units(config: Config) -> list[Unit]:
                 "families",
                 "coders.existing",
                 "match",
+                "score.active",
+                "score.silent",
                 "concepts",
                 "collate",
             ),
@@ -37,10 +39,10 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets.tables import registry, sources, summary
+    from clearnets.tables import observatory, registry, sources, summary
 
     for _, work in artifacts.build_all(units(config)):
         frames = registry.make(sources.read(config), config)
         registry.write(frames, work.out)
-        text = summary.markdown(frames, config.collate)
+        text = summary.markdown(frames, config.collate) + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)

@@ -38,11 +38,12 @@ def tables(
     latents = sort(sources.similarity, KEYS)
     assert (latents[KEYS].to_numpy() == judged[KEYS].to_numpy()).all()
     grouped = latents.assign(matters=judged["matters"].to_numpy())
-    contrasts, _ = contrast_tables(grouped, made["pair"], config, scorers=(EMBEDDING,))
+    only: dict[str, Any] = {"scorers": (EMBEDDING,), "measures": ()}
+    contrasts, _ = contrast_tables(grouped, made["pair"], config, **only)
     return {
         "embedding": latents,
-        "embedding_means": mean_table(grouped, config, scorers=(EMBEDDING,)),
-        "embedding_contrasts": contrasts,
+        "embedding_means": mean_table(grouped, config, **only).drop(columns="measure"),
+        "embedding_contrasts": contrasts.drop(columns="measure"),
         "embedding_agreement": agreement(latents.merge(judged[[*KEYS, *SCORERS]], on=KEYS), config),
     }
 

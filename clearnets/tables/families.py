@@ -14,6 +14,7 @@ from clearnets.config import STEP0_CODERS, Config, Family
 from clearnets.tables.frames import ordered, pick
 from clearnets.tables.layers import CODER_COLUMNS
 from clearnets.tables.models import model_of
+from clearnets.tables.samples import ACCURACY
 from clearnets.tables.sources import SCORERS, Sources
 
 # Per family: what it reads of its model, what it reconstructs.
@@ -96,6 +97,7 @@ def summary_table(
                     latents=which,
                     layers=scope,
                     seed="all",
+                    measure=ACCURACY,
                 ).iloc[0]
                 row |= {
                     f"{name}{suffix}": one["mean"],

@@ -23,6 +23,8 @@ the same bytes.
 | demonstration | the same by one that has not: no figure and no other table shows them |
 | embedding ... | see `clearnets.tables.embedding` |
 | concepts ... | see `clearnets.tables.concepts` |
+| generalization_leads | task, group of runs, metric: whether it moves before the test loss |
+| generalization_ranking | task, metric: how well it orders runs by their gap |
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import pandas as pd
 
 from clearnets import artifacts
 from clearnets.config import Config
+from clearnets.generalization import tables as generalization
 from clearnets.tables import (
     concepts,
     contrasts,
@@ -50,7 +53,10 @@ from clearnets.tables.sources import Sources
 
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
-MODULES = (models, layers, latents, scores, contrasts, embedding, families, concepts, judged)
+MODULES = (
+    *(models, layers, latents, scores, contrasts, embedding, families, concepts, judged),
+    generalization,
+)
 
 
 def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:

@@ -17,6 +17,7 @@ from clearnets.tables.frames import pick
 from clearnets.tables.sources import CONTROLS
 
 CHANCE = 0.5
+ACCURACY = "balanced_accuracy"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Sample:
     value: stats.Floats
     rate: stats.Floats
     windows: stats.Floats
+    seeds: stats.Ints
+    layers: stats.Ints
     strata: stats.Ints
 
     def __len__(self) -> int:
@@ -39,19 +42,29 @@ def chosen(latents: pd.DataFrame, layers: str, which: str) -> pd.DataFrame:
     return pick(latents, status=EXPLAINED) if which == "explained" else latents
 
 
-def own_scores(latents: pd.DataFrame, scorer: str, layers: str, which: str) -> Sample:
-    """The latents' own scores; one without a score counts as chance."""
+def own_scores(
+    latents: pd.DataFrame, scorer: str, layers: str, which: str, measure: str = ACCURACY
+) -> Sample:
+    """The latents' own scores. Without one a latent counts as chance in balanced accuracy and is
+    left out of other measures, of which it has none (a rule that never says yes has no precision).
+    """
     latents = chosen(latents, layers, which)
-    value = latents[scorer].to_numpy(np.float64)
-    return _grouped(latents, np.where(np.isnan(value), CHANCE, value))
+    if measure == ACCURACY:
+        value = latents[scorer].to_numpy(np.float64)
+        return _grouped(latents, np.where(np.isnan(value), CHANCE, value))
+    latents = latents.dropna(subset=[f"{scorer}-{measure}"])
+    return _grouped(latents, latents[f"{scorer}-{measure}"].to_numpy(np.float64))
 
 
 def _grouped(latents: pd.DataFrame, value: stats.Floats) -> Sample:
+    seeds, layers = (latents[name].to_numpy(np.int64) for name in ("seed", "layer"))
     return Sample(
         value,
         latents["rate"].to_numpy(np.float64),
         latents["windows"].to_numpy(np.float64),
-        stats.strata_ids(latents["seed"].to_numpy(), latents["layer"].to_numpy()),
+        seeds,
+        layers,
+        stats.strata_ids(seeds, layers),
     )
 
 
@@ -84,6 +97,11 @@ def interval(estimate: stats.Estimate, settings: Collate, *counts: int) -> stats
     if min(counts) >= settings.min_stratum:
         return estimate
     return stats.Estimate(estimate.value, math.nan, math.nan)
+
+
+def unless_accuracy(measure: str) -> list[str]:
+    """What names the random numbers of other measures than balanced accuracy."""
+    return [] if measure == ACCURACY else [measure]
 
 
 def bootstrap(settings: Collate, *names: str) -> dict[str, Any]:

@@ -10,17 +10,20 @@ import numpy as np
 import pandas as pd
 
 from clearnets.autointerp import statistics as stats
-from clearnets.config import Collate, Config
+from clearnets.config import Config
+from clearnets.tables import levels
 from clearnets.tables.frames import columns_of, ordered, pick
 from clearnets.tables.samples import (
+    ACCURACY,
     CHANCE,
     bootstrap,
     by_seed,
     interval,
     own_scores,
     shuffled_scores,
+    unless_accuracy,
 )
-from clearnets.tables.sources import SCORERS, Sources
+from clearnets.tables.sources import MEASURES, SCORERS, Sources
 
 # Bins of firing rate in `rates`, per factor of ten.
 BINS_PER_DECADE = 2
@@ -37,7 +40,10 @@ def tables(
 
 
 def mean_table(
-    latents: pd.DataFrame, config: Config, scorers: Sequence[str] = SCORERS
+    latents: pd.DataFrame,
+    config: Config,
+    scorers: Sequence[str] = SCORERS,
+    measures: Sequence[str] = MEASURES,
 ) -> pd.DataFrame:
     """Mean scores per family with bootstrap intervals over latents within (seed, layer).
 
@@ -48,34 +54,50 @@ def mean_table(
     latents of a layer depend on each other: some share words, and all compete. `layers` matter:
     only layers whose mean-ablation costs enough in the model that the family reads. `seed` all, and
     each training seed where there are several. No interval is given from fewer than `min_stratum`
-    latents.
+    latents. `low`, `high` are over latents; what those over layers and seeds speak for is said in
+    `clearnets.tables.levels`. `measure` balanced_accuracy, and of explained latents of all layers
+    precision, recall and coverage, the share of the windows asked for that there were.
     """
     kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
     cases = product(by_seed(latents, config).items(), ordered(config.families), scorers)
-    rows = [
-        _mean_row(pick(group, family=family), (family, seed, scorer, *kind, layers), config.collate)
-        for (seed, group), family, scorer in cases
-        for layers in ("all", "matter")
-        for kind in kinds
-    ]
+    rows = []
+    for (seed, group), family, scorer in cases:
+        own = pick(group, family=family)
+        for layers in ("all", "matter"):
+            for kind in kinds:
+                rows.append(_mean_row(own, (family, seed, scorer, *kind, layers), config))
+        for measure in measures:
+            names = (family, seed, scorer, "explained", "own", "all")
+            rows.append(_mean_row(own, names, config, measure))
     return pd.DataFrame(rows)
 
 
 def _mean_row(
-    own: pd.DataFrame, names: tuple[str, str, str, str, str, str], settings: Collate
+    own: pd.DataFrame,
+    names: tuple[str, str, str, str, str, str],
+    config: Config,
+    measure: str = ACCURACY,
 ) -> dict[str, Any]:
     family, seed, scorer, which, explanation, layers = names
+    settings = config.collate
     if explanation == "own":
-        sample = own_scores(own, scorer, layers, which)
+        sample = own_scores(own, scorer, layers, which, measure)
     else:
         sample = shuffled_scores(own, scorer, layers, minus=False)
-    random = bootstrap(settings, family, seed, scorer, layers, which, explanation)
-    estimate = stats.mean_estimate(sample.value, sample.strata, **random)
+    named = (family, seed, scorer, layers, which, explanation, *unless_accuracy(measure))
+    estimate = stats.mean_estimate(sample.value, sample.strata, **bootstrap(settings, *named))
     estimate = interval(estimate, settings, len(sample))
+    above = levels.intervals(
+        estimate.value,
+        lambda drawn: levels.mean_over(drawn, sample),
+        (sample,),
+        **bootstrap(settings, *named, "levels"),
+    )
     return {
         "family": family,
         "seed": seed,
         "scorer": scorer,
+        "measure": measure,
         "explanation": explanation,
         "latents": which,
         "layers": layers,
@@ -83,6 +105,7 @@ def _mean_row(
         "mean": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
+        **levels.columns(above, config, enough=len(sample) >= settings.min_stratum),
         "at_chance": estimate.within(CHANCE, settings.margin),
         "confidence": settings.confidence,
     }

@@ -20,6 +20,8 @@ from clearnets.latents.store import STATS
 from clearnets.tables.frames import NO_LAYER
 
 SCORERS = ("rule-detection", "rule-fuzzing")
+# What else is counted of a scorer's verdicts on one latent.
+MEASURES = ("precision", "recall", "coverage")
 # The scorer by embeddings, whose scores have tables of their own.
 EMBEDDING = "embedding"
 # The scores of shuffled explanations, from both sides.
@@ -46,7 +48,8 @@ class Sources:
         l0: (family, seed) -> latents active per counted token, the mean over layers.
         latents_per_layer: by family.
         scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
-            accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`).
+            accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`); precision,
+            recall, and coverage: windows it was judged on over those asked for.
         similarity: the same latents, with status, positives, negatives and AUROCs of the scorer by
             embeddings: own, shuffled and elsewhere.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
@@ -121,6 +124,7 @@ def read(config: Config) -> Sources:
         for family in config.families
         for seed in seeds
     }
+    wanted = config.score.active + config.score.silent
     return Sources(
         models=config.models,
         curves=pd.concat(curves, ignore_index=True),
@@ -135,7 +139,7 @@ def read(config: Config) -> Sources:
         latents_per_layer={
             family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
         },
-        scores=pd.concat([_scores(*place) for place in places], ignore_index=True),
+        scores=pd.concat([_scores(*place, wanted) for place in places], ignore_index=True),
         similarity=pd.concat([_similarity(*place) for place in places], ignore_index=True),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=_judged(config) if config.score.judge else None,
@@ -220,7 +224,8 @@ def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
+def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.DataFrame:
+    """`wanted`: windows that a latent is to be judged on; a rare one has fewer."""
     records = artifacts.read_jsonl(paths.score(family, seed, point) / SCORED)
     columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
     for key in ("latent", "status", "rate", "windows"):
@@ -232,6 +237,10 @@ def _scores(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
             for cell in ("tp", "fp", "tn", "fn")
         }
         columns[scorer] = stats.balanced_accuracy(**cells)
+        for measure, values in stats.rates(**cells).items():
+            columns[f"{scorer}-{measure}"] = values
+        judged = sum(cells.values())
+        columns[f"{scorer}-coverage"] = np.where(judged > 0, judged / wanted, np.nan)
         for control in CONTROLS:
             found = [record[f"{name}_{control}"] for record in records]
             columns[f"{scorer}-{control}"] = np.array(found, dtype=np.float64)

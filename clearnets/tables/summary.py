@@ -10,6 +10,7 @@ import pandas as pd
 
 from clearnets.config import Collate
 from clearnets.tables.frames import pick, records
+from clearnets.tables.samples import ACCURACY
 
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin", "untrained model", "neurons")
@@ -163,6 +164,7 @@ def _name(family: str) -> str:
 
 def _contrast_table(contrasts: pd.DataFrame) -> str:
     """Primary, secondary and twin contrasts in rule-detection and rule-fuzzing, three ways each."""
+    contrasts = pick(contrasts, measure=ACCURACY)
     shown = pick(contrasts, layers="all", latents="explained", seed="all")
     each = pick(contrasts, layers="all", latents="explained", matching="none")
     head = [

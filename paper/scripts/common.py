@@ -67,6 +67,21 @@ LABEL = {
     "dense": "dense",
     **dict(zip(SPARSE, SPARSE)),
 }
+# Metrics whose names in words differ from their names in the tables by more than underscores.
+METRIC_LABEL = {
+    "l0": "L0",
+    "dead": "dead latents",
+    "hoyer": "Hoyer",
+    "gini": "Gini",
+    "norm_mean": "mean norm",
+    "norm_variance": "variance of norms",
+    "norm_skewness": "skewness of norms",
+    "norm_kurtosis": "kurtosis of norms",
+    "variance_trace": "trace of variance",
+    "fvu": "FVU",
+    "pgdl": "PGDL winners' measure",
+    "davies_bouldin": "Davies–Bouldin index",
+}
 SCORERS = ("rule-detection", "rule-fuzzing")
 GREY = "0.45"
 # Half-width of a violin and the standard deviation of its kernel, in units of the score.
@@ -149,6 +164,11 @@ def line_style(family: str) -> dict[str, object]:
         "linewidth": 0.8 if is_control(family) else 1.2,
         "label": LABEL[family],
     }
+
+
+def metric_label(metric: str) -> str:
+    """A metric of the generalization observatory in words."""
+    return METRIC_LABEL.get(metric, metric.replace("_", " "))
 
 
 def read(tables: Path, name: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from common import save
 FIGURES = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
     *("embedding", "concepts", "concept_map"),
+    *("ranking", "leads"),
 )
 
 

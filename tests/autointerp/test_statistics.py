@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from sklearn.metrics import precision_score, recall_score
 
 from clearnets.autointerp import statistics as stats
 
@@ -25,6 +26,26 @@ def test_balanced_accuracy_by_hand():
     found = stats.balanced_accuracy([30, 0, 5], [10, 0, 0], [40, 50, 0], [20, 50, 5])
     assert found[:2] == pytest.approx([(0.6 + 0.8) / 2, 0.5])
     assert np.isnan(found[2])
+
+
+def test_precision_and_recall_are_scikit_learns():
+    generator = rng(9)
+    for _ in range(20):
+        active, called = generator.random((2, 30)) < generator.random((2, 1))
+        cells = {
+            "tp": (active & called).sum(),
+            "fp": (~active & called).sum(),
+            "tn": (~active & ~called).sum(),
+            "fn": (active & ~called).sum(),
+        }
+        found = stats.rates(**cells)
+        options = {"zero_division": np.nan}
+        expected = (
+            precision_score(active, called, **options),
+            recall_score(active, called, **options),
+        )
+        assert (found["precision"], found["recall"]) == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(stats.rates(0, 0, 50, 50)["precision"])
 
 
 def test_interval_equals_scipys_percentile_bootstrap():

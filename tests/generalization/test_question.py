@@ -121,6 +121,22 @@ def test_verdicts(lead, adjusted, expected):
     assert question.verdict(lead, adjusted, tolerance=0.1) == expected
 
 
+def test_metrics_without_a_lead_are_seldom_before_or_after():
+    runs, family = 300, 0
+    options = {"resamples": 200, "confidence": 0.95, "rng": rng(11)}
+    for leads_MS in rng(12).normal(size=(runs, 8, 5)):
+        adjusted_M = question.holm([question.no_lead(leads_S) for leads_S in leads_MS])
+        verdicts = {
+            question.verdict(question.over_seeds(leads_S, **options), adjusted, tolerance=0.1)
+            for leads_S, adjusted in zip(leads_MS, adjusted_M)
+            if adjusted <= 0.05
+        }
+        family += bool(verdicts & {"before", "after"})
+    # Not above its level; the interval asks for a little more than the test.
+    assert family <= runs * 0.05 + 4 * math.sqrt(runs * 0.05 * 0.95)
+    assert family > 0
+
+
 def walks(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     """Random walks with autocorrelated increments, as smooth as training curves."""
     noise = generator.normal(size=(*shape[:-1], shape[-1] + 30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ def test_examples_in_the_docstrings():
 
 def test_log_spaced_steps_keep_their_ratio_and_hold_both_ends():
     steps = tasks.log_spaced(25_000, 20)
-    assert steps[0] == 0 and steps[1] == 1 and steps[-1] == 25_000
-    late = [b / a for a, b in zip(steps[10:], steps[11:])]
+    assert steps[:2] == [0, 1]
+    assert steps[-1] == 25_000
+    late = [b / a for a, b in pairwise(steps[10:])]
     assert max(late) / min(late) < 1.02
     assert tasks.log_spaced(4, 100) == [0, 1, 2, 3, 4]
 

@@ -1,0 +1,67 @@
+"""Small SAEs on the activations of one checkpoint, by sparsify's architecture and rules.
+
+The activations of a checkpoint are few enough to be held, so a step draws rows from them and needs
+no model.
+
+Shapes: M positions of the data, N of a batch, D width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from clearnets.coders import library, objective
+from clearnets.coders.training import Schedule, start_biases
+from clearnets.config import CheckpointCoders
+from clearnets.runtime import seed_for
+
+if TYPE_CHECKING:
+    from sparsify import SparseCoder
+
+
+def fit(
+    acts_MD: Tensor,
+    settings: CheckpointCoders,
+    *,
+    name: str,
+    seed: int,
+    before: SparseCoder | None = None,
+) -> SparseCoder:
+    """Train an SAE on the activations of one module.
+
+    Every checkpoint's SAE begins with the same weights, which follow from `name` and `seed`, or,
+    where the settings say `finetune`, with those of `before`.
+
+    Args:
+        acts_MD: float32, on the device that the training takes place on.
+        name: the hookpoint's.
+        seed: of first weights and of the drawn rows.
+        before: the SAE of the checkpoint before, left as it is.
+    """
+    width = acts_MD.shape[1]
+    num_latents = settings.expansion * width
+    coder = library.new_coder(
+        "sae", name, d_in=width, num_latents=num_latents, k=settings.k, seed=seed
+    ).to(acts_MD.device)
+    if settings.finetune and before is not None:
+        coder.load_state_dict(before.state_dict())
+    else:
+        start_biases(coder, acts_MD, acts_MD)
+    schedule = Schedule("adam", settings.learning_rate, settings.warmup_steps, settings.steps)
+    optimizer = torch.optim.Adam(coder.parameters(), lr=settings.learning_rate, fused=True)
+    rng = torch.Generator().manual_seed(seed_for(seed, "rows", name))
+    for step in range(settings.steps):
+        coder.set_decoder_norm_to_unit_norm()
+        rows_N = torch.randint(len(acts_MD), (settings.batch_size,), generator=rng)
+        x_ND = acts_MD[rows_N.to(acts_MD.device)]
+        objective.loss(coder, x_ND, x_ND, objective.variation(x_ND)).value.backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step)
+        optimizer.step()
+        optimizer.zero_grad()
+    coder.set_decoder_norm_to_unit_norm()
+    return coder.requires_grad_(False)

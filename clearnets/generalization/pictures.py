@@ -1,0 +1,227 @@
+"""Classifiers of pictures: few training pictures against many, and grids that stop at one loss.
+
+One task for digits, MNIST, CIFAR-10 and any other pictures; what differs is in its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from clearnets.artifacts import read_json, write_json
+from clearnets.config import AnyClassifier, PictureCurves, PictureGrid
+from clearnets.data import images
+from clearnets.generalization.classification import (
+    Labelled,
+    Stop,
+    Trainer,
+    checkpoint,
+    train,
+)
+from clearnets.generalization.tasks import OUTCOME, Batch, Run, curve, spaced
+from clearnets.models import classifiers
+from clearnets.progress import Progress
+from clearnets.runtime import seed_for
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that a run follows from, besides the pictures."""
+
+    run: Run
+    model: AnyClassifier
+    train: int
+    label_noise: float
+    weight_decay: float
+    checkpoints: frozenset[int]
+    last: int
+    stop: Stop | None
+
+
+class PictureTask:
+    """Runs on one source of pictures; see `Task`."""
+
+    def __init__(self, settings: PictureCurves | PictureGrid) -> None:
+        self._settings = settings
+        plans = _curves(settings) if isinstance(settings, PictureCurves) else _grid(settings)
+        self._plans = {plan.run.name: plan for plan in plans}
+
+    def runs(self) -> list[Run]:
+        """Every run, in the order of the settings."""
+        return [plan.run for plan in self._plans.values()]
+
+    def work(self) -> int:
+        """Steps of all runs, at most."""
+        return sum(plan.last for plan in self._plans.values())
+
+    def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
+        """Train what is not there yet, a run after the other.
+
+        Raises:
+            UserError: the pictures cannot be had, are too few or of another shape than a model
+                reads; or training diverged.
+        """
+        # Before anything is trained: the last of many runs may be the one that does not fit.
+        for plan in self._plans.values():
+            self._training_set(plan)
+        for plan in self._plans.values():
+            # Written last: a run that has it is complete.
+            done = folder / plan.run.name / OUTCOME
+            if not done.exists():
+                write_json(done, self._train(plan, done.parent, device, bar))
+            # A grid's runs end early.
+            bar.advance(plan.last - read_json(done)["steps"])
+
+    def _train(
+        self, plan: _Plan, folder: Path, device: torch.device, bar: Progress
+    ) -> dict[str, int | bool]:
+        model = self._untrained(plan)
+        model.to(device)  # type: ignore[arg-type]
+        trainer = Trainer(
+            model,
+            _on(device, self._training_set(plan)),
+            self._settings.training,
+            weight_decay=plan.weight_decay,
+            seed=plan.run.seed,
+        )
+        train(
+            trainer,
+            _on(device, self._test_set),
+            checkpoints=plan.checkpoints,
+            last=plan.last,
+            stop=plan.stop,
+            folder=folder,
+            advanced=lambda steps: bar.advance(steps, plan.run.name),
+        )
+        last = curve(plan.run, folder.parent)[-1]
+        reached = plan.stop is None or last["train_loss"] <= plan.stop.loss
+        parameters = sum(weight.numel() for weight in model.parameters())
+        return {"steps": trainer.step, "reached": reached, "parameters": parameters}
+
+    def checkpoints(self, run: Run, folder: Path) -> list[int]:
+        """Steps of which weights are there."""
+        return [row["step"] for row in curve(run, folder)]
+
+    def model(self, run: Run, folder: Path, step: int) -> nn.Module:
+        """The classifier at a step, in eval mode, on the CPU."""
+        model = self._untrained(self._plans[run.name])
+        model.load_state_dict(load_file(checkpoint(folder / run.name, step)))
+        return model.eval()
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """One prediction per picture, (N, C)."""
+        return model(batch.inputs).logits
+
+    def batches(self, run: Run, split: str) -> Iterator[Batch]:
+        """The first pictures of the run's training set, wrong labels among them, or of the test
+        set, which is the same for all runs."""
+        data = self._test_set if split == "test" else self._training_set(self._plans[run.name])
+        for start in range(0, min(len(data), self._settings.observed), _BATCH):
+            rows = slice(start, min(start + _BATCH, self._settings.observed))
+            yield Batch(data.x_NCHW[rows], data.y_N[rows])
+
+    def hookpoints(self, model: nn.Module) -> list[str]:
+        """What attention and feedforward of each layer give."""
+        assert isinstance(model, PreTrainedModel)
+        return classifiers.hookpoints(model)
+
+    def native(self, model: nn.Module) -> dict[str, str]:
+        """By feedforward that is sparse by construction, the module that gives its latents."""
+        assert isinstance(model, PreTrainedModel)
+        return {name.removesuffix(".encoder"): name for name in classifiers.latents(model)}
+
+    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
+        """None."""
+        return {}
+
+    # Data and models, made when they are first asked for
+
+    @cached_property
+    def _pictures(self) -> images.Divided:
+        return images.load(self._settings.pictures)
+
+    @cached_property
+    def _test_set(self) -> Labelled:
+        return self._labelled(self._pictures.test.pixels_NCHW, self._pictures.test.labels_N)
+
+    def _training_set(self, plan: _Plan) -> Labelled:
+        pool, seed = self._pictures.train, plan.run.seed
+        rows = images.balanced(pool.labels_N, plan.train, seed_for(seed, "pictures"))
+        labels_N = images.with_noise(
+            pool.labels_N[rows], plan.label_noise, self._pictures.classes, seed_for(seed, "noise")
+        )
+        return self._labelled(pool.pixels_NCHW[rows], labels_N)
+
+    def _labelled(self, pixels_NCHW: np.ndarray, labels_N: np.ndarray) -> Labelled:
+        x_NCHW = images.standardized(pixels_NCHW, *self._moments)
+        return Labelled(torch.from_numpy(x_NCHW), torch.from_numpy(labels_N))
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        return images.moments(self._pictures.train.pixels_NCHW)
+
+    def _untrained(self, plan: _Plan) -> PreTrainedModel:
+        _, *shape = self._pictures.train.pixels_NCHW.shape
+        channels, height, width = shape
+        return classifiers.build_classifier(
+            plan.model,
+            shape=(channels, height, width),
+            classes=self._pictures.classes,
+            seed=seed_for(plan.run.seed, "init"),
+        )
+
+
+def _on(device: torch.device, data: Labelled) -> Labelled:
+    return Labelled(data.x_NCHW.to(device), data.y_N.to(device))
+
+
+def _curves(settings: PictureCurves) -> Iterator[_Plan]:
+    steps = frozenset(spaced(settings.spacing, settings.steps, settings.checkpoints))
+    for (name, model), count, noise, seed in product(
+        settings.models.items(), settings.train, settings.label_noise, settings.seeds
+    ):
+        run = Run(
+            name=f"{name}-train-{count}-noise-{noise:g}-seed-{seed}",
+            seed=seed,
+            variant=name,
+            settings={"train": count, "label_noise": noise},
+        )
+        yield _Plan(run, model, count, noise, settings.weight_decay, steps, settings.steps, None)
+
+
+def _grid(settings: PictureGrid) -> Iterator[_Plan]:
+    stop = Stop(settings.target_loss, settings.check_steps)
+    for width, depth, decay, count, noise, seed in product(
+        settings.hidden_size,
+        settings.num_layers,
+        settings.weight_decay,
+        settings.train,
+        settings.label_noise,
+        settings.seeds,
+    ):
+        run = Run(
+            name=f"width-{width}-depth-{depth}-decay-{decay:g}-train-{count}-noise-{noise:g}"
+            f"-seed-{seed}",
+            seed=seed,
+            settings={
+                "hidden_size": width,
+                "num_layers": depth,
+                "weight_decay": decay,
+                "train": count,
+                "label_noise": noise,
+            },
+        )
+        model = settings.model.model_copy(update={"hidden_size": width, "num_layers": depth})
+        # The untrained model too: some metrics are of the change since then.
+        yield _Plan(run, model, count, noise, decay, frozenset([0]), settings.max_steps, stop)

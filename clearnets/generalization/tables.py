@@ -1,0 +1,332 @@
+"""The tables that answer the question: when metrics move, and how well they rank runs. No torch.
+
+From three tidy tables of any number of tasks:
+
+| table | one row per |
+|---|---|
+| curves | task, run, seed, variant, step: train_loss, train_accuracy, test_loss, test_accuracy |
+| measures | task, run, step, hookpoint, metric: value |
+| runs | task, run, seed, variant, any settings: the curves' last values, gap; perhaps `reached` |
+
+A metric with several hookpoints is their mean. Checkpoints are the steps with measures, and the
+curves are read at these alone, so that everything is seen equally finely.
+
+Shape suffixes: S runs of unlike seeds, M metrics, T checkpoints, R combinations of settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from clearnets.autointerp.statistics import Estimate
+from clearnets.config import Config
+from clearnets.generalization import question
+from clearnets.runtime import seed_for
+from clearnets.tables.frames import pick, records
+
+Floats = NDArray[np.float64]
+
+REFERENCES = ("train_loss", "train_accuracy", "test_accuracy")
+RUN_COLUMNS = (
+    *("task", "run", "seed", "variant"),
+    *("step", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "gap", "reached"),
+)
+INPUTS = {
+    "runs": RUN_COLUMNS,
+    "curves": ("task", "run", "seed", "variant", "step", *REFERENCES, "test_loss"),
+    "measures": ("task", "run", "step", "hookpoint", "metric", "value"),
+}
+# Fewer combinations of settings than this are not ranked: chance alone orders so few too well.
+MIN_RUNS = 8
+# Checkpoints of which the widest distance is this many times the narrowest are on a log scale.
+LOG_SPACED = 5.0
+LEVEL = 0.05
+KINDS = ("measure", "reference")
+
+LEAD_COLUMNS = (
+    *("task", "variant", "setting", "kind", "metric", "seeds", "checkpoints", "unit"),
+    *(f"{name}{end}" for name in ("change", "loss_change") for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in ("lead", "onset_lead") for end in ("", "_low", "_high")),
+    *("tolerance", "explained", "p", "adjusted", "verdict"),
+    *("together", "together_p", "together_adjusted", "confidence"),
+)
+RANKING_COLUMNS = (
+    *("task", "rank", "kind", "metric", "runs", "not_reached"),
+    *("tau", "tau_low", "tau_high", "tau_p", "tau_adjusted", "tau_band"),
+    *("score", "score_p", "score_adjusted", "score_band", "holds"),
+    *("permutations", "confidence"),
+)
+
+
+def tables(
+    sources: object, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Both tables by name, from those of the observatory that are made before; without rows where
+    it has no tasks."""
+    runs, curves, measures = (
+        made.get(f"generalization_{name}", pd.DataFrame(columns=list(columns)))
+        for name, columns in INPUTS.items()
+    )
+    options: Any = {
+        "resamples": config.collate.resamples,
+        "confidence": config.collate.confidence,
+        "seed": config.collate.seed,
+    }
+    return {
+        "generalization_leads": leads(runs, curves, measures, **options),
+        "generalization_ranking": ranking(
+            runs, measures, permutations=config.collate.resamples, **options
+        ),
+    }
+
+
+def leads(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    measures: pd.DataFrame,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """One row per group of runs that differ in their seed alone and per metric: `LEAD_COLUMNS`.
+
+    `change`, `loss_change`: the step of the metric's and of the test loss's transition; on a log
+    scale the geometric mean over seeds. `lead` is the second minus the first, paired by seed, in
+    `unit`: steps, or decades of steps where checkpoints are on a log scale; above 0 the metric
+    moves first. `onset_lead`: the same of the transitions' beginnings. `tolerance`: the middle
+    distance of neighbouring checkpoints. `explained`: share of the metric's variance that its
+    transition explains, the middle one of the seeds; a metric without any has the verdict `no
+    change`. `p`, `adjusted`, `verdict`, `together`: see
+    `clearnets.generalization.question`; corrected over the measures of a group, or over its
+    references (`kind`), which are the other curves. Groups of a single run are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    for names, group in _groups(runs):
+        members = [_Member(run, curves, measures) for run in records(group)]
+        if len(members) < 2 or min(len(m.steps) for m in members) < 2 * question.MIN_LEVEL:
+            continue
+        logarithmic = all(_is_log_spaced(m.steps) for m in members)
+        times = [np.log10(1 + m.steps) if logarithmic else m.steps + 0.0 for m in members]
+        shared = {
+            **names,
+            "seeds": len(members),
+            "checkpoints": min(len(m.steps) for m in members),
+            "unit": "decades" if logarithmic else "steps",
+            "confidence": confidence,
+        }
+        rng = np.random.default_rng(seed_for(seed, "generalization", "leads", *names.values()))
+        options: Any = {"resamples": resamples, "confidence": confidence, "rng": rng}
+        for kind in KINDS:
+            tables = [member.series(kind) for member in members]
+            metrics = [m for m in tables[0] if all(m in table for table in tables)]
+            if not metrics:
+                continue
+            series = [table[metrics].to_numpy(np.float64).T for table in tables]
+            losses = [member.loss_T for member in members]
+            found = _leads(times, losses, series, options)
+            for metric, row in zip(metrics, found):
+                rows.append({**shared, "kind": kind, "metric": metric, **row})
+    table = pd.DataFrame(rows, columns=list(LEAD_COLUMNS))
+    decades = table["unit"] == "decades"
+    for name in (column for column in LEAD_COLUMNS if "change" in column):
+        table.loc[decades, name] = 10 ** table.loc[decades, name].astype(float) - 1
+    return table
+
+
+def _leads(
+    times: list[Floats], losses: list[Floats], series: list[Floats], options: Any
+) -> list[dict[str, Any]]:
+    """Rows of `leads` of one group, in the order of the metrics; changes on the scale of times."""
+    of_loss = [question.transition(t, loss) for t, loss in zip(times, losses)]
+    tolerance = float(np.median(np.concatenate([np.diff(t) for t in times])))
+    together = question.together(losses, series, draws=options["resamples"], rng=options["rng"])
+    rows: list[dict[str, Any]] = []
+    estimates: list[Estimate] = []
+    p_values: list[float] = []
+    for metric in range(len(series[0])):
+        found = [question.transition(t, s[metric]) for t, s in zip(times, series)]
+        lead_S = [loss.middle - own.middle for loss, own in zip(of_loss, found)]
+        onset_S = [loss.onset - own.onset for loss, own in zip(of_loss, found)]
+        estimates.append(question.over_seeds(lead_S, **options))
+        p_values.append(question.no_lead(lead_S))
+        changes = {
+            "change": question.over_seeds([own.middle for own in found], **options),
+            "loss_change": question.over_seeds([loss.middle for loss in of_loss], **options),
+            "lead": estimates[-1],
+            "onset_lead": question.over_seeds(onset_S, **options),
+        }
+        row: dict[str, Any] = {"tolerance": tolerance, "p": p_values[-1]}
+        for name, estimate in changes.items():
+            row |= _columns(name, estimate)
+        explained_S = [own.explained for own in found if np.isfinite(own.explained)]
+        row["explained"] = float(np.median(explained_S)) if explained_S else np.nan
+        row["together"] = together.correlation_M[metric]
+        row["together_p"] = together.p_M[metric]
+        row["together_adjusted"] = together.adjusted_M[metric]
+        rows.append(row)
+    for row, estimate, adjusted in zip(rows, estimates, question.holm(p_values)):
+        row["adjusted"] = adjusted
+        row["verdict"] = (
+            "no change"
+            if np.isnan(estimate.value)
+            else question.verdict(estimate, adjusted, tolerance=tolerance, level=LEVEL)
+        )
+    return rows
+
+
+def ranking(
+    runs: pd.DataFrame,
+    measures: pd.DataFrame,
+    *,
+    permutations: int,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """One row per task with at least `MIN_RUNS` combinations of settings and per metric.
+
+    Metrics are those of each run's last checkpoint. Runs that did not reach the training loss that
+    all were to reach (`reached` is false) are left out and counted. Runs that differ in their seed
+    alone count as one, by their means. `kind` tells the measures from references that they should
+    beat: the settings themselves where they are numbers, and the training loss. `rank`: by |τ|
+    within the kind. `holds`: which of τ and the score exceeds its null at 5 %, corrected over the
+    kind; see `clearnets.generalization.question`. Columns: `RANKING_COLUMNS`.
+    """
+    frames: list[pd.DataFrame] = []
+    for task, of_task in runs.groupby("task", sort=False):
+        kept: Any = of_task.set_index("run")
+        if "reached" in kept:
+            kept = kept[kept["reached"].astype(bool)]
+        settings = [name for name in settings_of(runs) if kept[name].nunique(dropna=False) > 1]
+        if not settings:
+            continue
+        alike = kept.groupby(settings, dropna=False, sort=False).ngroup()
+        if alike.nunique() < MIN_RUNS:
+            continue
+        first = kept.groupby(alike).first()[settings]
+        codes_RH = np.stack([pd.factorize(first[name])[0] for name in settings], axis=1)
+        gap_R = kept["gap"].groupby(alike).mean().to_numpy(np.float64)
+        numbers = [name for name in settings if pd.api.types.is_numeric_dtype(kept[name])]
+        tables = {
+            "measure": _last(kept.index, pick(measures, task=task)),
+            "reference": kept[[*numbers, "train_loss"]].astype(float),
+        }
+        for kind in KINDS:
+            merged = tables[kind].groupby(alike).mean()
+            rng = np.random.default_rng(seed_for(seed, "generalization", "rank", str(task), kind))
+            found = question.rank(
+                merged.to_numpy(np.float64).T,
+                gap_R,
+                codes_RH,
+                permutations=permutations,
+                resamples=resamples,
+                confidence=confidence,
+                rng=rng,
+            )
+            frame = _ranked(list(merged.columns), found)
+            frame = frame.assign(
+                task=task,
+                kind=kind,
+                runs=len(merged),
+                not_reached=len(of_task) - len(kept),
+                permutations=permutations,
+                confidence=confidence,
+            )
+            frames.append(frame)
+    every = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return cast(pd.DataFrame, every.reindex(columns=list(RANKING_COLUMNS)))
+
+
+def _ranked(metrics: list[str], found: question.Ranking) -> pd.DataFrame:
+    """Metrics by |τ|, highest first; those without a rank at the end, in their order."""
+    table = pd.DataFrame(
+        {
+            "metric": metrics,
+            "tau": [tau.value for tau in found.tau],
+            "tau_low": [tau.low for tau in found.tau],
+            "tau_high": [tau.high for tau in found.tau],
+            "tau_p": found.tau_p_M,
+            "tau_adjusted": found.tau_adjusted_M,
+            "tau_band": found.tau_band,
+            "score": found.score_M,
+            "score_p": found.score_p_M,
+            "score_adjusted": found.score_adjusted_M,
+            "score_band": found.score_band,
+        }
+    )
+    table["holds"] = [
+        {(True, True): "both", (True, False): "tau", (False, True): "score"}.get(pair, "neither")
+        for pair in zip(table["tau_adjusted"] <= LEVEL, table["score_adjusted"] <= LEVEL)
+    ]
+    table = table.sort_values("tau", key=lambda tau: -tau.abs(), kind="stable", ignore_index=True)
+    ranked = table["tau"].notna()
+    table["rank"] = np.where(ranked, np.arange(1, len(table) + 1), np.nan)
+    table.loc[~ranked, "holds"] = "not ranked"
+    return table
+
+
+def settings_of(runs: pd.DataFrame) -> list[str]:
+    """The columns that say how a run was made, but for its seed."""
+    return ["variant", *(name for name in runs if name not in RUN_COLUMNS)]
+
+
+def _groups(runs: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """Runs that differ in their seed alone, with the task, variant and settings as text."""
+    keys = ["task", *settings_of(runs)]
+    grouped: Any = runs.groupby(keys, dropna=False, sort=False)
+    for values, group in grouped:
+        named = dict(zip(keys, values))
+        task, variant = named.pop("task"), named.pop("variant")
+        # What no run of this task changes says nothing; another task's settings are empty here.
+        of_task: Any = pick(runs, task=task)
+        differ = {k: v for k, v in named.items() if of_task[k].nunique(dropna=False) > 1}
+        text = ", ".join(f"{name} {_plain(value)}" for name, value in differ.items())
+        yield {"task": str(task), "variant": str(variant), "setting": text}, group
+
+
+def _plain(value: object) -> str:
+    """As it stands in the parameters: whole numbers became floats beside tasks without them."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class _Member:
+    """The curves and measures of one run at its checkpoints."""
+
+    def __init__(self, run: dict[str, Any], curves: pd.DataFrame, measures: pd.DataFrame) -> None:
+        own = pick(measures, task=run["task"], run=run["run"])
+        self._measures: Any = own.pivot_table(
+            index="step", columns="metric", values="value", aggfunc="mean", sort=False, dropna=False
+        ).sort_index()
+        at: Any = pick(curves, task=run["task"], run=run["run"]).set_index("step")
+        self._curves: Any = at.reindex(self._measures.index)
+        self.steps = self._measures.index.to_numpy(np.int64)
+        self.loss_T = self._curves["test_loss"].to_numpy(np.float64)
+
+    def series(self, kind: str) -> pd.DataFrame:
+        """By metric a column over the checkpoints."""
+        return self._measures if kind == "measure" else self._curves[list(REFERENCES)]
+
+
+def _last(runs: pd.Index, measures: pd.DataFrame) -> pd.DataFrame:
+    """By run and metric the value at the run's last checkpoint."""
+    own: Any = measures[measures["run"].isin(list(runs))]
+    own = own[own["step"] == own.groupby("run")["step"].transform("max")]
+    wide = own.pivot_table(
+        index="run", columns="metric", values="value", aggfunc="mean", sort=False, dropna=False
+    )
+    return wide.reindex(runs)
+
+
+def _is_log_spaced(steps_T: NDArray[np.int64]) -> bool:
+    distances = np.diff(steps_T)
+    return bool(distances.max() > LOG_SPACED * distances.min())
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

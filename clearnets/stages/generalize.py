@@ -1,0 +1,128 @@
+"""`clearnets generalize`: train a task's runs, and measure all of their checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearnets import paths
+from clearnets.artifacts import JsonlWriter, Unit, Work, build_all, read_json, write_table
+from clearnets.config import Config
+from clearnets.runtime import Runtime, progress
+
+if TYPE_CHECKING:
+    from clearnets.generalization.tasks import Run, Task
+
+WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+def units(config: Config, *, task: str) -> list[Unit]:
+    """The one unit of a task."""
+    made = _task(config, task)
+    return [
+        Unit(
+            stage="generalize",
+            out=paths.generalize(task),
+            settings={"task": task, **config.dump("generalize.coders", f"generalize.{task}")},
+            inputs=getattr(made, "inputs", dict)(),
+        )
+    ]
+
+
+def run(config: Config, *, runtime: Runtime, task: str) -> None:
+    """Write the tables of a task: `runs.csv`, `curves.csv` and `measures.csv`. Checkpoints and
+    coders are dropped: they are large, and the same command makes them again."""
+    for _, work in build_all(units(config, task=task)):
+        _build(_task(config, task), task, config, work, runtime)
+
+
+def _task(config: Config, name: str) -> Task:
+    settings: Any = getattr(config.generalize, name)
+    if name == "grokking":
+        from clearnets.generalization.grokking import GrokkingTask
+
+        return GrokkingTask(settings)
+    if name == "checkpoints":
+        from clearnets.generalization.checkpoints import CheckpointsTask
+
+        return CheckpointsTask(settings, config)
+    from clearnets.generalization.pictures import PictureTask
+
+    return PictureTask(settings)
+
+
+def _build(task: Task, name: str, config: Config, work: Work, runtime: Runtime) -> None:
+    from clearnets.generalization.observing import observe
+    from clearnets.generalization.tasks import curve
+
+    device = runtime.torch_device()
+    with progress(f"generalize {name}", task.work(), "steps") as bar:
+        task.train(work.state, device=device, bar=bar)
+    runs = task.runs()
+    total = sum(len(task.checkpoints(run, work.state)) for run in runs)
+    with (
+        progress(f"observe {name}", total, "checkpoints") as bar,
+        JsonlWriter(work.state / "measures.jsonl") as file,
+    ):
+        measures = {record["run"]: record["rows"] for record in file.done}
+        for run in runs:
+            steps = len(task.checkpoints(run, work.state))
+            if run.name in measures:
+                bar.advance(steps)
+                continue
+            rows = []
+            for found in observe(task, run, work.state, config.generalize.coders, device=device):
+                rows += [vars(measure) for measure in found]
+                bar.advance(note=run.name)
+            file.append({"run": run.name, "rows": rows})
+            measures[run.name] = rows
+    curves = {run.name: curve(run, work.state) for run in runs}
+    _write(work.out / "curves.csv", _curves(runs, curves))
+    _write(work.out / "runs.csv", _runs(runs, curves, work.state))
+    _write(work.out / "measures.csv", _measures(runs, measures))
+
+
+def _curves(runs: Sequence[Run], curves: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
+    return [{"run": run.name, **row} for run in runs for row in curves[run.name]]
+
+
+def _runs(
+    runs: Sequence[Run], curves: Mapping[str, list[dict[str, Any]]], folder: Path
+) -> list[dict]:
+    """A row per run: what it is, how it ended, and the gap between test and training loss."""
+    from clearnets.generalization.tasks import OUTCOME
+
+    rows = []
+    for run in runs:
+        last = curves[run.name][-1]
+        ended = {key: last[key] for key in ("step", *WHOLE)}
+        gap = last["test_loss"] - last["train_loss"]
+        names = {"run": run.name, "seed": run.seed, "variant": run.variant}
+        outcome = folder / run.name / OUTCOME
+        reached = read_json(outcome)["reached"] if outcome.exists() else True
+        rows.append({**names, **run.settings, **ended, "gap": gap, "reached": reached})
+    return rows
+
+
+def _measures(runs: Sequence[Run], measures: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
+    """A row per checkpoint and hookpoint with a column for every metric: smaller than a row for
+    each value."""
+    rows: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for run in runs:
+        for one in measures[run.name]:
+            key = (run.name, one["step"], one["hookpoint"])
+            row = rows.setdefault(key, dict(zip(("run", "step", "hookpoint"), key)))
+            row[one["metric"]] = one["value"]
+    return list(rows.values())
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    rows = [_rounded(row) for row in rows]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_table(path, columns, rows)
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Six significant digits are enough for every figure, and keep the tables small."""
+    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}

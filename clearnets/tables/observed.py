@@ -1,0 +1,73 @@
+"""What the generalization observatory saw: runs, their curves, and the metrics of checkpoints.
+
+| table | one row per |
+|---|---|
+| generalization_runs | task, run: what it is, how it ended, the gap of test and training loss |
+| generalization_curves | task, run, measured step: losses, accuracies |
+| generalization_measures | task, run, checkpoint, hookpoint: every metric; of the whole model without one |
+
+In memory the last one is long, a row per metric; `wide` makes of it what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from clearnets import artifacts, paths
+from clearnets.artifacts import UserError
+from clearnets.config import Config
+
+NAMES = ("runs", "curves", "measures")
+_KEYS = ["task", "run", "step", "hookpoint"]
+
+
+def inputs(config: Config) -> dict[str, Path]:
+    """By name, the units that these tables are made from."""
+    return {f"generalize/{task}": paths.generalize(task) for task in config.generalize.tasks}
+
+
+def tables(
+    sources: object, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """The tables of all tasks."""
+    runs = _gather(config, "runs")
+    names = runs[["task", "run", "seed", "variant"]]
+    curves = names.merge(_gather(config, "curves"), on=["task", "run"], how="right")
+    measures: Any = _gather(config, "measures")
+    measures["hookpoint"] = measures["hookpoint"].fillna("")
+    measures = measures.melt(_KEYS, var_name="metric", value_name="value").dropna()
+    order = {task: place for place, task in enumerate(config.generalize.tasks)}
+    measures = measures.sort_values(
+        ["task"], key=lambda column: column.map(order), kind="stable", ignore_index=True
+    )
+    found = {"runs": runs, "curves": curves, "measures": measures}
+    return {f"generalization_{name}": found[name] for name in NAMES}
+
+
+def wide(measures: pd.DataFrame) -> pd.DataFrame:
+    """A column for each metric: a sixth of the size."""
+    metrics = list(dict.fromkeys(measures["metric"]))
+    table: Any = measures.pivot(index=_KEYS, columns="metric", values="value").reset_index()
+    # pivot sorts; the order of tasks and runs is the tables'.
+    firsts = measures.drop_duplicates(_KEYS)[_KEYS]
+    return cast(pd.DataFrame, firsts.merge(table, on=_KEYS)[[*_KEYS, *metrics]])
+
+
+def _gather(config: Config, name: str) -> pd.DataFrame:
+    frames = []
+    for task in config.generalize.tasks:
+        path = paths.generalize(task) / f"{name}.csv"
+        try:
+            frame = pd.read_csv(path, dtype={"hookpoint": str})
+        except FileNotFoundError:
+            raise UserError(artifacts.missing(path)) from None
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            cure = artifacts.remake(path)
+            raise UserError(f"{path} is not readable CSV ({error}); {cure}") from None
+        frame.insert(0, "task", task)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)

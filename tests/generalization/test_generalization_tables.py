@@ -1,0 +1,138 @@
+"""The tables of leads and of rankings, on made-up runs of which the truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_generalization as synthetic
+from pandas.testing import assert_frame_equal
+from scipy.stats import kendalltau
+
+from clearnets.generalization import question, tables
+
+OPTIONS = {"resamples": 400, "confidence": 0.95, "seed": 0}
+RANKED = OPTIONS | {"permutations": 199}
+
+
+@pytest.fixture(scope="module")
+def leads() -> pd.DataFrame:
+    return tables.leads(*synthetic.both(), **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def ranking() -> pd.DataFrame:
+    runs, _, measures = synthetic.both()
+    return tables.ranking(runs, measures, **RANKED)
+
+
+def test_when_metrics_move_is_found(leads):
+    assert list(leads.columns) == list(tables.LEAD_COLUMNS)
+    assert set(leads["task"]) == {"grok"}
+    found = leads.set_index("metric")
+    verdicts = ["before", "with", "after", "undecided", "no change", "before", "before", "with"]
+    metrics = ["early", "same", "late", "erratic", "l0"]
+    curves = ["train_loss", "train_accuracy", "test_accuracy"]
+    assert found["verdict"].to_dict() == dict(zip(metrics + curves, verdicts))
+    assert found.loc["early", "lead"] == pytest.approx(0.4, abs=0.1)
+    assert found.loc["early", "lead_low"] > 0.2
+    assert (found["unit"] == "decades").all()
+    assert (found["seeds"] == 6).all()
+    assert 1000 < found.loc["same", "loss_change"] < 4000
+    assert found.loc["late", "change"] > found.loc["same", "change"] > found.loc["early", "change"]
+    assert found.loc["same", "together_adjusted"] <= 0.05
+    assert found.loc["erratic", "together_adjusted"] > 0.05
+    assert math.isnan(found.loc["l0", "lead"])
+
+
+def test_a_lead_is_paired_by_seed_and_read_at_the_checkpoints(leads):
+    runs, curves, measures = synthetic.grok()
+    own = []
+    for run in runs["run"]:
+        rows = measures[(measures["run"] == run) & (measures["metric"] == "early")]
+        values = rows.groupby("step")["value"].mean()
+        loss = curves[curves["run"] == run].set_index("step")["test_loss"]
+        times = np.log10(1 + values.index.to_numpy())
+        change, fall = (question.transition(times, x.to_numpy()).middle for x in (values, loss))
+        own.append(fall - change)
+    assert leads.set_index("metric").loc["early", "lead"] == pytest.approx(np.mean(own))
+    # Steps at which only the loss was measured change nothing.
+    extra = curves[curves["step"] > 100].assign(test_loss=99.0)
+    extra["step"] += 1
+    again = tables.leads(runs, pd.concat([curves, extra]), measures, **OPTIONS)
+    assert_frame_equal(again, leads)
+
+
+def test_evenly_spaced_checkpoints_are_measured_in_steps():
+    runs, curves, measures = synthetic.grok()
+    places = {step: 10 * place for place, step in enumerate(synthetic.STEPS)}
+    curves, measures = (
+        table.assign(step=table["step"].map(places)) for table in (curves, measures)
+    )
+    found = tables.leads(runs, curves, measures, **OPTIONS).set_index("metric")
+    assert (found["unit"] == "steps").all()
+    assert (found["tolerance"] == 10).all()
+    assert found.loc["early", "verdict"] == "before"
+    assert found.loc["early", "lead"] > 10
+
+
+def test_single_runs_have_no_lead_and_few_seeds_no_interval():
+    runs, curves, measures = synthetic.grok()
+    assert tables.leads(runs[:1], curves, measures, **OPTIONS).empty
+    few = tables.leads(runs[:3], curves, measures, **OPTIONS).set_index("metric")
+    assert few.loc["early", "lead"] == pytest.approx(0.4, abs=0.15)
+    assert few["lead_low"].isna().all()
+    assert few.loc["early", "verdict"] == "undecided"
+
+
+def test_runs_of_other_settings_are_groups_of_their_own():
+    runs, curves, measures = synthetic.grok()
+    settings = runs.assign(width=[8.0] * 3 + [16.0] * 3, depth=1)
+    found = tables.leads(settings, curves, measures, **OPTIONS)
+    assert set(found["setting"]) == {"width 8", "width 16"}
+    assert (found["seeds"] == 3).all()
+
+
+def test_metrics_are_ranked_by_what_they_know(ranking):
+    assert list(ranking.columns) == list(tables.RANKING_COLUMNS)
+    assert set(ranking["task"]) == {"grid"}
+    assert (ranking["runs"] == 24).all()
+    assert (ranking["not_reached"] == 1).all()
+    measures = ranking[ranking["kind"] == "measure"].set_index("metric")
+    assert list(measures.index) == ["knows", "repeats", "against", "nothing", "broken"]
+    assert measures["rank"].tolist()[:4] == [1, 2, 3, 4]
+    assert measures["holds"].tolist() == ["both", "tau", "both", "neither", "not ranked"]
+    assert measures.loc["against", "tau"] < 0
+    assert measures.loc["repeats", "score"] == pytest.approx(0, abs=0.01)
+    references = ranking[ranking["kind"] == "reference"].set_index("metric")
+    assert set(references.index) == {"pictures", "width", "label_noise", "train_loss"}
+    assert references.index[0] == "pictures"
+    # All have the same training loss.
+    assert references.loc["train_loss", "holds"] == "not ranked"
+
+
+def test_the_tau_of_the_table_is_scipys_at_the_last_checkpoint(ranking):
+    runs, measures = synthetic.grid()
+    runs = runs[runs["reached"]].set_index("run")
+    own = measures[(measures["metric"] == "knows") & (measures["step"] == 200)].set_index("run")
+    expected = kendalltau(own["value"].loc[runs.index], runs["gap"]).statistic
+    assert ranking.set_index("metric").loc["knows", "tau"] == pytest.approx(expected)
+
+
+def test_seeds_of_one_combination_count_as_one(ranking):
+    runs, measures = synthetic.grid()
+    other_runs = runs.assign(run=runs["run"] + "-b", seed=1, gap=runs["gap"] + 0.1)
+    other = measures.assign(run=measures["run"] + "-b", value=measures["value"] + 0.3)
+    twice = tables.ranking(pd.concat([runs, other_runs]), pd.concat([measures, other]), **RANKED)
+    # Means over the two are moved by the same amount each: the same order, the same permutations.
+    assert_frame_equal(twice.assign(not_reached=1), ranking, rtol=1e-6)
+    assert (twice["not_reached"] == 2).all()
+
+
+def test_few_runs_are_not_ranked():
+    runs, measures = synthetic.grid()
+    few = tables.ranking(runs[: tables.MIN_RUNS - 1], measures, **RANKED)
+    assert few.empty
+    assert list(few.columns) == list(tables.RANKING_COLUMNS)
