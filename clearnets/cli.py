@@ -220,7 +220,7 @@ def _show(
     reads = sorted({path for unit in made for path in unit.inputs.values()})
     print("\n# reads")
     stage = made[0].stage if made else ""
-    part = selection.get("mlp") or selection.get("family")
+    part = selection.get("mlp") or selection.get("family") or selection.get("task")
     for path in experiments.local_sources(config, stage, part):
         print(os.path.normpath(folder / path) if begun else path)
     for path in reads:

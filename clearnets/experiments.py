@@ -58,10 +58,18 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
         raise UserError(f"unknown experiment {name!r}; there are: {known}")
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
+    _drop_comparison(values)
     config = cfg.parse(values, str(path))
     _name_coders(values)
     _see_from_worktree(name, config, values)
     return values
+
+
+def _drop_comparison(values: dict[str, Any]) -> None:
+    """An overlay without models need not name each of the default's families to remove it."""
+    if values.get("models") == []:
+        values["families"] = {}
+        values["coders"] = {**values["coders"], "families": [], "existing": {}}
 
 
 def _name_coders(values: dict[str, Any]) -> None:
@@ -89,7 +97,7 @@ class _Source:
         at: where in the parameters it is described.
         key: which of its keys may be a local path.
         identity: what its content follows from; empty where only the parameters say.
-        part: the feedforward or family that alone reads it; none where the stage has no parts.
+        part: the feedforward, family or task that alone reads it; none where the stage has none.
     """
 
     stage: str
@@ -102,7 +110,7 @@ class _Source:
 def _sources(config: cfg.Config) -> Iterator[_Source]:
     from clearnets import bases
     from clearnets.coders import existing
-    from clearnets.data import corpora, pretrained
+    from clearnets.data import corpora, images, pretrained
 
     corpus, tokenizer, model = config.data.corpus, config.data.tokenizer, config.model
     if isinstance(corpus, cfg.LocalText):
@@ -120,6 +128,21 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
     for family, coders in config.coders.existing.items():
         at = ("coders", "existing", family)
         yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)
+    for task in config.generalize.tasks:
+        if task == "checkpoints":
+            yield from _checkpoints(config.generalize.checkpoints)
+        pictures = getattr(getattr(config.generalize, task), "pictures", None)
+        if isinstance(pictures, cfg.LocalPictures):
+            at = ("generalize", task, "pictures")
+            yield _Source("generalize", at, "path", partial(images.fingerprints, pictures), task)
+
+
+def _checkpoints(settings: cfg.Checkpoints | None) -> Iterator[_Source]:
+    from clearnets.generalization import checkpoints
+
+    if settings is not None and settings.name is not None:
+        identity = partial(checkpoints.identity, settings)
+        yield _Source("generalize", ("generalize", "checkpoints"), "name", identity, "checkpoints")
 
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
@@ -153,7 +176,7 @@ def local_sources(config: cfg.Config, stage: str, part: str | None) -> list[str]
     """Files and folders that a stage reads and no stage makes.
 
     Args:
-        part: the feedforward or family that the stage works on, where it has such parts.
+        part: the feedforward, family or task that the stage works on, where it has such parts.
     """
     values = config.model_dump(mode="json")
     found = [
@@ -203,18 +226,29 @@ def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> 
         from ruamel.yaml import YAML
 
         YAML().dump(values, sys.stdout)
-        print(f"\n# runs `dvc repro` in\n{place(name)}")
+        print(
+            f"\n# runs {', '.join(f'`{words}`' for words in _commands(values))} in\n{place(name)}"
+        )
         print(f"# writes\n{paths.results(name)}")
         return
     home = Path.cwd()
     enter(name, assignments, values)
-    command = [sys.executable, "-m", "dvc", "repro"]
-    code = subprocess.run(command, env=_environment(processes), check=False).returncode
-    if code:
-        raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
+    for words in _commands(values):
+        command = [sys.executable, "-m", *words.split()]
+        code = subprocess.run(command, env=_environment(processes), check=False).returncode
+        if code:
+            raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
     _bring_home(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
+
+
+def _commands(values: Mapping[str, Any]) -> list[str]:
+    """What an experiment runs. One that compares nothing has only the observatory's stages; what
+    DVC's last two stages read beside theirs is not there."""
+    if values["models"]:
+        return ["dvc repro"]
+    return ["dvc repro generalize", "clearnets collate", "clearnets figures"]
 
 
 def _environment(processes: int) -> dict[str, str]:

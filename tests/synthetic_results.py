@@ -55,6 +55,8 @@ def small(**over: Any) -> Config:
 
 def write(cfg: Config) -> None:
     """Every unit that collate reads, below the working directory."""
+    for task in cfg.generalize.tasks:
+        _unit("generalize", paths.generalize(task), lambda out, t=task: _observed(out, t))
     _unit("data", paths.data(), lambda out: _json(out / "stats.json", LOSSES))
     for seed in cfg.seeds:
         for mlp in cfg.models:
@@ -84,6 +86,47 @@ def write(cfg: Config) -> None:
                     paths.similarity(family, seed, point),
                     lambda out, f=family, s=seed, p=point: _similarity(out, f, s, p),
                 )
+
+
+def _observed(out: Path, task: str) -> None:
+    """Five seeds of two variants in which everything changes at step 100."""
+    runs, curves, measures = [], [], []
+    for variant in ("dense", "sparse"):
+        for seed in range(5):
+            name = f"{variant}-{seed}"
+            rng = _rng("observed", task, name)
+            steps = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+            losses = [(4 if step < 100 else 0.5) + 0.01 * rng.random() for step in steps]
+            train = [4.0 / (1 + step) for step in steps]
+            last = (1000, f"{train[-1]:.6g}", 1.0, f"{losses[-1]:.6g}", 0.99)
+            gap = f"{losses[-1] - train[-1]:.6g}"
+            runs.append((name, seed, variant, *last, gap, True))
+            for step, own, loss in zip(steps, train, losses):
+                accuracies = (step >= 10, step >= 100)
+                curves.append(
+                    (
+                        name,
+                        step,
+                        f"{own:.6g}",
+                        1.0 * accuracies[0],
+                        f"{loss:.6g}",
+                        1.0 * accuracies[1],
+                    )
+                )
+                fvu = 0.6 - 0.4 * accuracies[1] + 0.01 * rng.random()
+                excluded = abs(step - 10) / 100 + 0.1
+                measures.append((name, step, "", f"{30 + rng.random():.4g}", excluded, "", ""))
+                for point in ("attention", "mlp"):
+                    stability = "" if step == 0 else f"{0.5 + 0.4 * rng.random():.4g}"
+                    measures.append((name, step, point, "", "", f"{fvu:.4g}", stability))
+    ends = "step,train_loss,train_accuracy,test_loss,test_accuracy"
+    _csv(out / "runs.csv", f"run,seed,variant,{ends},gap,reached", runs)
+    _csv(out / "curves.csv", f"run,{ends}", curves)
+    _csv(
+        out / "measures.csv",
+        "run,step,hookpoint,parameter_norm,excluded_loss,fvu,stability",
+        measures,
+    )
 
 
 def _points(cfg: Config, family: str) -> list[tuple[int, str]]:

@@ -15,6 +15,7 @@ from clearnets.stages import (
     embed,
     evaluate,
     explain,
+    generalize,
     match,
     score,
     similarity,
@@ -41,6 +42,8 @@ def run_behind_data(cfg: Config) -> None:
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         concepts.run(cfg, runtime=CPU, family=family)
     similarity.run(cfg, runtime=CPU)
+    for task in cfg.generalize.tasks:
+        generalize.run(cfg, runtime=CPU, task=task)
     collate.run(cfg, runtime=CPU)
 
 

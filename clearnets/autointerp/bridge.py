@@ -61,6 +61,7 @@ __all__ = [
     "Offline",
     "Response",
     "examples_of",
+    "tenths",
 ]
 
 
@@ -83,24 +84,28 @@ class Asker(Client):
         return Response(text=reply.text, logprobs=reply.logprobs)  # type: ignore[arg-type]
 
 
+def tenths(act_WL: np.ndarray) -> np.ndarray:
+    """Activations in tenths of the largest of all, rounded up, as delphi has them."""
+    largest = max(float(act_WL.max(initial=0)), 1e-6)
+    return np.clip(np.ceil(act_WL * 10 / largest), 0, 10).astype(np.float32)
+
+
 def examples_of(
     token_WL: np.ndarray, act_WL: np.ndarray, strings: Sequence[str]
 ) -> tuple[list[ActivatingExample], list[NonActivatingExample]]:
     """Windows as delphi's examples: those with an activation, strongest first, and the silent ones.
 
-    Activations are also given in tenths of the largest of all these windows, rounded up, as delphi
-    does. A quantile is a tenth of the active windows, 0 the strongest.
+    Activations are also given in tenths. A quantile is a tenth of the active windows, 0 the
+    strongest.
     """
     active, silent = [], []
-    largest = max(float(act_WL.max(initial=0)), 1e-6)
-    for token_L, act_L in zip(token_WL, act_WL):
+    for token_L, act_L, tenths_L in zip(token_WL, act_WL, tenths(act_WL)):
         common = {
             "tokens": torch.from_numpy(token_L.astype(np.int64)),
             "activations": torch.from_numpy(act_L.astype(np.float32)),
             "str_tokens": [strings[token] for token in token_L],
         }
         if act_L.any():
-            tenths_L = np.clip(np.ceil(act_L * 10 / largest), 0, 10).astype(np.float32)
             normal = torch.from_numpy(tenths_L)
             active.append(ActivatingExample(**common, normalized_activations=normal))
         else:

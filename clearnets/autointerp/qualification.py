@@ -29,8 +29,7 @@ JUDGES = "judges.json"
 
 def judge_id(judge: DelphiScorer) -> str:
     """The name of a judge: its model, and how it is asked."""
-    how = judge.model_dump(mode="json", exclude={"client", "kind", "scorers"})
-    return fingerprint({"client": identity(judge.client), **how})
+    return fingerprint({"client": identity(judge.client), **_how(judge)})
 
 
 def is_qualified(judge: DelphiScorer, folder: Path) -> bool:
@@ -105,7 +104,9 @@ def verdict(
 
 
 def _how(judge: DelphiScorer) -> dict[str, Any]:
-    return judge.model_dump(mode="json", exclude={"client", "kind", "scorers"})
+    """How a judge is asked; not by which scorers, nor for which controls."""
+    others = {"client", "kind", "scorers", "shuffled", "reasked"}
+    return judge.model_dump(mode="json", exclude=others)
 
 
 def area_of(scores: dict[str, Any]) -> float | None:

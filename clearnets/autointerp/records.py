@@ -21,8 +21,16 @@ auroc, and `shuffled` and `elsewhere`, which are to it as in `scores.jsonl`.
 A record of `judged.jsonl`, which a language model as judge adds: latent, status, rate and windows
 as above, `demonstration` (true: this judge has not qualified, and its scores stay out of the
 paper), and for each of its scorers an object or null: tp, fp, tn, fn, missing_positives,
-missing_negatives and auroc (null without probabilities), or for `intruder` right, wrong, missing.
-Missing answers are neither right nor wrong.
+missing_negatives and auroc (null without probabilities), or for `intruder` right, wrong, missing,
+for `simulation` correlation, answered, missing, and for `surprisal` auroc, gain_positives,
+gain_negatives, answered, missing. Missing answers are neither right nor wrong. Beside each scorer:
+`*_shuffled`, a list of such objects for explanations of other latents, whose number is
+`explanation_of` (none for `intruder`, which reads no explanation); and where the latent was asked
+again, else null, `*_redrawn`, about other windows, and of detection and fuzzing `*_reordered`,
+about the same windows in another order: `both` of them were answered twice, `same` alike.
+
+`probabilities.json` holds, by scorer, how many positives and negatives of the layer were given a
+probability in each of PROBABILITY_BINS equal bins from 0 to 1.
 """
 
 from __future__ import annotations
@@ -32,6 +40,8 @@ from clearnets.config import Family, Model
 EXPLANATIONS = "explanations.jsonl"
 SCORED = "scores.jsonl"
 JUDGED = "judged.jsonl"
+PROBABILITIES = "probabilities.json"
+PROBABILITY_BINS = 50
 SIMILAR = "similarity.jsonl"
 
 EXPLAINED = "explained"

@@ -182,6 +182,7 @@ class Count(Session):
     def __init__(self, model: Mapping[str, Any], placed: Path) -> None:
         super().__init__(model, placed, self._refuse)
         self.there, self.to_ask, self.tokens = 0, 0, 0
+        self._counted: set[str] = set()
 
     @staticmethod
     def _refuse() -> Backend:
@@ -203,16 +204,19 @@ class Count(Session):
         pass
 
     async def ask(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
-        """The reply, if it is there; else the request is counted.
+        """The reply, if it is there. The same request counts once.
 
         Raises:
             RequestFailed: it is not there.
         """
+        key = request_key(self._model, messages, settings)
+        new = key not in self._counted
+        self._counted.add(key)
         if self.knows(messages, settings):
-            self.there += 1
+            self.there += new
             return await super().ask(messages, settings)
-        self.to_ask += 1
-        self.tokens += sum(len(message["content"]) for message in messages) // CHARACTERS
+        self.to_ask += new
+        self.tokens += new * sum(len(message["content"]) for message in messages) // CHARACTERS
         raise RequestFailed("a dry run asks nothing")
 
 

@@ -90,7 +90,7 @@ class RuleScorer(Frozen):
     kind: Literal["rules"]
 
 
-JudgedBy = Literal["detection", "fuzzing", "intruder"]
+JudgedBy = Literal["detection", "fuzzing", "intruder", "simulation", "surprisal"]
 
 
 class DelphiScorer(Frozen):
@@ -98,17 +98,34 @@ class DelphiScorer(Frozen):
 
     kind: Literal["delphi"]
     scorers: Annotated[tuple[JudgedBy, ...], Field(min_length=1)]
-    """delphi's scorers. `intruder` looks at the windows alone, without the explanation."""
+    """delphi's scorers. `intruder` looks at the windows alone, without the explanation.
+    `simulation` and `surprisal` take a prompt or two for every window; `surprisal` needs a server
+    that gives the log-probabilities of a prompt, as vLLM does."""
     client: ClientSettings
     """The model."""
+    shuffled: Count = 1
+    """Explanations of other latents of the layer that each latent is judged by as well: a control,
+    which must lie at chance. Each costs as much as the latent's own."""
+    reasked: Count = 10
+    """Latents per layer that are judged twice more: on the same windows in another order and with
+    another seed, and on windows drawn anew. What differs is noise."""
     n_examples_shown: Positive = 5
-    """Windows per prompt."""
+    """Windows per prompt of detection, fuzzing and intruder."""
     log_prob: bool = False
     """Ask for the probabilities of the answers, for AUROC. Not every server gives them."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """Of the answers."""
     max_tokens: Positive = 100
-    """Longest answer."""
+    """Longest answer, but of `simulation`, whose length delphi sets."""
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> DelphiScorer:
+        if "surprisal" in self.scorers and self.client.kind != "openai":
+            raise ValueError(
+                f"the client {self.client.kind} gives no log-probabilities of a prompt, which the "
+                "scorer surprisal needs: serve the model with vLLM and use the client openai"
+            )
+        return self
 
 
 class Explain(Frozen):

@@ -34,8 +34,9 @@ class Config(Frozen):
     """Training seeds; each is trained and carried into every table."""
     models: tuple[Mlp, ...]
     """Feedforwards of the models that are trained: `dense`, and after it at most one that is sparse
-    by construction, its twin. A model is called by its feedforward in paths and tables."""
-    families: Annotated[dict[Family, str], Field(min_length=1)]
+    by construction, its twin. A model is called by its feedforward in paths and tables. None at
+    all, and no families: the experiment compares nothing, and only `generalize` runs."""
+    families: dict[Family, str]
     """Kinds of latent that are compared, controls among them, in the order of tables. The values
     are the artifacts with their weights: dvc.yaml needs them; they cannot be chosen."""
     data: Data
@@ -64,6 +65,10 @@ class Config(Frozen):
                 "the scorer `rules` executes sentences of the explainer `tokens` only; choose "
                 "score.scorers of kind delphi"
             )
+        if not self.models:
+            return self._only_observed()
+        if not self.families:
+            raise ValueError("families must name at least one kind of latent")
         if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
             modes = ", ".join(MLPS[1:])
             raise ValueError(f"models must be dense alone, or dense and then one of {modes}")
@@ -95,6 +100,24 @@ class Config(Frozen):
                 listed = ", ".join(trained) or "none"
                 raise ValueError(f"coders.existing.{family}: families that it may name: {listed}")
         return self
+
+    def _only_observed(self) -> Config:
+        if self.families or self.coders.families or self.coders.existing:
+            raise ValueError(
+                "without models there is nothing to compare: remove every family (`FAMILY: null`) "
+                "and set `coders.families: []`, or set models"
+            )
+        if "artifacts/train" in self.generalize.tasks.values():
+            raise ValueError(
+                "generalize.tasks.checkpoints reads the models that are trained here, and `models` "
+                "is empty: set generalize.checkpoints.name, or remove the task"
+            )
+        return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether there are models, and latents of them, to compare."""
+        return bool(self.models)
 
     @property
     def sparse(self) -> Mlp | None:

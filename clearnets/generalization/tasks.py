@@ -129,6 +129,8 @@ def log_spaced(last: int, count: int, *, first: int = 1) -> list[int]:
     """
     if count < 3:
         raise ValueError("count must be at least 3: 0, the first and the last step")
+    if last < first:
+        return [0]
     ratio = last / first
     steps = {round(first * ratio ** (i / (count - 2))) for i in range(count - 1)}
     return [0, *sorted(steps)]

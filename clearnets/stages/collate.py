@@ -10,7 +10,7 @@ from clearnets.runtime import Runtime
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.tables import sources
+    from clearnets.tables import observed, sources
 
     return [
         Unit(
@@ -26,9 +26,10 @@ def units(config: Config) -> list[Unit]:
                 "score.active",
                 "score.silent",
                 "concepts",
+                "generalize.tasks",
                 "collate",
             ),
-            inputs=sources.inputs(config),
+            inputs={**sources.inputs(config), **observed.inputs(config)},
         )
     ]
 
@@ -42,7 +43,8 @@ def run(config: Config, *, runtime: Runtime) -> None:
     from clearnets.tables import observatory, registry, sources, summary
 
     for _, work in artifacts.build_all(units(config)):
-        frames = registry.make(sources.read(config), config)
+        frames = registry.make(sources.read(config) if config.compares else None, config)
         registry.write(frames, work.out)
-        text = summary.markdown(frames, config.collate) + observatory.markdown(frames)
+        compared = summary.markdown(frames, config.collate) if config.compares else ""
+        text = compared + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)

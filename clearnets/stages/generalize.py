@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets import paths
-from clearnets.artifacts import JsonlWriter, Unit, Work, build_all, read_json, write_table
+from clearnets.artifacts import (
+    JsonlWriter,
+    Unit,
+    Work,
+    build_all,
+    check_unchanged,
+    read_json,
+    write_table,
+)
 from clearnets.config import Config
+from clearnets.data import images
 from clearnets.runtime import Runtime, progress
 
 if TYPE_CHECKING:
@@ -18,16 +27,39 @@ WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def units(config: Config, *, task: str) -> list[Unit]:
-    """The one unit of a task."""
+    """The one unit of a task. Local pictures and checkpoints are known by their content.
+
+    Raises:
+        UserError: they have changed since `clearnets exp` recorded it.
+    """
     made = _task(config, task)
+    settings = {"task": task, **config.dump("generalize.coders", f"generalize.{task}")}
+    if found := _files(getattr(config.generalize, task), config.experiment):
+        settings["files"] = found
     return [
         Unit(
             stage="generalize",
             out=paths.generalize(task),
-            settings={"task": task, **config.dump("generalize.coders", f"generalize.{task}")},
+            settings=settings,
             inputs=getattr(made, "inputs", dict)(),
         )
     ]
+
+
+def _files(settings: Any, experiment: str) -> dict[str, str]:
+    """Hashes of the files, if there are any, that a task reads and no stage makes."""
+    if hasattr(settings, "pictures"):
+        source = settings.pictures
+        found = images.fingerprints(source)
+        name = getattr(source, "path", "")
+    elif hasattr(settings, "fingerprint"):
+        from clearnets.generalization import checkpoints
+
+        source, found, name = settings, checkpoints.identity(settings), settings.name
+    else:
+        return {}
+    check_unchanged(name, found, getattr(source, "fingerprint", None), experiment=experiment)
+    return found
 
 
 def run(config: Config, *, runtime: Runtime, task: str) -> None:

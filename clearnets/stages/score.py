@@ -27,6 +27,7 @@ from clearnets.autointerp.records import (
     EXPLAINED,
     EXPLANATIONS,
     JUDGED,
+    PROBABILITIES,
     SCORED,
     SCORERS,
     STATUSES,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.scorers.language import Answers, Shown
     from clearnets.autointerp.scorers.rules import Trial
     from clearnets.autointerp.transcripts import Session
     from clearnets.config import DelphiScorer, Score
@@ -118,6 +120,7 @@ class _Layer:
     text: Text
     cache: LayerCache
     records: list[dict[str, Any]]
+    min_windows: int
     trials: dict[int, Trial]
 
     @classmethod
@@ -139,7 +142,7 @@ class _Layer:
                 if trial is not None:
                     trials[latent] = trial
                 bar.advance()
-        return cls(names, text, cache, records, trials)
+        return cls(names, text, cache, records, min_windows, trials)
 
 
 def _label(names: tuple[str, str, int]) -> str:
@@ -165,9 +168,10 @@ async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], thr
             _write_scores(settings, layer, work)
             demonstration = not is_qualified(judge, paths.qualify())
             with Session(identity(judge.client), _transcript(unit), connect) as session:
-                judged = await _judge(settings, judge, layer, texts, session)
+                judged, probabilities = await _judge(settings, judge, layer, texts, session)
                 lines = [to_line({**r, "demonstration": demonstration}) for r in judged]
                 write_text(work.out / JUDGED, "".join(f"{line}\n" for line in lines))
+                write_json(work.out / PROBABILITIES, probabilities)
                 session.seal(work.out)
     for unit in todo:
         put_in_place(unit.out, _transcript(unit))
@@ -175,33 +179,86 @@ async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], thr
 
 async def _judge(
     settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
-) -> list[dict[str, Any]]:
-    """A language model's scores of a layer."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A language model's scores of a layer, and how often it gave which probability."""
+    from clearnets.autointerp import controls
     from clearnets.autointerp.asking import together
-    from clearnets.autointerp.scorers import language
-    from clearnets.latents.examples import activations
 
-    strings = texts.strings()
-    token_NL = layer.text.windows.cut(texts.tokens_RS)
+    panel = Panel(settings, judge, layer, texts, session)
+    plan = controls.plan(layer.trials, judge, seed_for(settings.seed, "controls", *layer.names))
+    sentences = {record["latent"]: record["explanation"] for record in layer.records}
+    probabilities = controls.Histogram()
 
     async def one(record: Mapping[str, Any]) -> dict[str, Any]:
-        latent, trial = record["latent"], layer.trials.get(record["latent"])
-        line = _line(record, layer.trials)
-        if trial is None:
-            return {**line, **dict.fromkeys(judge.scorers)}
-        window_W = trial.examples.window_W
-        act_WL = activations(layer.cache, latent, layer.text.windows, window_W)
-        shown = language.Shown(
-            trial=trial,
-            strings_W=[[strings[token] for token in token_L] for token_L in token_NL[window_W]],
-            peak_W=act_WL.max(axis=1),
-        )
-        seed = seed_for(settings.seed, "judge", *layer.names, latent)
-        scores = await language.judge(judge, session, shown, record["explanation"], seed=seed)
-        return {**line, **scores}
+        line, latent = _line(record, layer.trials), record["latent"]
+        if latent not in layer.trials:
+            return {**line, **controls.nothing(judge)}
+        own = await panel.ask(latent, sentences[latent])
+        probabilities.add(own)
+        shuffled = {
+            giver: await panel.ask(latent, sentences[giver], control="shuffled")
+            for giver in plan.givers[latent]
+        }
+        reordered, redrawn = None, None
+        if latent in plan.reasked:
+            reordered = await panel.ask(latent, sentences[latent], control="reordered")
+            redrawn = await panel.ask(latent, sentences[latent], control="redrawn")
+        return {**line, **controls.scores(judge, own, shuffled, reordered, redrawn)}
 
     with progress(f"judge {_label(layer.names)}", len(layer.records), "latents") as bar:
-        return await together(map(one, layer.records), bar.advance)
+        judged = await together(map(one, layer.records), bar.advance)
+    return judged, probabilities.counts()
+
+
+class Panel:
+    """A language model that is asked about the latents of a layer."""
+
+    def __init__(
+        self, settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
+    ) -> None:
+        self._settings, self._judge, self._layer, self._session = settings, judge, layer, session
+        self._strings = texts.strings()
+        self._token_NL = layer.text.windows.cut(texts.tokens_RS)
+
+    def shown(self, latent: int, trial: Trial) -> Shown:
+        """The windows of a trial, to be read."""
+        from clearnets.autointerp.scorers.language import Shown
+        from clearnets.latents.examples import activations
+
+        window_W = trial.examples.window_W
+        return Shown(
+            trial=trial,
+            strings_W=[
+                [self._strings[token] for token in token_L] for token_L in self._token_NL[window_W]
+            ],
+            act_WL=activations(self._layer.cache, latent, self._layer.text.windows, window_W),
+        )
+
+    async def ask(self, latent: int, explanation: str, *, control: str = "") -> dict[str, Answers]:
+        """What each scorer says of a latent, given an explanation; or those for which there is such
+        a control (see `clearnets.autointerp.controls`)."""
+        from clearnets.autointerp import controls
+        from clearnets.autointerp.scorers import language
+
+        names = (*self._layer.names, latent)
+        trial: Trial | None = self._layer.trials[latent]
+        if control == "redrawn":
+            record = next(one for one in self._layer.records if one["latent"] == latent)
+            trial = prepare(
+                self._layer.text,
+                self._layer.cache,
+                record,
+                self._settings,
+                self._layer.min_windows,
+                seed_for(self._settings.seed, "score", *names, control),
+            )
+            assert trial is not None, "a latent can be scored with any draw or with none"
+        again = [control] if control in ("reordered", "redrawn") else []
+        seed = seed_for(self._settings.seed, "judge", *names, *again)
+        judge = controls.controlled(self._judge, control) if control else self._judge
+        return await language.answers(
+            judge, self._session, self.shown(latent, trial), explanation, seed=seed
+        )
 
 
 def _transcript(unit: Unit) -> Path:

@@ -1,26 +1,182 @@
-"""Scores by a language model: apart from all others, and by whether it has qualified."""
+"""Scores by a language model: apart from all others, and by whether it has qualified.
+
+| table | one row per |
+|---|---|
+| judged | latent, scorer: its scores, how many answers there are and are missing |
+| judged_means | family, scorer, explanation, measure: the mean over latents with its interval |
+| judged_noise | family or all, scorer, way of asking again: how far apart two scores lie |
+| judged_probabilities | family, scorer, bin of probability: positives and negatives |
+
+Those of a judge that has not qualified are called `demonstration` in place of `judged`: no figure
+and no other table shows them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import product
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from clearnets.config import Config
-from clearnets.tables.frames import sort
+from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.records import PROBABILITY_BINS
+from clearnets.config import Collate, Config
+from clearnets.tables.frames import columns_of, ordered, pick, sort
+from clearnets.tables.judgements import AGAIN, MAIN_MEASURE, MEASURES
+from clearnets.tables.samples import CHANCE, bootstrap, interval
 from clearnets.tables.sources import Sources
+
+KEYS = ["family", "seed", "layer", "latent"]
+# A judge that knows nothing gets this much of these measures.
+AT_CHANCE = {"accuracy": CHANCE, "auroc": CHANCE, "correlation": 0.0}
 
 
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`judged` and `demonstration`, where a language model judges and so far as they have rows."""
-    if sources.judged is None:
+    """`judged ...` or `demonstration ...`, where a language model judges and so far as they have
+    rows."""
+    if sources.judged is None or sources.probabilities is None:
         return {}
-    table = sort(sources.judged, ["family", "seed", "layer", "latent"])
     tables = {}
     for name, which in (("judged", False), ("demonstration", True)):
-        own = table[table["demonstration"] == which]
+        own = pick(sources.judged, demonstration=which)
         if len(own):
-            tables[name] = own.drop(columns="demonstration")
+            probabilities = pick(sources.probabilities, demonstration=which)
+            for suffix, table in judged_tables(own, probabilities, config.collate).items():
+                tables[name + suffix] = table
     return tables
+
+
+def judged_tables(
+    judged: pd.DataFrame, probabilities: pd.DataFrame, settings: Collate
+) -> dict[str, pd.DataFrame]:
+    """By suffix, the tables of one judge.
+
+    Args:
+        judged: rows of `clearnets.tables.judgements` with family, seed and layer.
+        probabilities: family, scorer, bin, positives, negatives; any number of rows for each bin.
+    """
+    tables = {
+        "": latent_table(judged),
+        "_means": mean_table(judged, settings),
+        "_noise": noise_table(judged),
+        "_probabilities": probability_table(probabilities),
+    }
+    return {suffix: table for suffix, table in tables.items() if len(table)}
+
+
+def latent_table(judged: pd.DataFrame) -> pd.DataFrame:
+    """Every latent's scores with its own explanation."""
+    table = sort(pick(judged, kind="own"), KEYS)
+    return table.drop(columns=["demonstration", "kind", *AGAIN])
+
+
+def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
+    """Means over judged latents with bootstrap intervals over latents within (seed, layer).
+
+    `explanation` shuffled: of other latents of the layer; a latent's score is the mean over those
+    it was judged by, and `at_chance` says that the interval lies within `margin` of chance. No
+    interval is given from fewer than `min_stratum` latents. `missing` is the share of all answers
+    asked for that are missing; they have no part in the scores.
+    """
+    rows = []
+    cases = product(ordered(judged["family"]), judged["scorer"].unique(), ("own", "shuffled"))
+    for family, scorer, kind in cases:
+        found = pick(judged, family=family, scorer=scorer, kind=kind)
+        answered, missing = found["answered"].sum(), found["missing"].sum()
+        for measure in MEASURES:
+            latents = found.dropna(subset=[measure]).groupby(KEYS)[measure].mean().reset_index()
+            if latents.empty:
+                continue
+            value = latents[measure].to_numpy(np.float64)
+            strata = stats.strata_ids(latents["seed"].to_numpy(), latents["layer"].to_numpy())
+            random = bootstrap(settings, "judged", family, scorer, kind, measure)
+            estimate = stats.mean_estimate(value, strata, **random)
+            estimate = interval(estimate, settings, len(value))
+            chance = AT_CHANCE.get(measure) if scorer != "intruder" else None
+            rows.append(
+                {
+                    "family": family,
+                    "scorer": scorer,
+                    "explanation": kind,
+                    "measure": measure,
+                    "n": len(value),
+                    "mean": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "at_chance": chance is not None and estimate.within(chance, settings.margin),
+                    "missing": missing / (answered + missing),
+                    "confidence": settings.confidence,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def noise_table(judged: pd.DataFrame) -> pd.DataFrame:
+    """How far apart two scores of the same latent lie: the floor below which no difference between
+    latents tells anything.
+
+    `asked` reordered: about the same windows in another order and with another seed; redrawn: about
+    other windows. `agreement` is the share of windows that were answered alike, of those that were
+    answered both times. `sd` is the standard deviation of one score about the latent's own, that
+    two scores imply: the root of half their mean squared difference. `sd_latents` is that of the
+    first scores of the same latents, and `reliability` what part of its square is not noise (below
+    zero where noise is all there is).
+    """
+    rows = []
+    for scorer in judged["scorer"].unique():
+        measure = MAIN_MEASURE.get(scorer, "accuracy")
+        own = pick(judged, scorer=scorer, kind="own").set_index(KEYS)[measure]
+        for asked in ("reordered", "redrawn"):
+            again = pick(judged, scorer=scorer, kind=asked).set_index(KEYS)
+            pairs = again.assign(first=own.reindex(again.index).astype(float))
+            pairs = pairs.assign(second=pairs[measure].astype(float)).reset_index()
+            for family in (*ordered(pairs["family"]), "all"):
+                chosen = pairs if family == "all" else pick(pairs, family=family)
+                if row := _noise(chosen.dropna(subset=["first", "second"])):
+                    rows.append(
+                        {"family": family, "scorer": scorer, "asked": asked, "measure": measure}
+                        | row
+                    )
+    return pd.DataFrame(rows)
+
+
+def _noise(pairs: pd.DataFrame) -> dict[str, Any] | None:
+    if pairs.empty:
+        return None
+    first, second = pairs["first"].to_numpy(float), pairs["second"].to_numpy(float)
+    noise = float(np.mean((second - first) ** 2)) / 2
+    spread = float(np.var(first, ddof=1)) if len(first) > 1 else math.nan
+    both = float(pairs["both"].astype(float).sum())
+    return {
+        "n": len(pairs),
+        "agreement": float(pairs["same"].astype(float).sum()) / both if both else math.nan,
+        "difference": float(np.mean(second - first)),
+        "sd": math.sqrt(noise),
+        "sd_latents": math.sqrt(spread) if spread >= 0 else math.nan,
+        "reliability": 1 - noise / spread if spread > 0 else math.nan,
+    }
+
+
+def probability_table(probabilities: pd.DataFrame) -> pd.DataFrame:
+    """How many windows that are active (or marked where the latent is), and that are not, were
+    given which probability; bins that are empty have a row, too."""
+    rows = []
+    for family, scorer in product(
+        ordered(probabilities["family"]), probabilities["scorer"].unique()
+    ):
+        found = pick(probabilities, family=family, scorer=scorer).groupby("bin")
+        sums = found[["positives", "negatives"]].sum()
+        if sums.to_numpy().any():
+            sums = sums.reindex(range(PROBABILITY_BINS), fill_value=0)
+            for place, positives, negatives in sums.itertuples():
+                edges = {"low": place / PROBABILITY_BINS, "high": (place + 1) / PROBABILITY_BINS}
+                names = {"family": family, "scorer": scorer}
+                rows.append({**names, **edges, "positives": positives, "negatives": negatives})
+    return columns_of(
+        pd.DataFrame(rows), ["family", "scorer", "low", "high", "positives", "negatives"]
+    )

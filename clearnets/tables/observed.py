@@ -4,9 +4,10 @@
 |---|---|
 | generalization_runs | task, run: what it is, how it ended, the gap of test and training loss |
 | generalization_curves | task, run, measured step: losses, accuracies |
-| generalization_measures | task, run, checkpoint, hookpoint: every metric; of the whole model without one |
+| generalization_measures | task, run, checkpoint, hookpoint or none: every metric |
+| generalization_phases | task, run that has measures of progress: when its phases end |
 
-In memory the last one is long, a row per metric; `wide` makes of it what is written.
+In memory the measures are long, a row per metric; `wide` makes of them what is written.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.config import Config
 
-NAMES = ("runs", "curves", "measures")
+PHASES = ("task", "run", "memorised", "formed", "cleaned_up")
+GROKKED = 0.99
+"""Test accuracy at which a run has generalized."""
+PLATEAU = 0.9
+"""Share of its largest value above which the test loss has not yet fallen."""
 _KEYS = ["task", "run", "step", "hookpoint"]
 
 
@@ -45,7 +50,31 @@ def tables(
         ["task"], key=lambda column: column.map(order), kind="stable", ignore_index=True
     )
     found = {"runs": runs, "curves": curves, "measures": measures}
-    return {f"generalization_{name}": found[name] for name in NAMES}
+    found["phases"] = phases(runs, curves, measures)
+    return {f"generalization_{name}": table for name, table in found.items()}
+
+
+def phases(runs: pd.DataFrame, curves: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """When the phases of grokking end (Nanda et al. 2023), in steps of checkpoints.
+
+    `memorised`: where the excluded loss on training pairs is lowest; from there on the circuit
+    takes the place of memory. `formed`: the last checkpoint at which the test loss has not begun
+    to fall. `cleaned_up`: the first from which on test accuracy stays above `GROKKED`. Empty where
+    a phase does not end.
+    """
+    rows = []
+    excluded = measures[measures["metric"] == "excluded_loss"]
+    for (task, run), own in excluded.groupby(["task", "run"], sort=False):
+        of_run: Any = curves[(curves["task"] == task) & (curves["run"] == run)]
+        at: Any = of_run.set_index("step").loc[own["step"].sort_values()]
+        memorised = int(own.loc[own["value"].idxmin(), "step"])
+        late: Any = at[at.index >= memorised]
+        high = late.index[late["test_loss"] >= PLATEAU * late["test_loss"].max()]
+        short = at.index[at["test_accuracy"] <= GROKKED]
+        after = at.index[at.index > short[-1]] if len(short) else at.index
+        formed = int(high[-1]) if high[-1] < at.index[-1] else None
+        rows.append((task, run, memorised, formed, int(after[0]) if len(after) else None))
+    return pd.DataFrame(rows, columns=list(PHASES))
 
 
 def wide(measures: pd.DataFrame) -> pd.DataFrame:

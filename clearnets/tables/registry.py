@@ -19,10 +19,11 @@ the same bytes.
 | contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
-| judged | latent, scorer: scores by a language model that has qualified as a judge |
-| demonstration | the same by one that has not: no figure and no other table shows them |
 | embedding ... | see `clearnets.tables.embedding` |
+| judged ... | see `clearnets.tables.judged`: scores by a language model that has qualified |
+| demonstration ... | the same by one that has not: no figure and no other table shows them |
 | concepts ... | see `clearnets.tables.concepts` |
+| generalization_... | see `clearnets.tables.observed` |
 | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
 | generalization_ranking | task, metric: how well it orders runs by their gap |
 """
@@ -46,6 +47,7 @@ from clearnets.tables import (
     latents,
     layers,
     models,
+    observed,
     scores,
 )
 from clearnets.tables.frames import to_csv
@@ -53,18 +55,20 @@ from clearnets.tables.sources import Sources
 
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
-MODULES = (
-    *(models, layers, latents, scores, contrasts, embedding, families, concepts, judged),
-    generalization,
-)
+COMPARISON = (models, layers, latents, scores, contrasts, embedding, families, concepts, judged)
+OBSERVATORY = (observed, generalization)
 
 
-def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
-    """Every table by name."""
+def make(sources: Sources | None, config: Config) -> dict[str, pd.DataFrame]:
+    """Every table by name; without sources those of the observatory alone."""
     made: dict[str, pd.DataFrame] = {}
-    for module in MODULES:
+    if sources is not None:
+        for module in COMPARISON:
+            made |= module.tables(sources, config, made)
+        made["latents"] = made["latents"].drop(columns="matters")
+    for module in OBSERVATORY:
         made |= module.tables(sources, config, made)
-    return made | {"latents": made["latents"].drop(columns="matters")}
+    return made | {"generalization_measures": observed.wide(made["generalization_measures"])}
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -13,11 +13,12 @@ from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import Collate, Config
 from clearnets.runtime import seed_for
-from clearnets.tables.frames import pick
+from clearnets.tables.frames import columns_of, pick
 from clearnets.tables.sources import CONTROLS
 
 CHANCE = 0.5
 ACCURACY = "balanced_accuracy"
+GROUPING = ("seed", "layer", "rate", "windows", "status", "matters")
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def own_scores(
     """The latents' own scores. Without one a latent counts as chance in balanced accuracy and is
     left out of other measures, of which it has none (a rule that never says yes has no precision).
     """
-    latents = chosen(latents, layers, which)
-    if measure == ACCURACY:
-        value = latents[scorer].to_numpy(np.float64)
-        return _grouped(latents, np.where(np.isnan(value), CHANCE, value))
-    latents = latents.dropna(subset=[f"{scorer}-{measure}"])
-    return _grouped(latents, latents[f"{scorer}-{measure}"].to_numpy(np.float64))
+    column = scorer if measure == ACCURACY else f"{scorer}-{measure}"
+    latents = chosen(columns_of(latents, [*GROUPING, column]), layers, which)
+    if measure != ACCURACY:
+        latents = latents.dropna(subset=[column])
+    value = latents[column].to_numpy(np.float64)
+    return _grouped(latents, np.where(np.isnan(value), CHANCE, value))
 
 
 def _grouped(latents: pd.DataFrame, value: stats.Floats) -> Sample:

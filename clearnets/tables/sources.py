@@ -14,11 +14,13 @@ import pandas as pd
 from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.autointerp import statistics as stats
-from clearnets.autointerp.records import JUDGED, SCORED, SIMILAR, hookpoints
+from clearnets.autointerp.records import JUDGED, PROBABILITIES, SCORED, SIMILAR, hookpoints
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
-from clearnets.tables.frames import NO_LAYER
+from clearnets.tables import judgements
+from clearnets.tables.frames import NO_LAYER, columns_of
 
+NAMES = ("family", "seed", "layer")
 SCORERS = ("rule-detection", "rule-fuzzing")
 # What else is counted of a scorer's verdicts on one latent.
 MEASURES = ("precision", "recall", "coverage")
@@ -55,8 +57,10 @@ class Sources:
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
-        judged: seed, family, layer, latent, status, demonstration, scorer, and a language model's
-            scores; None where none judges.
+        judged: seed, family, layer and a language model's scores, in rows of
+            `clearnets.tables.judgements`; None where none judges.
+        probabilities: seed, family, layer, demonstration, scorer, bin, positives, negatives: how
+            often it gave which probability.
     """
 
     models: Sequence[str]
@@ -74,10 +78,13 @@ class Sources:
     similarity: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
+    probabilities: pd.DataFrame | None = None
 
 
 def inputs(config: Config) -> dict[str, Path]:
-    """By name, the units that the tables are made from."""
+    """By name, the units that the tables of a comparison are made from."""
+    if not config.compares:
+        return {}
     named = {"data": paths.data()}
     for seed in config.seeds:
         for mlp in config.models:
@@ -125,6 +132,7 @@ def read(config: Config) -> Sources:
         for seed in seeds
     }
     wanted = config.score.active + config.score.silent
+    judged, probabilities = _judged(config) if config.score.judge else (None, None)
     return Sources(
         models=config.models,
         curves=pd.concat(curves, ignore_index=True),
@@ -142,7 +150,8 @@ def read(config: Config) -> Sources:
         scores=pd.concat([_scores(*place, wanted) for place in places], ignore_index=True),
         similarity=pd.concat([_similarity(*place) for place in places], ignore_index=True),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
-        judged=_judged(config) if config.score.judge else None,
+        judged=judged,
+        probabilities=probabilities,
     )
 
 
@@ -161,44 +170,29 @@ def _concepts(config: Config, name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _judged(config: Config) -> pd.DataFrame:
-    """A row per latent and scorer. `accuracy` is balanced, but for `intruder`; missing answers have
-    no part in it."""
+def _judged(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of `clearnets.tables.judgements`, and by bin how often which probability was given."""
     assert config.score.judge is not None
-    rows = []
+    scores, probabilities = [], []
     for family, seed in product(config.families, config.seeds):
         for layer, point in _hookpoints(config, family).items():
-            for record in artifacts.read_jsonl(paths.score(family, seed, point) / JUDGED):
-                for scorer in config.score.judge.scorers:
-                    rows.append(
-                        {
-                            "family": family,
-                            "seed": seed,
-                            "layer": layer,
-                            "latent": record["latent"],
-                            "status": record["status"],
-                            "demonstration": record["demonstration"],
-                            "scorer": scorer,
-                            **_judgement(scorer, record[scorer]),
-                        }
-                    )
-    return pd.DataFrame(rows)
-
-
-def _judgement(scorer: str, counts: Mapping[str, Any] | None) -> dict[str, Any]:
-    if counts is None:
-        return dict.fromkeys(("accuracy", "auroc", "answered", "missing"))
-    if scorer == "intruder":
-        answered, missing = counts["right"] + counts["wrong"], counts["missing"]
-        accuracy, auroc = counts["right"] / answered if answered else None, None
-    else:
-        cells = {cell: counts[cell] for cell in ("tp", "fp", "tn", "fn")}
-        answered = sum(cells.values())
-        missing = counts["missing_positives"] + counts["missing_negatives"]
-        both = counts["tp"] + counts["fn"] and counts["tn"] + counts["fp"]
-        accuracy = float(stats.balanced_accuracy(**cells)) if both else None
-        auroc = counts["auroc"]
-    return {"accuracy": accuracy, "auroc": auroc, "answered": answered, "missing": missing}
+            folder = paths.score(family, seed, point)
+            names = {"family": family, "seed": seed, "layer": layer}
+            records = artifacts.read_jsonl(folder / JUDGED)
+            rows = judgements.rows(records, config.score.judge.scorers)
+            scores += [names | row for row in rows]
+            names["demonstration"] = any(record["demonstration"] for record in records)
+            given = artifacts.read_json(folder / PROBABILITIES)
+            probabilities += [
+                {**names, "scorer": scorer, "bin": place, "positives": yes, "negatives": no}
+                for scorer, counts in given.items()
+                for place, (yes, no) in enumerate(zip(counts["positives"], counts["negatives"]))
+            ]
+    columns = ("scorer", "bin", "positives", "negatives", "demonstration")
+    return (
+        columns_of(pd.DataFrame(scores), [*NAMES, *judgements.ROW]),
+        columns_of(pd.DataFrame(probabilities), [*NAMES, *columns]),
+    )
 
 
 def _points(totals: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -15,6 +15,9 @@ from clearnets.tables.samples import ACCURACY
 SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin", "untrained model", "neurons")
 SCORES = ("detection", "fuzzing")
+SCORERS = tuple(f"rule-{score}" for score in SCORES)
+MEASURES = ("precision", "recall", "coverage")
+LEVELS = ("layers", "seeds")
 BASELINES = ("token_mean", "pca", "linear")
 DASH = "–"
 Row = dict[str, Any]
@@ -24,6 +27,7 @@ def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     """Families, contrasts, models, and how to read them, of the tables by name."""
     parts = [
         _score_table(frames["summary"]),
+        _measure_table(frames["means"]),
         _contrast_table(frames["contrasts"]),
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
@@ -162,6 +166,30 @@ def _name(family: str) -> str:
     return f"**{family}**" if family in SUBJECTS else family
 
 
+def _measure_table(means: pd.DataFrame) -> str:
+    """Precision and recall behind the balanced accuracies, and for how many windows they stand."""
+    shown = pick(means, seed="all", latents="explained", layers="all", explanation="own")
+    head = ["family", *(f"{scorer}: {m}" for scorer in SCORERS for m in MEASURES)]
+    rows = []
+    for family in shown["family"].unique():
+        own = pick(shown, family=family)
+        cells = [
+            records(pick(own, scorer=scorer, measure=measure))[0]
+            for scorer in SCORERS
+            for measure in MEASURES
+        ]
+        rows.append([_name(family), *map(_measure, cells)])
+    return table(head, rows)
+
+
+def _measure(row: Row) -> str:
+    if row["measure"] != "coverage":
+        return interval(
+            {"mean": row["mean"], "mean_low": row["low"], "mean_high": row["high"]}, "mean"
+        )
+    return DASH if math.isnan(row["mean"]) else percent(row["mean"])
+
+
 def _contrast_table(contrasts: pd.DataFrame) -> str:
     """Primary, secondary and twin contrasts in rule-detection and rule-fuzzing, three ways each."""
     contrasts = pick(contrasts, measure=ACCURACY)
@@ -171,6 +199,7 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
         "contrast",
         "scorer",
         "unmatched",
+        *(f"over {level}" for level in LEVELS if f"low_{level}" in contrasts),
         "matched by firing rate",
         "matched by activity",
         "coverage-adjusted",
@@ -186,7 +215,10 @@ def _contrast_table(contrasts: pd.DataFrame) -> str:
         for matching in ("none", "rate", "activity"):
             row = by_matching[matching]
             left = max(row["unmatched_a"], row["unmatched_b"])
-            cells.append(difference(row) + (f" ({percent(left)} left out)" if left else ""))
+            equal = " ≈" if row["equivalent"] else ""
+            cells.append(difference(row) + equal + (f" ({percent(left)} left out)" if left else ""))
+            if matching == "none":
+                cells += [ends(row, level) for level in LEVELS if f"low_{level}" in row]
         seeds = pick(each, a=a, b=b, scorer=scorer)["difference"][1:]
         if len(seeds):
             cells[0] += f"; by seed {seeds.min():+.3f} to {seeds.max():+.3f}".replace("-", "−")
@@ -320,7 +352,12 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     seeds = len(pair)
     notes = [
         f"Intervals are {level} bootstrap intervals over latents and describe these trained models "
-        f"only ({seeds} training seed{'s' if seeds > 1 else ''}).",
+        f"only ({seeds} training seed{'s' if seeds > 1 else ''}). {_on_levels(seeds)}",
+        "Precision and recall are those of the rule on windows of which half are active, recall "
+        "over explained latents and precision over those whose rule ever says yes; coverage: "
+        "windows that there were over those asked for. "
+        f"≈: the difference is shown to be smaller than {settings.equivalence:g}, its 90 % "
+        "interval lying within (two one-sided tests at 5 % each).",
         "Scores are balanced accuracies of a short rule, parsed back from the explanation, on "
         "unseen text; chance is 0.5. They measure predictability by such a rule. Pairs of numbers "
         "are rule-detection / rule-fuzzing. Coverage-adjusted: latents that could not be explained "
@@ -341,6 +378,20 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     if len(frames["concept_summary"]):
         notes.append(_on_concepts(frames["concept_summary"]))
     return " ".join(notes)
+
+
+def _on_levels(seeds: int) -> str:
+    """What the intervals over layers and seeds speak for."""
+    text = (
+        "Over layers: the layers are drawn, the same ones for both families, as if these models "
+        "had other layers such as theirs."
+    )
+    if seeds == 1:
+        return f"{text} With one seed nothing here speaks for architectures."
+    return (
+        f"{text} Over seeds: the {seeds} training seeds are drawn; these intervals speak for "
+        "models that are trained like these."
+    )
 
 
 def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
@@ -417,6 +468,15 @@ def interval(row: Row, key: str) -> str:
     if math.isnan(row[low]):
         return number(row[key], ".2f")
     return f"{row[key]:.2f} [{row[low]:.2f}, {row[high]:.2f}]".replace("-", "−")
+
+
+def ends(row: Row, level: str) -> str:
+    """`[−0.003, +0.045]` of the interval over a level, and whether that shows equivalence."""
+    low, high = row[f"low_{level}"], row[f"high_{level}"]
+    if math.isnan(low):
+        return DASH
+    equal = " ≈" if row[f"equivalent_{level}"] else ""
+    return f"[{low:+.3f}, {high:+.3f}]".replace("-", "−") + equal
 
 
 def difference(row: Row) -> str:

@@ -13,25 +13,29 @@ from pathlib import Path
 
 from common import save
 
-FIGURES = (
+COMPARISON = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
     *("embedding", "concepts", "concept_map"),
-    *("ranking", "leads"),
 )
+OBSERVATORY = ("observed", "ranking", "leads")
 
 
 def main(tables: Path, folder: Path, names: list[str]) -> None:
     """Draw the named figures, or all of them and their captions.
 
-    A figure of what the experiment does not have (fvu without coders) is left out.
+    A figure of what the experiment does not have (fvu without coders) is left out; so are those of
+    a comparison where an experiment compares nothing. Some modules
+    draw several, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
-    for name in names or FIGURES:
+    compared = (tables / "summary.csv").exists()
+    for name in names or (*(COMPARISON if compared else ()), *OBSERVATORY):
         drawn = import_module(name).draw(tables)
-        if drawn is not None:
-            figure, captions[name] = drawn
-            save(figure, folder, name)
+        several = drawn if isinstance(drawn, dict) else {name: drawn} if drawn else {}
+        for part, (figure, caption) in several.items():
+            captions[part] = caption
+            save(figure, folder, part)
     if not names:
         text = json.dumps(captions, indent=1, ensure_ascii=False) + "\n"
         (folder / "captions.json").write_text(text, encoding="utf-8")

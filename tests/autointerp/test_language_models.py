@@ -32,11 +32,11 @@ from clearnets.autointerp.reading import Lexicon, read_rows
 from clearnets.autointerp.scorers import language as judging
 from clearnets.autointerp.scorers.language import (
     Shown,
-    area,
     parse_answers,
     parse_intruder,
     parse_probabilities,
 )
+from clearnets.autointerp.scorers.ranking import area
 from clearnets.autointerp.scorers.rules import Trial, mark
 from clearnets.config import DelphiExplainer, DelphiScorer
 from clearnets.latents.examples import Examples, activations, activity, sample
@@ -98,7 +98,7 @@ def shown_of(act_RS: np.ndarray, tokens_RS: np.ndarray, *, active=20, silent=20)
     token_WL = text.windows.cut(tokens_RS)[examples.window_W]
     strings = [[synthetic.STRINGS[t] for t in token_L] for token_L in token_WL]
     trial = Trial(examples, mark(text, examples, trigger="fox", rng=rng))
-    return Shown(trial, strings, act_WL.max(axis=1))
+    return Shown(trial, strings, act_WL)
 
 
 def varied(silent: int = 20) -> Shown:
@@ -413,7 +413,7 @@ def test_delphi_refuses_a_latent_without_negatives_and_we_count_none(shown):
     parts = (examples_.window_W[:cut], cut, examples_.hard_W[:cut], examples_.active_WL[:cut])
     none = {"negative_Q": np.array([], int), "marked_QL": np.zeros((0, SIZE), bool)}
     trial = Trial(Examples(*parts), replace(shown.trial.marks, **none))
-    bare = Shown(trial, shown.strings_W[:cut], shown.peak_W[:cut])
+    bare = Shown(trial, shown.strings_W[:cut], shown.act_WL[:cut])
     names = ("detection", "fuzzing", "intruder")
     scores = run(judging.judge(judge(*names), Says(always("1")), bare, "foxes", seed=0))
     assert (scores["detection"]["tp"], scores["detection"]["fp"]) == (20, 0)

@@ -1,19 +1,16 @@
 """Pictures: read as datasets reads them, divided without overlap, drawn and mislabelled exactly."""
 
-import io
 import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from sklearn.datasets import load_digits
+from tiny_pictures import local, pixels, write
 
 from clearnets.artifacts import UserError
-from clearnets.config import Digits, HubPictures, LocalPictures
+from clearnets.config import Digits, HubPictures
 from clearnets.data import images
 
 datasets = pytest.importorskip("datasets")
@@ -26,36 +23,12 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def png(pixels):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def pixels(count, seed, *, colours=True):
-    shape = (count, 6, 6, 3) if colours else (count, 6, 6)
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def write(path, pictures, labels=None, image="image", label="label"):
-    labels = range(len(pictures)) if labels is None else labels
-    column = [{"bytes": png(p) if isinstance(p, np.ndarray) else p, "path": None} for p in pictures]
-    path.parent.mkdir(exist_ok=True)
-    features = datasets.Features({image: datasets.Image(), label: datasets.Value("int64")})
-    table = pa.table({image: column, label: list(labels)}, schema=features.arrow_schema)
-    pq.write_table(table, path)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Seven coloured pictures to train on and four to test on."""
     write(tmp_path / "pictures" / "train.parquet", pixels(7, seed=1))
     write(tmp_path / "pictures" / "test.parquet", pixels(4, seed=2))
     return tmp_path / "pictures"
-
-
-def local(folder, **options):
-    return LocalPictures(kind="local", path=str(folder), **options)
 
 
 def error(source):

@@ -79,7 +79,7 @@ class Reader:
         pass
 
 
-def language(client=CLIENT, scorers=("detection", "fuzzing"), **over) -> Config:
+def language(client=CLIENT, scorers=("detection", "fuzzing"), shuffled=1, reasked=2, **over):
     """Two latents less than all, explained and judged by a language model."""
     values = config(latents=10).model_dump(mode="json")
     values["explain"] |= {"active": 20, "silent": 10}
@@ -87,7 +87,8 @@ def language(client=CLIENT, scorers=("detection", "fuzzing"), **over) -> Config:
         "kind": "delphi", "explainer": "default", "client": client, "retries": 1,
     }  # fmt: skip
     values["score"] |= {"active": 12, "silent": 12}
-    values["score"]["scorers"] = [{"kind": "delphi", "scorers": list(scorers), "client": client}]
+    judge = {"kind": "delphi", "scorers": list(scorers), "client": client}
+    values["score"]["scorers"] = [judge | {"shuffled": shuffled, "reasked": reasked}]
     values["qualify"] |= {"concepts": 2, "windows": 8}
     for key, value in over.items():
         values[key.split("__")[0]][key.split("__")[1]] = value
@@ -295,7 +296,12 @@ def test_what_cannot_be_read_is_asked_again_then_marked_and_not_scored(connected
     score.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
     assert judged()[FOX] | {"demonstration": None} == {
         "latent": FOX, "status": "unparsable", "rate": record["rate"],
-        "windows": record["windows"], "detection": None, "fuzzing": None, "demonstration": None,
+        "windows": record["windows"], "demonstration": None,
+        **{
+            name + control: None
+            for name in ("detection", "fuzzing")
+            for control in ("", "_shuffled", "_reordered", "_redrawn")
+        },
     }  # fmt: skip
     assert read_json(paths.metrics("score-native"))["seed-0"]["unparsable"] == len(unread)
 
@@ -306,6 +312,7 @@ def test_missing_answers_have_their_own_column(connected):
     explain.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
     qualify.run(settings, runtime=RUNTIME)
     connected(Reader(RequestFailed("ReadTimeout"), "I cannot help with that.", "[1, 0"))
+    settings = language(shuffled=0, reasked=0)
     score.run(settings, runtime=RUNTIME, family=FAMILY, layers=(0,))
     missing, answered = 0, 0
     for record in judged().values():

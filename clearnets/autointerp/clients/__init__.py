@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from clearnets.artifacts import fingerprint
+from clearnets.artifacts import UserError, fingerprint
 
 if TYPE_CHECKING:
     from clearnets.config import ClientSettings
@@ -43,6 +43,8 @@ class Backend(Protocol):
         Args:
             messages: role and content of each.
             settings: temperature, max_tokens, seed, and logprobs (alternatives per token, 0: none).
+                Or `echo_from` alone: nothing is said, and the reply has the log-probability of each
+                token of the one message's text from this character on.
 
         Raises:
             RequestFailed: this request cannot be answered.
@@ -105,6 +107,38 @@ def chat_reply(body: Any) -> Reply:
 
 def _others(tokens: Any) -> list[tuple[str, float]]:
     return [(str(token["token"]), float(token["logprob"])) for token in tokens]
+
+
+def echoed(body: Any, prompt: str, start: int) -> Reply:
+    """The log-probabilities of a prompt's tokens in an OpenAI text completion with `echo`.
+
+    Tokens that begin before the character `start` are left out.
+
+    Raises:
+        RequestFailed: the body is something else, or its tokens' texts are not those of the prompt.
+        UserError: the server does not give the prompt back.
+    """
+    try:
+        choice = body["choices"][0]
+        text, logprobs = choice["text"], choice.get("logprobs")
+        if not text.startswith(prompt) or not logprobs:
+            raise UserError(
+                "this server does not give the log-probabilities of a prompt (`echo` of OpenAI's "
+                "completions), which the scorer surprisal needs; use one that does, such as vLLM"
+            )
+        tokens = [(str(t), p) for t, p in zip(logprobs["tokens"], logprobs["token_logprobs"])]
+        # From the end: a server may begin with a token that is not in the text.
+        place = len(text) - len("".join(token for token, _ in tokens))
+        found = []
+        for token, logprob in tokens:
+            if start <= place and place + len(token) <= len(prompt):
+                found.append((token, [(token, float(logprob))]))
+            place += len(token)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise RequestFailed("the reply is no text completion") from None
+    if not found or not prompt.endswith("".join(token for token, _ in found)):
+        raise RequestFailed("the tokens of the reply are not those of the prompt")
+    return Reply("", found)
 
 
 def chat_request(model: str, messages: Messages, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ The environment says where and how, and changes no result:
   and nowhere else.
 
 A request is sent again after 408, 429, 5xx, a dropped connection, a time-out or a reply that is
-no chat completion, after a pause that doubles, or as long as the server asks for (Retry-After).
+no completion, after a pause that doubles, or as long as the server asks for (Retry-After).
 If all fail, that answer is missing. A server that fails at one request after another, refuses the
 key or does not know the model ends the run: what was answered is kept.
 """
@@ -20,13 +20,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clearnets.artifacts import UserError
-from clearnets.autointerp.clients import Messages, Reply, RequestFailed, chat_reply, chat_request
+from clearnets.autointerp.clients import (
+    Messages,
+    Reply,
+    RequestFailed,
+    chat_reply,
+    chat_request,
+    echoed,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -97,10 +105,10 @@ class OpenAI:
 
     async def complete(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
         """See `Backend`."""
-        body = chat_request(self._model, messages, settings)
+        path, body, read = self._request(messages, settings)
         async with self._places:
             try:
-                reply = await self._persist(body)
+                reply = await self._persist(path, body, read)
             except RequestFailed as failure:
                 self._failed_in_a_row += 1
                 if self._failed_in_a_row >= PATIENCE:
@@ -112,16 +120,28 @@ class OpenAI:
             self._failed_in_a_row = 0
             return reply
 
-    async def _persist(self, body: dict[str, Any]) -> Reply:
+    def _request(
+        self, messages: Messages, settings: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any], Callable[[Any], Reply]]:
+        """Where a request goes, what it says, and what reads the reply."""
+        if "echo_from" not in settings:
+            return "chat/completions", chat_request(self._model, messages, settings), chat_reply
+        text = messages[0]["content"]
+        body = {"model": self._model, "prompt": text, "temperature": 0.0}
+        # A token more than none: not every server takes 0.
+        body |= {"max_tokens": 1, "echo": True, "logprobs": 1}
+        return "completions", body, partial(echoed, prompt=text, start=settings["echo_from"])
+
+    async def _persist(
+        self, path: str, body: dict[str, Any], read: Callable[[Any], Reply]
+    ) -> Reply:
         import httpx
 
         failure, unreachable = "", False
         for attempt in range(self._where.retries + 1):
             wait = min(self._where.pause * 2**attempt, LONGEST_PAUSE)
             try:
-                response = await self._http.post(
-                    f"{self._where.base_url}/chat/completions", json=body
-                )
+                response = await self._http.post(f"{self._where.base_url}/{path}", json=body)
             except httpx.TransportError as error:
                 failure = type(error).__name__
                 unreachable = isinstance(error, httpx.ConnectError)
@@ -138,9 +158,9 @@ class OpenAI:
                     raise RequestFailed(f"status {response.status_code}")
                 else:
                     try:
-                        return chat_reply(response.json())
+                        return read(response.json())
                     except (ValueError, RequestFailed):
-                        failure = "no chat completion in the reply"
+                        failure = "no completion in the reply"
             if attempt < self._where.retries:
                 await asyncio.sleep(wait)
         if unreachable:
@@ -158,7 +178,7 @@ class OpenAI:
             )
         if response.status_code in (404, 405):
             raise UserError(
-                f"{self._where.base_url} has no chat completions of model {self._model!r}; correct "
+                f"{self._where.base_url} has no completions of model {self._model!r}; correct "
                 "CLEARNETS_BASE_URL, which ends in /v1 for most servers, or the parameter `model`"
             )
 

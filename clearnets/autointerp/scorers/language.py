@@ -1,4 +1,5 @@
-"""A language model as judge, with delphi's prompts: detection, fuzzing and intruder.
+"""A language model as judge, with delphi's prompts: detection, fuzzing and intruder. Simulation and
+surprisal have modules of their own.
 
 *detection*: which of these windows hold what the explanation says? *fuzzing*: in which of them are
 the marked tokens those that it means? Both are judged on the very items of rule-detection and
@@ -23,7 +24,10 @@ import numpy as np
 
 from clearnets.autointerp.bridge import Asker, Latent, LatentRecord
 from clearnets.autointerp.clients import LogProbs, RequestFailed
+from clearnets.autointerp.scorers.ranking import area
 from clearnets.autointerp.scorers.rules import Trial
+from clearnets.autointerp.scorers.simulation import count_simulations, simulate
+from clearnets.autointerp.scorers.surprisal import count_surprisals, weigh
 from clearnets.autointerp.transcripts import Session
 
 from delphi.scorers.classifier.detection import DetectionScorer  # isort: skip
@@ -37,6 +41,10 @@ from delphi.scorers.classifier.sample import ClassifierOutput, Sample, _highligh
 
 if TYPE_CHECKING:
     from clearnets.config import DelphiScorer
+
+# What a scorer says of a latent: delphi's classifier outputs or intruder results, or what
+# `simulation` and `surprisal` say of each window.
+Answers = list[Any]
 
 TOP_LOGPROBS = 5
 _ARRAY = re.compile(r"\[([^\[\]]*)\]")
@@ -179,12 +187,12 @@ class Shown:
     Attributes:
         trial: active windows first, and the marks of fuzzing.
         strings_W: the texts of each window's tokens.
-        peak_W: largest activation in each window, 0 in silent ones.
+        act_WL: activations, 0 where the latent is silent.
     """
 
     trial: Trial
     strings_W: list[list[str]]
-    peak_W: np.ndarray
+    act_WL: np.ndarray
 
     def detection(self) -> list[Sample]:
         """Windows without marks."""
@@ -212,7 +220,8 @@ class Shown:
         The active windows are cut, by strength, into groups that can fill a prompt.
         """
         marks, others = self.trial.marks, shown - 1
-        order = np.argsort(-self.peak_W[marks.positive_P], kind="stable")
+        peak_P = self.act_WL[marks.positive_P].max(axis=1)
+        order = np.argsort(-peak_P, kind="stable")
         if len(order) < others:
             return []
         groups = np.array_split(order, min(10, len(order) // others))
@@ -235,26 +244,52 @@ def _sample(text: str, strings: Sequence[str], *, active: bool) -> Sample:
     return Sample(text, ClassifierOutput(list(strings), [], 0, active, None, None, None))
 
 
+async def answers(
+    settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
+) -> dict[str, Answers]:
+    """What each scorer says of a latent: of detection and fuzzing an answer per item, in the order
+    of the items."""
+    said: dict[str, Answers] = {}
+    for name in settings.scorers:
+        if name == "intruder":
+            sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
+            said[name] = await _find_intruders(settings, session, sentences, seed)
+        elif name == "fuzzing":
+            items = shown.fuzzing()
+            said[name] = await _classify(
+                CarefulFuzzing, settings, session, items, explanation, seed
+            )
+        elif name == "detection":
+            items = shown.detection()
+            said[name] = await _classify(
+                CarefulDetection, settings, session, items, explanation, seed
+            )
+        elif name == "simulation":
+            said[name] = await simulate(settings, session, shown, explanation, seed=seed)
+        else:
+            said[name] = await weigh(session, shown, explanation)
+    return said
+
+
+def count(name: str, said: Answers) -> dict[str, Any] | None:
+    """A scorer's answers as counts; None where it was asked nothing."""
+    match name:
+        case "intruder":
+            return count_intruders(said) if said else None
+        case "simulation":
+            return count_simulations(said)
+        case "surprisal":
+            return count_surprisals(said)
+        case _:
+            return count_answers(said)
+
+
 async def judge(
     settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
 ) -> dict[str, dict[str, Any] | None]:
     """A latent's scores by each scorer."""
-    scores: dict[str, dict[str, Any] | None] = {}
-    for name in settings.scorers:
-        if name == "intruder":
-            sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
-            scores[name] = await _find_intruders(settings, session, sentences, seed)
-        elif name == "fuzzing":
-            items = shown.fuzzing()
-            scores[name] = await _classify(
-                CarefulFuzzing, settings, session, items, explanation, seed
-            )
-        else:
-            items = shown.detection()
-            scores[name] = await _classify(
-                CarefulDetection, settings, session, items, explanation, seed
-            )
-    return scores
+    said = await answers(settings, session, shown, explanation, seed=seed)
+    return {name: count(name, of_it) for name, of_it in said.items()}
 
 
 async def detect(
@@ -268,7 +303,8 @@ async def detect(
 ) -> dict[str, Any]:
     """The scores of detection on any texts, some of which hold what the explanation says."""
     items = [_sample(text, (), active=bool(holds)) for text, holds in zip(texts, holds_W)]
-    return await _classify(CarefulDetection, settings, session, items, explanation, seed)
+    said = await _classify(CarefulDetection, settings, session, items, explanation, seed)
+    return count_answers(said)
 
 
 def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
@@ -287,25 +323,26 @@ async def _classify(
     items: list[Sample],
     explanation: str,
     seed: int,
-) -> dict[str, Any]:
+) -> list[ClassifierOutput]:
     classifier = kind(**_options(settings, session), log_prob=settings.log_prob)
     # delphi draws the orders of all latents from one generator; here each has its own.
     classifier.rng = random.Random(seed)
     classifier.generation_kwargs["seed"] = seed
     classifier.items = items
-    record = LatentRecord(latent=Latent("", 0), explanation=explanation)
-    return count_answers((await classifier(record)).score)
+    await classifier(LatentRecord(latent=Latent("", 0), explanation=explanation))
+    # delphi shuffles a copy; the answers are written into the items.
+    return [item.data for item in items]
 
 
 async def _find_intruders(
     settings: DelphiScorer, session: Session, sentences: list[IntruderSentence], seed: int
-) -> dict[str, Any] | None:
+) -> list[IntruderResult]:
     if not sentences:
-        return None
+        return []
     scorer = CarefulIntruder(**_options(settings, session))
     scorer.generation_kwargs["seed"] = seed
     scorer.sentences = sentences
-    return count_intruders((await scorer(LatentRecord(latent=Latent("", 0)))).score)
+    return (await scorer(LatentRecord(latent=Latent("", 0)))).score
 
 
 def count_answers(answers: Sequence[ClassifierOutput]) -> dict[str, Any]:
@@ -347,15 +384,3 @@ def auroc(answers: Sequence[ClassifierOutput]) -> float | None:
         np.array([a.probability for a in there], dtype=float),
         np.array([a.activating for a in there], dtype=bool),
     )
-
-
-def area(value_x: np.ndarray, positive_x: np.ndarray) -> float | None:
-    """Area under the ROC curve; None where there are no positives or no negatives."""
-    from scipy.stats import rankdata
-
-    positives = int(positive_x.sum())
-    negatives = len(positive_x) - positives
-    if not positives or not negatives:
-        return None
-    ranks = rankdata(value_x)[positive_x].sum() - positives * (positives + 1) / 2
-    return round(float(ranks) / (positives * negatives), 6)

@@ -1,0 +1,227 @@
+"""`clearnets generalize`: resumed, repeated and wrong, at the tests' size."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_bases
+import torch
+
+from clearnets import config, paths
+from clearnets.artifacts import MANIFEST, Unit, UserError, build_all, write_json
+from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.generalization import grokking
+from clearnets.generalization.checkpoints import CheckpointsTask
+from clearnets.generalization.grokking import GrokkingTask
+from clearnets.generalization.tasks import curve
+from clearnets.progress import Progress
+from clearnets.runtime import Runtime
+from clearnets.stages import generalize
+
+ROOT = Path(__file__).parents[2]
+CPU = Runtime(device="cpu", threads=1)
+CTX = 16
+
+
+def parameters(**over) -> config.Config:
+    """The tests' experiment with `over` above its section `generalize`."""
+    base = config.read_yaml(ROOT / "params.yaml")
+    smoke = config.overlay(base, config.read_yaml(ROOT / "experiments/smoke.yaml"))
+    return config.parse(config.overlay(smoke, {"generalize": over}), "smoke")
+
+
+def files(task: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in paths.generalize(task).iterdir()}
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    cfg = parameters()
+    (tmp_path / "straight").mkdir()
+    monkeypatch.chdir(tmp_path / "straight")
+    generalize.run(cfg, runtime=CPU, task="grokking")
+    straight = files("grokking")
+
+    (tmp_path / "killed").mkdir()
+    monkeypatch.chdir(tmp_path / "killed")
+    monkeypatch.setattr(grokking, "SAVE_SECONDS", 0)
+    began = []
+    for left in (13, 20, 7, 8):
+        monkeypatch.setattr(generalize, "progress", _killer(left, began))
+        with pytest.raises(KeyboardInterrupt):
+            generalize.run(cfg, runtime=CPU, task="grokking")
+        assert not paths.generalize("grokking").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path / "killed")
+    generalize.run(cfg, runtime=CPU, task="grokking")
+    assert files("grokking") == straight
+    # It went on from where it was stopped, in the first variant and in the second.
+    assert {13, 20} <= set(began)
+
+
+def _killer(left: int, began: list[int]):
+    """A progress bar that stops the process, as it were, after so many steps of its own."""
+
+    class Bar(Progress):
+        def __init__(self) -> None:
+            super().__init__("", None, "", quiet=True)
+            self.left = left
+
+        def advance(self, amount: int = 1, note: str = "") -> None:
+            if amount > 1 or not note:
+                began.append(amount)  # what an earlier run had done
+                return
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    @contextmanager
+    def progress(*_: object, **__: object):
+        yield Bar()
+
+    return progress
+
+
+def test_tables_hold_every_checkpoint_of_every_run():
+    cfg = parameters()
+    generalize.run(cfg, runtime=CPU, task="grokking")
+    folder = paths.generalize("grokking")
+    runs, curves, measures = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("runs", "curves", "measures")
+    )
+    assert list(runs["run"]) == ["dense-0", "dense-1", "sparse-0", "sparse-1"]
+    np.testing.assert_allclose(runs["gap"], runs["test_loss"] - runs["train_loss"], atol=1e-4)
+    steps = measures.groupby("run")["step"].unique().map(list)
+    assert all(list(s) == [0, 1, 3, 7, 20] for s in steps)
+    assert set(measures["step"]) <= set(curves["step"])
+    sparse = measures[(measures["run"] == "sparse-0") & (measures["hookpoint"] == "mlp")]
+    dense = measures[(measures["run"] == "dense-0") & (measures["hookpoint"] == "mlp")]
+    # A feedforward that is sparse by construction has no coder.
+    assert sparse["fvu"].isna().all()
+    assert dense["fvu"].notna().all()
+    assert (sparse["l0"] <= cfg.generalize.grokking.k).all()
+    assert (dense["l0"] <= cfg.generalize.coders.k).all()
+    # Features can only be compared with those of a checkpoint before.
+    assert dense.set_index("step")["stability"].isna().tolist() == [True, *[False] * 4]
+
+
+def test_losses_are_those_of_the_checkpoints(tmp_path):
+    task = GrokkingTask(parameters().generalize.grokking)
+    task.train(tmp_path, device=torch.device("cpu"), bar=Progress("", None, "", quiet=True))
+    run = task.runs()[1]
+    rows = {row["step"]: row for row in curve(run, tmp_path)}
+    for step in task.checkpoints(run, tmp_path):
+        model = task.model(run, tmp_path, step)
+        for split in ("train", "test"):
+            (batch,) = task.batches(run, split)
+            with torch.no_grad():
+                logits = task.logits(model, batch)
+            loss = torch.nn.functional.cross_entropy(logits.double(), batch.labels_N)
+            assert float(loss) == pytest.approx(rows[step][f"{split}_loss"], rel=1e-5)
+            right = (logits.argmax(1) == batch.labels_N).double().mean()
+            assert float(right) == pytest.approx(rows[step][f"{split}_accuracy"])
+
+
+def test_splits_hold_each_pair_once_and_differ_by_seed():
+    task = GrokkingTask(parameters().generalize.grokking)
+    seen = {}
+    for run in task.runs():
+        pairs = {
+            split: {
+                tuple(p) for batch in task.batches(run, split) for p in batch.inputs[0].tolist()
+            }
+            for split in ("train", "test")
+        }
+        assert not pairs["train"] & pairs["test"]
+        assert len(pairs["train"] | pairs["test"]) == 49
+        seen[run.name] = pairs["train"]
+    assert seen["dense-0"] == seen["sparse-0"] != seen["dense-1"]
+
+
+def make_text() -> int:
+    """A data unit with random rows; gives its vocabulary."""
+    tokenizer = train_tokenizer(["the fox said no to the cat"] * 3, vocab_size=270)
+    vocab = tokenizer.get_vocab_size()
+    rng = np.random.default_rng(0)
+    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
+        save_tokenizer(tokenizer, work.out / "tokenizer", ctx_len=CTX)
+        meta = {"vocab_size": vocab, "ctx_len": CTX, "pad": 0, "bos": 1, "eos": 2, "concepts": []}
+        write_json(work.out / "meta.json", meta)
+        (work.out / "tokens").mkdir()
+        for split in ("train", "valid"):
+            tokens_RS = rng.integers(3, vocab, (6, CTX)).astype(np.uint16)
+            tokens_RS[:, 0], tokens_RS[1, 9:] = 1, 0
+            np.save(work.out / "tokens" / f"{split}.npy", tokens_RS)
+    return vocab
+
+
+def named(name: str | None) -> config.Config:
+    tasks = {"grokking": None, "digits": None, "grid": None, "checkpoints": "artifacts/data"}
+    return parameters(tasks=tasks, checkpoints={"name": name, "rows": 4})
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "gpt2"])
+def test_revisions_of_a_model_in_a_folder(kind, tmp_path):
+    vocab = make_text()
+    model = tiny_bases.make(kind, vocab_size=vocab, eos=2, bos=1)
+    for step in (0, 1, 8, 60, 64, 1000):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.01
+        model.save_pretrained(tmp_path / "models" / f"step{step}")
+    cfg = named("models")
+    generalize.run(cfg, runtime=CPU, task="checkpoints")
+    curves = pd.read_csv(paths.generalize("checkpoints") / "curves.csv")
+    # Four checkpoints, log-spaced: 0, 1, 32 and 1000, or the nearest that are there.
+    assert curves["step"].tolist() == [0, 1, 8, 1000]
+    rows = np.load(paths.data() / "tokens/valid.npy")[:4].astype(np.int64)
+    nats, count = 0.0, 0
+    with torch.no_grad():
+        for row in rows:
+            logits = model(torch.from_numpy(row)[None]).logits[0].double().log_softmax(-1)
+            for place in range(CTX - 1):
+                if row[place + 1] != 0:
+                    nats -= float(logits[place, row[place + 1]])
+                    count += 1
+    assert curves["test_loss"].iloc[-1] == pytest.approx(nats / count, rel=1e-4)
+
+
+def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
+    make_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no checkpoints named by their step"):
+        generalize.run(named("empty"), runtime=CPU, task="checkpoints")
+    small = tiny_bases.make("gpt_neox", vocab_size=20, eos=2, bos=1)
+    small.save_pretrained(tmp_path / "small" / "step5")
+    with pytest.raises(UserError, match="knows 20 tokens"):
+        generalize.run(named("small"), runtime=CPU, task="checkpoints")
+    with pytest.raises(UserError, match="no such folder"):
+        generalize.run(named("not/a/place"), runtime=CPU, task="checkpoints")
+    assert not (paths.generalize("checkpoints") / MANIFEST).exists()
+
+
+def test_own_checkpoints_are_named_by_their_model_and_seed():
+    cfg = parameters()
+    assert cfg.generalize.checkpoints is not None
+    task = CheckpointsTask(cfg.generalize.checkpoints, cfg)
+    assert [run.name for run in task.runs()] == ["dense-seed-0", "sparse-seed-0"]
+    assert list(task.inputs()) == ["data", "train/dense-seed-0", "train/sparse-seed-0"]
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"grokking": {"modulus": 51}}, "modulus must be a prime"),
+        ({"grokking": {"k": 5}}, "multiple of k"),
+        ({"grokking": {"checkpoints": 2}}, "greater than or equal to 3"),
+        ({"grokking": None}, "tasks.grokking needs its parameters"),
+        ({"tasks": {"grokking": "elsewhere"}}, "must be clearnets/generalization/grokking.py"),
+        ({"checkpoints": {"name": "models"}}, "tasks.checkpoints must be artifacts/data"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(over, message):
+    with pytest.raises(UserError, match=message):
+        parameters(**over)
