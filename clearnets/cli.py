@@ -457,6 +457,23 @@ def similarity(
 
 
 @app.command()
+def overlap(
+    aux: LatentAux,
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure what it is worth to score explanations on windows that their explainer has seen.
+
+    Example: [bold]clearnets overlap --aux native[/bold]
+    """
+    from clearnets.config import FAMILIES
+
+    place = _Place.of(experiment, assign)
+    place.run("overlap", dry_run=dry_run, family=place.family(aux, FAMILIES))
+
+
+@app.command()
 def concepts(
     aux: LatentAux,
     experiment: Experiment = None,
@@ -607,6 +624,81 @@ def import_(
     model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
     kind = getattr(model.config, "mlp", "dense")
     print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    aux: LatentAux,
+    layers: Layers = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="The training seed.")] = 0,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="Whose answers: rules, or language (the default where a language model judges).",
+        ),
+    ] = None,
+    firing_counts: Annotated[
+        bool,
+        typer.Option("--firing-counts", help="Also write delphi's log/hookpoint_firing_counts.pt."),
+    ] = False,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The experiment; default: params.yaml.")
+    ] = None,
+) -> None:
+    """Write a family's explanations and scores in the file layout of delphi's runs.
+
+    Example: [bold]clearnets export --aux sae /tmp/sae[/bold]
+    """
+    from clearnets import experiments
+    from clearnets import export as module
+    from clearnets.config import FAMILIES, parse_layers
+
+    if by is not None:
+        _choice("--by", by, ("rules", "language"))
+    place = _Place.of(experiment, None)
+    family: Any = place.family(aux, FAMILIES)
+    out = out.absolute()
+    if experiment:
+        _move_to(experiments.place(experiment), experiment)
+    explanations, files = module.run(
+        place.config,
+        family=family,
+        layers=parse_layers(layers, place.config),
+        seed=seed,
+        by=by,  # pyright: ignore[reportArgumentType]
+        firing_counts=firing_counts,
+        out=out,
+    )
+    print(f"{out}: {explanations:,} explanations, {files:,} files of scores")
+
+
+def _move_to(folder: Path, experiment: str) -> None:
+    from clearnets.artifacts import UserError
+
+    if not folder.is_dir():
+        raise UserError(f"{experiment} has not run here; run `clearnets exp {experiment}` first")
+    os.chdir(folder)
+
+
+@app.command("import-scores")
+def import_scores(
+    run: Annotated[Path, typer.Argument(help="The folder of a run of delphi.")],
+    out: Annotated[Path, typer.Argument(help="The new folder of tables.")],
+    aux: LatentAux,
+) -> None:
+    """Read explanations and scores of a run of delphi into tables like ours.
+
+    Example: [bold]clearnets import-scores results/my-run /tmp/theirs --aux sae[/bold]
+    """
+    from clearnets import config
+    from clearnets.config import FAMILIES
+    from clearnets.tables import theirs
+
+    _choice("--aux", aux, FAMILIES)
+    count = theirs.run(run, out, family=aux, settings=config.load().collate)
+    print(f"{out}: tables of {count:,} latents")
 
 
 @app.command()

@@ -79,6 +79,11 @@ def score(family: str, seed: int, hookpoint: str) -> Path:
     return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
 
 
+def overlap(family: str, seed: int) -> Path:
+    """What the overlap of explaining and scoring windows is worth to the latents of one family."""
+    return ARTIFACTS / "overlap" / family / f"seed-{seed}"
+
+
 def similarity(family: str, seed: int, hookpoint: str) -> Path:
     """`similarity.jsonl` for one layer."""
     return ARTIFACTS / "similarity" / family / f"seed-{seed}" / hookpoint
@@ -134,6 +139,7 @@ _STAGES = {
     "embed": "embed",
     "explain": "explain@{}",
     "score": "score@{}",
+    "overlap": "overlap@{}",
     "similarity": "similarity",
     "concepts": "concepts@{}",
     "generalize": "generalize@{}",

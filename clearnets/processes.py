@@ -84,6 +84,47 @@ def _follow(launcher: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def end_with_parent() -> None:
+    """In a worker of a pool: leave when the parent is gone, even killed, and leave Ctrl-C to it."""
+    import multiprocessing
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def each(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], *, workers: int, preload: str
+) -> Iterator[Any]:
+    """What `function` gives for each of the jobs, which are its arguments, in their order.
+
+    Args:
+        workers: jobs at a time, each in a process; with fewer than two of them, or jobs, here.
+        preload: a module that is imported once, by a server whose forks the workers are.
+    """
+    workers = min(workers, len(jobs))
+    if workers < 2:
+        yield from (function(*job) for job in jobs)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    context = get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(function, *zip(*jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
 def let_main_speak() -> None:
     """Wait, in another process than the main one, for that to fail alike: it ends them all."""
     if not is_main():

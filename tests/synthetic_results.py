@@ -16,6 +16,7 @@ from clearnets import artifacts, config, paths
 from clearnets.config import Config
 from clearnets.runtime import seed_for
 from clearnets.stages import concepts as stage
+from clearnets.stages import overlap
 from clearnets.tables.sources import CONCEPT_TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,11 @@ def write(cfg: Config) -> None:
                 "cache",
                 paths.cache(family, seed, "explain"),
                 lambda out, f=family: _cache(cfg, out, f),
+            )
+            _unit(
+                "overlap",
+                paths.overlap(family, seed),
+                lambda out, f=family, s=seed: _overlap(cfg, out, f, s),
             )
             _unit(
                 "concepts",
@@ -248,6 +254,33 @@ def _cache(cfg: Config, out: Path, family: str) -> None:
     }
     hookpoints = {name: point for _, name in _points(cfg, family)}
     _json(out / "stats.json", {"tokens": 1000, "hookpoints": hookpoints})
+
+
+# Share of 50 active windows that are judged right under each protocol, beside half of 50 others.
+OVERLAP = {"delphi": 0.8, "disjoint": 0.74, "held-out": 0.7}
+
+
+def _overlap(cfg: Config, out: Path, family: str, seed: int) -> None:
+    """Latents whose scores differ between the protocols by what `OVERLAP` says, with noise."""
+    rng = _rng("overlap", family, seed)
+    rows = []
+    for _, point in _points(cfg, family):
+        for latent in range(30):
+            rate = float(10 ** rng.normal(-2, 0.5))
+            row: dict[str, Any] = {"hookpoint": point, "latent": latent, "rate": rate}
+            row |= {"status": "explained", "windows": min(1.0, 20 * rate)}
+            if latent == 0:
+                rows.append(row | {"status": "dead", "rate": 0, "windows": 0})
+                continue
+            for protocol, share in OVERLAP.items():
+                seen = int(rng.integers(10, 21)) if protocol == "delphi" else 0
+                one = row | {"protocol": protocol, "positives": 50, "seen": seen}
+                for scorer in ("detection", "fuzzing"):
+                    tp = int(rng.binomial(50, share))
+                    cells = {"tp": tp, "fn": 50 - tp, "tn": 25, "fp": 25}
+                    one |= {f"{scorer}_{cell}": value for cell, value in cells.items()}
+                rows.append(one)
+    artifacts.write_table(out / overlap.TABLE, overlap.COLUMNS, rows)
 
 
 def _concepts(cfg: Config, out: Path, family: str, seed: int) -> None:

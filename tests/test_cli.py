@@ -28,7 +28,9 @@ COMMANDS = [
     "collate",
     "figures",
     "compute",
+    "export",
     "import",
+    "import-scores",
     "exp",
 ]
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def accuracy(counts: dict[str, int]) -> float:
 
 def one(table: pd.DataFrame, **equals) -> pd.Series:
     for column, value in equals.items():
-        table = table[table[column] == value]
+        table = table[table[column].isna() if value is None else table[column] == value]
     assert len(table) == 1
     return table.iloc[0]
 
@@ -78,7 +79,7 @@ def test_all_tables_are_there(tables):
     assert set(tables) == {
         "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
         "contrasts", "strata", "coverage", "compute", "summary",
-        "concepts", "concept_latents", "concept_summary",
+        "protocols", "concepts", "concept_latents", "concept_summary",
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
@@ -317,6 +318,42 @@ def test_every_latent_is_in_one_bin_of_its_concept(tables):
         assert own["share"].sum() == pytest.approx(1, abs=1e-4)
         high = own[(own["f1_low"] >= 0.5) & (own["kind"] == "lexical")]["latents"].sum()
         assert high == ((every["f1"] >= 0.5) & (every["kind"] == "lexical")).sum()
+
+
+def test_protocols_are_compared_within_latents(tables):
+    frames = []
+    for family, seed in product(("native", "token-unigram"), (0, 1)):
+        frame = pd.read_csv(paths.overlap(family, seed) / "overlap.csv").assign(seed=seed)
+        frames.append(frame.assign(family=family))
+    raw = pd.concat(frames)
+    for family, own in raw.groupby("family"):
+        row = one(tables["protocols"], family=family, scorer="rule-fuzzing", rate_low=None)
+        latents = own.dropna(subset=["protocol"])
+        assert row["drawn"] == len(latents) / 3 + (own["status"] == "dead").sum()
+        assert row["n"] == len(latents) / 3
+        first = latents[latents["protocol"] == "delphi"]
+        assert row["seen"] == pytest.approx((first["seen"] / first["positives"]).mean(), abs=1e-5)
+        means = {}
+        for protocol, part in latents.groupby("protocol"):
+            tp = part["fuzzing_tp"].to_numpy()
+            means[protocol] = (tp / (tp + part["fuzzing_fn"].to_numpy()) / 2 + 0.25).mean()
+        assert row["overlap"] == pytest.approx(means["delphi"] - means["disjoint"], abs=1e-5)
+        assert row["both"] == pytest.approx(means["delphi"] - means["held-out"], abs=1e-5)
+        assert row["overlap"] + row["text"] == pytest.approx(row["both"], abs=1e-5)
+        # Half of 0.06 and of 0.1 is what was put in.
+        assert row["overlap_low"] < 0.03 < row["overlap_high"]
+        assert row["both_low"] < 0.05 < row["both_high"]
+
+
+def test_protocols_by_rate_leave_out_few_latents(tables):
+    bins = tables["protocols"].dropna(subset=["rate_low"])
+    assert len(bins)
+    assert (bins["n"] >= CONFIG.collate.min_stratum).all()
+    for row in bins.itertuples():
+        frames = [pd.read_csv(paths.overlap(row.family, s) / "overlap.csv") for s in (0, 1)]
+        rate = pd.concat(frames).query("protocol == 'delphi'")["rate"]
+        inside = (rate >= row.rate_low) & (rate < row.rate_high)
+        assert abs(inside.sum() - row.n) <= 1  # edges are written with six digits
 
 
 def test_a_corpus_without_labels_has_empty_tables_of_concepts(tmp_path, monkeypatch):

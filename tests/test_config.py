@@ -30,8 +30,9 @@ def test_params_yaml_is_valid_and_frozen():
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_every_overlay_is_valid_and_names_itself(path: Path):
-    config = cfg.parse(with_(cfg.read_yaml(path)), str(path))
+def test_every_overlay_is_valid_and_names_itself(path: Path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = cfg.parse(experiments.resolve(path.stem, []), str(path))
     assert config.experiment == path.stem
 
 
@@ -54,7 +55,7 @@ def test_every_overlay_is_valid_and_names_itself(path: Path):
         ({"models": ["sparse", "dense"]}, "models must be dense alone, or dense and then one of"),
         ({"models": ["dense", "dense"]}, "models must be dense alone"),
         ({"models": ["dense", "sparse", "sparse_topk"]}, "models must be dense alone"),
-        ({"models": []}, "models must be dense alone"),
+        ({"models": []}, "without models there is nothing to compare"),
         ({"models": ["dense"]}, "families.native needs a sparse model: add one of sparse,"),
         ({"models": ["dense", "sparse_topk"]}, "families.native must be train/sparse_topk"),
         ({"families": {"neurons": "train/sparse"}}, "families.neurons must be train/dense"),

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "paper/scripts"
 NAMES = {
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
-    *("concepts", "concept_map", "embedding"),
+    *("protocols", "concepts", "concept_map", "embedding"),
 }
 
 

@@ -32,7 +32,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
 
 
-_LIGHT_STAGES = ("explain", "qualify", "score", "concepts", "collate")
+_LIGHT_STAGES = ("explain", "qualify", "score", "overlap", "concepts", "collate")
 LIGHT = [*(f"stages.{name}" for name in _LIGHT_STAGES), "figures", "generalization.tables"]
 SELECTIONS = {
     "train": {"mlp": "dense"},
@@ -40,6 +40,7 @@ SELECTIONS = {
     "cache": {"family": "sae"},
     "explain": {"family": "sae", "layers": (0,)},
     "score": {"family": "sae", "layers": (0,)},
+    "overlap": {"family": "sae"},
     "concepts": {"family": "sae"},
     "generalize": {"task": "grokking"},
 }
@@ -69,7 +70,7 @@ def test_core_imports_only_core():
 
 def test_stages_do_not_import_each_other_nor_the_face():
     stages = {m for m in GRAPH.modules if m.startswith("clearnets.stages.")}
-    face = {"clearnets.cli", "clearnets.experiments", "clearnets.__main__"}
+    face = {f"clearnets.{name}" for name in ("cli", "experiments", "export", "__main__")}
     for module in GRAPH.modules - face:
         inner = GRAPH.find_modules_directly_imported_by(module)
         assert not inner & (stages | face), f"{module} imports a stage or the command line"

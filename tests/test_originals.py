@@ -36,8 +36,8 @@ SMALL: dict[str, Any] = {
     "model.expansion": 8,
     "model.k": 8,
     "explain.latents": 8,
-    "explain.active": 10,
-    "score.active": 10,
+    "explain.n_examples_train": 10,
+    "score.n_examples_test": 10,
     "data.tokens.explain": 6000,
     "data.tokens.score": 6000,
 }

@@ -17,6 +17,7 @@ from clearnets.stages import (
     explain,
     generalize,
     match,
+    overlap,
     score,
     similarity,
     sparsify,
@@ -40,6 +41,7 @@ def run_behind_data(cfg: Config) -> None:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+        overlap.run(cfg, runtime=CPU, family=family)
         concepts.run(cfg, runtime=CPU, family=family)
     similarity.run(cfg, runtime=CPU)
     for task in cfg.generalize.tasks:

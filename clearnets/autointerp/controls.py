@@ -51,7 +51,7 @@ def plan(latents: Iterable[int], judge: DelphiScorer, seed: int) -> Plan:
 
 def nothing(judge: DelphiScorer) -> dict[str, Any]:
     """The columns of a latent that cannot be scored."""
-    columns = dict.fromkeys(judge.scorers)
+    columns: dict[str, Any] = dict.fromkeys(judge.scorers)
     for control in CONTROLS:
         columns |= {f"{name}_{control}": None for name in controlled(judge, control).scorers}
     return columns

@@ -128,6 +128,18 @@ class DelphiScorer(Frozen):
         return self
 
 
+Protocol = Literal["held-out", "delphi"]
+TrainType = Literal["top", "random", "quantiles", "mix"]
+NonActivating = Literal[
+    "trigger",
+    "random",
+    "co-occurrence",
+    "decoder-similarity",
+    "encoder-similarity",
+    "similar",
+]
+
+
 class Explain(Frozen):
     """Explanations of a uniform sample of latents."""
 
@@ -140,10 +152,28 @@ class Explain(Frozen):
     min_windows: Positive
     """A latent is explainable with at least this many active and as many silent windows in
     each of the splits `explain` and `score`."""
-    active: Positive
+    protocol: Protocol
+    """Where explanations are scored: `held-out`, on text that the explainer never saw; `delphi`, on
+    the text that it saw, by delphi's sampler, so that explaining and scoring share windows."""
+    n_examples_train: Positive
     """Active windows that the explainer sees."""
-    silent: Positive
-    """Silent windows that the explainer sees: half random, half with a trigger token."""
+    train_type: TrainType
+    """How they are chosen by their strongest activation: the `top` ones, `random` ones, evenly from
+    `quantiles`, or a `mix` of the top ones and quantiles of the rest."""
+    n_quantiles: Positive
+    """Quantiles of `quantiles` and `mix`."""
+    ratio_top: Fraction
+    """Share of the top ones in a `mix`."""
+    centered: bool
+    """Move each active window so that its strongest activation stands at three quarters of it, or
+    as near as the row's ends allow. Otherwise it stands anywhere."""
+    n_non_activating: Positive
+    """Silent windows that the explainer sees."""
+    non_activating: NonActivating
+    """Which silent windows: `random` ones; `trigger`, half random and half with the word at which
+    the latent is active most; those in which the latents are active that are nearest by
+    `co-occurrence`, `decoder-similarity` or `encoder-similarity`; or those `similar` in meaning to
+    active windows (`embed.splits` must hold explain). Random ones fill up."""
     max_words: Positive
     """Cap on the number of quoted words in a sentence of `tokens`, the same for every family."""
     explainer: Annotated[TokensExplainer | DelphiExplainer, Field(discriminator="kind")]
@@ -153,10 +183,16 @@ class Explain(Frozen):
 class Score(Frozen):
     """Scores of explanations on held-out windows."""
 
-    active: Positive
-    """Active windows per latent."""
-    silent: Positive
-    """Silent windows per latent: half random, half with a trigger token."""
+    n_examples_test: Positive
+    """Active windows per latent, evenly from quantiles of their strongest activation."""
+    n_quantiles: Positive
+    """Those quantiles."""
+    centered: bool
+    """As in `explain`."""
+    n_non_activating: Positive
+    """Silent windows per latent."""
+    non_activating: NonActivating
+    """Which silent windows, as in `explain`."""
     seed: Count
     """Seed of the draw of windows."""
     scorers: Annotated[
@@ -180,6 +216,25 @@ class Score(Frozen):
     def judge(self) -> DelphiScorer | None:
         """The language model among the scorers, if there is one."""
         return next((scorer for scorer in self.scorers if scorer.kind == "delphi"), None)
+
+
+class Overlap(Frozen):
+    """What it is worth to score explanations on windows that their explainer has seen: `tokens` and
+    its judge on the same latents under delphi's protocol and under cleaner ones. What is not named
+    here is as in `explain`."""
+
+    latents: Positive
+    """Latents drawn per layer and family, uniformly from all."""
+    n_examples_train: Positive
+    """Active windows that the explainer sees, evenly from quantiles."""
+    n_examples_test: Positive
+    """Active windows that its explanation is scored on, evenly from quantiles."""
+    n_quantiles: Positive
+    """Those quantiles."""
+    n_non_activating: Positive
+    """Silent windows that each of them sees; half of them hold the latent's most frequent word."""
+    seed: Count
+    """Seed of the draw of latents and of silent windows."""
 
 
 class Qualify(Frozen):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from clearnets.config.autointerp import Explain, Qualify, Score
+from clearnets.config.autointerp import Explain, Overlap, Qualify, Score
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.fields import Count, Frozen
@@ -48,6 +48,7 @@ class Config(Frozen):
     embed: Embed
     explain: Explain
     score: Score
+    overlap: Overlap
     similarity: Similarity
     concepts: Concepts
     qualify: Qualify

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Relative size of the moves of weights under which sharpness is the rise of the loss.
 SHARPNESS = 0.1
-DRAWS = 4
+DRAWS = 2
 PAIRS = 50
 """Pairs of each class whose midpoints are classified (mixup)."""
 WHOLE = ""
@@ -185,7 +185,8 @@ def _pgdl(task: Task, model: nn.Module, run: Run, batches: Sequence[Batch]) -> d
         for batch in batches:
             task.logits(model, batch)
             output: Any = seen[first]
-            features.append((output[0] if isinstance(output, tuple) else output).flatten(1))
+            given: Any = output[0] if isinstance(output, tuple) else output
+            features.append(given.flatten(1))
     separation = complexity.davies_bouldin(torch.cat(features), labels_N)
     mixup = complexity.mixup_accuracy(
         lambda inputs: task.logits(model, Batch(inputs, labels_N)),

@@ -6,8 +6,9 @@ One task for digits, MNIST, CIFAR-10 and any other pictures; what differs is in 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from clearnets.artifacts import read_json, write_json
+from clearnets.artifacts import write_json
 from clearnets.config import AnyClassifier, PictureCurves, PictureGrid
 from clearnets.data import images
 from clearnets.generalization.classification import (
@@ -29,9 +30,11 @@ from clearnets.generalization.classification import (
 )
 from clearnets.generalization.tasks import OUTCOME, Batch, Run, curve, spaced
 from clearnets.models import classifiers
+from clearnets.processes import each
 from clearnets.progress import Progress
-from clearnets.runtime import seed_for
+from clearnets.runtime import Runtime, seed_for
 
+PRELOAD = "clearnets.generalization.preloaded"
 _BATCH = 256
 
 
@@ -66,26 +69,39 @@ class PictureTask:
         return sum(plan.last for plan in self._plans.values())
 
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
-        """Train what is not there yet, a run after the other.
+        """Train what is not there yet.
 
         Raises:
             UserError: the pictures cannot be had, are too few or of another shape than a model
                 reads; or training diverged.
         """
         # Before anything is trained: the last of many runs may be the one that does not fit.
-        for plan in self._plans.values():
-            self._training_set(plan)
+        for plan in {(plan.model, plan.train): plan for plan in self._plans.values()}.values():
+            self._drawn(plan)
+            self._untrained(plan)
+        left = []
         for plan in self._plans.values():
             # Written last: a run that has it is complete.
-            done = folder / plan.run.name / OUTCOME
-            if not done.exists():
-                write_json(done, self._train(plan, done.parent, device, bar))
-            # A grid's runs end early.
-            bar.advance(plan.last - read_json(done)["steps"])
+            if (folder / plan.run.name / OUTCOME).exists():
+                bar.advance(plan.last)
+            else:
+                left.append(plan)
+        threads = torch.get_num_threads()
+        if device.type == "cpu" and min(threads, len(left)) > 1:
+            # Each on one thread, so that their number changes no byte.
+            jobs = [(self._settings, plan.run.name, folder) for plan in left]
+            for plan, _ in zip(left, each(_train, jobs, workers=threads, preload=PRELOAD)):
+                bar.advance(plan.last, plan.run.name)
+            return
+        for plan in left:
+            with _one_thread():
+                self.train_one(plan.run.name, folder, device=device, bar=bar)
 
-    def _train(
-        self, plan: _Plan, folder: Path, device: torch.device, bar: Progress
-    ) -> dict[str, int | bool]:
+    def train_one(
+        self, name: str, folder: Path, *, device: torch.device, bar: Progress | None = None
+    ) -> None:
+        """Train one run to its end; a killed one goes on."""
+        plan, folder = self._plans[name], folder / name
         model = self._untrained(plan)
         model.to(device)  # type: ignore[arg-type]
         trainer = Trainer(
@@ -102,12 +118,16 @@ class PictureTask:
             last=plan.last,
             stop=plan.stop,
             folder=folder,
-            advanced=lambda steps: bar.advance(steps, plan.run.name),
+            advanced=lambda steps: bar.advance(steps, name) if bar else None,
         )
         last = curve(plan.run, folder.parent)[-1]
         reached = plan.stop is None or last["train_loss"] <= plan.stop.loss
         parameters = sum(weight.numel() for weight in model.parameters())
-        return {"steps": trainer.step, "reached": reached, "parameters": parameters}
+        outcome = {"steps": trainer.step, "reached": reached, "parameters": parameters}
+        write_json(folder / OUTCOME, outcome)
+        if bar:
+            # Where it stopped at a loss.
+            bar.advance(plan.last - trainer.step)
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
         """Steps of which weights are there."""
@@ -149,19 +169,22 @@ class PictureTask:
 
     @cached_property
     def _pictures(self) -> images.Divided:
-        return images.load(self._settings.pictures)
+        return _load(self._settings.pictures)  # type: ignore[arg-type]  # Frozen: hashable.
 
     @cached_property
     def _test_set(self) -> Labelled:
         return self._labelled(self._pictures.test.pixels_NCHW, self._pictures.test.labels_N)
 
+    def _drawn(self, plan: _Plan) -> np.ndarray:
+        labels_N = self._pictures.train.labels_N
+        return images.balanced(labels_N, plan.train, seed_for(plan.run.seed, "pictures"))
+
     def _training_set(self, plan: _Plan) -> Labelled:
-        pool, seed = self._pictures.train, plan.run.seed
-        rows = images.balanced(pool.labels_N, plan.train, seed_for(seed, "pictures"))
-        labels_N = images.with_noise(
-            pool.labels_N[rows], plan.label_noise, self._pictures.classes, seed_for(seed, "noise")
-        )
-        return self._labelled(pool.pixels_NCHW[rows], labels_N)
+        drawn = self._pictures.train.take(self._drawn(plan))
+        seed = seed_for(plan.run.seed, "noise")
+        classes = self._pictures.classes
+        labels_N = images.with_noise(drawn.labels_N, plan.label_noise, classes, seed)
+        return self._labelled(drawn.pixels_NCHW, labels_N)
 
     def _labelled(self, pixels_NCHW: np.ndarray, labels_N: np.ndarray) -> Labelled:
         x_NCHW = images.standardized(pixels_NCHW, *self._moments)
@@ -180,6 +203,25 @@ class PictureTask:
             classes=self._pictures.classes,
             seed=seed_for(plan.run.seed, "init"),
         )
+
+
+def _train(settings: PictureCurves | PictureGrid, name: str, folder: Path) -> None:
+    device = Runtime("cpu", threads=1).torch_device()
+    PictureTask(settings).train_one(name, folder, device=device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# A process works on many runs of one task.
+_load = lru_cache(maxsize=1)(images.load)
 
 
 def _on(device: torch.device, data: Labelled) -> Labelled:

@@ -11,12 +11,11 @@ positions of one latent, A its active windows, W windows of a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-# Active windows are drawn evenly from these many quantiles of their strongest activation.
-QUANTILES = 10
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,11 @@ class Activity:
     active_A: np.ndarray
     peak_A: np.ndarray
 
+    @property
+    def strongest_first(self) -> np.ndarray:
+        """Numbers of the active windows by their strongest activation; of equal ones the last."""
+        return self.active_A[np.lexsort((self.active_A, self.peak_A))[::-1]]
+
     def silent(self, windows: Windows) -> np.ndarray:
         """Numbers of the silent windows, ascending."""
         silent_N = np.ones(len(windows), dtype=bool)
@@ -136,27 +140,35 @@ def sample(
     found: Activity,
     windows: Windows,
     *,
-    holds: np.ndarray,
-    active: int,
+    active_W: np.ndarray,
     silent: int,
+    holds: np.ndarray = _NONE,
+    first: np.ndarray = _NONE,
+    avoid: np.ndarray = _NONE,
     rng: np.random.Generator,
 ) -> Examples:
-    """Draw windows without replacement.
+    """A sample with these active windows, and silent ones drawn without replacement.
 
-    Active windows come evenly from quantiles of their strongest activation. Of the silent ones
-    half hold the latent's trigger word, where there are as many; the others are drawn uniformly
-    from all silent windows that are left. Fewer than asked for are given where there are fewer.
+    Of the silent ones half hold the latent's trigger word, where there are as many; the others are
+    those that come `first`, and then drawn uniformly from all silent windows that are left. Fewer
+    than asked for are given where there are fewer.
 
     Args:
+        active_W: numbers of active windows, as by `choose`.
+        silent: silent windows to draw.
         holds: numbers of the windows of this split that hold the trigger word.
-        active, silent: windows to draw of each kind.
+        first: numbers of windows that are wanted, in this order, where they are silent.
+        avoid: numbers of windows that are not to be drawn.
     """
-    active_W = np.sort(_spread(found, active, rng))
-    silent_W = found.silent(windows)
+    active_W = np.sort(active_W)
+    silent_W = np.setdiff1d(found.silent(windows), avoid, assume_unique=True)
     hard_pool = np.intersect1d(silent_W, holds, assume_unique=True)
     hard_W = np.sort(rng.permutation(hard_pool)[: silent // 2])
     rest_pool = np.setdiff1d(silent_W, hard_W, assume_unique=True)
-    rest_W = np.sort(rng.permutation(rest_pool)[: silent - len(hard_W)])
+    wanted = first[np.isin(first, rest_pool)][: silent - len(hard_W)]
+    rest_pool = np.setdiff1d(rest_pool, wanted, assume_unique=True)
+    filled = rng.permutation(rest_pool)[: silent - len(hard_W) - len(wanted)]
+    rest_W = np.sort(np.concatenate([wanted, filled]))
     window_W = np.concatenate([active_W, hard_W, rest_W])
     is_hard_W = np.zeros(len(window_W), dtype=bool)
     is_hard_W[len(active_W) : len(active_W) + len(hard_W)] = True
@@ -168,15 +180,33 @@ def sample(
     return Examples(window_W, len(active_W), is_hard_W, active_WL)
 
 
-def _spread(found: Activity, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` active windows, or all, in equal shares from each quantile of their peaks."""
+def choose(
+    found: Activity,
+    count: int,
+    *,
+    how: Literal["top", "random", "quantiles", "mix"] = "quantiles",
+    quantiles: int = 10,
+    ratio_top: float = 0.2,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """`count` active windows, or all where there are fewer, without replacement.
+
+    Args:
+        how: the `top` ones by their strongest activation; `random` ones; equal shares from each of
+            the `quantiles` of it; or a `mix`: the top ones, and quantiles of the rest.
+        ratio_top: share of the top ones in a mix.
+    """
     if len(found.active_A) <= count:
         return found.active_A
-    weakest_first = found.active_A[np.lexsort((found.active_A, found.peak_A))]
-    bins = np.array_split(weakest_first, QUANTILES)
-    shares = [len(part) for part in np.array_split(np.arange(count), QUANTILES)]
+    weakest_first = found.strongest_first[::-1]
+    if how == "random":
+        return rng.permutation(found.active_A)[:count]
+    top = {"top": count, "mix": int(count * ratio_top), "quantiles": 0}[how]
+    rest, strongest = np.split(weakest_first, [len(weakest_first) - top])
+    bins = np.array_split(rest, quantiles)
+    shares = [len(part) for part in np.array_split(np.arange(count - top), quantiles)]
     drawn = [rng.permutation(part)[:share] for part, share in zip(bins, shares)]
-    return np.concatenate(drawn)
+    return np.concatenate([*drawn, strongest])
 
 
 def activations(

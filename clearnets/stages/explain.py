@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.sampling import Negatives
     from clearnets.autointerp.transcripts import Session
     from clearnets.config import DelphiExplainer, Explain
     from clearnets.latents.examples import Examples
@@ -33,6 +34,8 @@ SPLIT = "explain"
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
     """One unit per seed and hookpoint."""
+    from clearnets.autointerp.sampling import needed
+
     return [
         Unit(
             stage="explain",
@@ -43,7 +46,16 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
                 "hookpoint": point,
                 **config.dump("explain"),
             },
-            inputs={"data": paths.data(), "cache": paths.cache(family, seed, SPLIT)},
+            inputs={
+                "data": paths.data(),
+                "cache": paths.cache(family, seed, SPLIT),
+                **needed(
+                    config.explain.non_activating,
+                    family,
+                    embed=paths.embed(),
+                    coders=paths.coders(family, seed),
+                ),
+            },
         )
         for seed in config.seeds
         for point in hookpoints(family, config.model, layers)
@@ -86,12 +98,15 @@ def _names(unit: Unit) -> tuple[str, str, int]:
     return unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"]
 
 
-def _drawn(settings: Explain, unit: Unit) -> tuple[LayerCache, list[int]]:
+def _drawn(settings: Explain, unit: Unit) -> tuple[LayerCache, Negatives, list[int]]:
+    from clearnets.autointerp.sampling import Negatives, draw
     from clearnets.latents.store import load_layer
 
-    cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
+    point = unit.settings["hookpoint"]
+    cache = load_layer(unit.inputs["cache"], point)
+    negatives = Negatives.load(settings.non_activating, unit.inputs, point, SPLIT)
     seed = seed_for(settings.seed, "latents", *_names(unit))
-    return cache, draw(cache.num_latents, settings.latents, seed)
+    return cache, negatives, draw(cache.num_latents, settings.latents, seed)
 
 
 def _label(unit: Unit) -> str:
@@ -100,7 +115,7 @@ def _label(unit: Unit) -> str:
 
 
 def _build(settings: Explain, unit: Unit, work: Work, text: Text) -> None:
-    cache, latents = _drawn(settings, unit)
+    cache, negatives, latents = _drawn(settings, unit)
     with (
         JsonlWriter(work.out / EXPLANATIONS) as writer,
         progress(_label(unit), len(latents), "latents") as bar,
@@ -108,7 +123,7 @@ def _build(settings: Explain, unit: Unit, work: Work, text: Text) -> None:
         bar.advance(len(writer.done))
         for latent in latents[len(writer.done) :]:
             seed = seed_for(settings.seed, "explain", *_names(unit), latent)
-            writer.append(explain_latent(text, cache, latent, settings, seed))
+            writer.append(explain_latent(text, cache, latent, settings, negatives, seed))
             bar.advance()
 
 
@@ -141,12 +156,12 @@ async def _ask(
     from clearnets.autointerp.explainers import language
     from clearnets.latents.examples import activations
 
-    cache, latents = _drawn(settings, unit)
+    cache, negatives, latents = _drawn(settings, unit)
     windows = source.text.windows
 
     async def one(latent: int) -> dict[str, Any]:
         seed = seed_for(settings.seed, "explain", *_names(unit), latent)
-        record, examples = survey(source.text, cache, latent, settings, seed)
+        record, examples = survey(source.text, cache, latent, settings, negatives, seed)
         if examples is None:
             return record
         token_WL = windows.cut(source.tokens_RS)[examples.window_W]
@@ -184,21 +199,19 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
     return report(counts, longest=explainer.max_tokens)
 
 
-def draw(num_latents: int, count: int, seed: int) -> list[int]:
-    """`count` latents, or all, drawn uniformly without replacement, ascending."""
-    import numpy as np
-
-    return sorted(np.random.default_rng(seed).permutation(num_latents)[:count].tolist())
-
-
 def explain_latent(
-    text: Text, cache: LayerCache, latent: int, settings: Explain, seed: int
+    text: Text,
+    cache: LayerCache,
+    latent: int,
+    settings: Explain,
+    negatives: Negatives,
+    seed: int,
 ) -> dict[str, Any]:
     """The record of one latent, explained by `tokens`."""
     from clearnets.autointerp.explainers import tokens
     from clearnets.autointerp.rules import render
 
-    record, examples = survey(text, cache, latent, settings, seed)
+    record, examples = survey(text, cache, latent, settings, negatives, seed)
     if examples is not None:
         trigger = record["trigger"]
         rule = tokens.explain(text, examples, trigger=trigger, max_words=settings.max_words)
@@ -207,20 +220,26 @@ def explain_latent(
 
 
 def survey(
-    text: Text, cache: LayerCache, latent: int, settings: Explain, seed: int
+    text: Text,
+    cache: LayerCache,
+    latent: int,
+    settings: Explain,
+    negatives: Negatives,
+    seed: int,
 ) -> tuple[dict[str, Any], Examples | None]:
     """The record of one latent, still without an explanation, and the windows that its explainer
     sees; none where it cannot be explained."""
     import numpy as np
 
     from clearnets.autointerp.explainers import tokens
-    from clearnets.latents.examples import activity, sample
+    from clearnets.autointerp.sampling import status, to_explain
+    from clearnets.latents.examples import activity
 
     windows = text.windows
     found = activity(cache, latent, windows)
     record: dict[str, Any] = {
         "latent": latent,
-        "status": _status(found.count, found.active_A, len(windows), settings.min_windows),
+        "status": status(found, windows, settings.min_windows),
         "rate": found.count / windows.tokens,
         "windows": len(found.active_A) / len(windows),
         "trigger": None,
@@ -229,20 +248,14 @@ def survey(
     if record["status"] != EXPLAINED:
         return record, None
     record["trigger"] = tokens.trigger(text, found)
-    examples = sample(
+    examples = to_explain(
+        text,
+        cache,
+        latent,
         found,
-        windows,
-        holds=text.holding(text.lexicon.id(record["trigger"])),
-        active=settings.active,
-        silent=settings.silent,
+        settings,
+        trigger=record["trigger"],
+        negatives=negatives,
         rng=np.random.default_rng(seed),
     )
     return record, examples
-
-
-def _status(count: int, active_A: np.ndarray, num_windows: int, min_windows: int) -> str:
-    if count == 0:
-        return "dead"
-    if len(active_A) < min_windows:
-        return "too_rare"
-    return "too_frequent" if num_windows - len(active_A) < min_windows else EXPLAINED

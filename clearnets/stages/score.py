@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from clearnets import paths
 from clearnets.artifacts import (
     Unit,
+    UserError,
     Work,
     build_all,
     read_jsonl,
+    remake,
     settings_of,
     to_line,
     write_json,
@@ -36,23 +38,32 @@ from clearnets.autointerp.records import (
 )
 from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
+from clearnets.paths import rerun
 from clearnets.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.sampling import Negatives
     from clearnets.autointerp.scorers.language import Answers, Shown
     from clearnets.autointerp.scorers.rules import Trial
     from clearnets.autointerp.transcripts import Session
-    from clearnets.config import DelphiScorer, Score
+    from clearnets.config import DelphiScorer, Explain, NonActivating, Score
     from clearnets.latents.store import LayerCache
 
-SPLIT = "score"
+# Where explanations are scored: on text that the explainer never saw, or on what it saw.
+SPLITS = {"held-out": "score", "delphi": "explain"}
 
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
     """One unit per seed and hookpoint."""
+    from clearnets.autointerp.sampling import needed
+
+    split = SPLITS[config.explain.protocol]
+    kinds: list[NonActivating] = [config.score.non_activating]
+    if config.explain.protocol == "delphi":  # What the explainer saw is drawn again.
+        kinds.append(config.explain.non_activating)
     return [
         Unit(
             stage="score",
@@ -60,9 +71,16 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             settings={"seed": seed, "family": family, "hookpoint": point, **config.dump("score")},
             inputs={
                 "data": paths.data(),
-                "cache": paths.cache(family, seed, SPLIT),
+                "cache": paths.cache(family, seed, split),
                 "explain": paths.explain(family, seed, point),
                 **({"qualify": paths.qualify()} if config.score.judge else {}),
+                **{
+                    name: path
+                    for kind in kinds
+                    for name, path in needed(
+                        kind, family, embed=paths.embed(), coders=paths.coders(family, seed)
+                    ).items()
+                },
             },
         )
         for seed in config.seeds
@@ -77,29 +95,30 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
         asyncio.run(_judge_all(config.score, config.score.judge, todo, runtime.num_threads))
     else:
         leave_empty(paths.transcripts_of("score", family))
-        texts = _Texts()
+        texts = Texts(SPLITS[config.explain.protocol])
         for unit, work in build_all(todo):
-            layer = _Layer.of(config.score, unit, texts)
+            layer = Layer.of(config.score, unit, texts)
             _write_scores(config.score, layer, work)
     write_json(paths.metrics(f"score-{family}"), _metrics(config, family))
 
 
-class _Texts:
-    """The split, cut into windows of each size that is asked for."""
+class Texts:
+    """A split, cut into windows of each size that is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, split: str) -> None:
         from clearnets.data.tokens import open_tokens
 
+        self.split = split
         self._store = open_tokens(paths.data())
         self._read: dict[int, Text] = {}
-        self.tokens_RS = self._store.split(SPLIT)
+        self.tokens_RS = self._store.split(split)
 
     def of(self, size: int) -> Text:
         """The split in windows of `size` tokens."""
         from clearnets.autointerp.reading import read
 
         if size not in self._read:
-            self._read[size] = read(self._store, SPLIT, size=size)
+            self._read[size] = read(self._store, self.split, size=size)
         return self._read[size]
 
     def strings(self) -> list[str]:
@@ -108,48 +127,94 @@ class _Texts:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Draws:
+    """How the windows of a layer's latents are drawn, for explaining and for scoring."""
+
+    names: tuple[str, str, int]
+    explained: Explain
+    to_explain: Negatives | None
+    to_score: Negatives
+
+    @classmethod
+    def of(cls, settings: Score, unit: Unit, split: str) -> Draws:
+        from clearnets.autointerp.sampling import Negatives
+
+        explained = _explained_with(unit.inputs["explain"])
+        if SPLITS[explained.protocol] != split:
+            path = unit.inputs["explain"]
+            raise UserError(
+                f"{path} was made under protocol {explained.protocol}; run `{rerun(path)}` first"
+            )
+        point = unit.settings["hookpoint"]
+        again = None
+        if explained.protocol == "delphi":
+            again = Negatives.load(explained.non_activating, unit.inputs, point, split)
+        return cls(
+            (unit.settings["family"], point, unit.settings["seed"]),
+            explained,
+            again,
+            Negatives.load(settings.non_activating, unit.inputs, point, split),
+        )
+
+
+def _explained_with(folder: Path) -> Explain:
+    from pydantic import ValidationError
+
+    from clearnets.config import Explain
+
+    try:
+        return Explain.model_validate(settings_of(folder)["explain"], strict=False)
+    except ValidationError:
+        raise UserError(f"{folder} is of another version; {remake(folder)}") from None
+
+
+@dataclass(frozen=True)
+class Layer:
     """What a layer is judged on.
 
     Attributes:
+        names: family, hookpoint, seed.
         records: of `explain`, in order.
         trials: by latent; those that can be scored.
     """
 
-    names: tuple[str, str, int]
+    draws: Draws
     text: Text
     cache: LayerCache
     records: list[dict[str, Any]]
-    min_windows: int
     trials: dict[int, Trial]
 
     @classmethod
-    def of(cls, settings: Score, unit: Unit, texts: _Texts) -> _Layer:
+    def of(cls, settings: Score, unit: Unit, texts: Texts) -> Layer:
         from clearnets.latents.store import load_layer
 
         # The windows of an explanation are those that it was made with.
-        explained_with = settings_of(unit.inputs["explain"])["explain"]
-        text, min_windows = texts.of(explained_with["window"]), explained_with["min_windows"]
-        names = (unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"])
+        draws = Draws.of(settings, unit, texts.split)
+        text = texts.of(draws.explained.window)
         cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
         records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
         trials: dict[int, Trial] = {}
-        with progress(f"score {_label(names)}", len(records), "latents") as bar:
+        with progress(f"score {_label(draws.names)}", len(records), "latents") as bar:
             for record in records:
                 latent = record["latent"]
-                seed = seed_for(settings.seed, "score", *names, latent)
-                trial = prepare(text, cache, record, settings, min_windows, seed)
+                seed = seed_for(settings.seed, "score", *draws.names, latent)
+                trial = prepare(text, cache, record, settings, draws, seed)
                 if trial is not None:
                     trials[latent] = trial
                 bar.advance()
-        return cls(names, text, cache, records, min_windows, trials)
+        return cls(draws, text, cache, records, trials)
+
+    @property
+    def names(self) -> tuple[str, str, int]:
+        """Family, hookpoint and seed."""
+        return self.draws.names
 
 
 def _label(names: tuple[str, str, int]) -> str:
     return f"{names[0]} seed {names[2]} {names[1]}"
 
 
-def _write_scores(settings: Score, layer: _Layer, work: Work) -> None:
+def _write_scores(settings: Score, layer: Layer, work: Work) -> None:
     scored = score_latents(layer.text, layer.records, layer.trials, rules=settings.rules)
     write_text(work.out / SCORED, "".join(f"{to_line(record)}\n" for record in scored))
 
@@ -160,25 +225,25 @@ async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], thr
     from clearnets.autointerp.qualification import is_qualified
     from clearnets.autointerp.transcripts import Session, put_in_place
 
-    texts: _Texts | None = None
+    texts: Texts | None = None
     async with connection(judge.client, threads=threads) as connect:
         for unit, work in build_all(todo):
-            texts = texts or _Texts()
-            layer = _Layer.of(settings, unit, texts)
+            texts = texts or Texts(unit.inputs["cache"].name)
+            layer = Layer.of(settings, unit, texts)
             _write_scores(settings, layer, work)
             demonstration = not is_qualified(judge, paths.qualify())
-            with Session(identity(judge.client), _transcript(unit), connect) as session:
+            with Session(identity(judge.client), transcript(unit), connect) as session:
                 judged, probabilities = await _judge(settings, judge, layer, texts, session)
                 lines = [to_line({**r, "demonstration": demonstration}) for r in judged]
                 write_text(work.out / JUDGED, "".join(f"{line}\n" for line in lines))
                 write_json(work.out / PROBABILITIES, probabilities)
                 session.seal(work.out)
     for unit in todo:
-        put_in_place(unit.out, _transcript(unit))
+        put_in_place(unit.out, transcript(unit))
 
 
 async def _judge(
-    settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
+    settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A language model's scores of a layer, and how often it gave which probability."""
     from clearnets.autointerp import controls
@@ -210,14 +275,11 @@ async def _judge(
     return judged, probabilities.counts()
 
 
-class Panel:
-    """A language model that is asked about the latents of a layer."""
+class Reader:
+    """The windows of a layer's trials as a reader sees them."""
 
-    def __init__(
-        self, settings: Score, judge: DelphiScorer, layer: _Layer, texts: _Texts, session: Session
-    ) -> None:
-        self._settings, self._judge, self._layer, self._session = settings, judge, layer, session
-        self._strings = texts.strings()
+    def __init__(self, layer: Layer, texts: Texts) -> None:
+        self._layer, self._strings = layer, texts.strings()
         self._token_NL = layer.text.windows.cut(texts.tokens_RS)
 
     def shown(self, latent: int, trial: Trial) -> Shown:
@@ -234,6 +296,16 @@ class Panel:
             act_WL=activations(self._layer.cache, latent, self._layer.text.windows, window_W),
         )
 
+
+class Panel:
+    """A language model that is asked about the latents of a layer."""
+
+    def __init__(
+        self, settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
+    ) -> None:
+        self._settings, self._judge, self._layer, self._session = settings, judge, layer, session
+        self._reader = Reader(layer, texts)
+
     async def ask(self, latent: int, explanation: str, *, control: str = "") -> dict[str, Answers]:
         """What each scorer says of a latent, given an explanation; or those for which there is such
         a control (see `clearnets.autointerp.controls`)."""
@@ -249,7 +321,7 @@ class Panel:
                 self._layer.cache,
                 record,
                 self._settings,
-                self._layer.min_windows,
+                self._layer.draws,
                 seed_for(self._settings.seed, "score", *names, control),
             )
             assert trial is not None, "a latent can be scored with any draw or with none"
@@ -257,11 +329,12 @@ class Panel:
         seed = seed_for(self._settings.seed, "judge", *names, *again)
         judge = controls.controlled(self._judge, control) if control else self._judge
         return await language.answers(
-            judge, self._session, self.shown(latent, trial), explanation, seed=seed
+            judge, self._session, self._reader.shown(latent, trial), explanation, seed=seed
         )
 
 
-def _transcript(unit: Unit) -> Path:
+def transcript(unit: Unit) -> Path:
+    """Where DVC keeps what a language model was asked for a unit."""
     names = (unit.settings["family"], unit.settings["seed"], unit.settings["hookpoint"])
     return paths.transcripts("score", *names)
 
@@ -277,11 +350,11 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
     todo = units(config, family=family, layers=layers)
     if not all(unit.inputs["explain"].exists() for unit in todo):
         return ["prompts cannot be counted before `clearnets explain` has run"]
-    texts, counts = _Texts(), []
+    texts, counts = Texts(SPLITS[config.explain.protocol]), []
     for unit in todo:
         if not unit.inputs["qualify"].exists() or not unit.fresh():
-            layer = _Layer.of(config.score, unit, texts)
-            with Count(identity(judge.client), _transcript(unit)) as count:
+            layer = Layer.of(config.score, unit, texts)
+            with Count(identity(judge.client), transcript(unit)) as count:
                 asyncio.run(_judge(config.score, judge, layer, texts, count))
             counts.append(count)
     return report(counts, longest=judge.max_tokens)
@@ -292,30 +365,31 @@ def prepare(
     cache: LayerCache,
     record: Mapping[str, Any],
     settings: Score,
-    min_windows: int,
+    draws: Draws,
     seed: int,
 ) -> Trial | None:
     """What a latent is judged on; None where it is not explained, or active or silent in fewer
-    than `min_windows` windows."""
+    than `explain.min_windows` windows."""
     import numpy as np
 
+    from clearnets.autointerp.sampling import status, to_explain, to_score
     from clearnets.autointerp.scorers.rules import Trial, mark
-    from clearnets.latents.examples import activity, sample
+    from clearnets.latents.examples import activity
 
     if record["status"] != EXPLAINED:
         return None
-    windows, trigger = text.windows, record["trigger"]
-    found = activity(cache, record["latent"], windows)
-    if min(len(found.active_A), len(windows) - len(found.active_A)) < min_windows:
+    latent, trigger, explained = record["latent"], record["trigger"], draws.explained
+    found = activity(cache, latent, text.windows)
+    if status(found, text.windows, explained.min_windows) != EXPLAINED:
         return None
+    here = (text, cache, latent, found)
+    seen = None
+    if draws.to_explain is not None:
+        again = np.random.default_rng(seed_for(explained.seed, "explain", *draws.names, latent))
+        seen = to_explain(*here, explained, trigger=trigger, negatives=draws.to_explain, rng=again)
     rng = np.random.default_rng(seed)
-    examples = sample(
-        found,
-        windows,
-        holds=text.holding(text.lexicon.id(trigger)),
-        active=settings.active,
-        silent=settings.silent,
-        rng=rng,
+    examples = to_score(
+        *here, settings, trigger=trigger, negatives=draws.to_score, seen=seen, rng=rng
     )
     return Trial(examples, mark(text, examples, trigger=trigger, rng=rng))
 

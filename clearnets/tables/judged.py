@@ -24,7 +24,7 @@ import pandas as pd
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import PROBABILITY_BINS
 from clearnets.config import Collate, Config
-from clearnets.tables.frames import columns_of, ordered, pick, sort
+from clearnets.tables.frames import columns_of, ordered, pick, sort, stacked
 from clearnets.tables.judgements import AGAIN, MAIN_MEASURE, MEASURES
 from clearnets.tables.samples import CHANCE, bootstrap, interval
 from clearnets.tables.sources import Sources
@@ -89,7 +89,8 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
         found = pick(judged, family=family, scorer=scorer, kind=kind)
         answered, missing = found["answered"].sum(), found["missing"].sum()
         for measure in MEASURES:
-            latents = found.dropna(subset=[measure]).groupby(KEYS)[measure].mean().reset_index()
+            there = found.dropna(subset=[measure])
+            latents = there.groupby(KEYS, as_index=False).agg({measure: "mean"})
             if latents.empty:
                 continue
             value = latents[measure].to_numpy(np.float64)
@@ -151,10 +152,10 @@ def _noise(pairs: pd.DataFrame) -> dict[str, Any] | None:
     first, second = pairs["first"].to_numpy(float), pairs["second"].to_numpy(float)
     noise = float(np.mean((second - first) ** 2)) / 2
     spread = float(np.var(first, ddof=1)) if len(first) > 1 else math.nan
-    both = float(pairs["both"].astype(float).sum())
+    both, same = (pairs[name].to_numpy(float).sum() for name in AGAIN)
     return {
         "n": len(pairs),
-        "agreement": float(pairs["same"].astype(float).sum()) / both if both else math.nan,
+        "agreement": float(same / both) if both > 0 else math.nan,
         "difference": float(np.mean(second - first)),
         "sd": math.sqrt(noise),
         "sd_latents": math.sqrt(spread) if spread >= 0 else math.nan,
@@ -165,18 +166,16 @@ def _noise(pairs: pd.DataFrame) -> dict[str, Any] | None:
 def probability_table(probabilities: pd.DataFrame) -> pd.DataFrame:
     """How many windows that are active (or marked where the latent is), and that are not, were
     given which probability; bins that are empty have a row, too."""
-    rows = []
-    for family, scorer in product(
-        ordered(probabilities["family"]), probabilities["scorer"].unique()
-    ):
-        found = pick(probabilities, family=family, scorer=scorer).groupby("bin")
-        sums = found[["positives", "negatives"]].sum()
-        if sums.to_numpy().any():
-            sums = sums.reindex(range(PROBABILITY_BINS), fill_value=0)
-            for place, positives, negatives in sums.itertuples():
-                edges = {"low": place / PROBABILITY_BINS, "high": (place + 1) / PROBABILITY_BINS}
-                names = {"family": family, "scorer": scorer}
-                rows.append({**names, **edges, "positives": positives, "negatives": negatives})
-    return columns_of(
-        pd.DataFrame(rows), ["family", "scorer", "low", "high", "positives", "negatives"]
-    )
+    rows, edges = [], np.linspace(0, 1, PROBABILITY_BINS + 1)
+    cases = product(ordered(probabilities["family"]), probabilities["scorer"].unique())
+    for family, scorer in cases:
+        found = pick(probabilities, family=family, scorer=scorer)
+        counts = {
+            kind: np.bincount(found["bin"], found[kind], PROBABILITY_BINS).astype(int)
+            for kind in ("positives", "negatives")
+        }
+        table = pd.DataFrame({"low": edges[:-1], "high": edges[1:], **counts})
+        if len(found):
+            rows.append(table.assign(family=family, scorer=scorer))
+    columns = ["family", "scorer", "low", "high", "positives", "negatives"]
+    return columns_of(stacked(*rows) if rows else pd.DataFrame(), columns)

@@ -44,11 +44,9 @@ def tables(
     curves = names.merge(_gather(config, "curves"), on=["task", "run"], how="right")
     measures: Any = _gather(config, "measures")
     measures["hookpoint"] = measures["hookpoint"].fillna("")
-    measures = measures.melt(_KEYS, var_name="metric", value_name="value").dropna()
-    order = {task: place for place, task in enumerate(config.generalize.tasks)}
-    measures = measures.sort_values(
-        ["task"], key=lambda column: column.map(order), kind="stable", ignore_index=True
-    )
+    measures["row"] = range(len(measures))
+    measures = measures.melt([*_KEYS, "row"], var_name="metric", value_name="value").dropna()
+    measures = measures.sort_values("row", kind="stable", ignore_index=True).drop(columns="row")
     found = {"runs": runs, "curves": curves, "measures": measures}
     found["phases"] = phases(runs, curves, measures)
     return {f"generalization_{name}": table for name, table in found.items()}
@@ -63,7 +61,8 @@ def phases(runs: pd.DataFrame, curves: pd.DataFrame, measures: pd.DataFrame) -> 
     a phase does not end.
     """
     rows = []
-    excluded = measures[measures["metric"] == "excluded_loss"]
+    excluded: Any = measures[measures["metric"] == "excluded_loss"]
+    own: Any
     for (task, run), own in excluded.groupby(["task", "run"], sort=False):
         of_run: Any = curves[(curves["task"] == task) & (curves["run"] == run)]
         at: Any = of_run.set_index("step").loc[own["step"].sort_values()]

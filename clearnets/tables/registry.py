@@ -22,6 +22,7 @@ the same bytes.
 | embedding ... | see `clearnets.tables.embedding` |
 | judged ... | see `clearnets.tables.judged`: scores by a language model that has qualified |
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
+| protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | concepts ... | see `clearnets.tables.concepts` |
 | generalization_... | see `clearnets.tables.observed` |
 | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
@@ -48,6 +49,7 @@ from clearnets.tables import (
     layers,
     models,
     observed,
+    protocols,
     scores,
 )
 from clearnets.tables.frames import to_csv
@@ -55,7 +57,10 @@ from clearnets.tables.sources import Sources
 
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
-COMPARISON = (models, layers, latents, scores, contrasts, embedding, families, concepts, judged)
+COMPARISON = (
+    *(models, layers, latents, scores, contrasts, embedding, families),
+    *(protocols, concepts, judged),
+)
 OBSERVATORY = (observed, generalization)
 
 

@@ -54,6 +54,8 @@ class Sources:
             recall, and coverage: windows it was judged on over those asked for.
         similarity: the same latents, with status, positives, negatives and AUROCs of the scorer by
             embeddings: own, shuffled and elsewhere.
+        overlap: seed, family, layer, latent, status, rate, windows, protocol, positives, seen, and
+            per scorer the balanced accuracy; no protocol where a latent has too few windows.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -76,6 +78,7 @@ class Sources:
     latents_per_layer: Mapping[str, int]
     scores: pd.DataFrame
     similarity: pd.DataFrame
+    overlap: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -93,6 +96,7 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
+            named[f"overlap/{family}/seed-{seed}"] = paths.overlap(family, seed)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
             for point in _hookpoints(config, family).values():
                 place = f"{family}/seed-{seed}/{point}"
@@ -131,7 +135,7 @@ def read(config: Config) -> Sources:
         for family in config.families
         for seed in seeds
     }
-    wanted = config.score.active + config.score.silent
+    wanted = config.score.n_examples_test + config.score.n_non_activating
     judged, probabilities = _judged(config) if config.score.judge else (None, None)
     return Sources(
         models=config.models,
@@ -149,10 +153,26 @@ def read(config: Config) -> Sources:
         },
         scores=pd.concat([_scores(*place, wanted) for place in places], ignore_index=True),
         similarity=pd.concat([_similarity(*place) for place in places], ignore_index=True),
+        overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
         probabilities=probabilities,
     )
+
+
+def _overlap(config: Config) -> pd.DataFrame:
+    """What `clearnets overlap` wrote, with accuracies in place of counts."""
+    frames = []
+    for family, seed in product(config.families, config.seeds):
+        frame = _read_csv(paths.overlap(family, seed) / "overlap.csv")
+        layers = {point: n for n, point in _hookpoints(config, family).items()}
+        frame["layer"] = frame.pop("hookpoint").map(layers)
+        for scorer in SCORERS:
+            name = scorer.removeprefix("rule-")
+            cells = {cell: frame.pop(f"{name}_{cell}") for cell in ("tp", "fp", "tn", "fn")}
+            frame[scorer] = stats.balanced_accuracy(**cells)
+        frames.append(frame.assign(family=family, seed=seed))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _concepts(config: Config, name: str) -> pd.DataFrame:

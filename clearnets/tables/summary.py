@@ -33,6 +33,8 @@ def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         _model_table(frames["compute"], frames["ngrams"]),
     ]
     parts.insert(2, _embedding_table(frames))
+    if len(frames["protocols"]):
+        parts.append(_protocol_table(frames["protocols"]))
     if len(frames["concept_summary"]):
         parts.append(_concept_table(frames["concept_summary"]))
     parts.append(_notes(frames, settings))
@@ -249,6 +251,57 @@ def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
     return table(head, rows)
 
 
+def _protocol_table(protocols: pd.DataFrame) -> str:
+    """What scoring on seen windows is worth. Pairs are rule-detection / rule-fuzzing."""
+    head = [
+        "protocols: family",
+        "n",
+        "seen",
+        "delphi",
+        "disjoint",
+        "held-out",
+        "worth of the overlap",
+        "of the text",
+        "of both",
+    ]
+    rows = []
+    whole = cast(pd.DataFrame, protocols[protocols["rate_low"].isna()])
+    for family in whole["family"].unique():
+        scorers = records(pick(whole, family=family))
+        worth = [
+            " / ".join(
+                difference(
+                    {
+                        "difference": row[part],
+                        "low": row[f"{part}_low"],
+                        "high": row[f"{part}_high"],
+                    }
+                )
+                for row in scorers
+            )
+            for part in ("overlap", "text", "both")
+        ]
+        means = [
+            several([row[name] for row in scorers], ".2f")
+            for name in ("delphi", "disjoint", "held_out")
+        ]
+        first = scorers[0]
+        n, seen = number(first["n"], ",.0f"), percent(first["seen"])
+        rows.append([_name(family), n, seen, *means, *worth])
+    return table(head, rows)
+
+
+def _on_protocols(protocols: pd.DataFrame) -> str:
+    """How to read the table of protocols."""
+    return (
+        "Protocols: the same latents with the same explanations, scored in three ways. Seen: share "
+        "of the active windows under delphi's protocol that the explainer had seen. Disjoint: "
+        "drawn in the same way from what it had not seen of the same text, so that the overlap is "
+        "worth the difference; held-out: from other text. "
+        f"{percent(protocols['confidence'].iloc[0])} intervals of differences within latents."
+    )
+
+
 def _concept_table(concepts: pd.DataFrame) -> str:
     """Known concepts that single latents recover. Pairs are lexical / contextual concepts."""
     head = [
@@ -375,6 +428,8 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
     ]
     notes.append(_on_shuffled(summary, settings.margin))
     notes.append(_on_embeddings(frames["embedding"]))
+    if len(frames["protocols"]):
+        notes.append(_on_protocols(frames["protocols"]))
     if len(frames["concept_summary"]):
         notes.append(_on_concepts(frames["concept_summary"]))
     return " ".join(notes)

@@ -15,7 +15,7 @@ from common import save
 
 COMPARISON = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
-    *("embedding", "concepts", "concept_map"),
+    *("embedding", "protocols", "concepts", "concept_map"),
 )
 OBSERVATORY = ("observed", "ranking", "leads")
 

@@ -130,7 +130,7 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     for column, name in enumerate(names):
         runs = of.groups[name]
         top = grid[0][column]
-        top.set_title(name)
+        top.set_title(name, pad=10)
         curves = of.curves[of.curves["run"].isin(runs)]
         measures = of.measures[of.measures["run"].isin(runs)]
         _spread(top, of, curves, "train_loss", color=GREY, ls=(0, (4, 1.2)), label="training loss")
@@ -192,11 +192,10 @@ def _mark(axes: Axes, of: _Task, runs: Sequence[str], *, named: bool) -> None:
                 name,
                 (middle, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(0, -2),
+                xytext=(0, 1.5),
                 textcoords="offset points",
-                rotation=90,
                 ha="center",
-                va="top",
+                va="bottom",
                 color=GREY,
                 fontsize=5.5,
             )
@@ -223,6 +222,7 @@ def _all(task: str, of: _Task) -> tuple[Figure, str]:
         of.axis(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
+    figure.supxlabel("step + 1" if of.log else "step", fontsize=7)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     shown = list(of.groups)[: len(GROUP_COLOR)]

@@ -267,3 +267,76 @@ def test_what_changes_an_answer_names_the_request():
     assert len({key(base), *different}) == 1 + len(different)
     here, there = (GGUFClient(kind="gguf", model=x, sha256="0" * 64) for x in ("a", "b"))
     assert key(here) == key(there)
+
+
+def echo(tokens, *, text=None, logprobs=True) -> tuple:
+    """A text completion as vLLM gives it with `echo`: the prompt's tokens, then those said."""
+    found = {"tokens": [t for t, _ in tokens], "token_logprobs": [p for _, p in tokens]}
+    text = "".join(t for t, _ in tokens if t != "<s>") if text is None else text
+    choice = {"text": text, "logprobs": found if logprobs else None}
+    return (200, json.dumps({"choices": [choice]}).encode(), {})
+
+
+BEFORE, WINDOW = "About: foxes\n", "a fox ran"
+
+
+def weigh(step, *more):
+    """The reply to a request for the log-probabilities of WINDOW behind BEFORE."""
+
+    async def run(where):
+        client = OpenAI("some-model", where, key=KEY, key_name="SOME_KEY")
+        message = {"role": "user", "content": BEFORE + WINDOW}
+        try:
+            return await client.complete([message], {"echo_from": len(BEFORE)})
+        finally:
+            await client.close()
+
+    with Misbehaving(step, *more) as server:
+        return asyncio.run(run(server.where)), server.requests
+
+
+@pytest.mark.parametrize("first", [[], [("<s>", None)]])
+def test_log_probabilities_of_a_prompt_are_those_of_the_window_alone(first):
+    """The first token of a text has none; some servers begin with one that is not in the text."""
+    tokens = [*first, ("About", None if not first else -4.0), (": foxes", -5.0), ("\n", -1.0)]
+    tokens += [("a", -2.0), (" fox", -0.5), (" ran", -1.5), (" away", -3.0)]
+    reply, requests = weigh((500, b"", {}), echo(tokens))
+    assert reply == Reply("", [(t, [(t, p)]) for t, p in tokens[-4:-1]])
+    path, _, body = requests[-1]
+    assert path == "/v1/completions"
+    assert body == {
+        "model": "some-model", "prompt": BEFORE + WINDOW, "temperature": 0.0, "max_tokens": 1,
+        "echo": True, "logprobs": 1,
+    }  # fmt: skip
+
+
+def test_a_token_across_the_border_is_left_out():
+    tokens = [("About", None), (": foxes", -5.0), ("\na", -2.0), (" fox ran", -0.5), ("!", -1.0)]
+    reply, _ = weigh(echo(tokens))
+    assert reply.logprobs == [(" fox ran", [(" fox ran", -0.5)])]
+
+
+@pytest.mark.parametrize(
+    "step", [echo([(" away", -1.0)]), echo([(BEFORE + WINDOW, -1.0)], logprobs=False)]
+)
+def test_a_server_that_does_not_give_a_prompt_back_is_refused_in_one_line(step):
+    with pytest.raises(UserError, match="surprisal needs; use one that does, such as vLLM"):
+        weigh(step)
+
+
+def test_tokens_that_are_not_the_prompts_are_a_missing_answer():
+    tokens = [("About: foxes\n", None), ("bytes:\\xe2", -1.0), (" fox ran", -1.0)]
+    with pytest.raises(RequestFailed):
+        weigh(echo(tokens, text=BEFORE + WINDOW))
+
+
+@pytest.mark.parametrize("kind", ["gguf", "vllm"])
+def test_clients_without_log_probabilities_of_a_prompt_are_refused(kind):
+    from clearnets.config import DelphiScorer
+
+    client = {"kind": kind, "model": "m"}
+    client |= {"sha256": "0" * 64} if kind == "gguf" else {}
+    with pytest.raises(ValueError, match=f"the client {kind} gives no log-probabilities"):
+        DelphiScorer.model_validate(
+            {"kind": "delphi", "scorers": ("detection", "surprisal"), "client": client}
+        )

@@ -17,7 +17,7 @@ from clearnets.autointerp.scorers.rules import (
     judge_all,
     mark,
 )
-from clearnets.latents.examples import activity, sample
+from clearnets.latents.examples import activity, choose, sample
 
 LEXICON = Lexicon(STRINGS)
 SIZE = 16
@@ -34,7 +34,9 @@ def latent(share: float, extra: float, seed: int = 0):
     found = activity(entries(acts), 0, TEXT.windows)
     holds = TEXT.holding(LEXICON.id(TRIGGER))
     rng = np.random.default_rng(seed)
-    examples = sample(found, TEXT.windows, holds=holds, active=30, silent=40, rng=rng)
+    examples = sample(
+        found, TEXT.windows, active_W=choose(found, 30, rng=rng), silent=40, holds=holds, rng=rng
+    )
     return examples, mark(TEXT, examples, trigger=TRIGGER, rng=rng)
 
 

@@ -10,7 +10,7 @@ from clearnets.autointerp.explainers import tokens
 from clearnets.autointerp.reading import NEAR, Lexicon, Text, read_rows
 from clearnets.autointerp.rules import Clause, Context, Rule, parse, render
 from clearnets.autointerp.scorers import rules as judge
-from clearnets.latents.examples import activity, sample
+from clearnets.latents.examples import activity, choose, sample
 
 LEXICON = Lexicon(STRINGS)
 SIZE, MAX_WORDS = 16, 8
@@ -35,13 +35,14 @@ def examples_of(split: str, acts: np.ndarray, trigger: str | None, seed: int):
     text = TEXT[split]
     found = activity(entries(acts), 0, text.windows)
     trigger = trigger or tokens.trigger(text, found)
+    rng = np.random.default_rng(seed)
     examples = sample(
         found,
         text.windows,
-        holds=text.holding(LEXICON.id(trigger)),
-        active=50,
+        active_W=choose(found, 50, rng=rng),
         silent=50,
-        rng=np.random.default_rng(seed),
+        holds=text.holding(LEXICON.id(trigger)),
+        rng=rng,
     )
     return trigger, examples
 
@@ -179,7 +180,9 @@ def test_every_clause_tried_fires_as_the_text_says(size):
     trigger = tokens.trigger(text, found)
     holds = text.holding(LEXICON.id(trigger))
     rng = np.random.default_rng(0)
-    seen = sample(found, text.windows, holds=holds, active=40, silent=40, rng=rng)
+    seen = sample(
+        found, text.windows, active_W=choose(found, 40, rng=rng), silent=40, holds=holds, rng=rng
+    )
     search = tokens._Search(text, seen, trigger)
     options = search.options(np.zeros_like(search.counted_WB), MAX_WORDS)
     kinds = {option.clause.context.kind for option in options if option.clause.context}

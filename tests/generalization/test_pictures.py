@@ -9,7 +9,7 @@ import torch
 from tiny_pictures import local, pixels, write
 from whole_pipeline import CPU, ROOT
 
-from clearnets.artifacts import UserError, read_json, read_jsonl
+from clearnets.artifacts import UserError, fingerprint, read_json, read_jsonl
 from clearnets.config import (
     ConvNeXtV2,
     Digits,
@@ -77,6 +77,7 @@ def grid(**options):
 
 
 def trained(task, folder):
+    """All files that training leaves."""
     with progress("train", task.work(), "steps") as bar:
         task.train(folder, device=torch.device("cpu"), bar=bar)
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -214,20 +215,22 @@ def test_a_grids_runs_stop_at_one_loss(tmp_path):
 
 
 def test_a_killed_task_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     settings = grid(hidden_size=(8,), num_layers=(1,))
     straight = trained(PictureTask(settings), tmp_path / "straight")
-    task, made = PictureTask(settings), []
+    train_one, made = PictureTask.train_one, []
 
-    def untrained(plan):
-        made.append(plan)
+    def until_killed(task, name, folder, **options):
+        made.append(name)
         if len(made) == 3:
             raise KeyboardInterrupt
-        return PictureTask._untrained(task, plan)
+        train_one(task, name, folder, **options)
 
-    monkeypatch.setattr(task, "_untrained", untrained)
+    monkeypatch.setattr(PictureTask, "train_one", until_killed)
     with pytest.raises(KeyboardInterrupt):
-        trained(task, tmp_path / "killed")
-    names = [run.name for run in task.runs()]
+        trained(PictureTask(settings), tmp_path / "killed")
+    monkeypatch.setattr(PictureTask, "train_one", train_one)
+    names = [run.name for run in PictureTask(settings).runs()]
     there = [name for name in names if (tmp_path / "killed" / name / "run.json").exists()]
     assert there == names[:2]
     before = (tmp_path / "killed" / names[0] / "run.json").stat().st_mtime_ns
@@ -236,9 +239,21 @@ def test_a_killed_task_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert not list((tmp_path / "killed").rglob("resume.pt"))
 
 
-def test_too_many_pictures_are_refused_before_anything_is_trained(tmp_path):
+def test_several_runs_at_a_time_leave_the_same_bytes(tmp_path, monkeypatch):
+    settings = grid(hidden_size=(8,), num_layers=(1,))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one_by_one = trained(PictureTask(settings), tmp_path / "one")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert trained(PictureTask(settings), tmp_path / "two") == one_by_one
+    monkeypatch.undo()
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(UserError, match="training pictures are asked for; there are"):
         trained(PictureTask(curves(train=(20, 5000))), tmp_path)
+    large = VIT.model_copy(update={"patch_size": 5})
+    with pytest.raises(UserError, match="a patch_size of 5 does not divide pictures of 8 pixels"):
+        trained(PictureTask(curves(models={"fits": VIT, "does not": large})), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -294,7 +309,7 @@ def test_local_pictures_are_known_by_their_content(tmp_path):
     made = config(mnist=curves(pictures=local(folder), **options))
     generalize.run(made, runtime=CPU, task="mnist")
     assert generalize.units(made, task="mnist")[0].fresh()
-    known = generalize.fingerprint(images.fingerprints(local(folder)))
+    known = fingerprint(images.fingerprints(local(folder)))
     recorded = config(mnist=curves(pictures=local(folder, fingerprint=known), **options))
     generalize.units(recorded, task="mnist")
     write(folder / "test.parquet", pixels(6, seed=3), labels=[0, 1] * 3)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from synthetic_text import entries
 
-from clearnets.latents.examples import QUANTILES, activity, sample, windows_of
+from clearnets.latents.examples import activity, choose, sample, windows_of
 
 SIZE, CTX = 8, 32
+QUANTILES = 10
 
 
 def counted_rows(seed: int, rows: int) -> np.ndarray:
@@ -74,7 +75,8 @@ def drawn(seed: int, *, share: float = 0.03, rows: int = 120, active: int = 20, 
     found = activity(entries(acts), 0, windows)
     holds = np.flatnonzero(np.random.default_rng(seed).random(len(windows)) < 0.3)
     rng = np.random.default_rng(seed)
-    examples = sample(found, windows, holds=holds, active=active, silent=silent, rng=rng)
+    active_W = choose(found, active, rng=rng)
+    examples = sample(found, windows, active_W=active_W, silent=silent, holds=holds, rng=rng)
     return acts, windows, found, holds, examples
 
 
@@ -105,7 +107,8 @@ def test_random_windows_fill_up_for_missing_hard_ones():
     found = activity(entries(random_acts(0, 100, 0.02) * counted), 0, windows)
     holds = found.silent(windows)[:3]
     rng = np.random.default_rng(0)
-    examples = sample(found, windows, holds=holds, active=20, silent=20, rng=rng)
+    active_W = choose(found, 20, rng=rng)
+    examples = sample(found, windows, active_W=active_W, silent=20, holds=holds, rng=rng)
     assert set(holds) <= set(examples.window_W[20:])
     assert examples.hard_W.sum() == 3
     assert len(examples.window_W) == 40
@@ -137,7 +140,8 @@ def test_silent_windows_are_drawn_uniformly():
     times = np.zeros(len(windows))
     for seed in range(600):
         rng = np.random.default_rng(seed)
-        drawn = sample(found, windows, holds=np.array([7]), active=4, silent=6, rng=rng)
+        active_W, holds = choose(found, 4, rng=rng), np.array([7])
+        drawn = sample(found, windows, active_W=active_W, silent=6, holds=holds, rng=rng)
         times[drawn.window_W[drawn.num_active :][~drawn.hard_W[drawn.num_active :]]] += 1
     # Window 7 holds the trigger and is always taken as the hard one; 0 to 3 are active.
     rest = np.delete(times, [0, 1, 2, 3, 7])

@@ -17,6 +17,7 @@ from tokenizers.models import WordLevel
 
 from clearnets import paths
 from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
+from clearnets.autointerp import sampling
 from clearnets.autointerp.reading import Lexicon, read, read_rows
 from clearnets.autointerp.rules import Clause, Context, Rule, parse
 from clearnets.config import Config, load
@@ -179,11 +180,11 @@ def test_layers_complete_each_other_and_nothing_is_done_twice():
 
 
 def test_latents_are_drawn_from_all_with_a_name():
-    first, again = explain.draw(1000, 50, 1), explain.draw(1000, 50, 1)
-    assert first == again != explain.draw(1000, 50, 2)
+    first, again = sampling.draw(1000, 50, 1), sampling.draw(1000, 50, 1)
+    assert first == again != sampling.draw(1000, 50, 2)
     assert first == sorted(set(first))
     assert max(first) > 900
-    assert explain.draw(8, 100, 0) == list(range(8))
+    assert sampling.draw(8, 100, 0) == list(range(8))
     settings = config(latents=6)
     run_both(settings)
     drawn = [set(records(paths.explain("native", 0, f"layers.{x}.mlp"))) for x in LAYERS]
@@ -199,10 +200,11 @@ def test_shuffled_scores_are_those_of_all_other_latents_sentences():
     scored = records(paths.score("native", 0, point))
     text = read(open_tokens(paths.data()), "score", size=SIZE)
     cache = load_layer(paths.cache("native", 0, "score"), point)
+    draws = score.Draws(("native", point, 0), settings.explain, None, sampling.Negatives("trigger"))
     trials = {}
     for latent, record in explained.items():
         seed = seed_for(settings.score.seed, "score", "native", point, 0, latent)
-        trials[latent] = score.prepare(text, cache, record, settings.score, 20, seed)
+        trials[latent] = score.prepare(text, cache, record, settings.score, draws, seed)
     there = [latent for latent in explained if scored[latent]["detection"]]
     assert there == [latent for latent, trial in trials.items() if trial]
     accuracy = {}

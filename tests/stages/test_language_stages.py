@@ -82,11 +82,11 @@ class Reader:
 def language(client=CLIENT, scorers=("detection", "fuzzing"), shuffled=1, reasked=2, **over):
     """Two latents less than all, explained and judged by a language model."""
     values = config(latents=10).model_dump(mode="json")
-    values["explain"] |= {"active": 20, "silent": 10}
+    values["explain"] |= {"n_examples_train": 20, "n_non_activating": 10}
     values["explain"]["explainer"] = {
         "kind": "delphi", "explainer": "default", "client": client, "retries": 1,
     }  # fmt: skip
-    values["score"] |= {"active": 12, "silent": 12}
+    values["score"] |= {"n_examples_test": 12, "n_non_activating": 12}
     judge = {"kind": "delphi", "scorers": list(scorers), "client": client}
     values["score"]["scorers"] = [judge | {"shuffled": shuffled, "reasked": reasked}]
     values["qualify"] |= {"concepts": 2, "windows": 8}

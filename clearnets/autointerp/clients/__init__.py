@@ -128,7 +128,10 @@ def echoed(body: Any, prompt: str, start: int) -> Reply:
             )
         tokens = [(str(t), p) for t, p in zip(logprobs["tokens"], logprobs["token_logprobs"])]
         # From the end: a server may begin with a token that is not in the text.
-        place = len(text) - len("".join(token for token, _ in tokens))
+        joined = "".join(token for token, _ in tokens)
+        if not joined.endswith(text[start:]):
+            raise RequestFailed("the tokens of the reply are not those of the prompt")
+        place = len(text) - len(joined)
         found = []
         for token, logprob in tokens:
             if start <= place and place + len(token) <= len(prompt):
@@ -136,8 +139,8 @@ def echoed(body: Any, prompt: str, start: int) -> Reply:
             place += len(token)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise RequestFailed("the reply is no text completion") from None
-    if not found or not prompt.endswith("".join(token for token, _ in found)):
-        raise RequestFailed("the tokens of the reply are not those of the prompt")
+    if not found:
+        raise RequestFailed("no token of the reply lies in the window")
     return Reply("", found)
 
 

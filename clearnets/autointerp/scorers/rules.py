@@ -108,19 +108,31 @@ def _lowest(key_xL: np.ndarray, number_x: np.ndarray) -> np.ndarray:
     return (rank_xL < number_x[:, None]) & np.isfinite(key_xL)
 
 
-def detection(fired_RWB: np.ndarray, examples: Examples) -> Counts:
-    """Counts of rule-detection, given where each rule fires in the windows of the examples."""
+def detects(fired_RWB: np.ndarray, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """The answers of rule-detection for positives (R, P) and negatives (R, Q), given where each
+    rule fires in the windows of the examples."""
     fires_RW = fires(fired_RWB)
-    return _counts(fires_RW[:, : examples.num_active], fires_RW[:, examples.num_active :])
+    return fires_RW[:, : examples.num_active], fires_RW[:, examples.num_active :]
 
 
-def fuzzing(fired_RWB: np.ndarray, marks: Marks) -> Counts:
-    """Counts of rule-fuzzing, given where each rule fires in the windows of the examples."""
+def detection(fired_RWB: np.ndarray, examples: Examples) -> Counts:
+    """Counts of rule-detection."""
+    return _counts(*detects(fired_RWB, examples))
+
+
+def recognizes(fired_RWB: np.ndarray, marks: Marks) -> tuple[np.ndarray, np.ndarray]:
+    """The answers of rule-fuzzing for positives (R, P) and negatives (R, Q), given where each rule
+    fires in the windows of the examples."""
 
     def yes(item_x: np.ndarray, marked_xL: np.ndarray) -> np.ndarray:
         return 2 * count(fired_RWB[:, item_x] & pack(marked_xL)) >= marked_xL.sum(axis=1)
 
-    return _counts(yes(marks.positive_P, marks.marked_PL), yes(marks.negative_Q, marks.marked_QL))
+    return yes(marks.positive_P, marks.marked_PL), yes(marks.negative_Q, marks.marked_QL)
+
+
+def fuzzing(fired_RWB: np.ndarray, marks: Marks) -> Counts:
+    """Counts of rule-fuzzing."""
+    return _counts(*recognizes(fired_RWB, marks))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""What an explanation seems worth where it is scored on windows that its explainer has seen.
+
+One latent, one explanation by `tokens`, three ways to score it by the judge of rules:
+
+- `delphi`: explaining and scoring windows from one text, drawn as delphi draws them
+  (`clearnets.latents.published`); a part of the active ones is the same;
+- `disjoint`: scoring windows from the same text, drawn in the same way from those that the
+  explainer has not seen;
+- `held-out`: the same from text that the explainer never saw.
+
+The explanation, the draw from quantiles and the choice of silent windows are the same in all three.
+`delphi` and `disjoint` have the very same silent windows, so that they differ by the overlap alone;
+`disjoint` and `held-out` differ by the text. The explainer has seen none of the silent windows: in
+delphi it sees none of those that score it, either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clearnets.autointerp import sampling
+from clearnets.autointerp.explainers import tokens
+from clearnets.autointerp.reading import Text
+from clearnets.autointerp.records import EXPLAINED, SCORERS, UNSCORABLE
+from clearnets.autointerp.rules import parse, render
+from clearnets.autointerp.scorers.rules import detection, fuzzing, mark
+from clearnets.config import Explain, Overlap
+from clearnets.latents import published
+from clearnets.latents.examples import Activity, Examples, activity, sample
+from clearnets.latents.store import LayerCache
+
+PROTOCOLS = ("delphi", "disjoint", "held-out")
+CELLS = ("tp", "fp", "tn", "fn")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A split, and the activations of a layer on it."""
+
+    text: Text
+    cache: LayerCache
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The windows of one protocol, and how many of the active ones the explainer has seen."""
+
+    text: Text
+    examples: Examples
+    seen: int
+
+
+def compare(
+    explain: Side, score: Side, latent: int, settings: Overlap, explained: Explain, seed: int
+) -> list[dict[str, Any]]:
+    """A record per protocol: how the same explanation of a latent does.
+
+    Each holds latent, status, rate and windows (as in `explanations.jsonl`), protocol, positives
+    (active windows that it is scored on), seen (those of them that the explainer has seen) and
+    tp, fp, tn, fn of each scorer. A latent with fewer than `explain.min_windows` active or silent
+    windows for any of the draws has one record, without a protocol, that says why.
+    """
+    windows = explain.text.windows
+    found = activity(explain.cache, latent, windows)
+    record: dict[str, Any] = {
+        "latent": latent,
+        "status": sampling.status(found, windows, explained.min_windows),
+        "rate": found.count / windows.tokens,
+        "windows": len(found.active_A) / len(windows),
+    }
+    if record["status"] != EXPLAINED:
+        return [record]
+    trigger = tokens.trigger(explain.text, found)
+    elsewhere = activity(score.cache, latent, score.text.windows)
+    drawn = _draw(explain.text, score.text, found, elsewhere, settings, explained, trigger, seed)
+    if drawn is None:
+        return [record | {"status": UNSCORABLE}]
+    train, by_protocol = drawn
+    rule = tokens.explain(explain.text, train, trigger=trigger, max_words=explained.max_words)
+    rule = parse(render(rule))
+    records = []
+    for protocol, one in by_protocol.items():
+        examples = one.examples
+        # The same random numbers mark the windows of every protocol.
+        marks = mark(one.text, examples, trigger=trigger, rng=np.random.default_rng([seed, 1]))
+        fired_1WB = one.text.fires(rule, examples.window_W)[None]
+        verdicts = (detection(fired_1WB, examples), fuzzing(fired_1WB, marks))
+        cells = {
+            f"{scorer}_{cell}": value
+            for scorer, counts in zip(SCORERS, verdicts)
+            for cell, value in counts.of(0).items()
+        }
+        seen = {"protocol": protocol, "positives": examples.num_active, "seen": one.seen}
+        records.append(record | seen | cells)
+    return records
+
+
+def _draw(
+    text: Text,
+    other: Text,
+    found: Activity,
+    elsewhere: Activity,
+    settings: Overlap,
+    explained: Explain,
+    trigger: str,
+    seed: int,
+) -> tuple[Examples, dict[str, _Drawn]] | None:
+    """The explainer's windows, and those of each protocol; None where there are too few."""
+    count, quantiles = settings.n_examples_test, settings.n_quantiles
+    silent = settings.n_non_activating
+    pool = found.strongest_first
+    train_W = published.train(
+        pool, settings.n_examples_train, how="quantiles", quantiles=quantiles, ratio_top=0.0
+    )
+    unseen = pool[~np.isin(pool, train_W)]
+    least = explained.min_windows
+    silent_here = len(text.windows) - len(found.active_A) - silent
+    if min(len(unseen), silent_here) < least:
+        return None
+    if sampling.status(elsewhere, other.windows, least) != EXPLAINED:
+        return None
+
+    def examples(
+        one: Text, of: Activity, active_W: np.ndarray, part: int, avoid: np.ndarray
+    ) -> Examples:
+        return sample(
+            of,
+            one.windows,
+            active_W=active_W,
+            silent=silent,
+            holds=one.holding(one.lexicon.id(trigger)),
+            avoid=avoid,
+            rng=np.random.default_rng([seed, part]),
+        )
+
+    none = np.zeros(0, dtype=np.int64)
+    train = examples(text, found, train_W, 2, none)
+    shown = train.window_W[train.num_active :]
+    both_W = published.test(pool, count, quantiles=quantiles)
+    other_W = published.test(elsewhere.strongest_first, count, quantiles=quantiles)
+    unseen_W = published.test(unseen, count, quantiles=quantiles)
+    return train, {
+        "delphi": _Drawn(
+            text, examples(text, found, both_W, 3, shown), int(np.isin(both_W, train_W).sum())
+        ),
+        "disjoint": _Drawn(text, examples(text, found, unseen_W, 3, shown), 0),
+        "held-out": _Drawn(other, examples(other, elsewhere, other_W, 3, none), 0),
+    }

@@ -1,0 +1,172 @@
+"""Which latents are explained, on which windows, and on which windows explanations are scored.
+
+Under the protocol `held-out` the windows that score an explanation are from text that its explainer
+never saw. Under `delphi` they are from the same text, and both are drawn as delphi draws them
+(`clearnets.latents.published`): a part of the active ones is the same. Silent windows are never the
+same: in delphi, too, the explainer sees none of those that score it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clearnets.artifacts import UserError
+from clearnets.autointerp.reading import Text
+from clearnets.autointerp.records import EXPLAINED
+from clearnets.config import CODER_FAMILIES, Explain, NonActivating, Score
+from clearnets.latents import meaning, neighbours, published
+from clearnets.latents.examples import Activity, Examples, Windows, choose, sample
+from clearnets.latents.store import LayerCache
+
+
+def draw(num_latents: int, count: int, seed: int) -> list[int]:
+    """`count` latents, or all, drawn uniformly without replacement, ascending."""
+    return sorted(np.random.default_rng(seed).permutation(num_latents)[:count].tolist())
+
+
+def status(found: Activity, windows: Windows, min_windows: int) -> str:
+    """Whether a latent can be explained, or why not."""
+    if found.count == 0:
+        return "dead"
+    if len(found.active_A) < min_windows:
+        return "too_rare"
+    too_few_silent = len(windows) - len(found.active_A) < min_windows
+    return "too_frequent" if too_few_silent else EXPLAINED
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """How silent windows of one layer and split are chosen.
+
+    Attributes:
+        kind: `explain.non_activating` or `score.non_activating`.
+        weight_LD: of the layer's coder, where neighbours are near by their weights.
+        vector_ND: embeddings of all windows, where windows are near in meaning.
+    """
+
+    kind: NonActivating
+    weight_LD: np.ndarray | None = None
+    vector_ND: np.ndarray | None = None
+
+    @classmethod
+    def load(
+        cls, kind: NonActivating, inputs: Mapping[str, Path], hookpoint: str, split: str
+    ) -> Negatives:
+        """Read what the kind needs from a unit's inputs."""
+        if kind == "similar":
+            return cls(kind, vector_ND=meaning.read(inputs["embed"], split))
+        if kind in ("encoder-similarity", "decoder-similarity"):
+            side = "encoder" if kind == "encoder-similarity" else "decoder"
+            return cls(kind, weight_LD=neighbours.weights(inputs["coders"] / hookpoint, side))
+        return cls(kind)
+
+    def chosen(
+        self,
+        text: Text,
+        cache: LayerCache,
+        latent: int,
+        found: Activity,
+        *,
+        trigger: str,
+        active_W: np.ndarray,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        """The windows that `clearnets.latents.examples.sample` prefers, by its arguments' names."""
+        if self.kind == "trigger":
+            return {"holds": text.holding(text.lexicon.id(trigger))}
+        if self.kind == "random":
+            return {}
+        windows = text.windows
+        if self.kind == "similar":
+            assert self.vector_ND is not None
+            silent_W = found.silent(windows)
+            return {"first": meaning.nearest(self.vector_ND, active_W, silent_W, count)}
+        if self.kind == "co-occurrence":
+            near_L = neighbours.jaccard(cache, latent, windows)
+        else:
+            assert self.weight_LD is not None
+            near_L = neighbours.cosine(self.weight_LD, latent)
+        near = neighbours.nearest(near_L, latent)
+        return {"first": neighbours.windows_near(cache, near, found, windows, count)}
+
+
+def needed(kind: NonActivating, family: str, *, embed: Path, coders: Path) -> dict[str, Path]:
+    """Inputs that a kind of silent windows needs beside the cache.
+
+    Raises:
+        UserError: the family has no coder whose weights could be compared.
+    """
+    if kind == "similar":
+        return {"embed": embed}
+    if kind not in ("encoder-similarity", "decoder-similarity"):
+        return {}
+    if family not in CODER_FAMILIES:
+        raise UserError(
+            f"non_activating {kind} compares the weights of coders, which {family} does not have; "
+            "choose co-occurrence"
+        )
+    return {"coders": coders}
+
+
+def to_explain(
+    text: Text,
+    cache: LayerCache,
+    latent: int,
+    found: Activity,
+    settings: Explain,
+    *,
+    trigger: str,
+    negatives: Negatives,
+    rng: np.random.Generator,
+) -> Examples:
+    """The windows that a latent's explainer sees."""
+    how: dict[str, Any] = {
+        "how": settings.train_type,
+        "quantiles": settings.n_quantiles,
+        "ratio_top": settings.ratio_top,
+    }
+    if settings.protocol == "delphi":
+        active_W = published.train(found.strongest_first, settings.n_examples_train, **how)
+    else:
+        active_W = choose(found, settings.n_examples_train, **how, rng=rng)
+    silent = settings.n_non_activating
+    wanted = negatives.chosen(
+        text, cache, latent, found, trigger=trigger, active_W=active_W, count=silent
+    )
+    return sample(found, text.windows, active_W=active_W, silent=silent, **wanted, rng=rng)
+
+
+def to_score(
+    text: Text,
+    cache: LayerCache,
+    latent: int,
+    found: Activity,
+    settings: Score,
+    *,
+    trigger: str,
+    negatives: Negatives,
+    seen: Examples | None = None,
+    rng: np.random.Generator,
+) -> Examples:
+    """The windows that a latent's explanation is scored on.
+
+    Args:
+        seen: under the protocol `delphi`, what the explainer saw of the same text.
+    """
+    count, silent = settings.n_examples_test, settings.n_non_activating
+    quantiles = settings.n_quantiles
+    if seen is None:
+        active_W = choose(found, count, quantiles=quantiles, rng=rng)
+        avoid = {}
+    else:
+        active_W = published.test(found.strongest_first, count, quantiles=quantiles)
+        avoid = {"avoid": seen.window_W[seen.num_active :]}
+    wanted = negatives.chosen(
+        text, cache, latent, found, trigger=trigger, active_W=active_W, count=2 * silent
+    )
+    return sample(found, text.windows, active_W=active_W, silent=silent, **wanted, **avoid, rng=rng)

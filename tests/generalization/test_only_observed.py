@@ -1,0 +1,71 @@
+"""An experiment without models: only the observatory's stages, tables and figures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic_results
+
+from clearnets import config, experiments, figures, paths
+from clearnets.artifacts import UserError, read_json
+from clearnets.runtime import Runtime
+from clearnets.stages import collate
+
+ROOT = Path(__file__).parents[2]
+
+
+def resolved(monkeypatch, tmp_path, name: str) -> config.Config:
+    monkeypatch.chdir(ROOT)
+    values = experiments.resolve(name, [])
+    monkeypatch.chdir(tmp_path)
+    return config.parse(values, name)
+
+
+def test_grokking_alone_is_collated_and_drawn(monkeypatch, tmp_path):
+    cfg = resolved(monkeypatch, tmp_path, "grokking-113")
+    assert list(cfg.generalize.tasks) == ["grokking"]
+    assert not cfg.compares
+    synthetic_results.write(cfg)
+    assert {path.name for path in paths.ARTIFACTS.iterdir()} >= {"generalize"}
+    collate.run(cfg, runtime=Runtime("cpu", 1))
+    tables = paths.results("grokking-113")
+    assert all(path.stem.startswith("generalization_") for path in tables.glob("*.csv"))
+    phases = pd.read_csv(tables / "generalization_phases.csv")
+    assert phases[["memorised", "formed", "cleaned_up"]].drop_duplicates().values.tolist() == [
+        [10, 50, 100]
+    ]
+    Path("paper").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
+    shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
+    figures.run(tables, paths.FIGURES)
+    captions = read_json(paths.FIGURES / "captions.json")
+    assert {"observed-grokking", "observed-grokking-all"} <= set(captions)
+    assert "losses" not in captions
+    assert "Shaded" in captions["observed-grokking"]
+    svg = (paths.FIGURES / "observed-grokking.svg").read_text()
+    for text in ("memorisation", "circuit formation", "clean-up", "test loss"):
+        assert text in svg
+
+
+def test_measures_are_written_wide_and_hold_what_was_measured(monkeypatch, tmp_path):
+    cfg = resolved(monkeypatch, tmp_path, "grokking-113")
+    synthetic_results.write(cfg)
+    collate.run(cfg, runtime=Runtime("cpu", 1))
+    written = pd.read_csv(paths.results("grokking-113") / "generalization_measures.csv")
+    source = pd.read_csv(paths.generalize("grokking") / "measures.csv")
+    keys = ["run", "step", "hookpoint"]
+    pd.testing.assert_frame_equal(written.drop(columns="task")[list(source)], source)
+    assert not written.duplicated(keys).any()
+
+
+def test_what_an_experiment_without_models_cannot_have_is_refused():
+    base = config.read_yaml(ROOT / "params.yaml")
+    with pytest.raises(UserError, match="nothing to compare"):
+        config.parse({**base, "models": []}, "x")
+    bare = config.overlay(base, {"models": []})
+    experiments._drop_comparison(bare)
+    with pytest.raises(UserError, match="reads the models that are trained here"):
+        config.parse(bare, "x")

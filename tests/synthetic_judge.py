@@ -1,0 +1,119 @@
+"""Adds to made-up results what a language model of known accuracy would have judged."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import synthetic_results
+from synthetic_results import TRUTH
+
+from clearnets import paths
+from clearnets.artifacts import read_jsonl, write_json
+from clearnets.autointerp.records import PROBABILITY_BINS, hookpoints
+from clearnets.config import Config
+from clearnets.runtime import seed_for
+
+WINDOWS = 50
+MISSING = 0.04
+# Share of answers that come out otherwise when the same windows are asked about again.
+FLIPPED = 0.1
+REASKED = 15
+SCORERS = ("detection", "fuzzing", "intruder")
+
+
+def small(*scorers: str, **over: Any) -> Config:
+    """The small experiment, where a language model judges beside the rules."""
+    client = {"kind": "openai", "model": "judge"}
+    judge = {"kind": "delphi", "scorers": list(scorers or SCORERS), "client": client}
+    return synthetic_results.small(
+        score={"scorers": [{"kind": "rules"}, judge | {"log_prob": True}]}, **over
+    )
+
+
+def write(config: Config, *, demonstration: bool = False) -> None:
+    """The synthetic results, and in each unit of scores what a language model judged."""
+    synthetic_results.write(config)
+    for family in config.families:
+        for seed in config.seeds:
+            for point in hookpoints(family, config.model, config.model.layers):
+                _judge(config, family, seed, point, demonstration)
+
+
+def _judge(config: Config, family, seed: int, point: str, demonstration: bool) -> None:
+    rng = np.random.default_rng(seed_for(0, "judge", family, seed, point))
+    folder = paths.score(family, seed, point)
+    assert config.score.judge is not None
+    scorers = config.score.judge.scorers
+    histogram = {
+        name: {kind: [0] * PROBABILITY_BINS for kind in ("positives", "negatives")}
+        for name in scorers
+        if name in ("detection", "fuzzing")
+    }
+    lines = []
+    for place, record in enumerate(read_jsonl(folder / "scores.jsonl")):
+        line = {key: record[key] for key in ("latent", "status", "rate", "windows")}
+        line["demonstration"] = demonstration
+        skill = TRUTH[family][0] + rng.normal(0, 0.08)
+        for name in scorers:
+            kinds = ("", "_shuffled", "_redrawn", *(["_reordered"] * (name in histogram)))
+            line |= {f"{name}{kind}": None for kind in kinds}
+            if record["status"] == "explained" and name in histogram:
+                line |= _classified(rng, name, skill, place < REASKED, histogram[name])
+            elif record["status"] == "explained":
+                right = int(rng.binomial(24, skill - 0.2))
+                line[name] = {"right": right, "wrong": 24 - right, "missing": 1}
+        line.pop("intruder_shuffled", None)
+        lines.append(line)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "judged.jsonl").write_text(text)
+    write_json(folder / "probabilities.json", histogram)
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
+
+
+def _classified(rng, name: str, skill: float, again: bool, histogram) -> dict[str, Any]:
+    truth_W = np.arange(2 * WINDOWS) < WINDOWS
+    first_W, probability_W = _answers(rng, truth_W, skill)
+    for kind, chosen_W in (("positives", truth_W), ("negatives", ~truth_W)):
+        there_W = chosen_W & (first_W >= 0)
+        counts, _ = np.histogram(probability_W[there_W], np.linspace(0, 1, PROBABILITY_BINS + 1))
+        histogram[kind] = [a + int(b) for a, b in zip(histogram[kind], counts)]
+    found: dict[str, Any] = {name: _counts(truth_W, first_W, probability_W)}
+    giver_W, other_W = _answers(rng, truth_W, 0.5)
+    found[f"{name}_shuffled"] = [{"explanation_of": 0, **_counts(truth_W, giver_W, other_W)}]
+    if again:
+        second_W = np.where(rng.random(len(truth_W)) < FLIPPED, 1 - first_W, first_W)
+        second_W[first_W < 0] = -1
+        both_W = (first_W >= 0) & (second_W >= 0)
+        alike = {"both": int(both_W.sum()), "same": int((first_W == second_W)[both_W].sum())}
+        found[f"{name}_reordered"] = _counts(truth_W, second_W, probability_W) | alike
+        found[f"{name}_redrawn"] = _counts(truth_W, *_answers(rng, truth_W, skill))
+    return found
+
+
+def _answers(rng, truth_W: np.ndarray, skill: float) -> tuple[np.ndarray, np.ndarray]:
+    """Yes 1, no 0, missing -1, with probabilities that agree with them."""
+    skill = float(np.clip(skill, 0.02, 0.98))
+    right_W = rng.random(len(truth_W)) < skill
+    yes_W = np.where(right_W, truth_W, ~truth_W)
+    sure_W = rng.beta(4, 1.5, len(truth_W)) / 2
+    probability_W = np.where(yes_W, 0.5 + sure_W, 0.5 - sure_W)
+    missing_W = rng.random(len(truth_W)) < MISSING
+    return np.where(missing_W, -1, yes_W.astype(int)), probability_W
+
+
+def _counts(truth_W: np.ndarray, said_W: np.ndarray, probability_W: np.ndarray) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score
+
+    there_W = said_W >= 0
+    return {
+        "tp": int((truth_W & (said_W == 1)).sum()),
+        "fp": int((~truth_W & (said_W == 1)).sum()),
+        "tn": int((~truth_W & (said_W == 0)).sum()),
+        "fn": int((truth_W & (said_W == 0)).sum()),
+        "missing_positives": int((truth_W & ~there_W).sum()),
+        "missing_negatives": int((~truth_W & ~there_W).sum()),
+        "auroc": round(float(roc_auc_score(truth_W[there_W], probability_W[there_W])), 6),
+    }

@@ -1,0 +1,122 @@
+"""Tables of a language model's judgements, from results whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_judge
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
+
+from clearnets import paths
+from clearnets.runtime import Runtime
+from clearnets.stages import collate
+from clearnets.tables import judgements
+
+TABLES = ("", "_means", "_noise", "_probabilities")
+FAMILIES = {f: None for f in synthetic_judge.TRUTH if f not in ("native", "transcoder")}
+
+
+def collated(folder, monkeypatch, name="judged", **how) -> dict[str, pd.DataFrame]:
+    monkeypatch.chdir(folder)
+    config = synthetic_judge.small(families=FAMILIES, coders={"families": ["transcoder"]})
+    synthetic_judge.write(config, **how)
+    collate.run(config, runtime=Runtime())
+    results = paths.results(config.experiment)
+    assert {path.stem for path in results.glob("judged*")} | {
+        path.stem for path in results.glob("demonstration*")
+    } == {f"{name}{suffix}" for suffix in TABLES}
+    return {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield collated(tmp_path_factory.mktemp("judged"), monkeypatch)
+
+
+def test_means_are_those_of_the_latents_and_hold_the_truth(tables):
+    latents, means = tables[""], tables["_means"].set_index(
+        ["family", "scorer", "explanation", "measure"]
+    )  # fmt: skip
+    for family in ("native", "transcoder"):
+        for scorer in ("detection", "fuzzing"):
+            own = latents[(latents["family"] == family) & (latents["scorer"] == scorer)]
+            for measure in ("accuracy", "auroc", "precision", "recall"):
+                row = means.loc[(family, scorer, "own", measure)]
+                assert row["mean"] == pytest.approx(own[measure].mean(), abs=1e-5)
+                assert row["n"] == own[measure].notna().sum()
+                assert row["low"] < row["mean"] < row["high"]
+            truth = synthetic_judge.TRUTH[family][0]
+            assert means.loc[(family, scorer, "own", "accuracy")]["mean"] == pytest.approx(
+                truth, abs=0.02
+            )
+
+
+def test_shuffled_explanations_lie_at_chance_and_missing_answers_are_a_column(tables):
+    means = tables["_means"]
+    shuffled = means[(means["explanation"] == "shuffled") & (means["measure"] == "accuracy")]
+    assert set(shuffled["scorer"]) == {"detection", "fuzzing"}
+    assert ((shuffled["mean"] - 0.5).abs() < 0.02).all()
+    own = means[(means["explanation"] == "own") & (means["measure"] == "accuracy")]
+    assert not own["at_chance"].any()
+    classified = means[means["scorer"] != "intruder"]
+    assert classified["missing"].to_numpy() == pytest.approx(synthetic_judge.MISSING, abs=0.01)
+
+
+def test_the_noise_floor_is_what_was_put_in(tables):
+    """A tenth of the answers flips: of n windows with accuracy a, the difference of two shares has
+    a variance of 0.1 / n; half of it is that of one score. A new draw of n windows of each kind
+    gives a score the variance a(1 - a) / 2n."""
+    noise = tables["_noise"].set_index(["family", "scorer", "asked"])
+    answered = synthetic_judge.WINDOWS * (1 - synthetic_judge.MISSING)
+    for scorer in ("detection", "fuzzing"):
+        row = noise.loc[("all", scorer, "reordered")]
+        assert row["agreement"] == pytest.approx(1 - synthetic_judge.FLIPPED, abs=0.01)
+        mean_shift = (1 - 2 * 0.79) * synthetic_judge.FLIPPED
+        flipped = synthetic_judge.FLIPPED / (2 * answered) + mean_shift**2
+        assert row["sd"] == pytest.approx(np.sqrt(flipped / 2), rel=0.2)
+        assert row["difference"] == pytest.approx(mean_shift, abs=0.02)
+        row = noise.loc[("all", scorer, "redrawn")]
+        assert row["sd"] == pytest.approx(np.sqrt(0.79 * 0.21 / (2 * answered)), rel=0.2)
+        assert np.isnan(row["agreement"])
+        assert 0 < row["reliability"] < 1
+        assert row["sd"] ** 2 == pytest.approx(
+            (1 - row["reliability"]) * row["sd_latents"] ** 2, rel=1e-3
+        )
+
+
+def test_probabilities_are_summed_over_latents(tables):
+    given, latents = tables["_probabilities"], tables[""]
+    own = latents[latents["scorer"].isin(["detection", "fuzzing"])]
+    sums = given.groupby(["family", "scorer"])[["positives", "negatives"]].sum().sum(axis=1)
+    answered = own.groupby(["family", "scorer"])["answered"].sum()
+    pd.testing.assert_series_equal(sums, answered, check_names=False, check_dtype=False)
+    assert np.allclose(given["high"] - given["low"], 1 / 50)
+
+
+def test_who_has_not_qualified_is_a_demonstration_by_all_tables(tmp_path, monkeypatch):
+    tables = collated(tmp_path, monkeypatch, "demonstration", demonstration=True)
+    assert len(tables["_means"])
+
+
+def test_measures_are_those_of_sklearn():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        truth = rng.random(40) < 0.5
+        said = rng.random(40) < np.where(truth, 0.8, 0.3)
+        cells = {
+            "tp": int((truth & said).sum()), "fp": int((~truth & said).sum()),
+            "tn": int((~truth & ~said).sum()), "fn": int((truth & ~said).sum()),
+            "missing_positives": 1, "missing_negatives": 2, "auroc": 0.7,
+        }  # fmt: skip
+        row = judgements.measured("detection", cells)
+        assert row["precision"] == pytest.approx(precision_score(truth, said))
+        assert row["recall"] == pytest.approx(recall_score(truth, said))
+        # Of yes and no alone the area is the balanced accuracy.
+        assert row["accuracy"] == pytest.approx(roc_auc_score(truth, said))
+        assert (row["answered"], row["missing"], row["auroc"]) == (40, 3, 0.7)
+    none = {**dict.fromkeys(cells, 0), "tn": 3, "fn": 2, "auroc": None}
+    row = judgements.measured("fuzzing", none)
+    assert (row["precision"], row["recall"], row["accuracy"]) == (None, 0, 0.5)
+    assert judgements.measured("fuzzing", {**none, "fn": 0})["accuracy"] is None
