@@ -22,9 +22,11 @@ from clearnets.stages import collate
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "paper/scripts"
+TASKS = synthetic_results.small().generalize.tasks
 NAMES = {
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
-    *("protocols", "concepts", "concept_map", "embedding"),
+    *("protocols", "concepts", "concept_map", "leads", "embedding"),
+    *(f"observed-{task}{end}" for task in TASKS for end in ("", "-all")),
 }
 
 

@@ -192,15 +192,16 @@ def ranking(
     """One row per task with at least `MIN_RUNS` combinations of settings and per metric.
 
     Metrics are those of each run's last checkpoint. Runs that did not reach the training loss that
-    all were to reach (`reached` is false) are left out and counted. Runs that differ in their seed
-    alone count as one, by their means. `kind` tells the measures from references that they should
-    beat: the settings themselves where they are numbers, and the training loss. `rank`: by |τ|
-    within the kind. `holds`: which of τ and the score exceeds its null at 5 %, corrected over the
+    all were to reach (`reached` is false), or have no gap, are left out and counted. Runs that
+    differ in their seed alone count as one, by their means. `kind` tells the measures from
+    references that they should beat: the settings themselves where they are numbers, and the
+    training loss. `rank`: by |τ| within the kind. `holds`: which of τ and the score exceeds its
+    null at 5 %, corrected over the
     kind; see `clearnets.generalization.question`. Columns: `RANKING_COLUMNS`.
     """
     frames: list[pd.DataFrame] = []
     for task, of_task in runs.groupby("task", sort=False):
-        kept: Any = of_task.set_index("run")
+        kept: Any = of_task.dropna(subset=["gap"]).set_index("run")
         if "reached" in kept:
             kept = kept[kept["reached"].astype(bool)]
         settings = [name for name in settings_of(runs) if kept[name].nunique(dropna=False) > 1]

@@ -173,7 +173,6 @@ class Layer:
     """What a layer is judged on.
 
     Attributes:
-        names: family, hookpoint, seed.
         records: of `explain`, in order.
         trials: by latent; those that can be scored.
     """

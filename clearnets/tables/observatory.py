@@ -11,6 +11,7 @@ import pandas as pd
 from clearnets.tables.frames import pick, records
 from clearnets.tables.summary import DASH, number, percent, table
 
+DECIDED = ("before", "with", "after")
 Row = dict[str, Any]
 
 
@@ -46,9 +47,9 @@ def _ranking(of_task: pd.DataFrame) -> str:
             [
                 _name(row),
                 _signed(row, "tau", ".2f"),
-                number(row["tau_adjusted"], ".3f"),
+                _p(row["tau_adjusted"]),
                 DASH if math.isnan(row["score"]) else f"{row['score']:.1f} %",
-                number(row["score_adjusted"], ".3f"),
+                _p(row["score_adjusted"]),
                 row["holds"],
             ]
         )
@@ -56,7 +57,7 @@ def _ranking(of_task: pd.DataFrame) -> str:
 
 
 def _leads(leads: pd.DataFrame) -> str:
-    """Metrics by groups of runs."""
+    """Metrics by groups of runs; those without a verdict in any group are named below it."""
     keys = ["task", "variant", "setting"]
     groups = list(leads[keys].drop_duplicates().itertuples(index=False))
     cells = {
@@ -67,11 +68,15 @@ def _leads(leads: pd.DataFrame) -> str:
     for group in groups:
         unit = next(row["unit"] for row in cells.values() if _group(row) == tuple(group))
         head.append(f"{', '.join(text for text in group if text)} ({unit})")
-    rows = []
+    rows, others = [], []
     for name, key in names.items():
         found = [cells.get((*key, *group)) for group in groups]
-        rows.append([name, *(DASH if row is None else _cell(row) for row in found)])
-    return table(head, rows)
+        if any(row is not None and row["verdict"] in DECIDED for row in found):
+            rows.append([name, *(DASH if row is None else _cell(row) for row in found)])
+        else:
+            others.append(name)
+    left = f"\n\nUndecided, or without a change, in all of these: {', '.join(others)}."
+    return table(head, rows) + left * bool(others)
 
 
 def _group(row: Row) -> tuple[str, ...]:
@@ -84,6 +89,10 @@ def _cell(row: Row) -> str:
         return str(row["verdict"])
     form = ".2f" if row["unit"] == "decades" else ",.0f"
     return f"{_signed(row, 'lead', form)} {row['verdict']}{together}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else number(value, ".3f")
 
 
 def _name(row: Row) -> str:

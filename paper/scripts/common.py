@@ -81,6 +81,10 @@ METRIC_LABEL = {
     "fvu": "FVU",
     "pgdl": "PGDL winners' measure",
     "davies_bouldin": "Davies–Bouldin index",
+    "stability": "feature stability",
+    "hidden_size": "width",
+    "num_layers": "depth",
+    "train": "size of the training set",
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
 GREY = "0.45"

@@ -17,6 +17,7 @@ COMPARISON = (
     *("losses", "fvu", "ablation", "recovered", "scores", "rates", "contrasts"),
     *("embedding", "protocols", "concepts", "concept_map"),
 )
+JUDGES = ("judged",)
 OBSERVATORY = ("observed", "ranking", "leads")
 
 
@@ -30,7 +31,7 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     compared = (tables / "summary.csv").exists()
-    for name in names or (*(COMPARISON if compared else ()), *OBSERVATORY):
+    for name in names or (*(COMPARISON if compared else ()), *JUDGES, *OBSERVATORY):
         drawn = import_module(name).draw(tables)
         several = drawn if isinstance(drawn, dict) else {name: drawn} if drawn else {}
         for part, (figure, caption) in several.items():

@@ -45,7 +45,9 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         line[0].set_ylim(max(rows.values()) + 0.7, -0.7)
         line[0].set_xlim(-1.02, 1.02)
         line[0].set_title(f"{task}, {int(part['runs'].max())} runs")
-        line[1].set_xlim(left=-1)
+        # Never nothing: where no metric knows more than the settings, the null is still drawn.
+        furthest = part[["score", "score_band"]].max().max()
+        line[1].set_xlim(-0.03 * furthest, 1.05 * furthest)
     grid[-1][0].set_xlabel("Kendall's τ with the generalization gap")
     grid[-1][1].set_xlabel("conditional information on the order of gaps (%)")
     figure.legend(handles=_keys(), loc="outside lower center", ncols=4)
