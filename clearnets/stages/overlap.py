@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clearnets import paths
-from clearnets.artifacts import Unit, Work, build_all, read_json, write_json, write_table
+from clearnets.artifacts import Unit, build_all, read_json, write_json, write_table
 from clearnets.autointerp.records import SCORERS, hookpoints
 from clearnets.config import Config, Family
 from clearnets.runtime import Runtime, progress, seed_for
@@ -56,11 +56,7 @@ def run(config: Config, *, runtime: Runtime, family: Family) -> None:
             if not part.exists():
                 write_json(part, _layer(config, unit, point, texts))
             rows += read_json(part)
-        _write(work, rows)
-
-
-def _write(work: Work, rows: list[dict]) -> None:
-    write_table(work.out / TABLE, COLUMNS, rows)
+        write_table(work.out / TABLE, COLUMNS, rows)
 
 
 def _texts(size: int) -> dict[str, Text]:
@@ -79,14 +75,16 @@ def _layer(config: Config, unit: Unit, point: str, texts: dict[str, Text]) -> li
 
     settings = config.overlap
     names = (unit.settings["family"], point, unit.settings["seed"])
-    sides = [Side(texts[s], load_layer(unit.inputs[s], point)) for s in (EXPLAIN, SCORE)]
+    explain, score = (
+        Side(texts[split], load_layer(unit.inputs[split], point)) for split in (EXPLAIN, SCORE)
+    )
     drawn = seed_for(settings.seed, "latents", *names)
-    latents = draw(sides[0].cache.num_latents, settings.latents, drawn)
+    latents = draw(explain.cache.num_latents, settings.latents, drawn)
     rows = []
     with progress(f"overlap {names[0]} seed {names[2]} {point}", len(latents), "latents") as bar:
         for latent in latents:
             seed = seed_for(settings.seed, "overlap", *names, latent)
-            found = compare(*sides, latent, settings, config.explain, seed)
+            found = compare(explain, score, latent, settings, config.explain, seed)
             rows += [{"hookpoint": point, **row} for row in found]
             bar.advance()
     return rows

@@ -92,7 +92,7 @@ def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[d
         row |= {column: part[protocol].mean() for column, protocol in MEANS.items()}
         for column, (first, second) in DIFFERENCES.items():
             estimate = stats.mean_estimate(
-                (part[first] - part[second]).to_numpy(np.float64),
+                np.asarray(part[first] - part[second], dtype=np.float64),
                 strata[inside],
                 **bootstrap(config.collate, "protocols", family, scorer, name, column),
             )
