@@ -22,6 +22,7 @@ from clearnets.autointerp.reading import Lexicon, read, read_rows
 from clearnets.autointerp.rules import Clause, Context, Rule, parse
 from clearnets.config import Config, load
 from clearnets.data.tokens import open_tokens
+from clearnets.latents import published
 from clearnets.latents.store import load_layer
 from clearnets.runtime import Runtime, seed_for
 from clearnets.stages import explain, score
@@ -305,3 +306,58 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes():
     assert run_killed().returncode == 0
     assert straight == {path: path.read_bytes() for path in Path("artifacts").rglob("*.json*")}
     assert not list(Path(".clearnets/work").glob("*/*"))
+
+
+def test_under_delphis_protocol_windows_are_drawn_from_one_text_as_it_does(monkeypatch):
+    shown: dict[str, list] = {"explain": [], "score": []}
+    to_explain, to_score = sampling.to_explain, sampling.to_score
+
+    def explained(*here, **how):
+        shown["explain"].append(found := to_explain(*here, **how))
+        return found
+
+    def scored(*here, **how):
+        shown["score"].append((here[3], found := to_score(*here, **how)))
+        return found
+
+    monkeypatch.setattr(sampling, "to_explain", explained)
+    monkeypatch.setattr(sampling, "to_score", scored)
+    settings = config(latents=4, protocol="delphi", n_examples_train=40)
+    explain.run(settings, runtime=RUNTIME, family="native", layers=(0,))
+    first = list(shown["explain"])
+    shown["explain"].clear()
+    score.run(settings, runtime=RUNTIME, family="native", layers=(0,))
+    assert len(first) == len(shown["score"]) > 0
+    for train, again, (found, test) in zip(first, shown["explain"], shown["score"]):
+        np.testing.assert_array_equal(train.window_W, again.window_W)
+        pool = found.strongest_first
+        expected = published.test(pool, 50, quantiles=10)
+        active = test.window_W[: test.num_active]
+        assert set(active) == set(expected)
+        seen = np.intersect1d(active, train.window_W[: train.num_active])
+        assert len(seen) >= 10
+        silent = test.window_W[test.num_active :]
+        assert not np.intersect1d(silent, train.window_W).size
+
+
+@pytest.mark.parametrize("kind", ["random", "co-occurrence"])
+def test_silent_windows_of_each_kind_are_silent(kind):
+    settings = config(latents=LATENTS, non_activating=kind)
+    values = settings.model_dump(mode="json")
+    values["score"]["non_activating"] = kind
+    settings = Config.model_validate(values, strict=False)
+    run_both(settings, layers=(0,))
+    for record in records(paths.score("native", 0, "layers.0.mlp")).values():
+        if one := record["detection"]:
+            assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50
+
+
+def test_neighbours_by_weights_need_a_coder():
+    with pytest.raises(UserError, match="native does not have; choose co-occurrence"):
+        run_both(config(non_activating="decoder-similarity"))
+
+
+def test_explanations_of_another_protocol_are_not_scored():
+    explain.run(config(), runtime=RUNTIME, family="native", layers=(0,))
+    with pytest.raises(UserError, match="made under protocol held-out; run `dvc repro"):
+        score.run(config(protocol="delphi"), runtime=RUNTIME, family="native", layers=(0,))
