@@ -63,7 +63,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    figure.legend(handles=[*mean_keys(), *_keys()], loc="outside lower center", ncols=3)
+    figure.legend(handles=[*mean_keys(rows), *_keys()], loc="outside lower center", ncols=3)
     windows = int(latents[["positives", "negatives"]].sum(axis=1).max())
     caption = (
         "A second opinion on the explanations: a small model of sentences ranks "

@@ -77,7 +77,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         "markers). Right, by firing rate per token: the share of the active scoring windows that "
         f"the explainer had seen ({100 * pooled['seen'].min():.0f} to "
         f"{100 * pooled['seen'].max():.0f} % by family), and what the overlap is worth. Families "
-        "and bins with too few latents are left out. Negative windows are never shared. "
+        "and bins with too few latents are left out. Negative windows are never shared. Hollow: "
+        "untrained twins; half filled: coders trained on the untrained model. "
         + ONLY_THESE.format(level=level(table))
     )
     return figure, caption
