@@ -143,7 +143,9 @@ class Text:
 
     def holding(self, word: int) -> np.ndarray:
         """Numbers of the windows that hold a word at a counted position, ascending."""
-        return np.unique(self._holders[self._offsets[word] : self._offsets[word + 1]])
+        # Ascending already, with repetitions.
+        holders = self._holders[self._offsets[word] : self._offsets[word + 1]]
+        return holders[np.diff(holders, prepend=-1) > 0]
 
     def fires(self, rule: Rule, window_W: np.ndarray) -> np.ndarray:
         """Positions at which the rule fires in some windows, as bits (W, B)."""

@@ -164,9 +164,6 @@ class Explain(Frozen):
     """Quantiles of `quantiles` and `mix`."""
     ratio_top: Fraction
     """Share of the top ones in a `mix`."""
-    centered: bool
-    """Move each active window so that its strongest activation stands at three quarters of it, or
-    as near as the row's ends allow. Otherwise it stands anywhere."""
     n_non_activating: Positive
     """Silent windows that the explainer sees."""
     non_activating: NonActivating
@@ -187,8 +184,6 @@ class Score(Frozen):
     """Active windows per latent, evenly from quantiles of their strongest activation."""
     n_quantiles: Positive
     """Those quantiles."""
-    centered: bool
-    """As in `explain`."""
     n_non_activating: Positive
     """Silent windows per latent."""
     non_activating: NonActivating

@@ -70,6 +70,13 @@ class Config(Frozen):
             return self._only_observed()
         if not self.families:
             raise ValueError("families must name at least one kind of latent")
+        scored = "explain" if self.explain.protocol == "delphi" else "score"
+        for key, kind, split in (
+            ("explain", self.explain.non_activating, "explain"),
+            ("score", self.score.non_activating, scored),
+        ):
+            if kind == "similar" and split not in self.embed.splits:
+                raise ValueError(f"{key}.non_activating similar needs {split} in embed.splits")
         if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
             modes = ", ".join(MLPS[1:])
             raise ValueError(f"models must be dense alone, or dense and then one of {modes}")

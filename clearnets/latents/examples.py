@@ -94,7 +94,7 @@ class Activity:
     @property
     def strongest_first(self) -> np.ndarray:
         """Numbers of the active windows by their strongest activation; of equal ones the last."""
-        return self.active_A[np.lexsort((self.active_A, self.peak_A))[::-1]]
+        return self.active_A[np.argsort(self.peak_A, kind="stable")[::-1]]
 
     def silent(self, windows: Windows) -> np.ndarray:
         """Numbers of the silent windows, ascending."""
@@ -113,10 +113,10 @@ def activity(entries: Entries, latent: int, windows: Windows) -> Activity:
     window_E = windows.number_RK[row_E, position_E // windows.size]
     used_E = live_E & (window_E >= 0)
     window_E, place_E, act_E = window_E[used_E], position_E[used_E] % windows.size, act_E[used_E]
-    active_A, first_E = np.unique(window_E, return_inverse=True)
-    peak_A = np.zeros(len(active_A), dtype=np.float32)
-    np.maximum.at(peak_A, first_E, act_E)
-    return Activity(int(live_E.sum()), window_E, place_E, active_A, peak_A)
+    # Entries are sorted by row and position, and so by window.
+    begins_A = np.flatnonzero(np.diff(window_E, prepend=-1))
+    peak_A = np.maximum.reduceat(act_E, begins_A) if len(begins_A) else act_E
+    return Activity(int(live_E.sum()), window_E, place_E, window_E[begins_A], peak_A)
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,19 @@ def sample(
     Args:
         active_W: numbers of active windows, as by `choose`.
         silent: silent windows to draw.
-        holds: numbers of the windows of this split that hold the trigger word.
+        holds: numbers of the windows of this split that hold the trigger word, ascending.
         first: numbers of windows that are wanted, in this order, where they are silent.
         avoid: numbers of windows that are not to be drawn.
     """
     active_W = np.sort(active_W)
-    silent_W = np.setdiff1d(found.silent(windows), avoid, assume_unique=True)
-    hard_pool = np.intersect1d(silent_W, holds, assume_unique=True)
-    hard_W = np.sort(rng.permutation(hard_pool)[: silent // 2])
-    rest_pool = np.setdiff1d(silent_W, hard_W, assume_unique=True)
-    wanted = first[np.isin(first, rest_pool)][: silent - len(hard_W)]
-    rest_pool = np.setdiff1d(rest_pool, wanted, assume_unique=True)
-    filled = rng.permutation(rest_pool)[: silent - len(hard_W) - len(wanted)]
+    free_N = np.ones(len(windows), dtype=bool)
+    free_N[found.active_A] = False
+    free_N[avoid] = False
+    hard_W = np.sort(rng.permutation(holds[free_N[holds]])[: silent // 2])
+    free_N[hard_W] = False
+    wanted = first[free_N[first]][: silent - len(hard_W)]
+    free_N[wanted] = False
+    filled = rng.permutation(np.flatnonzero(free_N))[: silent - len(hard_W) - len(wanted)]
     rest_W = np.sort(np.concatenate([wanted, filled]))
     window_W = np.concatenate([active_W, hard_W, rest_W])
     is_hard_W = np.zeros(len(window_W), dtype=bool)

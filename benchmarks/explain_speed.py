@@ -1,0 +1,233 @@
+"""Records, explanations and scores: latents per second, against delphi's `LatentDataset`.
+
+    python benchmarks/explain_speed.py [--tokens 1000000] [--latents 100] [--rounds 3]
+
+A cache of made-up activations in delphi's layout, of one layer with the sizes of `params.yaml`, is
+read by both. A *record* is what an explainer is given: a latent's active windows in order, the
+sample of them and as many silent ones as params.yaml says, with token ids, activations and the
+tokens' texts. delphi builds it with its `LatentDataset`, we with what `clearnets explain` calls;
+both load the cache first, and their times count that. Then the explainer `tokens` explains the same
+latents and the judge of rules scores them on a second text. Words are drawn with the frequencies of
+a language; a latent is active on some of them, with noise. The best of the
+rounds counts, by the wall clock and by CPU time (on a machine that others use too, compare that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from clearnets.artifacts import Unit, build_all, write_json
+from clearnets.autointerp.reading import Lexicon, Text, read_rows
+from clearnets.config import Config, load
+from clearnets.latents.store import LayerCache, load_layer, ranges
+
+POINT = "layers.0.mlp"
+VOCAB = 1536
+
+
+def rows_of(seed: int, tokens: int, ctx_len: int) -> np.ndarray:
+    """Rows of token ids, distributed like words of a language; 0 begins each row."""
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, VOCAB)
+    ids = 1 + rng.choice(VOCAB - 1, size=(tokens // ctx_len, ctx_len), p=share / share.sum())
+    ids[:, 0] = 0
+    return ids.astype(np.uint16)
+
+
+def counted(tokens_RS: np.ndarray) -> np.ndarray:
+    return tokens_RS > 0
+
+
+def strings() -> list[str]:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return [f" {letters[i % 26]}{letters[i // 26 % 26]}{letters[i // 676]}" for i in range(VOCAB)]
+
+
+def make_cache(root: Path, config: Config, rows_RS: np.ndarray, seed: int) -> Path:
+    """k active latents per token: its word's own latents more often than others."""
+    rng = np.random.default_rng(seed)
+    size, k = config.model.num_latents, config.model.k
+    row, position = np.nonzero(counted(rows_RS))
+    word_N = rows_RS[row, position].astype(np.int64)
+    own_NK = (word_N[:, None] * 7 + np.arange(k) * 131) % size
+    latent_NK = np.where(
+        rng.random(own_NK.shape) < 0.7, own_NK, rng.integers(size, size=own_NK.shape)
+    )
+    at_N = np.repeat(np.arange(len(row)), k)
+    pairs = np.unique(latent_NK.ravel() * len(row) + at_N)
+    latent_E, token_E = np.divmod(pairs, len(row))
+    act_E = rng.gamma(2, 1, len(pairs)).astype(np.float16) + np.float16(0.01)
+    unit = Unit("cache", root, {}, {})
+    for _, work in build_all([unit]):
+        folder = work.out / POINT
+        folder.mkdir()
+        for first, last in ranges(size, config.cache.latent_splits):
+            inside = (latent_E >= first) & (latent_E <= last)
+            at = token_E[inside]
+            locations = np.stack([row[at], position[at], latent_E[inside] - first], axis=1)
+            arrays = {
+                "locations": locations.astype(np.uint16),
+                "activations": act_E[inside],
+                "tokens": rows_RS,
+            }
+            save_file(arrays, folder / f"{first}_{last}.safetensors")
+        settings = {"num_latents": size, "model_name": "", "ctx_len": rows_RS.shape[1]}
+        write_json(folder / "config.json", settings)
+    return root
+
+
+class Decoder:
+    """What delphi wants of a tokenizer; a token at a time, which is right with transformers 5."""
+
+    def __init__(self) -> None:
+        self.strings = strings()
+
+    def batch_decode(self, tokens: Any) -> list[str]:
+        return [self.strings[token] for token in tokens.tolist()]
+
+
+def theirs(root: Path, config: Config, latents: list[int]) -> int:
+    """delphi's records of the latents; how many it has."""
+    import torch
+    from delphi.config import ConstructorConfig, SamplerConfig
+    from delphi.latents import LatentDataset
+
+    from clearnets.autointerp import bridge  # noqa: F401
+
+    settings = config.explain
+    dataset = LatentDataset(
+        root,
+        SamplerConfig(
+            n_examples_train=settings.n_examples_train,
+            n_examples_test=0,
+            n_quantiles=settings.n_quantiles,
+        ),
+        ConstructorConfig(
+            example_ctx_len=settings.window,
+            min_examples=settings.min_windows,
+            n_non_activating=settings.n_non_activating,
+        ),
+        tokenizer=Decoder(),  # pyright: ignore[reportArgumentType]
+        modules=[POINT],
+        latents={POINT: torch.tensor(latents)},
+    )
+    return sum(1 for _ in dataset)
+
+
+def ours(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
+    """Our records of the latents, from the text and the cache on."""
+    from clearnets.autointerp.bridge import examples_of
+    from clearnets.autointerp.sampling import Negatives
+    from clearnets.latents.examples import activations
+    from clearnets.stages.explain import survey
+
+    text = read_rows(rows_RS, counted, Lexicon(strings()), size=config.explain.window)
+    cache = load_layer(root, POINT)
+    token_NL, words = text.windows.cut(rows_RS), strings()
+    negatives = Negatives(config.explain.non_activating)
+    built = 0
+    for latent in latents:
+        _, examples = survey(text, cache, latent, config.explain, negatives, latent)
+        if examples is not None:
+            act_WL = activations(cache, latent, text.windows, examples.window_W)
+            examples_of(token_NL[examples.window_W], act_WL, words)
+            built += 1
+    return built
+
+
+def explain(text: Text, cache: LayerCache, config: Config, latents: list[int]) -> list[dict]:
+    """The records of the explainer `tokens`."""
+    from clearnets.autointerp.sampling import Negatives
+    from clearnets.stages.explain import explain_latent
+
+    negatives = Negatives(config.explain.non_activating)
+    return [explain_latent(text, cache, i, config.explain, negatives, i) for i in latents]
+
+
+def score(text: Text, cache: LayerCache, config: Config, records: list[dict]) -> list[dict]:
+    """The records of the judge of rules, the control of shuffled explanations included."""
+    from clearnets.autointerp.sampling import Negatives
+    from clearnets.stages.score import Draws, prepare, score_latents
+
+    kind = Negatives(config.score.non_activating)
+    draws = Draws(("sae", POINT, 0), config.explain, None, kind)
+    trials = {}
+    for record in records:
+        trial = prepare(text, cache, record, config.score, draws, record["latent"])
+        if trial is not None:
+            trials[record["latent"]] = trial
+    return score_latents(text, records, trials)
+
+
+def best(rounds: int, work: Callable[[], Any]) -> tuple[np.ndarray, Any]:
+    """Shortest wall time and CPU time in seconds, and the result."""
+    times, found = [], None
+    for _ in range(rounds):
+        started = time.perf_counter(), time.process_time()
+        found = work()
+        times.append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    return np.min(times, axis=0), found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--latents", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    config = load()
+    rng = np.random.default_rng(0)
+    latents = sorted(rng.permutation(config.model.num_latents)[: options.latents].tolist())
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        sides = []
+        for seed, name in enumerate(("explain", "score")):
+            rows_RS = rows_of(seed, options.tokens, config.data.ctx_len)
+            sides.append((make_cache(Path(name), config, rows_RS, seed), rows_RS))
+        (root, rows_RS), (other_root, other_RS) = sides
+        import delphi.latents  # noqa: F401  its import takes seconds and is not what is measured
+
+        own_s, own = best(options.rounds, lambda: ours(root, config, latents, rows_RS))
+        their_s, their = best(options.rounds, lambda: theirs(root, config, latents))
+        size, lexicon = config.explain.window, Lexicon(strings())
+        text, cache = read_rows(rows_RS, counted, lexicon, size=size), load_layer(root, POINT)
+        explain_s, records = best(options.rounds, lambda: explain(text, cache, config, latents))
+        text = read_rows(other_RS, counted, lexicon, size=size)
+        cache = load_layer(other_root, POINT)
+        score_s, scored = best(options.rounds, lambda: score(text, cache, config, records))
+    judged = sum(record["detection"] is not None for record in scored)
+    numbers: dict[str, Any] = {
+        "tokens": options.tokens,
+        "latents": options.latents,
+        "records_ours": own,
+        "records_delphi": their,
+        "explained_and_scored": judged,
+    }
+    both_s = explain_s + score_s
+    for clock, name in enumerate(("wall", "cpu")):
+        numbers[name] = {
+            "records_ours_seconds": round(own_s[clock], 2),
+            "records_delphi_seconds": round(their_s[clock], 2),
+            "records_delphi_over_ours": round(their_s[clock] / their / (own_s[clock] / own), 2),
+            "explain_latents_per_second": round(len(latents) / explain_s[clock], 1),
+            "score_latents_per_second": round(len(latents) / score_s[clock], 1),
+            "both_latents_per_second": round(len(latents) / both_s[clock], 1),
+            "records_delphi_over_both": round(their_s[clock] / their / (both_s[clock] / judged), 2),
+        }
+    print(json.dumps(numbers, indent=1))
+
+
+if __name__ == "__main__":
+    main()
