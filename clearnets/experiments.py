@@ -123,6 +123,8 @@ def _sources(config: cfg.Config) -> Iterator[_Source]:
         if model.sparse is not None:
             identity = partial(bases.identity, model.sparse)
             yield _Source("train", ("model", "sparse"), "name", identity, config.sparse)
+    # Its hash is among the parameters already.
+    yield _Source("similarity", ("embed",), "model", dict)
     for family, coders in config.coders.existing.items():
         at = ("coders", "existing", family)
         yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)

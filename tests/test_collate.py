@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from clearnets.artifacts import UserError
 from clearnets.runtime import Runtime
 from clearnets.stages import collate as stage
 from clearnets.tables import models, registry, sources, summary
+from clearnets.tables.embedding import rank_correlation
 
 CONFIG = synthetic_results.small()
 
@@ -79,6 +81,7 @@ def test_all_tables_are_there(tables):
         "layer_means",
         "contrasts", "strata", "coverage", "compute", "summary",
         "protocols", "concepts", "concept_latents", "concept_summary",
+        "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
         "generalization_leads", "generalization_ranking",
@@ -424,7 +427,7 @@ def test_markdown_says_what_intervals_describe(project):
     assert "describe these trained models only (2 training seeds)" in text
     assert "Over seeds: the 2 training seeds are drawn" in text
     rows = [line for line in text.splitlines() if line.startswith("| **native** |")]
-    assert len(rows) == 4
+    assert len(rows) == 5
     for line in text.splitlines():
         assert "nan" not in line.lower()
     head, rule, row = text.splitlines()[:3]
@@ -587,3 +590,71 @@ def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those
     assert judged[judged["status"] != "explained"]["accuracy"].isna().all()
     assert pd.read_csv(folder / "latents.csv")["rule-detection"].isna().all()
     assert "detection" not in set(pd.read_csv(folder / "means.csv")["scorer"])
+
+
+def test_scores_by_embeddings_have_tables_of_their_own(tables):
+    every = tables["embedding"]
+    assert every[["family", "latent"]].equals(tables["latents"][["family", "latent"]])
+    files = [
+        paths.similarity("sae", seed, CONFIG.model.hookpoint(n)) / "similarity.jsonl"
+        for seed in (0, 1)
+        for n in (0, 1, 2)
+    ]
+    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    there = [record for record in records if record["auroc"] is not None]
+    key = {"family": "sae", "seed": "all", "layers": "all", "latents": "explained"}
+    for explanation, field in (("own", "auroc"), ("shuffled", "shuffled")):
+        row = one(tables["embedding_means"], **key, explanation=explanation)
+        assert row["n"] == len(there)
+        assert row["mean"] == pytest.approx(np.mean([r[field] for r in there]), abs=1e-5)
+    covered = [0.5 if r["auroc"] is None else r["auroc"] for r in records]
+    row = one(tables["embedding_means"], **key | {"latents": "all"}, explanation="own")
+    assert row["mean"] == pytest.approx(np.mean(covered), abs=1e-5)
+    del key["family"]
+    above = one(tables["embedding_contrasts"], **key, kind="own shuffled", a="sae")
+    both = {f: one(tables["embedding_means"], **key, family=f, explanation="own") for f in TRUTH}
+    contrast = one(tables["embedding_contrasts"], **key, a="native", b="sae", matching="none")
+    difference = both["native"]["mean"] - both["sae"]["mean"]
+    assert contrast["difference"] == pytest.approx(difference, abs=2e-5)
+    expected = np.mean([r["auroc"] - r["shuffled"] for r in there])
+    assert above["difference"] == pytest.approx(expected, abs=1e-5)
+    # No table mixes them with the scores of rules.
+    assert set(tables["means"]["scorer"]) == {"rule-detection", "rule-fuzzing"}
+    assert set(tables["embedding_means"]["scorer"]) == {"embedding"}
+
+
+def test_agreement_is_over_the_latents_that_both_judge(tables):
+    for family in ("native", "token-unigram"):
+        judged = raw(family)
+        points = ["tokens"] if family == "token-unigram" else map(CONFIG.model.hookpoint, (0, 1, 2))
+        points = list(points)
+        files = [
+            paths.similarity(family, seed, point) / "similarity.jsonl"
+            for seed in (0, 1)
+            for point in points
+        ]
+        similar = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        pairs = [
+            (accuracy(a["fuzzing"]), b["auroc"])
+            for a, b in zip(judged, similar, strict=True)
+            if b["auroc"] is not None
+        ]
+        row = one(tables["embedding_agreement"], family=family, scorer="rule-fuzzing")
+        assert row["n"] == len(pairs) < sum(r["fuzzing"] is not None for r in judged)
+        ranks = [scipy_stats.rankdata(values) for values in zip(*pairs)]
+        assert row["correlation"] == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-5)
+        assert row["low"] < row["correlation"] < row["high"]
+
+
+def test_the_interval_of_a_rank_correlation_covers_the_truth():
+    """Normal variables with correlation 0.6, whose Spearman correlation is known."""
+    truth, rng = 6 / np.pi * np.arcsin(0.6 / 2), np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        x = rng.normal(size=80)
+        y = 0.6 * x + 0.8 * rng.normal(size=80)
+        hits += rank_correlation(x, y, 0.9).contains(truth)
+    # Binomial: 300 trials at 90 % have a standard deviation of 5.2.
+    assert abs(hits - 270) < 16
+    assert math.isnan(rank_correlation(np.ones(9), np.arange(9.0), 0.9).value)
+    assert rank_correlation(np.arange(9.0), np.arange(9.0), 0.9).high == pytest.approx(1)

@@ -146,11 +146,11 @@ def test_what_a_dropped_family_left_goes_wherever_a_stage_depends_on_the_whole_f
     deps = {dep for stage in stages for dep in stage.get("do", stage)["deps"]}
     names = ("native", "sae")
     monkeypatch.chdir(tmp_path)
-    for stage in ("coders", "cache", "explain", "score", "concepts"):
+    for stage in experiments.PER_FAMILY:
         for family in names:
             (paths.ARTIFACTS / stage / family).mkdir(parents=True)
     experiments._drop_others({"dense"}, {"native"})
     whole = [folder for folder in paths.ARTIFACTS.iterdir() if folder.as_posix() in deps]
-    assert {folder.name for folder in whole} == {"coders", "cache", "score", "concepts"}
+    assert {folder.name for folder in whole} == set(experiments.PER_FAMILY)
     for folder in whole:
         assert [path.name for path in folder.iterdir()] == ["native"], folder

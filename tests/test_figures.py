@@ -26,7 +26,7 @@ TASKS = synthetic_results.small().generalize.tasks
 NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("protocols", "concepts", "concept_map", "leads"),
+    *("embedding", "protocols", "concepts", "concept_map", "leads"),
     *(f"observed-{task}{end}" for task in TASKS for end in ("", "-all")),
 }
 

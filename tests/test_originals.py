@@ -103,11 +103,13 @@ def commands(cfg: Config) -> list[str]:
         "match",
         *(f"sparsify --aux {family}" for family in coders),
         "evaluate",
+        "embed",
         *(
             f"{s} --aux {f}"
             for s in ("cache", "explain", "score", "concepts")
             for f in cfg.families
         ),
+        "similarity",
         "collate",
     ]
 

@@ -79,14 +79,15 @@ def test_a_dense_model_alone():
     captions = json.loads((paths.FIGURES / "captions.json").read_text())
     assert "paired" not in captions["losses"]
     assert set(captions) == {path.stem for path in paths.FIGURES.glob("*.pdf")}
-    assert len(captions) == 9
+    assert len(captions) == 10
 
 
 def test_a_dense_model_without_coders_has_fewer_figures():
     run(experiment(["dense"], ["neurons"]))
     drawn = {path.stem for path in paths.FIGURES.glob("*.svg")}
     concepts_too = {"concepts", "concept_map"}
-    assert drawn == {"losses", "ablation", "scores", "rates", "contrasts"} | concepts_too
+    others = {"losses", "ablation", "scores", "rates", "contrasts", "embedding"}
+    assert drawn == others | concepts_too
 
 
 def test_a_pair_with_a_low_rank_sparse_model():
@@ -127,7 +128,8 @@ def stages(cfg: Config) -> set[str]:
 def test_dvc_has_a_training_stage_for_each_model():
     cfg = experiment(["dense"], ["transcoder"])
     alone = {"train@dense", "sparsify@transcoder", "cache@transcoder"}
-    shared = {"data", "match", "evaluate", "qualify", "collate", "figures"}
+    shared = {"data", "match", "evaluate", "embed", "qualify", "similarity"}
+    shared |= {"collate", "figures"}
     rest = {"explain@transcoder", "score@transcoder", "concepts@transcoder"}
     assert stages(cfg) == alone | shared | rest
     with_sparse = stages(experiment(["dense", "sparse_topk"], ["native", "transcoder"]))

@@ -12,12 +12,14 @@ from clearnets.stages import (
     cache,
     collate,
     concepts,
+    embed,
     evaluate,
     explain,
     generalize,
     match,
     overlap,
     score,
+    similarity,
     sparsify,
     train,
 )
@@ -34,12 +36,14 @@ def run_behind_data(cfg: Config) -> None:
     for family in cfg.coders.families:
         sparsify.run(cfg, runtime=CPU, family=family)
     evaluate.run(cfg, runtime=CPU)
+    embed.run(cfg, runtime=CPU)
     for family in cfg.families:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
         overlap.run(cfg, runtime=CPU, family=family)
         concepts.run(cfg, runtime=CPU, family=family)
+    similarity.run(cfg, runtime=CPU)
     for task in cfg.generalize.tasks:
         generalize.run(cfg, runtime=CPU, task=task)
     collate.run(cfg, runtime=CPU)

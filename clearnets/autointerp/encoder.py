@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from clearnets.artifacts import UserError, sha256
 
@@ -75,11 +76,6 @@ class Encoder:
         )
         return np.asarray(vector_xD).astype(np.float16)
 
-    def too_long(self, texts: Sequence[str]) -> int:
-        """How many texts the model does not read to their end."""
-        found = self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
-        return sum(len(ids) > self._model.max_seq_length for ids in found)
-
 
 def _load(folder: Path, device: torch.device) -> Any:
     # The tokenizer's own threads gain nothing here, and it warns of them after a fork.
@@ -96,6 +92,6 @@ def _load(folder: Path, device: torch.device) -> Any:
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{folder} does not load as a model of sentences ({reason})") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from itertools import product
@@ -56,7 +56,11 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
 
 
 def contrast_tables(
-    latents: pd.DataFrame, pair: pd.DataFrame, config: Config
+    latents: pd.DataFrame,
+    pair: pd.DataFrame,
+    config: Config,
+    scorers: Sequence[str] = SCORERS,
+    measures: Sequence[str] = COMPARED,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Differences between families, unmatched and matched for activity, and the rate strata.
 
@@ -75,7 +79,9 @@ def contrast_tables(
     for seed, group in by_seed(latents, config).items():
         by_family = {family: pick(group, family=family) for family in ordered(config.families)}
         flag = all(matched.values()) if seed == "all" else matched[seed]
-        for names, contrast, above in _contrasts(by_family, seed, config, strata):
+        for names, contrast, above in _contrasts(
+            by_family, seed, config, strata, scorers, measures
+        ):
             counts = (contrast.used_a, contrast.used_b)
             difference = interval(contrast.difference, settings, *counts)
             enough = min(counts) >= settings.min_stratum
@@ -111,7 +117,12 @@ Found = tuple[dict[str, str], stats.Contrast, Mapping[str, stats.Estimate]]
 
 
 def _contrasts(
-    by_family: Mapping[str, pd.DataFrame], seed: str, config: Config, strata: list[dict[str, Any]]
+    by_family: Mapping[str, pd.DataFrame],
+    seed: str,
+    config: Config,
+    strata: list[dict[str, Any]],
+    scorers: Sequence[str],
+    measures: Sequence[str],
 ) -> Iterator[Found]:
     """Every contrast with its names and its intervals above the latents; the strata of all seeds
     together are added to `strata`."""
@@ -120,7 +131,7 @@ def _contrasts(
     def scores(family: str, *rest: str) -> Sample:
         return own_scores(by_family[family], *rest)
 
-    for (kind, a, b), scorer in product(comparisons(config.families), SCORERS):
+    for (kind, a, b), scorer in product(comparisons(config.families), scorers):
         pair = (kind, a, b, scorer)
         for layers in ("all", "matter"):
             for which in ("explained", "all"):
@@ -134,12 +145,12 @@ def _contrasts(
                 strata += [{"a": a, "b": b, "scorer": scorer, **asdict(one)} for one in bins]
             names = _names(*pair, layers, "explained", "activity", seed)
             yield _by_activity(x, y, names, config)
-        for measure in COMPARED:
+        for measure in measures:
             x, y = (scores(one, scorer, "all", "explained", measure) for one in (a, b))
             rest = (*pair, "all", "explained")
             yield _unmatched(x, y, _names(*rest, "none", seed, measure), config)
             yield _by_rate(x, y, _names(*rest, "rate", seed, measure), config)[0]
-    for family, scorer, layers in product(by_family, SCORERS, ("all", "matter")):
+    for family, scorer, layers in product(by_family, scorers, ("all", "matter")):
         x = shuffled_scores(by_family[family], scorer, layers, minus=True)
         pair = ("own shuffled", family, "shuffled", scorer)
         names = _names(*pair, layers, "explained", "none", seed)

@@ -20,6 +20,7 @@ the same bytes.
 | contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
+| embedding ... | see `clearnets.tables.embedding` |
 | judged ... | see `clearnets.tables.judged`: scores by a language model that has qualified |
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
@@ -42,6 +43,7 @@ from clearnets.generalization import tables as generalization
 from clearnets.tables import (
     concepts,
     contrasts,
+    embedding,
     families,
     judged,
     latents,
@@ -57,7 +59,7 @@ from clearnets.tables.sources import Sources
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
 COMPARISON = (
-    *(models, layers, latents, scores, contrasts, families),
+    *(models, layers, latents, scores, contrasts, embedding, families),
     *(protocols, concepts, judged),
 )
 OBSERVATORY = (observed, generalization)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, cast
 
@@ -44,7 +44,12 @@ def tables(
     }
 
 
-def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
+def mean_table(
+    latents: pd.DataFrame,
+    config: Config,
+    scorers: Sequence[str] = SCORERS,
+    measures: Sequence[str] = MEASURES,
+) -> pd.DataFrame:
     """Mean scores per family with bootstrap intervals over latents within (seed, layer).
 
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
@@ -59,14 +64,14 @@ def mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     precision, recall and coverage, the share of the windows asked for that there were.
     """
     kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
-    cases = product(by_seed(latents, config).items(), ordered(config.families), SCORERS)
+    cases = product(by_seed(latents, config).items(), ordered(config.families), scorers)
     rows = []
     for (seed, group), family, scorer in cases:
         own = pick(group, family=family)
         for layers in ("all", "matter"):
             for kind in kinds:
                 rows.append(_mean_row(own, (family, seed, scorer, *kind, layers), config))
-        for measure in MEASURES:
+        for measure in measures:
             names = (family, seed, scorer, "explained", "own", "all")
             rows.append(_mean_row(own, names, config, measure))
     return pd.DataFrame(rows)

@@ -14,7 +14,7 @@ import pandas as pd
 from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.autointerp import statistics as stats
-from clearnets.autointerp.records import JUDGED, PROBABILITIES, SCORED, hookpoints
+from clearnets.autointerp.records import JUDGED, PROBABILITIES, SCORED, SIMILAR, hookpoints
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
 from clearnets.tables import judgements
@@ -24,6 +24,8 @@ NAMES = ("family", "seed", "layer")
 SCORERS = ("rule-detection", "rule-fuzzing")
 # What else is counted of a scorer's verdicts on one latent.
 MEASURES = ("precision", "recall", "coverage")
+# The scorer by embeddings, whose scores have tables of their own.
+EMBEDDING = "embedding"
 # The scores of shuffled explanations, from both sides.
 CONTROLS = ("shuffled", "elsewhere")
 CONCEPT_TABLES = ("concepts", "draws", "latents", "rules")
@@ -50,6 +52,8 @@ class Sources:
         scores: seed, family, layer, latent, status, rate, windows, and per scorer balanced
             accuracies: own, shuffled and elsewhere (see `clearnets.autointerp.records`); precision,
             recall, and coverage: windows it was judged on over those asked for.
+        similarity: the same latents, with status, positives, negatives and AUROCs of the scorer by
+            embeddings: own, shuffled and elsewhere.
         overlap: seed, family, layer, latent, status, rate, windows, protocol, positives, seen, and
             per scorer the balanced accuracy; no protocol where a latent has too few windows.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
@@ -73,6 +77,7 @@ class Sources:
     l0: Mapping[tuple[str, int], float]
     latents_per_layer: Mapping[str, int]
     scores: pd.DataFrame
+    similarity: pd.DataFrame
     overlap: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
@@ -94,7 +99,9 @@ def inputs(config: Config) -> dict[str, Path]:
             named[f"overlap/{family}/seed-{seed}"] = paths.overlap(family, seed)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
             for point in _hookpoints(config, family).values():
-                named[f"score/{family}/seed-{seed}/{point}"] = paths.score(family, seed, point)
+                place = f"{family}/seed-{seed}/{point}"
+                named[f"score/{place}"] = paths.score(family, seed, point)
+                named[f"similarity/{place}"] = paths.similarity(family, seed, point)
     return named
 
 
@@ -117,10 +124,8 @@ def read(config: Config) -> Sources:
         for mlp in config.models
         for seed in seeds
     ]
-    scores = [
-        _scores(
-            family, seed, layer, point, config.score.n_examples_test + config.score.n_non_activating
-        )
+    places = [
+        (family, seed, layer, point)
         for family in config.families
         for seed in seeds
         for layer, point in _hookpoints(config, family).items()
@@ -130,6 +135,7 @@ def read(config: Config) -> Sources:
         for family in config.families
         for seed in seeds
     }
+    wanted = config.score.n_examples_test + config.score.n_non_activating
     judged, probabilities = _judged(config) if config.score.judge else (None, None)
     return Sources(
         models=config.models,
@@ -145,7 +151,8 @@ def read(config: Config) -> Sources:
         latents_per_layer={
             family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
         },
-        scores=pd.concat(scores, ignore_index=True),
+        scores=pd.concat([_scores(*place, wanted) for place in places], ignore_index=True),
+        similarity=pd.concat([_similarity(*place) for place in places], ignore_index=True),
         overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
@@ -251,4 +258,15 @@ def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.D
         for control in CONTROLS:
             found = [record[f"{name}_{control}"] for record in records]
             columns[f"{scorer}-{control}"] = np.array(found, dtype=np.float64)
+    return pd.DataFrame(columns)
+
+
+def _similarity(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
+    records = artifacts.read_jsonl(paths.similarity(family, seed, point) / SIMILAR)
+    columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
+    for key in ("latent", "status", "rate", "windows"):
+        columns[key] = [record[key] for record in records]
+    names = {"auroc": EMBEDDING, **{name: f"{EMBEDDING}-{name}" for name in CONTROLS}}
+    for key, name in {"positives": "positives", "negatives": "negatives", **names}.items():
+        columns[name] = np.array([record[key] for record in records], dtype=np.float64)
     return pd.DataFrame(columns)

@@ -32,6 +32,7 @@ def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
     ]
+    parts.insert(2, _embedding_table(frames))
     if len(frames["protocols"]):
         parts.append(_protocol_table(frames["protocols"]))
     if len(frames["concept_summary"]):
@@ -116,6 +117,48 @@ def _score_table(summary: pd.DataFrame) -> str:
                 several([row[f"{key}_matter"] for key in SCORES], ".2f"),
                 several([row[f"{key}_all"] for key in SCORES], ".2f"),
                 " / ".join(shuffled),
+            ]
+        )
+    return table(head, rows)
+
+
+def _embedding_table(frames: Mapping[str, pd.DataFrame]) -> str:
+    """The scorer by embeddings, and whether it agrees with the judge of rules."""
+    head = [
+        "embeddings: family",
+        "n",
+        "AUROC",
+        "layers that matter",
+        "coverage-adjusted",
+        "shuffled",
+        "above shuffled",
+        "rank correlation with rule-detection",
+        "with rule-fuzzing",
+    ]
+    means = pick(frames["embedding_means"], seed="all")
+    above = pick(frames["embedding_contrasts"], seed="all", kind="own shuffled", layers="all")
+    agreement = frames["embedding_agreement"]
+    rows = []
+    for family in means["family"].unique():
+        own = pick(means, family=family)
+
+        def mean(explanation: str, latents: str, layers: str, own: pd.DataFrame = own) -> Row:
+            (row,) = records(pick(own, explanation=explanation, latents=latents, layers=layers))
+            return row
+
+        first, shuffled = mean("own", "explained", "all"), mean("shuffled", "explained", "all")
+        (more,) = records(pick(above, a=family))
+        both = {row["scorer"]: row for row in records(pick(agreement, family=family))}
+        rows.append(
+            [
+                _name(family),
+                number(first["n"], ",.0f"),
+                interval(first, "mean"),
+                number(mean("own", "explained", "matter")["mean"], ".2f"),
+                number(mean("own", "all", "all")["mean"], ".2f"),
+                interval(shuffled, "mean"),
+                difference(more),
+                *(interval(both[f"rule-{key}"], "correlation") if both else DASH for key in SCORES),
             ]
         )
     return table(head, rows)
@@ -384,6 +427,7 @@ def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         verdict,
     ]
     notes.append(_on_shuffled(summary, settings.margin))
+    notes.append(_on_embeddings(frames["embedding"]))
     if len(frames["protocols"]):
         notes.append(_on_protocols(frames["protocols"]))
     if len(frames["concept_summary"]):
@@ -419,6 +463,18 @@ def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
         f"{len(given) - off} of {len(given)} do ({hold} hold 0.5 itself)."
     )
     return text + (" \\* Not at chance." if off else "")
+
+
+def _on_embeddings(latents: pd.DataFrame) -> str:
+    """How to read the table of the scorer by embeddings."""
+    windows = latents[["positives", "negatives"]].sum(axis=1).max()
+    return (
+        f"Embeddings: a small model of sentences ranks {number(windows, ',.0f')} windows, the same "
+        "for all latents, by their similarity to the explanation; AUROC of active against silent "
+        "ones, whose chance is 0.5 and whose scale is its own. Above shuffled: a latent's own "
+        "explanation minus the mean over all others of its layer. Rank correlations are over the "
+        "latents that both scorers judge."
+    )
 
 
 def _other_widths(summary: pd.DataFrame) -> list[str]:
@@ -462,10 +518,11 @@ def percent(value: float) -> str:
 
 
 def interval(row: Row, key: str) -> str:
-    """`0.81 [0.80, 0.82]` of the columns key, key_low, key_high."""
-    if math.isnan(row[f"{key}_low"]):
+    """`0.81 [0.80, 0.82]` of the columns key, key_low, key_high, or low and high."""
+    low, high = (f"{key}_{end}" if f"{key}_{end}" in row else end for end in ("low", "high"))
+    if math.isnan(row[low]):
         return number(row[key], ".2f")
-    return f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
+    return f"{row[key]:.2f} [{row[low]:.2f}, {row[high]:.2f}]".replace("-", "−")
 
 
 def ends(row: Row, level: str) -> str:

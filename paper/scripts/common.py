@@ -97,13 +97,12 @@ BESIDE = {
     "neurons": ("token-unigram",),
 }
 GREY = "0.45"
-# Half-width of a violin and the standard deviation of its kernel, in units of the score.
-HALF, KERNEL = 0.36, 0.02
-GRID = np.linspace(0, 1, 400)
-SHUFFLED = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
 DOTS = (0, (1, 1.5))
 # Markers of a legend that stand for all families.
 PLAIN: dict[str, object] = {"ls": "", "color": "0.25", "markersize": 4}
+# Half-width of a violin and the standard deviation of its kernel, in units of the score.
+HALF, KERNEL = 0.36, 0.02
+GRID = np.linspace(0, 1, 400)
 # Top to bottom: each family with its controls, then the other controls; a gap between groups.
 GROUPS = (
     ("native", "random-directions", "random-native"),
@@ -273,7 +272,7 @@ def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
 
 
 def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
-    """Gaussian kernel density."""
+    """Gaussian kernel density; of controls the outline alone."""
     if len(values) < 2:
         return
     color = COLOR[trained(family)]
@@ -296,19 +295,21 @@ def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
 
 
 def mean_marker(axes: Axes, row, y: float, family: str) -> None:
-    """A mean with its intervals, over layers where there is one; a cross where explanations are
-    shuffled."""
-    style = SHUFFLED if row.explanation == "shuffled" else marker_style(family)
-    if "low_layers" in row._fields:
-        axes.plot([row.low_layers, row.high_layers], [y, y], color=style["color"], lw=0.6, zorder=3)
-    axes.errorbar(
-        row.mean,
-        y,
-        xerr=[[row.mean - row.low], [row.high - row.mean]],
-        elinewidth=1.5,
-        zorder=4,
-        **style,
-    )
+    """A mean with its interval over latents and, where there is one, a thin one over layers; a
+    cross where explanations are shuffled."""
+    style: dict[str, object] = marker_style(family)
+    if row.explanation == "shuffled":
+        style = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
+    if hasattr(row, "low_layers"):
+        ends = [row.low_layers, row.high_layers]
+        axes.plot(ends, [y, y], color=style["color"], lw=0.6, zorder=3)
+    reach = [[row.mean - row.low], [row.high - row.mean]]
+    axes.errorbar(row.mean, y, xerr=reach, elinewidth=1.5, zorder=4, **style)
+
+
+def mean_keys(families: Iterable[str]) -> list[Line2D]:
+    """What the markers of means stand for."""
+    return control_keys(families, shuffled_key(), chance_key())
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

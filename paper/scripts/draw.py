@@ -16,7 +16,7 @@ from common import save
 COMPARISON = (
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("protocols", "concepts", "concept_map"),
+    *("embedding", "protocols", "concepts", "concept_map"),
 )
 JUDGES = ("judged",)
 OBSERVATORY = ("observed", "ranking", "leads")

@@ -14,16 +14,14 @@ from common import (
     LABEL,
     ONLY_THESE,
     TWO_COLUMNS,
-    chance_key,
-    control_keys,
     is_twin,
     legend,
     level,
     line_style,
+    mean_keys,
     mean_marker,
     read,
     rows_of,
-    shuffled_key,
     trained,
     violin,
 )
@@ -108,8 +106,7 @@ def _accuracies(
         low = min(own["accuracy"].min(), 0.42 if chance is not None else 1)
         axes.set_xlim(max(0, np.floor(low * 20) / 20), 1.02)
         axes.set_xlabel("balanced accuracy" if chance is not None else "accuracy")
-    keys = control_keys(rows, shuffled_key(), chance_key())
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
+    figure.legend(handles=mean_keys(rows), loc="outside lower center", ncols=4)
     missing = means.loc[means["explanation"] == "own", "missing"]
     caption = (
         "Scores of explained latents by a language model that has qualified as a judge, on unseen "

@@ -15,14 +15,12 @@ from common import (
     OVER_LAYERS,
     SCORERS,
     TWO_COLUMNS,
-    chance_key,
-    control_keys,
     level,
+    mean_keys,
     mean_marker,
     pair_note,
     read,
     rows_of,
-    shuffled_key,
     violin,
 )
 from matplotlib.figure import Figure
@@ -55,7 +53,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes in panels:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-    keys = control_keys(rows, shuffled_key(), chance_key())
+    keys = mean_keys(rows)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     caption = (
         "Scores of explained latents: balanced accuracy of a short rule, parsed back from the "

@@ -1,0 +1,221 @@
+"""The scorer by embeddings, against scikit-learn, plain transformers and delphi's."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from transformers import AutoModel, AutoTokenizer
+
+from clearnets import config as cfg
+from clearnets.artifacts import UserError
+from clearnets.autointerp.encoder import Encoder, locate
+from clearnets.autointerp.scorers.embedding import Verdict, auroc, judge_all, similarity
+from clearnets.config import Embed
+from clearnets.latents.meaning import nearest
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = cfg.load(ROOT / "params.yaml").embed
+CPU = torch.device("cpu")
+FOXES = [
+    "The fox ran over the hill.",
+    "A red fox slept in its den.",
+    "Then the young fox saw a hen and jumped.",
+    "Was it a fox? asked Mia.",
+]
+OTHERS = [
+    "Tom baked a cake with sugar.",
+    "The boat sailed down the river to the sea.",
+    "It rained all day, and the children stayed at home.",
+    "She put on a hat and a coat.",
+    "Numbers are written with digits.",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(SETTINGS, CPU)
+
+
+def vectors(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    found = rng.normal(size=shape)
+    return (found / np.linalg.norm(found, axis=-1, keepdims=True)).astype(np.float16)
+
+
+def test_auroc_is_scikit_learns_for_every_pair():
+    rng = np.random.default_rng(0)
+    # Few different values: most are ties.
+    similarity_EN = rng.integers(0, 6, (5, 40)) / 6
+    active_TN = rng.random((4, 40)) < [[0.05], [0.3], [0.5], [0.9]]
+    found_TE = auroc(similarity_EN, active_TN)
+    for row_E, active_N in zip(found_TE, active_TN):
+        for value, similarity_N in zip(row_E, similarity_EN):
+            assert value == pytest.approx(roc_auc_score(active_N, similarity_N))
+
+
+def test_no_order_of_summation_decides_a_tie():
+    rng = np.random.default_rng(1)
+    a, b = vectors(rng, 30, 384), vectors(rng, 50, 384)
+    order = rng.permutation(384)
+    np.testing.assert_array_equal(similarity(a, b), similarity(a[:, order], b[:, order]))
+    np.testing.assert_allclose(similarity(a, b), a.astype(np.float32) @ b.T, atol=1e-5)
+
+
+def test_everyone_is_judged_by_everyone_elses_explanation():
+    rng = np.random.default_rng(2)
+    explanation_TD, window_ND = vectors(rng, 4, 8), vectors(rng, 60, 8)
+    active_TN = rng.random((4, 60)) < 0.3
+    area = [
+        [roc_auc_score(active_N, similarity(e[None], window_ND)[0]) for e in explanation_TD]
+        for active_N in active_TN
+    ]
+    for i, verdict in enumerate(judge_all(explanation_TD, window_ND, active_TN)):
+        others = [j for j in range(4) if j != i]
+        assert verdict.auroc == pytest.approx(area[i][i])
+        assert verdict.shuffled == pytest.approx(np.mean([area[i][j] for j in others]))
+        assert verdict.elsewhere == pytest.approx(np.mean([area[j][i] for j in others]))
+    (alone,) = judge_all(explanation_TD[:1], window_ND, active_TN[:1])
+    assert alone == Verdict(pytest.approx(area[0][0]), None, None)
+    assert judge_all(explanation_TD[:0], window_ND, active_TN[:0]) == []
+
+
+def test_vectors_are_those_of_transformers_with_mean_pooling(encoder):
+    texts = [*FOXES, *OTHERS, "", "x" * 50]
+    folder = locate(SETTINGS.model)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    found = encoder.encode(texts)
+    assert found.dtype == np.float16
+    for text, vector in zip(texts, found):
+        read = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            hidden_SD = model(**read).last_hidden_state[0]
+        expected = torch.nn.functional.normalize(hidden_SD.mean(dim=0), dim=0)
+        np.testing.assert_allclose(vector, expected, atol=2e-4)
+
+
+def test_a_text_that_means_the_same_is_the_more_similar(encoder):
+    explanation = encoder.encode(["The text is about a fox."])
+    windows = encoder.encode([*OTHERS, *FOXES])
+    active = np.arange(len(windows)) >= len(OTHERS)
+    (verdict,) = judge_all(explanation, windows, active[None])
+    assert verdict.auroc == 1
+
+
+def test_the_same_texts_give_the_same_bytes(encoder):
+    texts = [*OTHERS, *FOXES] * 8
+    again = Encoder(SETTINGS, CPU)
+    assert encoder.encode(texts).tobytes() == again.encode(texts).tobytes()
+
+
+def settings(**changes) -> Embed:
+    return SETTINGS.model_copy(update=changes)
+
+
+def test_models_that_are_missing_or_others_are_one_line(tmp_path):
+    for model, cure in (
+        ("package:no_such_package", "run `make env`"),
+        ("package:numpy", "install the package anew"),
+        (str(tmp_path / "nowhere"), "correct the parameter embed.model"),
+    ):
+        with pytest.raises(UserError, match=cure):
+            Encoder(settings(model=model), CPU)
+    with pytest.raises(UserError, match="another file: its SHA-256 is 53aa"):
+        Encoder(settings(sha256="0" * 64), CPU)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"no weights")
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="does not load as a model of sentences") as error:
+        Encoder(settings(model=str(tmp_path), sha256=sha256), CPU)
+    assert "\n" not in str(error.value)
+
+
+needs_delphi = pytest.mark.skipif(find_spec("delphi") is None, reason="the extra `delphi`")
+INSTRUCTION = "Instruct: Retrieve sentences that could be related to the explanation.\nQuery:"
+
+
+def record(bridge, explanation: str):
+    """A record of delphi's: foxes are active, the first of them in its strongest quantile."""
+    common = {"tokens": torch.zeros(1, dtype=torch.long), "activations": torch.ones(1)}
+    active = [
+        bridge.ActivatingExample(**common, str_tokens=[text], quantile=place)
+        for place, text in enumerate(FOXES)
+    ]
+    silent = [bridge.NonActivatingExample(**common, str_tokens=[text]) for text in OTHERS]
+    found = bridge.LatentRecord(bridge.Latent("layers.0.mlp", 0), test=active, not_active=silent)
+    found.explanation = explanation
+    return found
+
+
+def delphis(bridge, encoder, explanation: str) -> list:
+    from delphi.scorers import EmbeddingScorer
+
+    return asyncio.run(EmbeddingScorer(encoder._model)(record(bridge, explanation))).score
+
+
+@needs_delphi
+@pytest.mark.parametrize("explanation", ["animals of the forest", "cooking"])
+def test_similarities_are_those_of_delphis_scorer(encoder, explanation):
+    from clearnets.autointerp import bridge
+
+    theirs = {one.text: one.similarity for one in delphis(bridge, encoder, explanation)}
+    texts = [*FOXES, *OTHERS]
+    vector = encoder.encode([INSTRUCTION + explanation])
+    (ours,) = similarity(vector, encoder.encode(texts))
+    np.testing.assert_allclose(ours, [theirs[text] for text in texts], atol=5e-4)
+    active = np.arange(len(texts)) < len(FOXES)
+    (verdict,) = judge_all(vector, encoder.encode(texts), active[None])
+    assert verdict.auroc == pytest.approx(roc_auc_score(active, [theirs[t] for t in texts]))
+
+
+@needs_delphi
+def test_delphis_results_do_not_say_what_was_active(encoder):
+    """Of the active windows of the strongest quantile and of silent ones the results hold the same:
+    `distance` 0. Nor is their order one that another run finds again."""
+    from clearnets.autointerp import bridge
+
+    results = delphis(bridge, encoder, "animals")
+    told = {one.text: one.distance for one in results}
+    assert told[FOXES[0]] == told[OTHERS[0]] == 0
+    orders = set()
+    for seed in range(2):
+        random.seed(seed)
+        orders.add(tuple(one.text for one in delphis(bridge, encoder, "animals")))
+    assert len(orders) > 1
+
+
+@needs_delphi
+def test_delphis_similar_windows_are_similar_to_one_active_window_only(monkeypatch):
+    """Each search asks for as many windows as are wanted in all, so the first takes them all. Ours
+    are dealt out in turn."""
+    from clearnets.autointerp import bridge  # isort: skip
+    from delphi.latents import constructors
+
+    # Token 0 stands for one meaning, token 1 for another; the last window of each is active.
+    tokens = torch.tensor([[0]] * 6 + [[1]] * 6)
+    vector = {"0": [1.0, 0.0], "1": [0.0, 1.0]}
+    model = SimpleNamespace(
+        encode=lambda texts, **_: np.array([vector[text] for text in texts], dtype=np.float32)
+    )
+    monkeypatch.setattr(constructors, "get_model", lambda name: model)
+    tokenizer = SimpleNamespace(batch_decode=lambda ids: [str(int(i)) for i in ids])
+    active = [
+        bridge.ActivatingExample(tokens=tokens[place], activations=torch.ones(1))
+        for place in (5, 11)
+    ]
+    silent = torch.tensor([0, 1, 2, 3, 4, 6, 7, 8, 9, 10])
+    theirs = constructors.faiss_non_activation_windows(
+        silent, SimpleNamespace(examples=active), tokens, 1, tokenizer, 4, cache_enabled=False
+    )
+    assert {int(one.tokens[0]) for one in theirs} == {0}
+    vector_ND = np.array([vector[str(int(token))] for token in tokens[:, 0]])
+    ours = nearest(vector_ND, np.array([5, 11]), silent.numpy(), 4)
+    assert sorted(tokens[ours, 0].tolist()) == [0, 0, 1, 1]
