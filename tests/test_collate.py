@@ -427,7 +427,7 @@ def test_markdown_says_what_intervals_describe(project):
     assert "describe these trained models only (2 training seeds)" in text
     assert "Over seeds: the 2 training seeds are drawn" in text
     rows = [line for line in text.splitlines() if line.startswith("| **native** |")]
-    assert len(rows) == 5
+    assert len(rows) == 6
     for line in text.splitlines():
         assert "nan" not in line.lower()
     head, rule, row = text.splitlines()[:3]
