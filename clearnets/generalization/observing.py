@@ -170,7 +170,7 @@ class _replaced:
         for own, new in self._pairs:
             own.copy_(new)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for (own, _), old in zip(self._pairs, self._old):
             own.copy_(old)
 
