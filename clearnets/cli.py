@@ -730,8 +730,8 @@ def verify() -> None:
     from clearnets import config, paths, trail
 
     steps = trail.read_lock()
-    params = config.read_yaml(paths.PARAMS)
-    found = list(trail.faults(steps, params, trail.look(steps)))
+    params, stages = config.read_yaml(paths.PARAMS), config.read_yaml(trail.PIPELINE)["stages"]
+    found = list(trail.faults(steps, params, stages, trail.look(steps)))
     for line in trail.judged(steps, found):
         print(line)
     raise typer.Exit(any(fault.state != trail.MISSING for fault in found))

@@ -20,9 +20,10 @@ from clearnets.artifacts import UserError
 from clearnets.config import read_yaml
 
 LOCK = Path("dvc.lock")
+PIPELINE = Path("dvc.yaml")
 CODE = ("clearnets/", "paper/scripts", "paper/clearnets.mplstyle")
 
-INTACT, MISSING, CHANGED, STALE = "intact", "missing", "changed", "stale"
+UNRECORDED, CHANGED, STALE, MISSING = "unrecorded", "changed", "stale", "missing"
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Fault:
     Attributes:
         step: the stage.
         path: a file, a folder or a parameter.
-        state: MISSING: not there. CHANGED: the stage's own output differs from what it wrote.
-            STALE: what the stage read differs from what it would read now.
+        state: UNRECORDED: the stage has not run. CHANGED: its own output differs from what it
+            wrote. STALE: what it read differs from what it would read now. MISSING: not there.
     """
 
     step: str
@@ -153,7 +154,9 @@ def trace(steps: Sequence[Step], path: str) -> list[Step]:
         for step in steps
         if any(wanted.is_relative_to(PurePosixPath(made.path)) for made in step.writes)
     ]
-    if not last:
+    # A folder that is here tells which files there are.
+    absent = any(Path(made.path).is_dir() for step in last for made in step.writes)
+    if not last or (absent and not Path(path).exists()):
         made = sorted({entry.path for step in steps for entry in step.writes})
         near = [name for name in made if PurePosixPath(name).is_relative_to(wanted)]
         hint = f"name one of {', '.join(near[:4])}" if near else "name a file that a stage wrote"
@@ -186,16 +189,36 @@ def look(steps: Sequence[Step], root: Path = Path()) -> dict[str, str | None]:
     return {path: md5(root / path) if (root / path).exists() else None for path in sorted(paths)}
 
 
+def expected(stages: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the stages that a run has, from `stages` of dvc.yaml, by DVC's rules."""
+    for name, stage in stages.items():
+        grid = stage.get("matrix", {"": stage["foreach"]} if "foreach" in stage else {})
+        items = [
+            _value(params, items[2:-1]) if isinstance(items, str) else items
+            for items in grid.values()
+        ]
+        assert len(items) <= 1, "no stage has two dimensions"
+        yield from (f"{name}@{item}" for item in items[0]) if items else (name,)
+
+
 def faults(
-    steps: Sequence[Step], params: Mapping[str, Any], found: Mapping[str, str | None]
+    steps: Sequence[Step],
+    params: Mapping[str, Any],
+    stages: Mapping[str, Any],
+    found: Mapping[str, str | None],
 ) -> Iterator[Fault]:
     """What is not as recorded.
 
     Args:
         steps: of `read_lock`.
         params: the values of params.yaml.
+        stages: `stages` of dvc.yaml.
         found: as `look` gives it.
     """
+    recorded = {step.name for step in steps}
+    for name in expected(stages, params):
+        if name not in recorded:
+            yield Fault(name, name, UNRECORDED)
     missing = [made.path for step in steps for made in step.writes if found[made.path] is None]
     for step in steps:
         for entry in step.writes:
@@ -262,6 +285,7 @@ def _is_metrics(entry: Entry) -> bool:
 def judged(steps: Sequence[Step], found: Sequence[Fault]) -> Iterator[str]:
     """What `faults` found, as lines of text, each kind with its cure."""
     cures = {
+        UNRECORDED: "stages that have not run: `dvc repro` runs them",
         CHANGED: "differs from what its stage wrote: `dvc checkout` restores it, or git if it is "
         "in git; `dvc repro` makes it anew",
         STALE: "differs from what the results were made from: `dvc repro` makes them anew",
@@ -274,9 +298,10 @@ def judged(steps: Sequence[Step], found: Sequence[Fault]) -> Iterator[str]:
             yield from (f"  {line}" for line in _together(list(names)))
             yield ""
     counts = {state: len({f.step for f in found if f.state == state}) for state in cures}
-    intact = len(steps) - len({fault.step for fault in found})
+    names = {step.name for step in steps} | {fault.step for fault in found}
+    intact = len(names) - len({fault.step for fault in found})
     others = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    yield f"{intact} of {len(steps)} stages as recorded" + (f"; {others}" if others else "")
+    yield f"{intact} of {len(names)} stages as recorded" + (f"; {others}" if others else "")
 
 
 def _together(paths: Sequence[str]) -> Iterator[str]:
