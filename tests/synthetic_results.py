@@ -54,6 +54,16 @@ def small(**over: Any) -> Config:
     return config.parse(config.overlay(config.overlay(base, sizes), over), "params.yaml")
 
 
+def few(**over: Any) -> Config:
+    """`small` with two families and one task of the observatory, and `over` above it."""
+    sizes = {
+        "families": dict.fromkeys(set(TRUTH) - {"native", "transcoder"}),
+        "coders": {"families": ["transcoder"]},
+        "generalize": {"tasks": dict.fromkeys(("digits", "grid", "checkpoints"))},
+    }
+    return small(**config.overlay(sizes, over))
+
+
 def write(cfg: Config) -> None:
     """Every unit that collate reads, below the working directory."""
     for task in cfg.generalize.tasks:

@@ -293,14 +293,14 @@ def test_equivalence_follows_the_interval_and_the_margin(tables, project, monkey
     assert not contrasts.loc[beyond, ["equivalent", "equivalent_layers"]].any(axis=None)
     assert not contrasts.loc[contrasts["matching"] == "activity", "equivalent_seeds"].any()
     monkeypatch.chdir(project)
-    wide = synthetic_results.small(collate={"equivalence": 0.9})
+    wide = synthetic_results.few(collate={"equivalence": 0.9})
     frames = registry.make(sources.read(wide), wide)
     enough = frames["contrasts"]["low"].notna()
     assert frames["contrasts"].loc[enough, "equivalent"].all()
 
 
 def test_one_seed_is_no_sample_of_seeds(tmp_path, monkeypatch):
-    alone = synthetic_results.small(seeds=[0])
+    alone = synthetic_results.few(seeds=[0])
     folder = build(tmp_path, monkeypatch, alone)
     for name in ("means", "contrasts"):
         columns = set(pd.read_csv(folder / f"{name}.csv"))
@@ -359,7 +359,7 @@ def test_protocols_by_rate_leave_out_few_latents(tables):
 
 def test_a_corpus_without_labels_has_empty_tables_of_concepts(tmp_path, monkeypatch):
     corpus = {"kind": "local", "path": "own.txt"}
-    bare = synthetic_results.small(seeds=[0], data={"corpus": corpus})
+    bare = synthetic_results.few(seeds=[0], data={"corpus": corpus})
     folder = build(tmp_path, monkeypatch, bare)
     for name in ("concepts", "concept_latents", "concept_summary"):
         assert pd.read_csv(folder / f"{name}.csv").empty
@@ -368,7 +368,7 @@ def test_a_corpus_without_labels_has_empty_tables_of_concepts(tmp_path, monkeypa
 
 def test_few_latents_give_no_interval(project, monkeypatch):
     monkeypatch.chdir(project)
-    config = synthetic_results.small(collate={"min_stratum": 100_000})
+    config = synthetic_results.few(collate={"min_stratum": 100_000})
     frames = registry.make(sources.read(config), config)
     assert frames["means"]["mean"].notna().all()
     ends = [f"{end}{level}" for end in ("low", "high") for level in ("", "_layers", "_seeds")]
@@ -477,12 +477,13 @@ def test_missing_scores_name_the_stage(project, tmp_path, monkeypatch):
 
 def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
     monkeypatch.chdir(project)
-    found = sources.read(CONFIG)
+    config = synthetic_results.few()
+    found = sources.read(config)
     scores = found.scores.copy()
     lonely = (scores["family"] == "native") & (scores["layer"] == 0)
     control = [f"rule-{a}-{b}" for a in ("detection", "fuzzing") for b in ("shuffled", "elsewhere")]
     scores.loc[lonely, control] = np.nan
-    frames = registry.make(replace(found, scores=scores), CONFIG)
+    frames = registry.make(replace(found, scores=scores), config)
     key = {
         "family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all",
         "seed": "all", "measure": "balanced_accuracy",
@@ -494,11 +495,8 @@ def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
 
 
 def test_an_experiment_of_two_families_has_its_tables(tmp_path, monkeypatch):
-    two = synthetic_results.small(
-        families={f: None for f in TRUTH if f not in ("native", "transcoder")},
-        coders={"families": ["transcoder"]},
-    )
-    contrasts = pd.read_csv(build(tmp_path, monkeypatch, two) / "contrasts.csv")
+    two = build(tmp_path, monkeypatch, synthetic_results.few())
+    contrasts = pd.read_csv(two / "contrasts.csv")
     compared = contrasts[contrasts["kind"] != "own shuffled"]
     assert set(zip(compared["a"], compared["b"])) == {("native", "transcoder")}
 
@@ -508,7 +506,7 @@ def test_collating_loads_neither_torch_nor_transformers(project):
         "import sys; from clearnets.runtime import Runtime; import synthetic_results as s;"
         "from clearnets.stages import collate; collate.run(s.small(), runtime=Runtime());"
         "from clearnets.tables import registry, sources;"
-        "registry.make(sources.read(s.small()), s.small());"
+        "registry.make(sources.read(s.few()), s.few());"
         "assert not {'torch', 'transformers', 'sparsify'} & set(sys.modules)"
     )
     path = {"PYTHONPATH": str(Path(__file__).parent), "PATH": ""}
@@ -534,7 +532,7 @@ def test_how_long_a_base_was_trained_is_not_known(tmp_path, monkeypatch):
 
 def test_coders_of_others_are_named_and_so_is_their_width(tmp_path, monkeypatch):
     theirs = {"transcoder": {"name": "../../EleutherAI/sae-x"}}
-    config = synthetic_results.small(coders={"existing": theirs})
+    config = synthetic_results.few(coders={"existing": theirs})
     build(tmp_path, monkeypatch, config)
     tables = paths.results(config.experiment)
     row = one(pd.read_csv(tables / "summary.csv"), family="transcoder")
@@ -552,7 +550,7 @@ def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those
     """With a language model alone, rules score nothing; all other tables stand."""
     client = {"kind": "openai", "model": "m"}
     scorer = {"kind": "delphi", "scorers": ["detection", "intruder"], "client": client}
-    values = CONFIG.model_dump(mode="json")
+    values = synthetic_results.few().model_dump(mode="json")
     values["explain"]["explainer"] = {"kind": "delphi", "explainer": "default", "client": client}
     values["score"]["scorers"] = [scorer]
     config = type(CONFIG).model_validate_json(json.dumps(values))

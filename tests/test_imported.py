@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from test_pretrained import LATENTS, VOCAB, make_data
 from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
-from whole_pipeline import ROOT, draw_figures, run_behind_data
+from whole_pipeline import ROOT, draw_figures, own_checkpoints, run_behind_data
 
 from clearnets import budget, experiments, paths
 from clearnets import config as cfg
@@ -67,6 +67,8 @@ def settings(mlp: str = "sparse", **model) -> cfg.Config:
         },
         "coders": {"families": CODERS, "tokens": 8 * 4 * synthetic.CTX},
         "explain": {"latents": LATENTS, "min_windows": 3},
+        "overlap": {"latents": LATENTS},
+        "generalize": own_checkpoints(),
         "collate": {"resamples": 20},
     }
     return cfg.parse(cfg.overlay(base, over), "test")

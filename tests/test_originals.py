@@ -50,7 +50,7 @@ HERE = {
     "models/dense": "imported/dense",
     "models/sparse": "imported/sparse",
 }
-OF_FAMILIES = ("cache", "explain", "score", "concepts")
+OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts")
 
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
@@ -104,12 +104,10 @@ def commands(cfg: Config) -> list[str]:
         *(f"sparsify --aux {family}" for family in coders),
         "evaluate",
         "embed",
-        *(
-            f"{s} --aux {f}"
-            for s in ("cache", "explain", "score", "concepts")
-            for f in cfg.families
-        ),
+        "qualify",
+        *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
         "similarity",
+        *(f"generalize {task}" for task in cfg.generalize.tasks),
         "collate",
     ]
 

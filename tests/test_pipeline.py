@@ -146,7 +146,7 @@ def kill_in(stage: str, at: Path) -> None:
 def test_a_fresh_folder_and_kills_on_the_way_give_the_same_hashes(home, tmp_path):
     folder = clone(tmp_path)
     shutil.copyfile(place(home) / "params.yaml", folder / "params.yaml")
-    for stage in ("train", "sparsify", "cache", "explain"):
+    for stage in ("train", "sparsify", "cache", "explain", "similarity", "overlap"):
         kill_in(stage, folder)
     run("dvc", "repro", at=folder)
     assert out_hashes(folder / "dvc.lock") == out_hashes(place(home) / "dvc.lock")
@@ -159,7 +159,7 @@ def test_a_changed_key_reruns_only_what_depends_on_it(home):
     assert stages == {"score", "collate", "figures"}
     results = home / "paper/results/smoke"
     assert YAML_.load((results / "params.yaml").read_text())["score"]["n_examples_test"] == 18
-    assert "active: 18" in (home / "experiments/smoke.yaml").read_text()
+    assert "n_examples_test: 18" in (home / "experiments/smoke.yaml").read_text()
 
 
 def test_own_text_is_found_from_the_worktree_and_noticed_when_it_changes(home):

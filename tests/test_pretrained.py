@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
-from whole_pipeline import ROOT, run_behind_data
+from whole_pipeline import ROOT, own_checkpoints, run_behind_data
 
 from clearnets import budget, figures, paths
 from clearnets import config as cfg
@@ -45,6 +45,8 @@ def settings(kind: str, **model) -> cfg.Config:
         "model": tiny_bases.settings("base", kind, **model).model_dump(mode="json"),
         "coders": {"families": list(FAMILIES[:3]), "tokens": 8 * 4 * synthetic.CTX},
         "explain": {"latents": LATENTS, "min_windows": 5},
+        "overlap": {"latents": LATENTS},
+        "generalize": own_checkpoints(),
         "collate": {"resamples": 20},
     }
     return cfg.parse(cfg.overlay(base, over), "test")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from clearnets import figures, paths
+from clearnets import config, figures, paths
 from clearnets.config import Config
 from clearnets.runtime import Runtime
 from clearnets.stages import (
@@ -18,6 +19,7 @@ from clearnets.stages import (
     generalize,
     match,
     overlap,
+    qualify,
     score,
     similarity,
     sparsify,
@@ -26,6 +28,14 @@ from clearnets.stages import (
 
 ROOT = Path(__file__).parents[1]
 CPU = Runtime(device="cpu", threads=1)
+
+
+def own_checkpoints() -> dict[str, Any]:
+    """Above the default's section `generalize`: of its tasks the one that reads the experiment's
+    own models, at the smoke size."""
+    every = config.read_yaml(ROOT / "params.yaml")["generalize"]["tasks"]
+    smoke = config.read_yaml(ROOT / "experiments/smoke.yaml")["generalize"]
+    return {**smoke, "tasks": dict.fromkeys(set(every) - {"checkpoints"})}
 
 
 def run_behind_data(cfg: Config) -> None:
@@ -37,6 +47,7 @@ def run_behind_data(cfg: Config) -> None:
         sparsify.run(cfg, runtime=CPU, family=family)
     evaluate.run(cfg, runtime=CPU)
     embed.run(cfg, runtime=CPU)
+    qualify.run(cfg, runtime=CPU)
     for family in cfg.families:
         cache.run(cfg, runtime=CPU, family=family)
         explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)

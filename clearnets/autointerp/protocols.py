@@ -61,7 +61,8 @@ def compare(
     Each holds latent, status, rate and windows (as in `explanations.jsonl`), protocol, positives
     (active windows that it is scored on), seen (those of them that the explainer has seen) and
     tp, fp, tn, fn of each scorer. A latent with fewer than `explain.min_windows` active or silent
-    windows for any of the draws has one record, without a protocol, that says why.
+    windows for any of the draws, or with fewer active ones than there are quantiles, of which
+    delphi draws none, has one record, without a protocol, that says why.
     """
     windows = explain.text.windows
     found = activity(explain.cache, latent, windows)
@@ -137,11 +138,13 @@ def _draw(
         )
 
     none = np.zeros(0, dtype=np.int64)
-    train = examples(text, found, train_W, 2, none)
-    shown = train.window_W[train.num_active :]
     both_W = published.test(pool, count, quantiles=quantiles)
     other_W = published.test(elsewhere.strongest_first, count, quantiles=quantiles)
     unseen_W = published.test(unseen, count, quantiles=quantiles)
+    if not all(len(drawn_W) for drawn_W in (train_W, both_W, other_W, unseen_W)):
+        return None
+    train = examples(text, found, train_W, 2, none)
+    shown = train.window_W[train.num_active :]
     return train, {
         "delphi": _Drawn(
             text, examples(text, found, both_W, 3, shown), int(np.isin(both_W, train_W).sum())

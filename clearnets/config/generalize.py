@@ -84,7 +84,7 @@ class Grokking(Frozen):
 class Checkpoints(Frozen):
     """Checkpoints of language models: of those trained here, or of one by its revisions."""
 
-    name: str | None
+    name: str | None = None
     """A folder with a folder for each checkpoint (`step1000/`), or an id on the hub whose branches
     are named so; null means the experiment's own training runs."""
     fingerprint: str | None = None

@@ -113,3 +113,16 @@ def test_a_latent_with_too_few_windows_says_why():
     assert [r["status"] for r in compare(never, busy, 0, SETTINGS, EXPLAINED, 0)] == ["dead"]
     assert [r["status"] for r in compare(rare, busy, 0, SETTINGS, EXPLAINED, 0)] == ["too_rare"]
     assert [r["status"] for r in compare(busy, rare, 0, SETTINGS, EXPLAINED, 0)] == ["unscorable"]
+
+
+def test_a_latent_with_fewer_windows_than_quantiles_cannot_be_scored():
+    """Delphi draws none of them; of as many as there are quantiles it draws each."""
+    least = EXPLAINED.model_copy(update={"min_windows": 2})
+    rare, busy = side(1, 0.0012), side(0, 0.03)
+    there = len(activity(rare.cache, 0, rare.text.windows).active_A)
+    assert there >= least.min_windows
+    for quantiles, status in ((there + 1, "unscorable"), (there, "explained")):
+        settings = SETTINGS.model_copy(update={"n_quantiles": quantiles})
+        records = compare(busy, rare, 0, settings, least, 0)
+        assert {record["status"] for record in records} == {status}
+    assert records[-1]["positives"] == there
