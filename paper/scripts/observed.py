@@ -171,7 +171,8 @@ def _style(point: str, points: Sequence[str]) -> dict[str, object]:
 
 
 def _kind(point: str) -> str:
-    return "attention" if "att" in point else "feedforward"
+    # SwinV2's attention is read behind its norm.
+    return "attention" if "att" in point or "layernorm_before" in point else "feedforward"
 
 
 def _mark(axes: Axes, of: _Task, runs: Sequence[str], *, named: bool) -> None:

@@ -27,6 +27,7 @@ from clearnets.config import (
 )
 from clearnets.data import images
 from clearnets.generalization.classification import measure
+from clearnets.generalization.observing import observe
 from clearnets.generalization.pictures import PictureTask
 from clearnets.generalization.tasks import curve
 from clearnets.latents.hooks import capture
@@ -175,6 +176,24 @@ def test_checkpoints_give_what_the_curve_says(tmp_path):
                 assert row[f"{split}_accuracy"] == right / count
         assert rows[0]["train_loss"] == pytest.approx(np.log(10), abs=0.5)
         assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_models_of_every_kind_are_observed(tmp_path):
+    # Windows of 3 on 4 by 4 patches are padded, and there are four of each picture.
+    swin = SwinV2(
+        kind="swinv2", patch_size=2, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=3
+    )
+    convnext = ConvNeXtV2(kind="convnextv2", patch_size=2, hidden_sizes=(4, 8), depths=(1, 1))
+    options = {"seeds": (3,), "train": (20,), "label_noise": (0.0,), "steps": 2, "observed": 40}
+    task = PictureTask(curves(models={"swin": swin, "convnext": convnext}, **options))
+    trained(task, tmp_path)
+    coders = load(ROOT / "params.yaml").generalize.coders.model_copy(update={"steps": 2})
+    for run, points in zip(task.runs(), (4, 2)):
+        for measures in observe(task, run, tmp_path, coders, device=torch.device("cpu")):
+            found = {(one.hookpoint, one.metric): one.value for one in measures}
+            assert len({point for point, _ in found if point}) == points
+            assert found["", "davies_bouldin"] > 0
+            assert all(found[point, "l0"] <= coders.k for point, _ in found if point)
 
 
 def test_latents_of_a_sparse_variant_are_its_own(tmp_path):
