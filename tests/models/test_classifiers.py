@@ -60,10 +60,7 @@ def test_hookpoints_give_what_each_layer_adds(name, x_BCHW):
         residual, out = layers[layer]
         out = out[0] if isinstance(out, tuple) else out
         added = [seen[layer + end][1] for end in ends]
-        if name == "convnextv2":
-            total = added[0].permute(0, 3, 1, 2)
-        else:
-            total = sum(added)
+        total = added[0].permute(0, 3, 1, 2) if name == "convnextv2" else sum(added)
         torch.testing.assert_close(residual + total, out)
 
 
