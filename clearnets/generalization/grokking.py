@@ -24,7 +24,7 @@ from clearnets.artifacts import to_line, write_bytes, write_text
 from clearnets.config import Grokking
 from clearnets.generalization import fourier
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
-from clearnets.generalization.tasks import Batch, Run, spaced
+from clearnets.generalization.tasks import Batch, Run, check_finite, spaced
 from clearnets.progress import Progress
 from clearnets.runtime import seed_for
 
@@ -147,10 +147,13 @@ class GrokkingTask:
         labels_MN = pairs_MN2.sum(2) % of.modulus
         kept, saved = set(self._kept()), time.monotonic()
         for step in range(start, of.steps + 1):
+            if step in kept or step % of.eval_steps == 0:
+                measured = _measure(model, pairs_A2, trained_MA)
+                for row in measured:
+                    check_finite(row, step)
+                rows.append({"step": step, "runs": measured})
             if step in kept:
                 write_bytes(self._path(folder, variant, step), save(_weights(model)))
-            if step in kept or step % of.eval_steps == 0:
-                rows.append({"step": step, "runs": _measure(model, pairs_A2, trained_MA)})
             if step == of.steps:
                 break
             loss = _losses(model.answer(codes), labels_MN).mean(1).sum()

@@ -8,6 +8,7 @@ Shapes: N predictions of a batch, C classes, B rows, S positions, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from clearnets.artifacts import read_jsonl
+from clearnets.artifacts import UserError, read_jsonl
 from clearnets.progress import Progress
 
 SPLITS = ("train", "test")
@@ -119,6 +120,17 @@ class Task(Protocol):
 def curve(run: Run, folder: Path) -> list[dict[str, Any]]:
     """Rows of a run's curve, in the order of its steps."""
     return read_jsonl(folder / run.name / "curve.jsonl")
+
+
+def check_finite(row: Mapping[str, float | None], step: int) -> None:
+    """A row of a curve has losses that are numbers, or none.
+
+    Raises:
+        UserError: it has not.
+    """
+    losses = (row["train_loss"], row["test_loss"])
+    if not all(loss is None or math.isfinite(loss) for loss in losses):
+        raise UserError(f"training diverged before step {step}; lower its learning_rate")
 
 
 def log_spaced(last: int, count: int, *, first: int = 1) -> list[int]:

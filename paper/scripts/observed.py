@@ -224,7 +224,8 @@ def _all(task: str, of: _Task) -> tuple[Figure, str]:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     figure.supxlabel("step + 1" if of.log else "step", fontsize=7)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
+    # The second: a named language model has no training loss.
+    handles, labels = grid.flat[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     shown = list(of.groups)[: len(GROUP_COLOR)]
     left_out = len(of.groups) - len(shown)
