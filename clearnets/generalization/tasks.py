@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,13 +21,11 @@ from torch import Tensor, nn
 from clearnets.artifacts import UserError, read_jsonl
 from clearnets.progress import Progress
 
-SPLITS = ("train", "test")
+# What every process of a task needs, to be imported once.
+PRELOAD = "clearnets.generalization.preloaded"
 # In a run's folder, where a task has something to say of the whole run: `reached` is false where it
 # stopped before the training loss that all runs were to reach.
 OUTCOME = "run.json"
-# Columns of a curve that every task has, in nats per prediction and shares of predictions. Further
-# ones are a task's own measures of progress.
-CURVE = ("step", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,9 @@ class Task(Protocol):
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
         """Train all runs. A killed one goes on from what it left in `folder`, to the same bytes.
 
-        Leaves `folder/<run>/curve.jsonl`: one row for each measured step, with the keys of `CURVE`
-        and the task's own.
+        Leaves `folder/<run>/curve.jsonl`: one row for each measured step with `step`, `train_loss`,
+        `train_accuracy`, `test_loss` and `test_accuracy`, in nats per prediction and shares of
+        predictions, and the task's own measures of progress.
         """
         ...
 
@@ -115,6 +115,17 @@ class Task(Protocol):
     def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
         """The task's own measures of progress, by checkpoint and name; empty where it has none."""
         ...
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch uses one thread inside, so that the number of threads there are changes no byte."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def curve(run: Run, folder: Path) -> list[dict[str, Any]]:

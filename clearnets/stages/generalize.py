@@ -24,7 +24,6 @@ from clearnets.runtime import Runtime, progress
 if TYPE_CHECKING:
     from clearnets.generalization.tasks import Run, Task
 
-PRELOAD = "clearnets.generalization.preloaded"
 WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -116,6 +115,8 @@ def _observed(
 ) -> Iterator[tuple[Run, list[dict[str, Any]]]]:
     """The measures of each run, in order: several runs at a time, each in a process with a thread
     of its own, so that their number changes no byte."""
+    from clearnets.generalization.tasks import PRELOAD
+
     jobs = [(run, name, config, folder, runtime) for run in runs]
     # One at a time on a GPU, whose memory they would share.
     workers = runtime.num_threads if runtime.torch_device().type == "cpu" else 1

@@ -126,6 +126,21 @@ def test_losses_are_those_of_the_checkpoints(tmp_path):
             assert float(right) == pytest.approx(rows[step][f"{split}_accuracy"])
 
 
+def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
+    # Large enough for torch to divide a product among its threads.
+    options = {"modulus": 31, "hidden_size": 64, "mlp_size": 256, "steps": 10}
+    found = []
+    for threads in (1, 2):
+        (tmp_path / str(threads)).mkdir()
+        monkeypatch.chdir(tmp_path / str(threads))
+        runtime = Runtime("cpu", threads)
+        generalize.run(parameters(grokking=options), runtime=runtime, task="grokking")
+        found.append(files("grokking"))
+    torch.set_num_threads(1)
+    tables = [{name: table for name, table in one.items() if name.endswith("csv")} for one in found]
+    assert tables[0] == tables[1]
+
+
 def test_training_that_diverges_is_refused_in_a_line():
     cfg = parameters(grokking={"learning_rate": 1e38})
     with pytest.raises(UserError, match=r"training diverged before step .*lower its learning_rate"):
