@@ -105,9 +105,10 @@ def leads(
     of the loss's variance that its transition explains; `loss_before`, `loss_after`: the loss's two
     levels, in nats; of all four the middle one of the seeds. The verdict is `no change` unless in
     more than half of the seeds both series have a transition that is one: it explains at least
-    `question.MIN_EXPLAINED`, and leaves at most half of what a straight line leaves. `p`, `adjusted`, `verdict`, `together`: see
-    `clearnets.generalization.question`; corrected over the measures of a group, or over its
-    references (`kind`), which are the other curves. Groups of a single run are left out.
+    `question.MIN_EXPLAINED`, and leaves at most half of what a straight line leaves.
+    `p`, `adjusted`, `verdict`, `together`: see `clearnets.generalization.question`; corrected over
+    the measures of a group, or over its references (`kind`), which are the other curves. Groups of
+    a single run are left out.
     """
     rows: list[dict[str, Any]] = []
     for names, group in _groups(runs):

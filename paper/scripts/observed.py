@@ -241,8 +241,9 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
         f"Checkpoints of the task {task} on one time axis ({of.seeds()}; bands: from the least to "
         "the greatest). Below the losses: sparsity of the mean activations of latents, what SAEs "
         "leave unexplained, and the mean cosine of latents with their matched counterparts at the "
-        "checkpoint before (features that stay). Feedforwards that are sparse by construction "
-        "have latents of their own and no SAE."
+        "checkpoint before (features that stay; the SAEs of all checkpoints begin with the same "
+        "weights and see the same rows, which is a part of it). Feedforwards that are sparse by "
+        "construction have latents of their own and no SAE."
     )
     if progress:
         said += (
