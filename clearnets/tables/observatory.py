@@ -85,7 +85,7 @@ def _group(row: Row) -> tuple[str, ...]:
 
 def _cell(row: Row) -> str:
     together = "; together" if row["together_adjusted"] <= 0.05 else ""
-    if math.isnan(row["lead"]):
+    if row["verdict"] == "no change":
         return str(row["verdict"])
     form = ".2f" if row["unit"] == "decades" else ",.0f"
     return f"{_signed(row, 'lead', form)} {row['verdict']}{together}"
