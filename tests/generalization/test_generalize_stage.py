@@ -141,6 +141,25 @@ def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
     assert tables[0] == tables[1]
 
 
+def test_a_variant_trains_on_one_thread_of_many(tmp_path, monkeypatch):
+    seen, losses = set(), grokking._losses
+
+    def watched(*arguments):
+        seen.add(torch.get_num_threads())
+        return losses(*arguments)
+
+    monkeypatch.setattr(grokking, "_losses", watched)
+    cfg = parameters(grokking={"variants": ["sparse"], "steps": 3})
+    assert cfg.generalize.grokking is not None
+    bar = Progress("", None, "", quiet=True)
+    before = torch.get_num_threads()
+    device = Runtime("cpu", threads=2).torch_device()
+    GrokkingTask(cfg.generalize.grokking).train(tmp_path, device=device, bar=bar)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (seen, after) == ({1}, 2)
+
+
 def test_training_that_diverges_is_refused_in_a_line():
     cfg = parameters(grokking={"learning_rate": 1e38})
     with pytest.raises(UserError, match=r"training diverged before step .*lower its learning_rate"):
