@@ -76,6 +76,14 @@ class Grokking(Frozen):
             raise ValueError("hidden_size must be a multiple of num_heads")
         if self.num_latents % self.k:
             raise ValueError("num_latents must be a multiple of k (GroupMax)")
+        for name, values in (("seeds", self.seeds), ("variants", self.variants)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must differ from each other")
+        pairs = self.modulus**2
+        if not 0 < round(pairs * self.train_share) < pairs:
+            raise ValueError(
+                f"train_share leaves none of the {pairs} pairs for training or none for the test"
+            )
         if any(self.modulus % n == 0 for n in range(2, int(self.modulus**0.5) + 1)):
             raise ValueError(f"modulus must be a prime, and {self.modulus} is none")
         return self
@@ -124,6 +132,29 @@ class Generalize(Frozen):
             if source != self.source(task):
                 raise ValueError(f"tasks.{task} must be {self.source(task)}")
         return self
+
+    @model_validator(mode="after")
+    def _coders_fit(self) -> Generalize:
+        for task in self.tasks:
+            for width in self._widths(task):
+                if self.coders.k > self.coders.expansion * width:
+                    raise ValueError(
+                        f"coders.k is {self.coders.k}, and coders of a width of {width} in task "
+                        f"{task} have {self.coders.expansion * width} latents: lower k or raise "
+                        "expansion"
+                    )
+        return self
+
+    def _widths(self, task: TaskName) -> tuple[int, ...]:
+        """The least width that is read of each model, as far as it is known beforehand."""
+        of = getattr(self, task)
+        if isinstance(of, Grokking):
+            return (of.hidden_size,)
+        if isinstance(of, PictureGrid):
+            return of.hidden_size
+        if isinstance(of, PictureCurves):
+            return tuple(model.narrowest for model in of.models.values())
+        return ()
 
     def source(self, task: TaskName) -> str:
         """Where a task's data come from."""

@@ -105,6 +105,11 @@ class ViT(Frozen):
             raise ValueError("hidden_size times feedforward.expansion must be a multiple of k")
         return self
 
+    @property
+    def narrowest(self) -> int:
+        """The least width of a stage."""
+        return self.hidden_size
+
 
 class SwinV2(Frozen):
     """transformers' SwinV2 with a linear head on the mean of all positions."""
@@ -133,6 +138,11 @@ class SwinV2(Frozen):
             raise ValueError("the width of a stage must be a multiple of its num_heads")
         return self
 
+    @property
+    def narrowest(self) -> int:
+        """The least width of a stage."""
+        return self.embed_dim
+
 
 class ConvNeXtV2(Frozen):
     """transformers' ConvNeXtV2 with a linear head on the mean of all positions."""
@@ -152,6 +162,11 @@ class ConvNeXtV2(Frozen):
         if len(self.depths) != len(self.hidden_sizes):
             raise ValueError("depths and hidden_sizes must be of one length")
         return self
+
+    @property
+    def narrowest(self) -> int:
+        """The least width of a stage."""
+        return min(self.hidden_sizes)
 
 
 AnyClassifier = Annotated[ViT | SwinV2 | ConvNeXtV2, Field(discriminator="kind")]

@@ -29,8 +29,9 @@ class Attention(nn.Module):
     def __init__(self, normal: Normal, width: int, num_heads: int) -> None:
         super().__init__()
         head = width // num_heads
-        self.W_Q_MHDh = normal("W_Q", num_heads, width, head, fan_in=width)
-        self.W_K_MHDh = normal("W_K", num_heads, width, head, fan_in=width)
+        self.num_heads = num_heads
+        self.W_Q_MDD = _side_by_side(normal("W_Q", num_heads, width, head, fan_in=width))
+        self.W_K_MDD = _side_by_side(normal("W_K", num_heads, width, head, fan_in=width))
         self.W_V_MDD = normal("W_V", width, width, fan_in=width)
         self.W_O_MDD = normal("W_O", width, width, fan_in=width)
 
@@ -38,9 +39,13 @@ class Attention(nn.Module):
         self, first_MPD: Tensor, second_MPD: Tensor, equals_M1D: Tensor, one_hots: Sequence[Tensor]
     ) -> Tensor:
         """(M, N, D), from the residual stream of every number at both places, and of `=`."""
-        num_heads, head = self.W_Q_MHDh.shape[1], self.W_Q_MHDh.shape[3]
-        q_MHh1 = (equals_M1D.unsqueeze(1) @ self.W_Q_MHDh).transpose(2, 3)
-        asked_MDH = (self.W_K_MHDh @ q_MHh1).squeeze(3).transpose(1, 2) / head**0.5
+        num_heads, head = self.num_heads, equals_M1D.shape[2] // self.num_heads
+        W_Q_MHDh, W_K_MHDh = (
+            weight_MDD.unflatten(2, (num_heads, head)).transpose(1, 2)
+            for weight_MDD in (self.W_Q_MDD, self.W_K_MDD)
+        )
+        q_MHh1 = (equals_M1D.unsqueeze(1) @ W_Q_MHDh).transpose(2, 3)
+        asked_MDH = (W_K_MHDh @ q_MHh1).squeeze(3).transpose(1, 2) / head**0.5
         # A row per number: a score for each head, then the value.
         scores_and_values = [
             one_hot @ torch.cat([x @ asked_MDH, x @ self.W_V_MDD], dim=2)
@@ -55,6 +60,11 @@ class Attention(nn.Module):
         )
         assert isinstance(mixed, Tensor)
         return mixed.flatten(2) @ self.W_O_MDD
+
+
+def _side_by_side(heads_MHDh: Tensor) -> nn.Parameter:
+    """One matrix (M, D, D) of the heads' own, as that of the values is: its rank says something."""
+    return nn.Parameter(heads_MHDh.detach().transpose(1, 2).flatten(2))
 
 
 class DenseMLP(nn.Module):

@@ -23,7 +23,7 @@ from clearnets.artifacts import JsonlWriter, UserError, fingerprint, settings_of
 from clearnets.coders.feedforward import document_positions
 from clearnets.config import Checkpoints, Config, PretrainedSparse
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.generalization.tasks import Batch, Run, chosen, spaced
+from clearnets.generalization.tasks import Batch, Run, check_finite, chosen, spaced
 from clearnets.models import hookpoints, load
 from clearnets.progress import Progress
 
@@ -69,10 +69,14 @@ class CheckpointsTask:
                         curve.append({"step": step, **self._measure(run, step, device)})
                     bar.advance()
 
-    def _measure(self, run: Run, step: int, device: torch.device) -> dict[str, float]:
+    def _measure(self, run: Run, step: int, device: torch.device) -> dict[str, float | None]:
         model = self._load(run, step).to(device)
-        found = {}
+        found: dict[str, float | None] = {}
         for split in ("train", "test"):
+            # A named model was trained on another text: here it has no training loss.
+            if split == "train" and self._settings.name is not None:
+                found["train_loss"] = found["train_accuracy"] = None
+                continue
             nats = right = count = 0.0
             for batch in self.batches(run, split):
                 labels_N = batch.labels_N.to(device)
@@ -84,6 +88,7 @@ class CheckpointsTask:
                 right += float((logits_NC.argmax(1) == labels_N).sum())
                 count += len(labels_N)
             found[f"{split}_loss"], found[f"{split}_accuracy"] = nats / count, right / count
+        check_finite(found, step)
         return found
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
@@ -170,8 +175,10 @@ class CheckpointsTask:
 
     @cached_property
     def _within(self) -> bool:
+        """Whether each document counts its positions anew, as the models trained here may do; a
+        named one reads rows as they come."""
         if self._settings.name is not None:
-            return self._config.model.attention == "within"
+            return False
         run = self.runs()[0]
         return settings_of(paths.train(run.variant, run.seed))["model"]["attention"] == "within"
 

@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from clearnets.artifacts import JsonlWriter, UserError, write_bytes
+from clearnets.artifacts import JsonlWriter, write_bytes
 from clearnets.config import PictureTraining
+from clearnets.generalization.tasks import check_finite
 from clearnets.runtime import autocast, seed_for
 
 SAVE_SECONDS = 25.0
@@ -225,15 +226,15 @@ def _low_enough(trainer: Trainer, stop: Stop) -> bool:
 def _row(trainer: Trainer, test: Labelled) -> dict[str, float]:
     train_loss, train_accuracy = measure(trainer.model, trainer.data)
     test_loss, test_accuracy = measure(trainer.model, test)
-    if not (math.isfinite(train_loss) and math.isfinite(test_loss)):
-        raise UserError(f"training diverged before step {trainer.step}; lower its learning_rate")
-    return {
+    row = {
         "step": trainer.step,
         "train_loss": train_loss,
         "train_accuracy": train_accuracy,
         "test_loss": test_loss,
         "test_accuracy": test_accuracy,
     }
+    check_finite(row, trainer.step)
+    return row
 
 
 def _keep(model: PreTrainedModel, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from clearnets.artifacts import UserError
 from clearnets.coders import library, objective
 from clearnets.coders.training import Schedule, start_biases
 from clearnets.config import CheckpointCoders
@@ -40,9 +41,17 @@ def fit(
         name: the hookpoint's.
         seed: of first weights and of the drawn rows.
         before: the SAE of the checkpoint before, left as it is.
+
+    Raises:
+        UserError: more latents are to be active than there are.
     """
     width = acts_MD.shape[1]
     num_latents = settings.expansion * width
+    if settings.k > num_latents:
+        raise UserError(
+            f"generalize.coders.k is {settings.k}, and coders of {name} have {num_latents} "
+            "latents: lower k or raise expansion"
+        )
     coder = library.new_coder(
         "sae", name, d_in=width, num_latents=num_latents, k=settings.k, seed=seed
     ).to(acts_MD.device)

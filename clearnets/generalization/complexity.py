@@ -110,39 +110,6 @@ def average_sharpness(
     return float(total) / (2 * draws)
 
 
-def worst_sharpness(
-    loss: Loss, weights: Weights, *, size: float, steps: int, rng: torch.Generator
-) -> float:
-    """Largest rise of the loss found, in its units, for relative moves of length `size`, ≥ 0.
-
-    Seeks max L(w + |w|·v) - L(w) over ‖v‖₂ ≤ size by `steps` of v ← size · g/‖g‖ with
-    g = |w|·∇L(w + |w|·v), from a random v. At a minimum of a quadratic loss with curvature H
-    this is power iteration and ends at size²/2 · λ_max(|w|H|w|); elsewhere the value is a lower
-    bound of the maximum. The geometry is that of adaptive sharpness (Kwon et al. 2021), scale-free
-    like `average_sharpness`; Keskar et al. 2017 seek in a box with absolute sides.
-    """
-    weights = {name: w.detach() for name, w in weights.items()}
-    start = float(loss(weights).detach().double())
-    move = {name: torch.randn(w.shape, generator=rng).to(w) for name, w in weights.items()}
-    best = 0.0
-    for _ in range(steps + 1):
-        length = _length(move)
-        if not (math.isfinite(length) and length > 0):
-            break
-        moved = {
-            name: (w + w.abs() * move[name] * (size / length)).requires_grad_()
-            for name, w in weights.items()
-        }
-        value = loss(moved)
-        best = max(best, float(value.detach().double()) - start)
-        slopes = torch.autograd.grad(value, list(moved.values()), allow_unused=True)
-        move = {
-            name: torch.zeros_like(w) if slope is None else w.abs() * slope
-            for (name, w), slope in zip(weights.items(), slopes)
-        }
-    return best
-
-
 def margins(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
     """Normalised output margins (N,) in float64, no units; negative where the answer is wrong.
 
@@ -175,7 +142,3 @@ def margin_quantiles(
 
 def _signs(like: Tensor, rng: torch.Generator) -> Tensor:
     return (2 * torch.randint(0, 2, like.shape, generator=rng) - 1).to(like)
-
-
-def _length(vectors: Weights) -> float:
-    return math.sqrt(sum(float(v.double().square().sum()) for v in vectors.values()))

@@ -24,9 +24,10 @@ from clearnets.artifacts import to_line, write_bytes, write_text
 from clearnets.config import Grokking
 from clearnets.generalization import fourier
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
-from clearnets.generalization.tasks import Batch, Run, spaced
+from clearnets.generalization.tasks import PRELOAD, Batch, Run, check_finite, one_thread, spaced
+from clearnets.processes import each
 from clearnets.progress import Progress
-from clearnets.runtime import seed_for
+from clearnets.runtime import Runtime, seed_for
 
 SAVE_SECONDS = 20.0
 """Wall time between two resume states; changes no result."""
@@ -51,8 +52,22 @@ class GrokkingTask:
         return self._settings.steps * len(self._settings.variants)
 
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
-        for variant in self._settings.variants:
-            self._train_variant(variant, folder, device, bar)
+        """Each variant on one thread, so that their number changes no byte.
+
+        Raises:
+            UserError: training diverged.
+        """
+        left = [name for name in self._settings.variants if not self._is_trained(name, folder)]
+        bar.advance(self._settings.steps * (len(self._settings.variants) - len(left)))
+        threads = torch.get_num_threads()
+        if device.type == "cpu" and min(threads, len(left)) > 1:
+            jobs = [(self._settings, variant, folder) for variant in left]
+            for variant, _ in zip(left, each(_train, jobs, workers=threads, preload=PRELOAD)):
+                bar.advance(self._settings.steps, variant)
+            return
+        for variant in left:
+            with one_thread():
+                self.train_variant(variant, folder, device=device, bar=bar)
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
         return self._kept()
@@ -119,15 +134,19 @@ class GrokkingTask:
             seeds, modulus=of.modulus, width=of.hidden_size, num_heads=of.num_heads, mlp=mlp
         )
 
-    def _train_variant(
-        self, variant: str, folder: Path, device: torch.device, bar: Progress
+    def _curves(self, variant: str, folder: Path) -> list[Path]:
+        seeds = self._settings.seeds
+        return [folder / f"{variant}-{seed}" / "curve.jsonl" for seed in seeds]
+
+    def _is_trained(self, variant: str, folder: Path) -> bool:
+        return all(path.exists() for path in self._curves(variant, folder))
+
+    def train_variant(
+        self, variant: str, folder: Path, *, device: torch.device, bar: Progress | None = None
     ) -> None:
+        """Train the runs of one variant to their end; killed ones go on."""
         of = self._settings
         seeds = list(of.seeds)
-        curves = [folder / f"{variant}-{seed}" / "curve.jsonl" for seed in seeds]
-        if all(path.exists() for path in curves):
-            bar.advance(of.steps)
-            return
         model = self._new(variant, seeds).to(device)
         optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -138,7 +157,8 @@ class GrokkingTask:
         )
         state = folder / variant / "state.pt"
         start, rows = _load(state, model, optimizer, device) if state.exists() else (0, [])
-        bar.advance(start)
+        if bar:
+            bar.advance(start)
 
         pairs_A2 = _all_pairs(of.modulus).to(device)
         trained_MA = torch.stack([_trained(of, seed) for seed in seeds]).to(device)
@@ -147,10 +167,13 @@ class GrokkingTask:
         labels_MN = pairs_MN2.sum(2) % of.modulus
         kept, saved = set(self._kept()), time.monotonic()
         for step in range(start, of.steps + 1):
+            if step in kept or step % of.eval_steps == 0:
+                measured = _measure(model, pairs_A2, trained_MA)
+                for row in measured:
+                    check_finite(row, step)
+                rows.append({"step": step, "runs": measured})
             if step in kept:
                 write_bytes(self._path(folder, variant, step), save(_weights(model)))
-            if step in kept or step % of.eval_steps == 0:
-                rows.append({"step": step, "runs": _measure(model, pairs_A2, trained_MA)})
             if step == of.steps:
                 break
             loss = _losses(model.answer(codes), labels_MN).mean(1).sum()
@@ -159,14 +182,20 @@ class GrokkingTask:
                 group["lr"] = of.learning_rate * min(step / WARMUP_STEPS, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            bar.advance(note=f"{variant}, training loss {loss.item() / len(seeds):.3g}")
+            if bar:
+                bar.advance(note=f"{variant}, training loss {loss.item() / len(seeds):.3g}")
             if time.monotonic() - saved > SAVE_SECONDS:
                 _save(state, step + 1, model, optimizer, rows)
                 saved = time.monotonic()
-        for place, path in enumerate(curves):
+        for place, path in enumerate(self._curves(variant, folder)):
             lines = [to_line({"step": row["step"], **row["runs"][place]}) for row in rows]
             write_text(path, "\n".join(lines) + "\n")
         state.unlink(missing_ok=True)
+
+
+def _train(settings: Grokking, variant: str, folder: Path) -> None:
+    device = Runtime("cpu", threads=1).torch_device()
+    GrokkingTask(settings).train_variant(variant, folder, device=device)
 
 
 def _all_pairs(modulus: int) -> Tensor:

@@ -1,9 +1,9 @@
 """How sparse, how spread and how stable activations, latents and weights are. Pure numpy.
 
 What is measured over data is accumulated in float64 by sufficient statistics: `add` a batch,
-`merge` what another process has, divide once at the end. Moments are kept about the running mean
-and merged by Chan's and Pébay's formulas, so a result depends on the rows alone and not on how they
-were batched, up to the last digits of a float64.
+divide once at the end. Moments are kept about the running mean and merged by Chan's and Pébay's
+formulas, so a result depends on the rows alone and not on how they were batched, up to the last
+digits of a float64.
 
 A row is one instance; the caller says whether that is a token, a patch or a whole picture with its
 positions side by side. Where a metric has no value (no rows, no variance, latents that are all
@@ -136,10 +136,6 @@ class Variances:
         self.mean_D = self.mean_D + delta_D * (count / n)
         self.count = n
 
-    def merge(self, other: Variances) -> None:
-        """Take in all rows of `other`."""
-        self.add_sums(other.count, other.mean_D, other.squares_D)
-
     def trace(self) -> float:
         """Trace of the covariance matrix: the sum over dimensions of the population variance.
 
@@ -160,11 +156,6 @@ class Reconstruction:
         target_ND = np.asarray(target_ND, dtype=np.float64)
         self.target.add(target_ND)
         self.residual += float(np.square(target_ND - np.asarray(output_ND, np.float64)).sum())
-
-    def merge(self, other: Reconstruction) -> None:
-        """Take in all rows of `other`."""
-        self.target.merge(other.target)
-        self.residual += other.residual
 
     def fvu(self) -> float:
         """Fraction of variance unexplained: 1 - R² about the target's mean over *all* rows.
@@ -207,12 +198,6 @@ class Latents:
         self.acts.add_sums(count, mean_L, about_L + (count - given_L) * mean_L**2)
         self.active_L += np.bincount(where[acts_Nk.reshape(-1) != 0], minlength=size)
         self.norms.add(np.linalg.norm(acts_Nk, axis=1))
-
-    def merge(self, other: Latents) -> None:
-        """Take in all rows of `other`."""
-        self.acts.merge(other.acts)
-        self.active_L += other.active_L
-        self.norms.merge(other.norms)
 
     def l0(self) -> float:
         """Mean number of latents of a row that are not 0, from 0 to L."""
@@ -323,6 +308,9 @@ def matched_cosine(first_AD: ArrayLike, second_BD: ArrayLike) -> float:
     Latents (rows: decoder directions) are matched one to one so that the sum of cosines is largest
     (the Hungarian problem); with unequal numbers the surplus stays out. Between the coders of
     neighbouring checkpoints it is the features' stability: 1 where they are the same up to order.
+    Two SAEs that begin with the same weights and see the same rows, as those of neighbouring
+    checkpoints do, share a part of this whatever they learn; it is no absolute measure of what the
+    network keeps.
     A direction of zero length has cosine 0 with all. Takes A × B numbers of memory.
 
     Source: Paulo and Belrose 2025, who match the coders of two seeds so.

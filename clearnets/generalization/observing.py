@@ -70,7 +70,7 @@ def observe(
         weights = {name: w.detach().cpu().numpy() for name, w in model.named_parameters()}
         initial = initial or weights
         own = {
-            **_weights(weights, initial),
+            **weight_metrics(weights, initial),
             **_predictions(task, model, run, device),
             **progress.get(step, {}),
         }
@@ -95,7 +95,7 @@ def _measure(step: int, hookpoint: str, metric: str, value: float) -> Measure:
     return Measure(step, hookpoint, metric, float(value) if isfinite(value) else None)
 
 
-def _weights(
+def weight_metrics(
     weights: Mapping[str, np.ndarray], initial: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """Norm of all weights; ranks and largest singular value of each matrix and of its change since

@@ -6,7 +6,6 @@ One task for digits, MNIST, CIFAR-10 and any other pictures; what differs is in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -28,13 +27,12 @@ from clearnets.generalization.classification import (
     checkpoint,
     train,
 )
-from clearnets.generalization.tasks import OUTCOME, Batch, Run, curve, spaced
+from clearnets.generalization.tasks import OUTCOME, PRELOAD, Batch, Run, curve, one_thread, spaced
 from clearnets.models import classifiers
 from clearnets.processes import each
 from clearnets.progress import Progress
 from clearnets.runtime import Runtime, seed_for
 
-PRELOAD = "clearnets.generalization.preloaded"
 _BATCH = 256
 
 
@@ -94,7 +92,7 @@ class PictureTask:
                 bar.advance(plan.last, plan.run.name)
             return
         for plan in left:
-            with _one_thread():
+            with one_thread():
                 self.train_one(plan.run.name, folder, device=device, bar=bar)
 
     def train_one(
@@ -122,9 +120,7 @@ class PictureTask:
         )
         last = curve(plan.run, folder.parent)[-1]
         reached = plan.stop is None or last["train_loss"] <= plan.stop.loss
-        parameters = sum(weight.numel() for weight in model.parameters())
-        outcome = {"steps": trainer.step, "reached": reached, "parameters": parameters}
-        write_json(folder / OUTCOME, outcome)
+        write_json(folder / OUTCOME, {"reached": reached})
         if bar:
             # Where it stopped at a loss.
             bar.advance(plan.last - trainer.step)
@@ -208,16 +204,6 @@ class PictureTask:
 def _train(settings: PictureCurves | PictureGrid, name: str, folder: Path) -> None:
     device = Runtime("cpu", threads=1).torch_device()
     PictureTask(settings).train_one(name, folder, device=device)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 # A process works on many runs of one task.

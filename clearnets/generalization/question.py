@@ -36,6 +36,10 @@ Ints = NDArray[np.int64]
 NAN = float("nan")
 # Intervals over fewer training seeds than this are not given.
 MIN_SEEDS = 5
+MIN_EXPLAINED = 0.75
+"""Share of a series' variance that its transition has to explain to count as one. The best single
+jump explains three quarters of a straight slope, which has no levels: what explains less is no
+better described by a change of level, as a curve that falls and rises again."""
 # A level that is seen at a single checkpoint is none.
 MIN_LEVEL = 2
 # The score of the measure conditions on at most so many hyper-parameters (Jiang et al. 2020).
@@ -54,6 +58,7 @@ class Transition:
         explained: share of the values' variance that the change explains, 0 to 1. A straight slope
             over the whole run reaches high values too; a low one means that there is no change of
             this kind.
+        straight: share that a straight line over the whole run explains, 0 to 1.
     """
 
     onset: float
@@ -62,9 +67,17 @@ class Transition:
     before: float
     after: float
     explained: float
+    straight: float
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there are two levels: the change explains at least `MIN_EXPLAINED`, and leaves at
+        most half of what a straight line leaves."""
+        left, left_by_line = 1 - self.explained, 1 - self.straight
+        return self.explained >= MIN_EXPLAINED and 2 * left <= left_by_line
 
 
-NO_TRANSITION = Transition(NAN, NAN, NAN, NAN, NAN, NAN)
+NO_TRANSITION = Transition(NAN, NAN, NAN, NAN, NAN, NAN, NAN)
 
 
 def transition(times_T: ArrayLike, values_T: ArrayLike) -> Transition:
@@ -103,6 +116,7 @@ def transition(times_T: ArrayLike, values_T: ArrayLike) -> Transition:
         before=float(before),
         after=float(before + step[best]),
         explained=float(gain[best] / np.square(values_centred).sum()),
+        straight=float(np.corrcoef(times_T, values_T)[0, 1] ** 2),
     )
 
 

@@ -52,7 +52,8 @@ LEAD_COLUMNS = (
     *("task", "variant", "setting", "kind", "metric", "seeds", "checkpoints", "unit"),
     *(f"{name}{end}" for name in ("change", "loss_change") for end in ("", "_low", "_high")),
     *(f"{name}{end}" for name in ("lead", "onset_lead") for end in ("", "_low", "_high")),
-    *("tolerance", "explained", "p", "adjusted", "verdict"),
+    *("tolerance", "explained", "loss_explained", "loss_before", "loss_after"),
+    *("p", "adjusted", "verdict"),
     *("together", "together_p", "together_adjusted", "confidence"),
 )
 RANKING_COLUMNS = (
@@ -100,11 +101,14 @@ def leads(
     scale the geometric mean over seeds. `lead` is the second minus the first, paired by seed, in
     `unit`: steps, or decades of steps where checkpoints are on a log scale; above 0 the metric
     moves first. `onset_lead`: the same of the transitions' beginnings. `tolerance`: the middle
-    distance of neighbouring checkpoints. `explained`: share of the metric's variance that its
-    transition explains, the middle one of the seeds; a metric without any has the verdict `no
-    change`. `p`, `adjusted`, `verdict`, `together`: see
-    `clearnets.generalization.question`; corrected over the measures of a group, or over its
-    references (`kind`), which are the other curves. Groups of a single run are left out.
+    distance of neighbouring checkpoints. `explained`, `loss_explained`: share of the metric's and
+    of the loss's variance that its transition explains; `loss_before`, `loss_after`: the loss's two
+    levels, in nats; of all four the middle one of the seeds. The verdict is `no change` unless in
+    more than half of the seeds both series have a transition that is one: it explains at least
+    `question.MIN_EXPLAINED`, and leaves at most half of what a straight line leaves.
+    `p`, `adjusted`, `verdict`, `together`: see `clearnets.generalization.question`; corrected over
+    the measures of a group, or over its references (`kind`), which are the other curves. Groups of
+    a single run are left out.
     """
     rows: list[dict[str, Any]] = []
     for names, group in _groups(runs):
@@ -122,14 +126,22 @@ def leads(
         }
         rng = np.random.default_rng(seed_for(seed, "generalization", "leads", *names.values()))
         options: Any = {"resamples": resamples, "confidence": confidence, "rng": rng}
+        losses = [member.loss_T for member in members]
+        of_loss = [question.transition(t, loss) for t, loss in zip(times, losses)]
+        moved = question.over_seeds([loss.middle for loss in of_loss], **options)
+        shared |= {
+            **_columns("loss_change", moved),
+            "loss_explained": _middle([loss.explained for loss in of_loss]),
+            "loss_before": _middle([loss.before for loss in of_loss]),
+            "loss_after": _middle([loss.after for loss in of_loss]),
+        }
         for kind in KINDS:
             tables = [member.series(kind) for member in members]
             metrics = [m for m in tables[0] if all(m in table for table in tables)]
             if not metrics:
                 continue
             series = [table[metrics].to_numpy(np.float64).T for table in tables]
-            losses = [member.loss_T for member in members]
-            found = _leads(times, losses, series, options)
+            found = _leads(times, losses, of_loss, series, options)
             for metric, row in zip(metrics, found):
                 rows.append({**shared, "kind": kind, "metric": metric, **row})
     table = pd.DataFrame(rows, columns=list(LEAD_COLUMNS))
@@ -140,13 +152,17 @@ def leads(
 
 
 def _leads(
-    times: list[Floats], losses: list[Floats], series: list[Floats], options: Any
+    times: list[Floats],
+    losses: list[Floats],
+    of_loss: list[question.Transition],
+    series: list[Floats],
+    options: Any,
 ) -> list[dict[str, Any]]:
     """Rows of `leads` of one group, in the order of the metrics; changes on the scale of times."""
-    of_loss = [question.transition(t, loss) for t, loss in zip(times, losses)]
     tolerance = float(np.median(np.concatenate([np.diff(t) for t in times])))
     together = question.together(losses, series, draws=options["resamples"], rng=options["rng"])
     rows: list[dict[str, Any]] = []
+    changed: list[bool] = []
     estimates: list[Estimate] = []
     p_values: list[float] = []
     for metric in range(len(series[0])):
@@ -157,27 +173,32 @@ def _leads(
         p_values.append(question.no_lead(lead_S))
         changes = {
             "change": question.over_seeds([own.middle for own in found], **options),
-            "loss_change": question.over_seeds([loss.middle for loss in of_loss], **options),
             "lead": estimates[-1],
             "onset_lead": question.over_seeds(onset_S, **options),
         }
         row: dict[str, Any] = {"tolerance": tolerance, "p": p_values[-1]}
         for name, estimate in changes.items():
             row |= _columns(name, estimate)
-        explained_S = [own.explained for own in found if np.isfinite(own.explained)]
-        row["explained"] = float(np.median(explained_S)) if explained_S else np.nan
+        row["explained"] = _middle([own.explained for own in found])
+        both_S = [loss.is_one and own.is_one for loss, own in zip(of_loss, found)]
+        changed.append(2 * sum(both_S) > len(both_S))
         row["together"] = together.correlation_M[metric]
         row["together_p"] = together.p_M[metric]
         row["together_adjusted"] = together.adjusted_M[metric]
         rows.append(row)
-    for row, estimate, adjusted in zip(rows, estimates, question.holm(p_values)):
+    for row, estimate, adjusted, clear in zip(rows, estimates, question.holm(p_values), changed):
         row["adjusted"] = adjusted
         row["verdict"] = (
-            "no change"
-            if np.isnan(estimate.value)
-            else question.verdict(estimate, adjusted, tolerance=tolerance, level=LEVEL)
+            question.verdict(estimate, adjusted, tolerance=tolerance, level=LEVEL)
+            if clear
+            else "no change"
         )
     return rows
+
+
+def _middle(values_S: list[float]) -> float:
+    there_S = [value for value in values_S if np.isfinite(value)]
+    return float(np.median(there_S)) if there_S else np.nan
 
 
 def ranking(

@@ -8,7 +8,9 @@ Shapes: N predictions of a batch, C classes, B rows, S positions, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,16 +18,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from clearnets.artifacts import read_jsonl
+from clearnets.artifacts import UserError, read_jsonl
 from clearnets.progress import Progress
 
-SPLITS = ("train", "test")
+# What every process of a task needs, to be imported once.
+PRELOAD = "clearnets.generalization.preloaded"
 # In a run's folder, where a task has something to say of the whole run: `reached` is false where it
 # stopped before the training loss that all runs were to reach.
 OUTCOME = "run.json"
-# Columns of a curve that every task has, in nats per prediction and shares of predictions. Further
-# ones are a task's own measures of progress.
-CURVE = ("step", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ class Task(Protocol):
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
         """Train all runs. A killed one goes on from what it left in `folder`, to the same bytes.
 
-        Leaves `folder/<run>/curve.jsonl`: one row for each measured step, with the keys of `CURVE`
-        and the task's own.
+        Leaves `folder/<run>/curve.jsonl`: one row for each measured step with `step`, `train_loss`,
+        `train_accuracy`, `test_loss` and `test_accuracy`, in nats per prediction and shares of
+        predictions, and the task's own measures of progress.
         """
         ...
 
@@ -116,9 +117,31 @@ class Task(Protocol):
         ...
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch uses one thread inside, so that the number of threads there are changes no byte."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def curve(run: Run, folder: Path) -> list[dict[str, Any]]:
     """Rows of a run's curve, in the order of its steps."""
     return read_jsonl(folder / run.name / "curve.jsonl")
+
+
+def check_finite(row: Mapping[str, float | None], step: int) -> None:
+    """A row of a curve has losses that are numbers, or none.
+
+    Raises:
+        UserError: it has not.
+    """
+    losses = (row["train_loss"], row["test_loss"])
+    if not all(loss is None or math.isfinite(loss) for loss in losses):
+        raise UserError(f"training diverged before step {step}; lower its learning_rate")
 
 
 def log_spaced(last: int, count: int, *, first: int = 1) -> list[int]:

@@ -56,17 +56,16 @@ def build_classifier(
 
 def hookpoints(model: PreTrainedModel) -> list[str]:
     """Modules, relative to the base model, that give what attention and feedforward of each layer
-    add to the residual stream, before any norm behind them: tensors whose last axis is the width.
+    add to the residual stream: tensors of a picture per row whose last axis is the width.
 
-    ConvNeXtV2 has no attention; a layer of it adds one thing. SwinV2 norms what it adds, and its
-    attention works on windows, padded where they stand over the edge.
+    ConvNeXtV2 has no attention; a layer of it adds one thing. SwinV2 adds what its norms give: its
+    attention itself works on windows, padded where they stand over the edge.
     """
     found = {
         "vit": (".attention.o_proj", ".mlp"),
-        "swinv2": (".attention.output", ".output"),
+        "swinv2": (".layernorm_before", ".layernorm_after"),
         "convnextv2": (".pwconv2",),
     }[model.config.model_type]
-    # `attention.output` of SwinV2 ends like the `output` of its layer.
     layers = [name for name, module in model.base_model.named_modules() if _is_layer(module)]
     return [layer + end for layer in layers for end in found]
 

@@ -24,7 +24,6 @@ from clearnets.runtime import Runtime, progress
 if TYPE_CHECKING:
     from clearnets.generalization.tasks import Run, Task
 
-PRELOAD = "clearnets.generalization.preloaded"
 WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -116,8 +115,12 @@ def _observed(
 ) -> Iterator[tuple[Run, list[dict[str, Any]]]]:
     """The measures of each run, in order: several runs at a time, each in a process with a thread
     of its own, so that their number changes no byte."""
+    from clearnets.generalization.tasks import PRELOAD
+
     jobs = [(run, name, config, folder, runtime) for run in runs]
-    found = each(_observe, jobs, workers=runtime.num_threads, preload=PRELOAD)
+    # One at a time on a GPU, whose memory they would share.
+    workers = runtime.num_threads if runtime.torch_device().type == "cpu" else 1
+    found = each(_observe, jobs, workers=workers, preload=PRELOAD)
     yield from zip(runs, found)
 
 
@@ -142,14 +145,16 @@ def _curves(runs: Sequence[Run], curves: Mapping[str, list[dict[str, Any]]]) -> 
 def _runs(
     runs: Sequence[Run], curves: Mapping[str, list[dict[str, Any]]], folder: Path
 ) -> list[dict]:
-    """A row per run: what it is, how it ended, and the gap between test and training loss."""
+    """A row per run: what it is, how it ended, and the gap of test and training loss; none where
+    the task has no training loss."""
     from clearnets.generalization.tasks import OUTCOME
 
     rows = []
     for run in runs:
         last = curves[run.name][-1]
         ended = {key: last[key] for key in ("step", *WHOLE)}
-        gap = last["test_loss"] - last["train_loss"]
+        known = last["train_loss"] is not None
+        gap = last["test_loss"] - last["train_loss"] if known else None
         names = {"run": run.name, "seed": run.seed, "variant": run.variant}
         outcome = folder / run.name / OUTCOME
         reached = read_json(outcome)["reached"] if outcome.exists() else True

@@ -85,7 +85,7 @@ def _group(row: Row) -> tuple[str, ...]:
 
 def _cell(row: Row) -> str:
     together = "; together" if row["together_adjusted"] <= 0.05 else ""
-    if math.isnan(row["lead"]):
+    if row["verdict"] == "no change":
         return str(row["verdict"])
     form = ".2f" if row["unit"] == "decades" else ",.0f"
     return f"{_signed(row, 'lead', form)} {row['verdict']}{together}"
@@ -143,7 +143,8 @@ def _on_leads(leads: pd.DataFrame) -> str:
         f"seed ({count} training seeds), with {percent(leads['confidence'].iloc[0])} bootstrap "
         "intervals over seeds; decades are powers of ten of steps. Before, after: a t test rejects "
         "a lead of nothing (5 %, Holm over all metrics). With: the interval lies within one "
-        "checkpoint. Together: the metric moves at the checkpoints at which the loss moves, more "
+        "checkpoint. No change: the metric or the loss does not go from one level to another. "
+        "Together: the metric moves at the checkpoints at which the loss moves, more "
         "than when the loss is shifted in time (5 %, corrected for the number of metrics). In "
         "italics the other curves."
     )

@@ -63,7 +63,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         "rejected, corrected for the number of metrics; with: the interval lies within one "
         "checkpoint. Filled: the metric moves at the same checkpoints as the loss more than when "
         "the loss is shifted around a circle in time, corrected too. The lowest rows are the "
-        "other curves. A metric that does not change has no marker."
+        "other curves. Where the metric or the loss has no two levels there is no marker."
     )
     return figure, caption
 
@@ -84,7 +84,7 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
     first = group.iloc[0]
     axes.axvspan(-first["tolerance"], first["tolerance"], color=BAND, lw=0, zorder=0)
     axes.axvline(0, color="0.2", lw=0.6, zorder=1.5)
-    for row in group.dropna(subset=["lead"]).itertuples():
+    for row in group[group["verdict"].isin(COLOR)].itertuples():
         color, y = COLOR[row.verdict], rows[row.kind, row.metric]
         if np.isfinite(row.lead_low):
             axes.plot([row.lead_low, row.lead_high], [y, y], color=color, lw=0.9, zorder=2)

@@ -171,7 +171,8 @@ def _style(point: str, points: Sequence[str]) -> dict[str, object]:
 
 
 def _kind(point: str) -> str:
-    return "attention" if "att" in point else "feedforward"
+    # SwinV2's attention is read behind its norm.
+    return "attention" if "att" in point or "layernorm_before" in point else "feedforward"
 
 
 def _mark(axes: Axes, of: _Task, runs: Sequence[str], *, named: bool) -> None:
@@ -223,7 +224,8 @@ def _all(task: str, of: _Task) -> tuple[Figure, str]:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     figure.supxlabel("step + 1" if of.log else "step", fontsize=7)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
+    # The second: a named language model has no training loss.
+    handles, labels = grid.flat[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     shown = list(of.groups)[: len(GROUP_COLOR)]
     left_out = len(of.groups) - len(shown)
@@ -239,8 +241,9 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
         f"Checkpoints of the task {task} on one time axis ({of.seeds()}; bands: from the least to "
         "the greatest). Below the losses: sparsity of the mean activations of latents, what SAEs "
         "leave unexplained, and the mean cosine of latents with their matched counterparts at the "
-        "checkpoint before (features that stay). Feedforwards that are sparse by construction "
-        "have latents of their own and no SAE."
+        "checkpoint before (features that stay; the SAEs of all checkpoints begin with the same "
+        "weights and see the same rows, which is a part of it). Feedforwards that are sparse by "
+        "construction have latents of their own and no SAE."
     )
     if progress:
         said += (

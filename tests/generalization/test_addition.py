@@ -7,6 +7,8 @@ from functools import partial
 import torch
 
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
+from clearnets.generalization.observing import weight_metrics
+from clearnets.runtime import seed_for
 
 P, D, H = 7, 8, 2
 MLPS = {
@@ -26,9 +28,10 @@ def plainly(model: Adders, pair: tuple[int, int], kind: str) -> torch.Tensor:
     x_SD = torch.stack(rows) + w["places_M3D"]
     heads = []
     for h in range(H):
-        q_Sh = x_SD @ w["attention.W_Q_MHDh"][h]
-        k_Sh = x_SD @ w["attention.W_K_MHDh"][h]
-        v_Sh = (x_SD @ w["attention.W_V_MDD"])[:, h * D // H : (h + 1) * D // H]
+        q_Sh, k_Sh, v_Sh = (
+            (x_SD @ w[f"attention.W_{name}_MDD"])[:, h * D // H : (h + 1) * D // H]
+            for name in "QKV"
+        )
         scores_SS = q_Sh @ k_Sh.T / (D // H) ** 0.5
         later = torch.ones(3, 3).triu(1).bool()
         heads.append(scores_SS.masked_fill(later, -torch.inf).softmax(1) @ v_Sh)
@@ -77,6 +80,21 @@ def test_runs_side_by_side_are_the_runs_alone():
 def test_variants_of_a_seed_share_all_weights_outside_their_feedforward():
     dense, sparse = (dict(adders(kind, [1]).named_parameters()) for kind in MLPS)
     shared = set(dense) & set(sparse)
-    assert {"W_E_MPD", "attention.W_Q_MHDh", "W_U_MDP"} <= shared
+    assert {"W_E_MPD", "attention.W_Q_MDD", "W_U_MDP"} <= shared
     for name in shared:
         assert torch.equal(dense[name], sparse[name])
+
+
+def test_heads_are_drawn_one_by_one_and_observed_as_one_matrix():
+    attention = dict(adders("dense", [5]).attention.named_parameters())
+    for name in ("W_Q", "W_K"):
+        rng = torch.Generator().manual_seed(seed_for(5, "weights", name))
+        heads_HDh = torch.randn((H, D, D // H), generator=rng) / D**0.5
+        whole_DD = torch.cat(list(heads_HDh), dim=1)
+        found = attention[f"{name}_MDD"].detach().numpy()
+        torch.testing.assert_close(torch.from_numpy(found[0]), whole_DD)
+        shares_S = torch.linalg.svdvals(whole_DD.double())
+        shares_S = shares_S / shares_S.sum()
+        rank = torch.exp(-(shares_S * shares_S.log()).sum())
+        metrics = weight_metrics({name: found}, {name: found})
+        assert abs(metrics["weight_effective_rank"] - float(rank)) < 1e-4

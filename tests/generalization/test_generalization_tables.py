@@ -65,6 +65,27 @@ def test_a_lead_is_paired_by_seed_and_read_at_the_checkpoints(leads):
     assert_frame_equal(again, leads)
 
 
+def test_a_loss_without_two_levels_has_no_change():
+    runs, curves, measures = synthetic.grok()
+    log = np.log10(1 + curves["step"])
+    noise = 0.02 * np.random.default_rng(0).normal(size=len(log))
+    for loss, explained in ((3 - 0.7 * log, 0.95), (np.square(log - 2), 0.0)):
+        bent = curves.assign(test_loss=loss + noise)
+        found = tables.leads(runs, bent, measures, **OPTIONS)
+        assert set(found["verdict"]) == {"no change"}
+        assert (found["loss_explained"] >= explained).all()
+        assert (found["loss_explained"] < question.MIN_EXPLAINED).all() == (explained == 0)
+
+
+def test_the_loss_of_a_group_is_one(leads):
+    for name in ("loss_change", "loss_change_low", "loss_explained", "loss_before", "loss_after"):
+        assert leads[name].nunique() == 1
+    own = leads.iloc[0]
+    assert own["loss_before"] == pytest.approx(5, abs=0.1)
+    assert own["loss_after"] == pytest.approx(0, abs=0.1)
+    assert own["loss_explained"] > 0.99
+
+
 def test_evenly_spaced_checkpoints_are_measured_in_steps():
     runs, curves, measures = synthetic.grok()
     places = {step: 10 * place for place, step in enumerate(synthetic.STEPS)}

@@ -126,6 +126,47 @@ def test_losses_are_those_of_the_checkpoints(tmp_path):
             assert float(right) == pytest.approx(rows[step][f"{split}_accuracy"])
 
 
+def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
+    # Large enough for torch to divide a product among its threads.
+    options = {"modulus": 31, "hidden_size": 64, "mlp_size": 256, "steps": 10}
+    found = []
+    for threads in (1, 2):
+        (tmp_path / str(threads)).mkdir()
+        monkeypatch.chdir(tmp_path / str(threads))
+        runtime = Runtime("cpu", threads)
+        generalize.run(parameters(grokking=options), runtime=runtime, task="grokking")
+        found.append(files("grokking"))
+    torch.set_num_threads(1)
+    tables = [{name: table for name, table in one.items() if name.endswith("csv")} for one in found]
+    assert tables[0] == tables[1]
+
+
+def test_a_variant_trains_on_one_thread_of_many(tmp_path, monkeypatch):
+    seen, losses = set(), grokking._losses
+
+    def watched(*arguments):
+        seen.add(torch.get_num_threads())
+        return losses(*arguments)
+
+    monkeypatch.setattr(grokking, "_losses", watched)
+    cfg = parameters(grokking={"variants": ["sparse"], "steps": 3})
+    assert cfg.generalize.grokking is not None
+    bar = Progress("", None, "", quiet=True)
+    before = torch.get_num_threads()
+    device = Runtime("cpu", threads=2).torch_device()
+    GrokkingTask(cfg.generalize.grokking).train(tmp_path, device=device, bar=bar)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (seen, after) == ({1}, 2)
+
+
+def test_training_that_diverges_is_refused_in_a_line():
+    cfg = parameters(grokking={"learning_rate": 1e38})
+    with pytest.raises(UserError, match=r"training diverged before step .*lower its learning_rate"):
+        generalize.run(cfg, runtime=CPU, task="grokking")
+    assert not (paths.generalize("grokking") / MANIFEST).exists()
+
+
 def test_splits_hold_each_pair_once_and_differ_by_seed():
     task = GrokkingTask(parameters().generalize.grokking)
     seen = {}
@@ -178,6 +219,10 @@ def test_revisions_of_a_model_in_a_folder(kind, tmp_path):
     curves = pd.read_csv(paths.generalize("checkpoints") / "curves.csv")
     # Four checkpoints, log-spaced: 0, 1, 32 and 1000, or the nearest that are there.
     assert curves["step"].tolist() == [0, 1, 8, 1000]
+    # Neither split is what the model was trained on.
+    runs = pd.read_csv(paths.generalize("checkpoints") / "runs.csv")
+    assert curves[["train_loss", "train_accuracy"]].isna().all(axis=None)
+    assert runs[["train_loss", "gap"]].isna().all(axis=None)
     rows = np.load(paths.data() / "tokens/valid.npy")[:4].astype(np.int64)
     nats, count = 0.0, 0
     with torch.no_grad():
@@ -188,6 +233,48 @@ def test_revisions_of_a_model_in_a_folder(kind, tmp_path):
                     nats -= float(logits[place, row[place + 1]])
                     count += 1
     assert curves["test_loss"].iloc[-1] == pytest.approx(nats / count, rel=1e-4)
+
+
+def test_a_named_model_does_not_depend_on_the_models_that_are_trained_here(tmp_path):
+    vocab = make_text()
+    tiny_bases.make("gpt2", vocab_size=vocab, eos=2, bos=1).save_pretrained(
+        tmp_path / "m" / "step0"
+    )
+    logits = []
+    for attention in ("across", "within"):
+        cfg = named("m")
+        model = cfg.model.model_copy(update={"attention": attention})
+        cfg = cfg.model_copy(update={"model": model})
+        assert cfg.generalize.checkpoints is not None
+        task = CheckpointsTask(cfg.generalize.checkpoints, cfg)
+        (run,) = task.runs()
+        batch = next(task.batches(run, "test"))
+        with torch.no_grad():
+            logits.append(task.logits(task.model(run, tmp_path, 0), batch))
+    assert torch.equal(*logits)
+
+
+def test_a_checkpoint_whose_loss_is_no_number_is_refused_in_a_line(tmp_path):
+    vocab = make_text()
+    model = tiny_bases.make("gpt_neox", vocab_size=vocab, eos=2, bos=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "broken" / "step5")
+    with pytest.raises(UserError, match="diverged before step 5"):
+        generalize.run(named("broken"), runtime=CPU, task="checkpoints")
+
+
+def test_a_gpu_observes_one_run_at_a_time(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        generalize, "each", lambda *_, workers, **__: told.append(workers) or iter(())
+    )
+    cfg = parameters()
+    for device in ("cpu", "cuda"):
+        monkeypatch.setattr(Runtime, "torch_device", lambda _, name=device: torch.device(name))
+        list(generalize._observed([], "grokking", cfg, paths.ARTIFACTS, Runtime("auto", 3)))
+    assert told == [3, 1]
 
 
 def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
@@ -217,6 +304,10 @@ def test_own_checkpoints_are_named_by_their_model_and_seed():
     [
         ({"grokking": {"modulus": 51}}, "modulus must be a prime"),
         ({"grokking": {"k": 5}}, "multiple of k"),
+        ({"grokking": {"seeds": [1, 0, 1]}}, "grokking: .*seeds must differ from each other"),
+        ({"grokking": {"train_share": 0.009}}, "train_share leaves none of the 49 pairs"),
+        ({"grokking": {"train_share": 0.999}}, "train_share leaves none of the 49 pairs"),
+        ({"coders": {"k": 65}}, "coders.k is 65, and coders of a width of .* lower k or raise"),
         ({"grokking": {"checkpoints": 2}}, "greater than or equal to 3"),
         ({"grokking": None}, "tasks.grokking needs its parameters"),
         ({"tasks": {"grokking": "elsewhere"}}, "must be clearnets/generalization/grokking.py"),

@@ -45,23 +45,6 @@ def test_moments_do_not_depend_on_the_batches(rows, at, offset):
         assert found == pytest.approx(expected, rel=EXACT, abs=23 * EXACT * spread**power)
 
 
-@given(rows=ROWS, at=CUTS, order=st.permutations(range(7)))
-def test_merged_parts_are_the_whole_in_any_order(rows, at, order):
-    batches = cut(rows, at)
-    whole, parts = Latents(5), [Latents(5) for _ in batches]
-    whole.add(rows)
-    for part, batch in zip(parts, batches):
-        part.add(batch)
-    merged = Latents(5)
-    for place in order:
-        if place < len(parts):
-            merged.merge(parts[place])
-    assert (merged.active_L == whole.active_L).all()
-    assert merged.acts.mean_D == pytest.approx(whole.acts.mean_D, rel=EXACT, abs=1e-9)
-    assert merged.acts.trace() == pytest.approx(whole.acts.trace(), rel=EXACT, abs=1e-12)
-    assert merged.norms.mean() == pytest.approx(whole.norms.mean(), rel=EXACT)
-
-
 @given(at=CUTS)
 def test_every_summary_metric_and_fvu_is_the_same_for_any_batching(at):
     rng = np.random.default_rng(7)

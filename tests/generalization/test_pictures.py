@@ -27,6 +27,7 @@ from clearnets.config import (
 )
 from clearnets.data import images
 from clearnets.generalization.classification import measure
+from clearnets.generalization.observing import observe
 from clearnets.generalization.pictures import PictureTask
 from clearnets.generalization.tasks import curve
 from clearnets.latents.hooks import capture
@@ -177,6 +178,24 @@ def test_checkpoints_give_what_the_curve_says(tmp_path):
         assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
+def test_models_of_every_kind_are_observed(tmp_path):
+    # Windows of 3 on 4 by 4 patches are padded, and there are four of each picture.
+    swin = SwinV2(
+        kind="swinv2", patch_size=2, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=3
+    )
+    convnext = ConvNeXtV2(kind="convnextv2", patch_size=2, hidden_sizes=(4, 8), depths=(1, 1))
+    options = {"seeds": (3,), "train": (20,), "label_noise": (0.0,), "steps": 2, "observed": 40}
+    task = PictureTask(curves(models={"swin": swin, "convnext": convnext}, **options))
+    trained(task, tmp_path)
+    coders = load(ROOT / "params.yaml").generalize.coders.model_copy(update={"steps": 2})
+    for run, points in zip(task.runs(), (4, 2)):
+        for measures in observe(task, run, tmp_path, coders, device=torch.device("cpu")):
+            found = {(one.hookpoint, one.metric): one.value for one in measures}
+            assert len({point for point, _ in found if point}) == points
+            assert found["", "davies_bouldin"] > 0
+            assert all(found[point, "l0"] <= coders.k for point, _ in found if point)
+
+
 def test_latents_of_a_sparse_variant_are_its_own(tmp_path):
     task = PictureTask(curves(seeds=(3,), train=(20,), label_noise=(0.0,), steps=2))
     trained(task, tmp_path)
@@ -198,20 +217,20 @@ def test_a_grids_runs_stop_at_one_loss(tmp_path):
     trained(task, tmp_path)
     for run in task.runs():
         outcome, rows = read_json(tmp_path / run.name / "run.json"), curve(run, tmp_path)
-        assert [row["step"] for row in rows] == [0, outcome["steps"]]
+        assert [row["step"] for row in rows] == [0, rows[-1]["step"]]
         assert outcome["reached"] == (rows[-1]["train_loss"] <= 1.5)
-        assert outcome["reached"] or outcome["steps"] == 60
-        assert outcome["steps"] % 2 == 0
-        model = task.model(run, tmp_path, outcome["steps"])
-        assert outcome["parameters"] == sum(weight.numel() for weight in model.parameters())
+        assert outcome["reached"] or rows[-1]["step"] == 60
+        assert rows[-1]["step"] % 2 == 0
+        model = task.model(run, tmp_path, rows[-1]["step"])
         assert model.config.hidden_size == run.settings["hidden_size"]
         assert len(model.vit.layers) == run.settings["num_layers"]
-    assert any(read_json(tmp_path / run.name / "run.json")["steps"] < 60 for run in task.runs())
+    assert any(curve(run, tmp_path)[-1]["step"] < 60 for run in task.runs())
     options = {"hidden_size": (8,), "num_layers": (1,), "weight_decay": (0.0,)}
     never = PictureTask(grid(target_loss=1e-6, max_steps=4, **options))
     trained(never, tmp_path / "never")
-    outcomes = [read_json(tmp_path / "never" / run.name / "run.json") for run in never.runs()]
-    assert [(o["reached"], o["steps"]) for o in outcomes] == [(False, 4)] * 2
+    for run in never.runs():
+        assert read_json(tmp_path / "never" / run.name / "run.json") == {"reached": False}
+        assert curve(run, tmp_path / "never")[-1]["step"] == 4
 
 
 def test_a_killed_task_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
