@@ -165,7 +165,7 @@ def test_processes_die_with_the_one_that_launched_them(tmp_path: Path) -> None:
 def test_an_experiment_passes_the_number_on(tmp_path: Path, monkeypatch) -> None:
     """Through DVC, whose commands are fixed: `train` reads it from its environment."""
     seen = []
-    monkeypatch.setattr(experiments, "resolve", lambda *_: {})
+    monkeypatch.setattr(experiments, "resolve", lambda *_: {"models": ["dense"]})
     monkeypatch.setattr(experiments, "enter", lambda *_: None)
     monkeypatch.setattr(experiments, "_bring_home", lambda *_: None)
     monkeypatch.setattr(
