@@ -7,7 +7,6 @@ language model are read from its transcripts, without asking it.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +15,7 @@ from clearnets import delphi_layout as delphi
 from clearnets.artifacts import UserError, check
 from clearnets.autointerp.clients import Backend
 from clearnets.config import Config, Family
+from clearnets.folders import made_whole
 from clearnets.stages import score
 
 if TYPE_CHECKING:
@@ -64,14 +64,8 @@ def run(
     for unit in units:
         for path in (*unit.inputs.values(), unit.out):
             check(path)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        written = asyncio.run(_write(config, units, by, firing_counts, part))
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return written
+    with made_whole(out) as part:
+        return asyncio.run(_write(config, units, by, firing_counts, part))
 
 
 async def _write(

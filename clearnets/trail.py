@@ -155,8 +155,8 @@ def trace(steps: Sequence[Step], path: str) -> list[Step]:
         if any(wanted.is_relative_to(PurePosixPath(made.path)) for made in step.writes)
     ]
     # A folder that is here tells which files there are.
-    absent = any(Path(made.path).is_dir() for step in last for made in step.writes)
-    if not last or (absent and not Path(path).exists()):
+    here = any(Path(made.path).is_dir() for step in last for made in step.writes)
+    if not last or (here and not Path(path).exists()):
         made = sorted({entry.path for step in steps for entry in step.writes})
         near = [name for name in made if PurePosixPath(name).is_relative_to(wanted)]
         hint = f"name one of {', '.join(near[:4])}" if near else "name a file that a stage wrote"
@@ -292,14 +292,15 @@ def judged(steps: Sequence[Step], found: Sequence[Fault]) -> Iterator[str]:
         MISSING: "not here: `dvc pull` brings it where a remote has it, `dvc repro` makes it",
     }
     for state, cure in cures.items():
-        names = dict.fromkeys(fault.path for fault in found if fault.state == state)
-        if names:
+        faulty = dict.fromkeys(fault.path for fault in found if fault.state == state)
+        if faulty:
             yield f"{state}: {cure}"
-            yield from (f"  {line}" for line in _together(list(names)))
+            yield from (f"  {line}" for line in _together(list(faulty)))
             yield ""
     counts = {state: len({f.step for f in found if f.state == state}) for state in cures}
-    names = {step.name for step in steps} | {fault.step for fault in found}
-    intact = len(names) - len({fault.step for fault in found})
+    wrong = {fault.step for fault in found}
+    names = {step.name for step in steps} | wrong
+    intact = len(names) - len(wrong)
     others = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     yield f"{intact} of {len(names)} stages as recorded" + (f"; {others}" if others else "")
 

@@ -68,8 +68,9 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (texts, D) of texts, in float16.
 
-        The rounding moves a cosine similarity by 1e-4 or so, and takes the last bits with it, which
-        depend on the number of threads.
+        The rounding moves a cosine similarity by 1e-4 or so, and takes most of the last bits with
+        it, which depend on the number of threads: a number near the middle of two float16 may still
+        fall on the other side.
         """
         vector_xD = self._model.encode(
             list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False

@@ -33,7 +33,6 @@ from clearnets.latents.examples import Activity, Examples, activity, sample
 from clearnets.latents.store import LayerCache
 
 PROTOCOLS = ("delphi", "disjoint", "held-out")
-CELLS = ("tp", "fp", "tn", "fn")
 
 
 @dataclass(frozen=True)

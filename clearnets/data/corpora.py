@@ -17,9 +17,6 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from array import array
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -34,6 +31,7 @@ import numpy as np
 from clearnets.artifacts import UserError, sha256
 from clearnets.config import HubText, LocalText, Split, SplitTokens, Storybook
 from clearnets.data import files, hub
+from clearnets.processes import end_with_parent
 
 # Splits whose tokens carry concept labels, where the corpus has them.
 LABELLED: tuple[Split, ...] = ("explain", "score", "concept_fit", "concept_test")
@@ -128,21 +126,8 @@ def _storybook(corpus: Storybook, tokens: SplitTokens, *, workers: int) -> Itera
         return
     # Not forked: the parent has threads of the tokenizer.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         yield _Generated(corpus.seed, pool, workers)
-
-
-def _end_with_parent() -> None:
-    """In a worker: leave when the parent is gone, even killed, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _generate(seed: int, split: Split, start: int) -> Chunk:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +33,7 @@ from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
 from clearnets.artifacts import UserError
+from clearnets.folders import made_whole
 from clearnets.models.loading import silence
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM
 
@@ -86,11 +86,8 @@ def run(checkpoint: Path, out: Path, assignments: Mapping[str, Any]) -> PreTrain
     state = read_state(checkpoint)
     values = {**_config_beside(checkpoint), **assignments}
     model = convert(state, values, str(checkpoint), assigned=tuple(assignments))
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    with silence():
+    with made_whole(out) as part, silence():
         model.save_pretrained(part)
-    part.rename(out)
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from clearnets import delphi_layout
 from clearnets.artifacts import UserError, write_text
 from clearnets.autointerp.records import EXPLAINED, PROBABILITY_BINS
 from clearnets.config import Collate
+from clearnets.folders import made_whole
 from clearnets.tables import judgements
 from clearnets.tables.frames import columns_of, to_csv
 from clearnets.tables.judged import judged_tables
@@ -32,11 +32,9 @@ def run(folder: Path, out: Path, *, family: str, settings: Collate) -> int:
     if out.exists():
         raise UserError(f"{out} is there already; name a folder that is not")
     made = tables(delphi_layout.read(folder), family, settings)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for name, table in made.items():
-        write_text(part / f"{name}.csv", to_csv(table))
-    part.rename(out)
+    with made_whole(out) as part:
+        for name, table in made.items():
+            write_text(part / f"{name}.csv", to_csv(table))
     return len(made["explanations"])
 
 

@@ -18,7 +18,8 @@ from transformers import AutoModel, AutoTokenizer
 from clearnets import config as cfg
 from clearnets.artifacts import UserError
 from clearnets.autointerp.encoder import Encoder, locate
-from clearnets.autointerp.scorers.embedding import Verdict, auroc, judge_all, similarity
+from clearnets.autointerp.scorers.embedding import Verdict, judge_all, similarity
+from clearnets.autointerp.scorers.ranking import areas
 from clearnets.config import Embed
 from clearnets.latents.meaning import nearest
 
@@ -55,7 +56,7 @@ def test_auroc_is_scikit_learns_for_every_pair():
     # Few different values: most are ties.
     similarity_EN = rng.integers(0, 6, (5, 40)) / 6
     active_TN = rng.random((4, 40)) < [[0.05], [0.3], [0.5], [0.9]]
-    found_TE = auroc(similarity_EN, active_TN)
+    found_TE = areas(similarity_EN, active_TN)
     for row_E, active_N in zip(found_TE, active_TN):
         for value, similarity_N in zip(row_E, similarity_EN):
             assert value == pytest.approx(roc_auc_score(active_N, similarity_N))

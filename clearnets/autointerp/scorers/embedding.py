@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
+from clearnets.autointerp.scorers.ranking import areas
 from clearnets.autointerp.statistics import mean_of_others
 
 
@@ -45,25 +45,13 @@ def similarity(explanation_ED: np.ndarray, window_ND: np.ndarray) -> np.ndarray:
     return explanation_ED.astype(np.float64) @ window_ND.astype(np.float64).T
 
 
-def auroc(similarity_EN: np.ndarray, active_TN: np.ndarray) -> np.ndarray:
-    """AUROC (T, E) of each explanation for each latent; each has active and silent windows."""
-    rank_EN = rankdata(similarity_EN, axis=1)
-    positives_T = active_TN.sum(axis=1)
-    negatives_T = active_TN.shape[1] - positives_T
-    assert (positives_T > 0).all()
-    assert (negatives_T > 0).all()
-    rank_sum_TE = active_TN.astype(np.float64) @ rank_EN.T
-    lowest_T = positives_T * (positives_T + 1) / 2
-    return (rank_sum_TE - lowest_T[:, None]) / (positives_T * negatives_T)[:, None]
-
-
 def judge_all(
     explanation_TD: np.ndarray, window_ND: np.ndarray, active_TN: np.ndarray
 ) -> list[Verdict]:
     """Judge every latent by every latent's explanation; explanation i is that of latent i."""
     if not len(active_TN):
         return []
-    auroc_TT = auroc(similarity(explanation_TD, window_ND), active_TN)
+    auroc_TT = areas(similarity(explanation_TD, window_ND), active_TN)
     if len(auroc_TT) == 1:
         return [Verdict(float(auroc_TT[0, 0]), None, None)]
     columns = auroc_TT.diagonal(), mean_of_others(auroc_TT), mean_of_others(auroc_TT.T)

@@ -1,20 +1,32 @@
-"""How well a number ranks positives above negatives."""
+"""How well a number ranks positives above negatives: the area under the ROC curve.
+
+It is the share of pairs of a positive and a negative in which the positive has the higher value,
+ties counting half (Mann and Whitney's U).
+
+Shape suffixes: N items that are ranked, E ways to rank them, T choices of which are positive.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def area(value_x: np.ndarray, positive_x: np.ndarray) -> float | None:
-    """Area under the ROC curve: how often a positive has a higher value than a negative, ties half.
-
-    None where there are no positives or no negatives.
-    """
+def areas(value_EN: np.ndarray, positive_TN: np.ndarray) -> np.ndarray:
+    """The area (T, E) of each ranking for each choice, which has positives and negatives."""
     from scipy.stats import rankdata
 
-    positives = int(positive_x.sum())
-    negatives = len(positive_x) - positives
-    if not positives or not negatives:
+    rank_EN = rankdata(value_EN, axis=1)
+    positives_T = positive_TN.sum(axis=1)
+    negatives_T = positive_TN.shape[1] - positives_T
+    assert (positives_T > 0).all()
+    assert (negatives_T > 0).all()
+    rank_sum_TE = positive_TN.astype(np.float64) @ rank_EN.T
+    lowest_T = positives_T * (positives_T + 1) / 2
+    return (rank_sum_TE - lowest_T[:, None]) / (positives_T * negatives_T)[:, None]
+
+
+def area(value_x: np.ndarray, positive_x: np.ndarray) -> float | None:
+    """The area of one ranking, to six digits; None where there are no positives or no negatives."""
+    if positive_x.all() or not positive_x.any():
         return None
-    ranks = rankdata(value_x)[positive_x].sum() - positives * (positives + 1) / 2
-    return round(float(ranks) / (positives * negatives), 6)
+    return round(float(areas(value_x[None], positive_x[None])[0, 0]), 6)
