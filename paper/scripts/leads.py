@@ -34,7 +34,11 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     if leads.empty:
         return None
     keys = ["task", "variant", "setting"]
-    groups = [group for _, group in leads.groupby(keys, sort=False)]
+    every = [group for _, group in leads.groupby(keys, sort=False)]
+    groups = [group for group in every if group["verdict"].isin(COLOR).any()]
+    still = [" ".join(_about(group)) for group in every if not group["verdict"].isin(COLOR).any()]
+    if not groups:
+        return None
     rows = _places(leads)
     lines = -(-len(groups) // PER_LINE)
     columns = min(PER_LINE, len(groups))
@@ -64,6 +68,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         "checkpoint. Filled: the metric moves at the same checkpoints as the loss more than when "
         "the loss is shifted around a circle in time, corrected too. The lowest rows are the "
         "other curves. Where the metric or the loss has no two levels there is no marker."
+        + (f" No metric has a marker in: {'; '.join(still)}, which are left out." if still else "")
     )
     return figure, caption
 
@@ -98,13 +103,19 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
             markeredgewidth=0.8,
             zorder=3,
         )
-    about = [first["task"], first["variant"], *first["setting"].replace("_", " ").split(", ")]
-    axes.set_title("\n".join(text for text in about if text))
+    axes.set_title("\n".join(_about(group)))
     unit = "decades of steps" if first["unit"] == "decades" else "steps"
     axes.set_xlabel(f"after ← lead → before\n({unit})")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def _about(group: pd.DataFrame) -> list[str]:
+    """What the runs of a group have in common."""
+    first = group.iloc[0]
+    about = [first["task"], first["variant"], *first["setting"].replace("_", " ").split(", ")]
+    return [text for text in about if text]
 
 
 def _keys() -> list[Line2D | Patch]:

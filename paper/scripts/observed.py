@@ -223,7 +223,8 @@ def _all(task: str, of: _Task) -> tuple[Figure, str]:
         of.axis(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    figure.supxlabel("step + 1" if of.log else "step", fontsize=7)
+    for axes in grid[-1]:
+        axes.set_xlabel("step + 1" if of.log else "step", fontsize=6.5)
     # The second: a named language model has no training loss.
     handles, labels = grid.flat[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
