@@ -134,6 +134,31 @@ def test_means_are_those_of_the_records(tables, family):
         assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.35)
 
 
+def test_rates_are_means_of_the_latents_of_a_bin(tables):
+    rates, records = tables["rates"], [r for r in raw("native") if r["fuzzing"]]
+    own = rates[(rates["family"] == "native") & (rates["scorer"] == "rule-fuzzing")]
+    found = 0
+    for row in own.itertuples():
+        # Edges are written with six digits.
+        inside = [r for r in records if row.rate_low <= r["rate"] * (1 + 1e-9) < row.rate_high]
+        score = {
+            "own": lambda r: accuracy(r["fuzzing"]),
+            "shuffled": lambda r: r["fuzzing_shuffled"],
+        }
+        values = [score[row.explanation](r) for r in inside]
+        assert row.n == len(values) >= 5
+        assert row.mean == pytest.approx(np.mean(values), abs=1e-5)
+        assert row.low < row.mean < row.high
+        if row.explanation == "shuffled":
+            # What the givers add, by the spread of their own means over the latents of a layer.
+            judged = np.var(values) / len(values)
+            given = np.var([r["fuzzing_elsewhere"] for r in records]) / len(records)
+            width = 2 * 1.96 * np.sqrt(judged + given)
+            assert row.high - row.low == pytest.approx(width, rel=0.4)
+        found += 1
+    assert found > 4
+
+
 def test_shuffled_explanations_lie_at_chance(tables):
     means = tables["means"]
     shuffled = means[(means["explanation"] == "shuffled") & (means["layers"] == "all")]
