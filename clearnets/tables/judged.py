@@ -30,6 +30,8 @@ from clearnets.tables.samples import CHANCE, bootstrap, interval
 from clearnets.tables.sources import Sources
 
 KEYS = ["family", "seed", "layer", "latent"]
+# What the tables of a judge are called that has qualified, and of one that has not.
+JUDGED, DEMONSTRATION = "judged", "demonstration"
 # A judge that knows nothing gets this much of these measures.
 AT_CHANCE = {"accuracy": CHANCE, "auroc": CHANCE, "correlation": 0.0}
 
@@ -42,7 +44,7 @@ def tables(
     if sources.judged is None or sources.probabilities is None:
         return {}
     tables = {}
-    for name, which in (("judged", False), ("demonstration", True)):
+    for name, which in ((JUDGED, False), (DEMONSTRATION, True)):
         own = pick(sources.judged, demonstration=which)
         if len(own):
             probabilities = pick(sources.probabilities, demonstration=which)
