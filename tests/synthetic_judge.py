@@ -32,6 +32,15 @@ def small(*scorers: str, **over: Any) -> Config:
     )
 
 
+def few() -> Config:
+    """`small` with two families and one task of the observatory."""
+    families = {family: None for family in TRUTH if family not in ("native", "transcoder")}
+    tasks = dict.fromkeys(("grokking", "digits", "checkpoints"))
+    return small(
+        families=families, coders={"families": ["transcoder"]}, generalize={"tasks": tasks}
+    )
+
+
 def write(config: Config, *, demonstration: bool = False) -> None:
     """The synthetic results, and in each unit of scores what a language model judged."""
     synthetic_results.write(config)

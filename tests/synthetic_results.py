@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from clearnets import artifacts, config, paths
+from clearnets.autointerp.records import ROC_STEPS
 from clearnets.config import Config
 from clearnets.runtime import seed_for
 from clearnets.stages import concepts as stage
@@ -422,6 +423,14 @@ def _similarity(out: Path, family: str, seed: int, point: str) -> None:
         record |= {"shuffled": float(shuffled), "elsewhere": float(elsewhere)}
     text = "\n".join(json.dumps(record) for record in records)
     (out / "similarity.jsonl").write_text(text + "\n")
+    # A curve fpr ** a has the area 1 / (1 + a).
+    share = np.linspace(0, 1, ROC_STEPS + 1)
+    means = {
+        kind: np.mean([record[key] for record in scored]) if scored else None
+        for kind, key in (("own", "auroc"), ("shuffled", "shuffled"))
+    }
+    curves = {kind: m and (share ** (1 / m - 1)).round(6).tolist() for kind, m in means.items()}
+    _json(out / "roc.json", {"latents": len(scored), **curves})
 
 
 def _counts(rng: np.random.Generator, p: float, status: str) -> dict[str, int] | None:

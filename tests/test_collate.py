@@ -82,6 +82,7 @@ def test_all_tables_are_there(tables):
         "contrasts", "strata", "coverage", "compute", "summary",
         "protocols", "concepts", "concept_latents", "concept_summary",
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
+        "embedding_roc",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
         "generalization_leads", "generalization_ranking",
@@ -665,6 +666,18 @@ def test_scores_by_embeddings_have_tables_of_their_own(tables):
     # No table mixes them with the scores of rules.
     assert set(tables["means"]["scorer"]) == {"rule-detection", "rule-fuzzing"}
     assert set(tables["embedding_means"]["scorer"]) == {"embedding"}
+
+
+def test_the_area_under_a_mean_curve_is_the_mean_auroc(tables):
+    roc, means = tables["embedding_roc"], tables["embedding_means"]
+    key = {"seed": "all", "layers": "all", "latents": "explained"}
+    for (family, explanation), curve in roc.groupby(["family", "explanation"]):
+        row = one(means, **key, family=family, explanation=explanation)
+        assert set(curve["n"]) == {row["n"]}
+        assert curve["fpr"].is_monotonic_increasing
+        area = np.trapezoid(curve["tpr"], curve["fpr"])
+        assert area == pytest.approx(row["mean"], abs=0.02)
+    assert set(roc["family"]) == set(TRUTH)
 
 
 def test_agreement_is_over_the_latents_that_both_judge(tables):

@@ -25,8 +25,8 @@ SCRIPTS = ROOT / "paper/scripts"
 TASKS = synthetic_results.small().generalize.tasks
 NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
-    *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("embedding", "protocols", "concepts", "concept_map", "leads"),
+    *("scores", "precision_recall", "layers", "rates", "densities", "contrasts"),
+    *("embedding", "roc", "protocols", "concepts", "concept_map", "leads"),
     *(f"observed-{task}{end}" for task in TASKS for end in ("", "-all")),
 }
 
@@ -158,6 +158,20 @@ def test_a_family_without_explained_latents_is_drawn(drawn, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
+def test_where_no_latent_has_a_score_by_embeddings_there_is_no_figure_of_them(drawn, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in (drawn / paths.results("default")).glob("*.csv"):
+        table = pd.read_csv(path)
+        if path.stem == "embedding_roc":
+            table = table.head(0)
+        elif path.stem == "embedding":
+            table["embedding"] = float("nan")
+        table.to_csv(tables / path.name, index=False)
+    draw(tables, tmp_path / "out", "embedding", "roc")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_script_that_fails_is_one_line_and_keeps_the_old_figures(drawn, monkeypatch):
     monkeypatch.chdir(drawn)
     tables = paths.results("default")
@@ -174,7 +188,7 @@ def test_a_script_that_fails_is_one_line_and_keeps_the_old_figures(drawn, monkey
 
 
 def test_scripts_import_only_what_a_reader_has():
-    allowed = {"numpy", "pandas", "matplotlib", "common", "beside", "__future__"}
+    allowed = {"numpy", "pandas", "matplotlib", "common", "beside", "contrasts", "__future__"}
     allowed |= {"collections", "importlib", "json", "pathlib", "sys"}
     for path in SCRIPTS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -16,8 +16,7 @@ from clearnets.runtime import Runtime
 from clearnets.stages import collate
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("judged", "judged_probabilities", "judged_roc")
-FAMILIES = {f: None for f in synthetic_judge.TRUTH if f not in ("native", "transcoder")}
+NAMES = ("judged", "judged_contrasts", "judged_probabilities", "judged_roc")
 
 
 def draw(tables: Path, out: Path) -> set[str]:
@@ -32,7 +31,7 @@ def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judges")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        config = synthetic_judge.small(families=FAMILIES, coders={"families": ["transcoder"]})
+        config = synthetic_judge.few()
         synthetic_judge.write(config)
         collate.run(config, runtime=Runtime())
     return folder / paths.results(config.experiment)
@@ -74,4 +73,4 @@ def test_without_probabilities_there_is_no_curve(tables, tmp_path):
     for path in tables.glob("*.csv"):
         if path.name != "judged_probabilities.csv":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert draw(tmp_path, tmp_path / "out") == {"judged"}
+    assert draw(tmp_path, tmp_path / "out") == {"judged", "judged_contrasts"}

@@ -16,7 +16,10 @@ where the judge of rules is not among the scorers.
 A record of `similarity.jsonl`, of the scorer by embeddings: latent, status, rate and windows as
 above (`unscorable`: active or silent in too few of the windows that are embedded), positives and
 negatives (those windows in which the latent is active, and silent; null unless it is explained),
-auroc, and `shuffled` and `elsewhere`, which are to it as in `scores.jsonl`.
+auroc, and `shuffled` and `elsewhere`, which are to it as in `scores.jsonl`. Beside it `roc.json`:
+how many latents of the layer have a score, and their mean ROC curve, `own` and `shuffled` (null
+where there is none): the share of active windows among those most similar to the explanation, where
+these hold 0, 1/ROC_STEPS, ... 1 of the silent ones.
 
 A record of `judged.jsonl`, which a language model as judge adds: latent, status, rate and windows
 as above, `demonstration` (true: this judge has not qualified, and its scores stay out of the
@@ -43,6 +46,8 @@ JUDGED = "judged.jsonl"
 PROBABILITIES = "probabilities.json"
 PROBABILITY_BINS = 50
 SIMILAR = "similarity.jsonl"
+ROC = "roc.json"
+ROC_STEPS = 50
 
 EXPLAINED = "explained"
 # Never active on `explain`; active, or silent, in fewer than `explain.min_windows` windows of it.

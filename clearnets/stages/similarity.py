@@ -23,6 +23,8 @@ from clearnets.artifacts import (
 from clearnets.autointerp.records import (
     EXPLAINED,
     EXPLANATIONS,
+    ROC,
+    ROC_STEPS,
     SIMILAR,
     UNSCORABLE,
     hookpoints,
@@ -51,6 +53,7 @@ def units(config: Config) -> list[Unit]:
                 "seed": seed,
                 "family": family,
                 "hookpoint": point,
+                "roc_steps": ROC_STEPS,
                 **config.dump("embed.model", "embed.sha256", "similarity"),
             },
             inputs={
@@ -78,7 +81,8 @@ def run(config: Config, *, runtime: Runtime) -> None:
             sample = sample or _Sample.of(config, runtime, size)
             cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
             records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
-            scored = score_latents(sample, cache, records, config.similarity)
+            scored, roc = score_latents(sample, cache, records, config.similarity)
+            write_json(work.out / ROC, roc)
             write_text(work.out / SIMILAR, "".join(f"{to_line(record)}\n" for record in scored))
             bar.advance()
     write_json(paths.metrics("similarity"), _metrics(config))
@@ -123,11 +127,11 @@ def score_latents(
     cache: LayerCache,
     records: Sequence[Mapping[str, Any]],
     settings: Similarity,
-) -> list[dict[str, Any]]:
-    """A record of the score for each record of explanations."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A record of the score for each record of explanations, and the layer's mean ROC curves."""
     import numpy as np
 
-    from clearnets.autointerp.scorers.embedding import judge_all
+    from clearnets.autointerp.scorers.embedding import judge_all, mean_curves
     from clearnets.latents.examples import activity
 
     scored: list[dict[str, Any]] = []
@@ -150,13 +154,18 @@ def score_latents(
         judged.append(line)
         texts.append(f"{settings.instruction}{record['explanation']}")
         active.append(active_W)
+    roc: dict[str, Any] = {"latents": len(judged), "own": None, "shuffled": None}
     if judged:
         # Each distinct text once.
         distinct, number_T = np.unique(texts, return_inverse=True)
         vector_TD = sample.encoder.encode(distinct.tolist())[number_T]
-        for line, verdict in zip(judged, judge_all(vector_TD, sample.vector_WD, np.stack(active))):
+        compared = vector_TD, sample.vector_WD, np.stack(active)
+        for line, verdict in zip(judged, judge_all(*compared)):
             line |= {key: _rounded(value) for key, value in vars(verdict).items()}
-    return scored
+        curves = mean_curves(*compared, np.linspace(0, 1, ROC_STEPS + 1))
+        for name, curve in zip(("own", "shuffled"), curves):
+            roc[name] = None if curve is None else curve.round(6).tolist()
+    return scored, roc
 
 
 def _rounded(value: float | None) -> float | None:

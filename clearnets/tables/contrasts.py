@@ -61,14 +61,16 @@ def contrast_tables(
     config: Config,
     scorers: Sequence[str] = SCORERS,
     measures: Sequence[str] = COMPARED,
+    kinds: Sequence[str] = ("explained", "all"),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Differences between families, unmatched and matched for activity, and the rate strata.
 
-    `matching` none, rate or activity is described in `clearnets.autointerp.statistics`; `own
-    shuffled` contrasts are paired by latent. `unmatched_a` and `unmatched_b` are the shares of the
-    latents that found no counterpart. `pair_matched` is false where a pair's losses differ by more
-    than the tolerance. Seeds, measures and intervals as in `mean_table`. `equivalent`: the
-    difference is shown to be smaller than `equivalence`, by the interval over latents, and
+    `matching` none, rate or activity is described in `clearnets.autointerp.statistics`. `own
+    shuffled` contrasts are paired by latent, and there where each was judged by all explanations of
+    its layer. `unmatched_a` and `unmatched_b` are the shares of the latents that found no
+    counterpart. `pair_matched` is false where a pair's losses differ by more than the tolerance.
+    Seeds, measures, kinds of latents and intervals as in `mean_table`. `equivalent`: the difference
+    is shown to be smaller than `equivalence`, by the interval over latents, and
     `equivalent_layers`, `equivalent_seeds` by those. Pairs of latents that are matched by activity
     cross layers and seeds, so that there are no intervals over these.
     """
@@ -80,7 +82,7 @@ def contrast_tables(
         by_family = {family: pick(group, family=family) for family in ordered(config.families)}
         flag = all(matched.values()) if seed == "all" else matched[seed]
         for names, contrast, above in _contrasts(
-            by_family, seed, config, strata, scorers, measures
+            by_family, seed, config, strata, scorers, measures, kinds
         ):
             counts = (contrast.used_a, contrast.used_b)
             difference = interval(contrast.difference, settings, *counts)
@@ -123,6 +125,7 @@ def _contrasts(
     strata: list[dict[str, Any]],
     scorers: Sequence[str],
     measures: Sequence[str],
+    kinds: Sequence[str],
 ) -> Iterator[Found]:
     """Every contrast with its names and its intervals above the latents; the strata of all seeds
     together are added to `strata`."""
@@ -134,7 +137,7 @@ def _contrasts(
     for (kind, a, b), scorer in product(comparisons(config.families), scorers):
         pair = (kind, a, b, scorer)
         for layers in ("all", "matter"):
-            for which in ("explained", "all"):
+            for which in kinds:
                 x, y = (scores(one, scorer, layers, which) for one in (a, b))
                 yield _unmatched(x, y, _names(*pair, layers, which, "none", seed), config)
             x, y = (scores(one, scorer, layers, "explained") for one in (a, b))
@@ -151,6 +154,8 @@ def _contrasts(
             yield _unmatched(x, y, _names(*rest, "none", seed, measure), config)
             yield _by_rate(x, y, _names(*rest, "rate", seed, measure), config)[0]
     for family, scorer, layers in product(by_family, scorers, ("all", "matter")):
+        if f"{scorer}-shuffled" not in by_family[family]:
+            continue
         x = shuffled_scores(by_family[family], scorer, layers, minus=True)
         pair = ("own shuffled", family, "shuffled", scorer)
         names = _names(*pair, layers, "explained", "none", seed)

@@ -7,6 +7,7 @@ Its scores are areas under a curve, not accuracies, so they have tables of their
 | embedding | sampled latent: windows, AUROC with its own explanation and with others' |
 | embedding_means | as `means` |
 | embedding_contrasts | as `contrasts` |
+| embedding_roc | family, explanation, share of silent windows: mean ROC curve over latents |
 | embedding_agreement | family, scorer by rules: rank correlation over latents |
 """
 
@@ -22,7 +23,7 @@ from scipy.stats import norm, spearmanr
 from clearnets.autointerp import statistics as stats
 from clearnets.config import Config
 from clearnets.tables.contrasts import contrast_tables
-from clearnets.tables.frames import ordered, pick, sort
+from clearnets.tables.frames import columns_of, ordered, pick, sort
 from clearnets.tables.samples import interval
 from clearnets.tables.scores import mean_table
 from clearnets.tables.sources import EMBEDDING, SCORERS, Sources
@@ -44,8 +45,22 @@ def tables(
         "embedding": latents,
         "embedding_means": mean_table(grouped, config, **only).drop(columns="measure"),
         "embedding_contrasts": contrasts.drop(columns="measure"),
+        "embedding_roc": roc_table(sources.roc),
         "embedding_agreement": agreement(latents.merge(judged[[*KEYS, *SCORERS]], on=KEYS), config),
     }
+
+
+def roc_table(layers: pd.DataFrame) -> pd.DataFrame:
+    """Mean ROC curves over a family's `n` latents of all layers and seeds, each latent alike.
+
+    At equal shares of silent windows (`fpr`), so that the area under a curve is the mean AUROC of
+    `embedding_means`, up to the width of its steps.
+    """
+    keys = ["family", "explanation", "fpr"]
+    weighed = layers.assign(tpr=layers["tpr"] * layers["latents"])
+    sums: Any = weighed.groupby(keys, as_index=False)[["tpr", "latents"]].sum()
+    table = sums.assign(tpr=sums["tpr"] / sums["latents"]).rename(columns={"latents": "n"})
+    return sort(columns_of(table, [*keys, "tpr", "n"]), keys)
 
 
 def agreement(latents: pd.DataFrame, config: Config) -> pd.DataFrame:

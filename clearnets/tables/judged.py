@@ -4,6 +4,7 @@
 |---|---|
 | judged | latent, scorer: its scores, how many answers there are and are missing |
 | judged_means | family, scorer, explanation, measure: the mean over latents with its interval |
+| judged_contrasts | as `contrasts`, of latents that were judged |
 | judged_noise | family or all, scorer, way of asking again: how far apart two scores lie |
 | judged_probabilities | family, scorer, bin of probability: positives and negatives |
 
@@ -24,9 +25,10 @@ import pandas as pd
 from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import PROBABILITY_BINS
 from clearnets.config import Collate, Config
+from clearnets.tables.contrasts import contrast_tables
 from clearnets.tables.frames import columns_of, ordered, pick, sort, stacked
 from clearnets.tables.judgements import AGAIN, GIVER, MAIN_MEASURE, MEASURES
-from clearnets.tables.samples import CHANCE, bootstrap, interval
+from clearnets.tables.samples import ACCURACY, CHANCE, bootstrap, interval
 from clearnets.tables.sources import Sources
 
 KEYS = ["family", "seed", "layer", "latent"]
@@ -48,8 +50,9 @@ def tables(
         own = pick(sources.judged, demonstration=which)
         if len(own):
             probabilities = pick(sources.probabilities, demonstration=which)
-            for suffix, table in judged_tables(own, probabilities, config.collate).items():
-                tables[name + suffix] = table
+            found = judged_tables(own, probabilities, config.collate)
+            found["_contrasts"] = contrast_table(found[""], made["latents"], made["pair"], config)
+            tables |= {name + suffix: table for suffix, table in found.items() if len(table)}
     return tables
 
 
@@ -129,6 +132,32 @@ def _values(scores: pd.DataFrame, measure: str) -> tuple[stats.Floats, stats.Int
     givers = scores[GIVER].to_numpy(np.int64)
     numbers = stats.strata_ids(np.tile(strata, 2), np.concatenate([judged, givers]))
     return stats.sampled_pairs(value, *numbers.reshape(2, -1), strata)
+
+
+def contrast_table(
+    judged: pd.DataFrame, latents: pd.DataFrame, pair: pd.DataFrame, config: Config
+) -> pd.DataFrame:
+    """Differences between families, as in `contrasts`, of the latents that a scorer has a score of:
+    what a judge did not answer is neither right nor wrong, so none is adjusted for coverage.
+
+    Args:
+        judged: scores with own explanations.
+        latents: how active each latent is, and whether its layer matters.
+    """
+    tables = []
+    active = latents[[*KEYS, "rate", "windows", "matters"]]
+    for scorer in judged["scorer"].unique():
+        main = MAIN_MEASURE.get(scorer, "accuracy")
+        own = pick(judged, scorer=scorer).dropna(subset=[main]).merge(active, on=KEYS)
+        rest = [m for m in MEASURES if m != main and own[m].notna().any()]
+        names = {main: scorer, **{measure: f"{scorer}-{measure}" for measure in rest}}
+        own = own.drop(columns="scorer").rename(columns=names)
+        table, _ = contrast_tables(own, pair, config, (scorer,), rest, ("explained",))
+        if len(table):
+            there = set(own["family"])
+            table = table[table["a"].isin(there) & table["b"].isin(there)]
+            tables.append(table.assign(measure=table["measure"].replace(ACCURACY, main)))
+    return stacked(*tables) if tables else pd.DataFrame()
 
 
 def noise_table(judged: pd.DataFrame) -> pd.DataFrame:

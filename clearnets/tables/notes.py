@@ -63,6 +63,8 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     ]
     said.append(_on_shuffled(summary, settings.margin))
     said.append(_on_embeddings(frames["embedding"]))
+    if "judged" in frames:
+        said.append(_on_judge())
     if len(frames["protocols"]):
         said.append(_on_protocols(frames["protocols"]))
     if len(frames["concept_summary"]):
@@ -154,6 +156,15 @@ def _on_widths(summary: pd.DataFrame) -> list[str]:
         return []
     listed = ", ".join(f"{family} {number(width, ',.0f')}" for family, width in widths.items())
     return [f"**Latents per layer differ: {listed}.**"]
+
+
+def _on_judge() -> str:
+    """How to read the tables of a language model's scores."""
+    return (
+        "Judged: by a language model that has qualified; its scale is its own. Missing answers are "
+        "neither right nor wrong, and differences are between latents that have a score. Shuffled: "
+        "with the explanation of another latent of the layer, or of several."
+    )
 
 
 def _on_protocols(protocols: pd.DataFrame) -> str:

@@ -14,7 +14,15 @@ import pandas as pd
 from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.autointerp import statistics as stats
-from clearnets.autointerp.records import JUDGED, PROBABILITIES, SCORED, SIMILAR, hookpoints
+from clearnets.autointerp.records import (
+    JUDGED,
+    PROBABILITIES,
+    ROC,
+    ROC_STEPS,
+    SCORED,
+    SIMILAR,
+    hookpoints,
+)
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
 from clearnets.tables import judgements
@@ -54,6 +62,8 @@ class Sources:
             recall, and coverage: windows it was judged on over those asked for.
         similarity: the same latents, with status, positives, negatives and AUROCs of the scorer by
             embeddings: own, shuffled and elsewhere.
+        roc: seed, family, layer, latents, explanation (own, shuffled), fpr, tpr: the mean ROC curve
+            of the scorer by embeddings over the latents of a layer that have a score.
         overlap: seed, family, layer, latent, status, rate, windows, protocol, positives, seen, and
             per scorer the balanced accuracy; no protocol where a latent has too few windows.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
@@ -78,6 +88,7 @@ class Sources:
     latents_per_layer: Mapping[str, int]
     scores: pd.DataFrame
     similarity: pd.DataFrame
+    roc: pd.DataFrame
     overlap: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
@@ -153,6 +164,7 @@ def read(config: Config) -> Sources:
         },
         scores=pd.concat([_scores(*place, wanted) for place in places], ignore_index=True),
         similarity=pd.concat([_similarity(*place) for place in places], ignore_index=True),
+        roc=pd.concat([_roc(*place) for place in places], ignore_index=True),
         overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
@@ -270,3 +282,15 @@ def _similarity(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
     for key, name in {"positives": "positives", "negatives": "negatives", **names}.items():
         columns[name] = np.array([record[key] for record in records], dtype=np.float64)
     return pd.DataFrame(columns)
+
+
+def _roc(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
+    found = artifacts.read_json(paths.similarity(family, seed, point) / ROC)
+    curves = {kind: found[kind] for kind in ("own", "shuffled") if found[kind] is not None}
+    columns: dict[str, Any] = {
+        "explanation": np.repeat(list(curves), ROC_STEPS + 1),
+        "fpr": np.tile(np.linspace(0, 1, ROC_STEPS + 1), len(curves)),
+        "tpr": np.array(list(curves.values()), dtype=np.float64).reshape(-1),
+    }
+    names = {"family": family, "seed": seed, "layer": layer, "latents": found["latents"]}
+    return pd.DataFrame(columns).assign(**names)

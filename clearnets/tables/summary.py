@@ -37,11 +37,15 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     parts = [
         _score_table(frames["summary"]),
         _measure_table(frames["means"]),
-        _contrast_table(frames["contrasts"]),
+        _contrast_table(pick(frames["contrasts"], measure=ACCURACY)),
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
     ]
     parts.insert(2, _embedding_table(frames))
+    if "judged" in frames:
+        parts.append(_judge_table(frames["judged_means"]))
+    if "judged_contrasts" in frames:
+        parts.append(_contrast_table(frames["judged_contrasts"], "contrast by the judge"))
     if len(frames["protocols"]):
         parts.append(_protocol_table(frames["protocols"]))
     if len(frames["concept_summary"]):
@@ -201,40 +205,68 @@ def _measure(row: Row) -> str:
     return DASH if math.isnan(row["mean"]) else percent(row["mean"])
 
 
-def _contrast_table(contrasts: pd.DataFrame) -> str:
-    """Primary, secondary and twin contrasts in rule-detection and rule-fuzzing, three ways each."""
-    contrasts = pick(contrasts, measure=ACCURACY)
+def _judge_table(means: pd.DataFrame) -> str:
+    """Scores by a language model that has qualified: a row per family, scorer and measure."""
+    head = ["judged: family", "scorer", "measure", "n", "mean", "shuffled", "missing answers"]
+    rows = []
+    for row in records(pick(means, explanation="own")):
+        key = {name: row[name] for name in ("family", "scorer", "measure")}
+        shuffled = records(pick(means, explanation="shuffled", **key))
+        rows.append(
+            [
+                _named(row["family"]),
+                row["scorer"],
+                row["measure"],
+                number(row["n"], ",.0f"),
+                interval(row, "mean"),
+                interval(shuffled[0], "mean") if shuffled else DASH,
+                f"{100 * row['missing']:.1f} %",
+            ]
+        )
+    return table(head, rows)
+
+
+def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
+    """Primary, secondary and twin contrasts in each scorer, three ways each; adjusted for coverage
+    where they are."""
     shown = pick(contrasts, layers="all", latents="explained", seed="all")
     each = pick(contrasts, layers="all", latents="explained", matching="none")
+    covered = pick(contrasts, layers="all", latents="all", seed="all", matching="none")
     head = [
-        "contrast",
+        name,
         "scorer",
         "unmatched",
         *(f"over {level}" for level in LEVELS if f"low_{level}" in contrasts),
         "matched by firing rate",
         "matched by activity",
-        "coverage-adjusted",
+        *(["coverage-adjusted"] if len(covered) else []),
     ]
-    covered = pick(contrasts, layers="all", latents="all", seed="all", matching="none")
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(shown):
         if row["kind"] in KINDS:
-            found.setdefault((row["a"], row["b"], row["scorer"]), {})[row["matching"]] = row
+            key = (row["a"], row["b"], row["scorer"], row["measure"])
+            found.setdefault(key, {})[row["matching"]] = row
     rows = []
-    for (a, b, scorer), by_matching in found.items():
+    for (a, b, scorer, measure), by_matching in found.items():
+        key = {"a": a, "b": b, "scorer": scorer, "measure": measure}
         cells = []
         for matching in ("none", "rate", "activity"):
+            if matching not in by_matching:
+                # Precision and the like are not matched in this way.
+                cells.append(DASH)
+                continue
             row = by_matching[matching]
             left = max(row["unmatched_a"], row["unmatched_b"])
             equal = " ≈" if row["equivalent"] else ""
             cells.append(difference(row) + equal + (f" ({percent(left)} left out)" if left else ""))
             if matching == "none":
                 cells += [ends(row, level) for level in LEVELS if f"low_{level}" in row]
-        seeds = pick(each, a=a, b=b, scorer=scorer)["difference"][1:]
+        seeds = pick(each, **key)["difference"][1:]
         if len(seeds):
             cells[0] += f"; by seed {seeds.min():+.3f} to {seeds.max():+.3f}".replace("-", "−")
-        (everyone,) = records(pick(covered, a=a, b=b, scorer=scorer))
-        rows.append([f"{a} − {b}", scorer, *cells, difference(everyone)])
+        cells += [difference(row) for row in records(pick(covered, **key))]
+        named = scorer if measure in (ACCURACY, "accuracy") else f"{scorer}, {measure}"
+        rows.append([f"{a} − {b}", named, *cells])
     return table(head, rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -44,19 +45,40 @@ GAP, HEADING, STEP = 1.5, 0.85, 0.24
 def draw(tables: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     contrasts = read(tables, "contrasts")
-    chosen = contrasts[
-        (contrasts["layers"] == "all")
-        & (contrasts["latents"] == "explained")
-        & (contrasts["seed"] == "all")
-        & (contrasts["measure"] == ACCURACY)
-    ]
+    contrasts = contrasts[(contrasts["seed"] == "all") & (contrasts["measure"] == ACCURACY)]
+    figure = differences(contrasts, SCORERS, "difference of mean balanced accuracy")
+    caption = (
+        "Differences between families in mean rule-detection and rule-fuzzing: over all explained "
+        "latents, within bins of firing rate that hold enough latents of both, and over pairs of "
+        "latents that are active in as many windows. Right of zero the first family scores "
+        "higher. Below, on an axis of their own, the controls that lie far off; the last group is "
+        f"a latent's own explanation against another latent's. {margin_note(contrasts)}"
+        + OVER_LAYERS
+        + ONLY_THESE.format(level=level(contrasts))
+        + pair_note(tables)
+    )
+    return figure, caption
+
+
+def margin_note(contrasts: pd.DataFrame) -> str:
+    """How the caption explains what shows equivalence."""
+    return (
+        f"Shaded: differences below {contrasts['equivalence'].iloc[0]:g}; hollow markers: the "
+        "difference is shown to be so small (90 % interval within). "
+    )
+
+
+def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> Figure:
+    """Contrasts of explained latents of all layers, each way of matching beside the others, in a
+    column per scorer."""
+    chosen = contrasts[(contrasts["layers"] == "all") & (contrasts["latents"] == "explained")]
     far = chosen["kind"].isin(FAR)
     parts = [part for part in (chosen[~far], chosen[far]) if len(part)]
     places = [_places(part) for part in parts]
     heights = [max(rows.values()) + 1.2 for rows, _ in places]
     figure, grid = plt.subplots(
         len(parts),
-        2,
+        len(scorers),
         figsize=(TWO_COLUMNS, 1.1 + 0.17 * sum(heights)),
         height_ratios=heights,
         sharey="row",
@@ -64,8 +86,9 @@ def draw(tables: Path) -> tuple[Figure, str]:
         squeeze=False,
     )
     for line, part, (rows, headings) in zip(grid, parts, places):
-        for axes, scorer in zip(line, SCORERS):
+        for axes, scorer in zip(line, scorers):
             _panel(axes, part[part["scorer"] == scorer], rows)
+            axes.xaxis.set_major_locator(MaxNLocator(min(6, 12 // len(scorers))))
         names = [f"{LABEL[a]} − {LABEL.get(b, b)}" for a, b in rows]
         line[0].set_yticks(list(rows.values()), names)
         line[0].set_ylim(max(rows.values()) + 0.6, -0.6)
@@ -81,28 +104,16 @@ def draw(tables: Path) -> tuple[Figure, str]:
                 fontsize=6.5,
                 fontweight="bold",
             )
-    for axes, scorer in zip(grid[0], SCORERS):
+    for axes, scorer in zip(grid[0], scorers):
         axes.set_title(scorer)
     for axes in grid[-1]:
-        axes.set_xlabel("difference of mean balanced accuracy")
+        axes.set_xlabel(label)
     keys = [
-        Line2D([], [], ls="-", lw=0.9, color=color, marker=marker, mew=0, label=label)
-        for label, color, marker in WAYS.values()
+        Line2D([], [], ls="-", lw=0.9, color=color, marker=marker, mew=0, label=text)
+        for text, color, marker in WAYS.values()
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3)
-    caption = (
-        "Differences between families in mean rule-detection and rule-fuzzing: over all explained "
-        "latents, within bins of firing rate that hold enough latents of both, and over pairs of "
-        "latents that are active in as many windows. Right of zero the first family scores "
-        "higher. Below, on an axis of their own, the controls that lie far off; the last group is "
-        "a latent's own explanation against another latent's. Shaded: differences below "
-        f"{contrasts['equivalence'].iloc[0]:g}; hollow markers: the difference is shown to be so "
-        "small (90 % interval within). "
-        + OVER_LAYERS
-        + ONLY_THESE.format(level=level(contrasts))
-        + pair_note(tables)
-    )
-    return figure, caption
+    return figure
 
 
 def _places(part: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
@@ -122,8 +133,8 @@ def _places(part: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[str,
 
 def _panel(axes: Axes, part: pd.DataFrame, rows: dict[tuple[str, str], float]) -> None:
     axes.axvline(0, color="0.2", lw=0.8, zorder=1.5)
-    margin = part["equivalence"].iloc[0]
-    axes.axvspan(-margin, margin, color="0.92", lw=0, zorder=0)
+    for margin in part["equivalence"].head(1):
+        axes.axvspan(-margin, margin, color="0.92", lw=0, zorder=0)
     for offset, (matching, (_, color, marker)) in zip((-STEP, 0, STEP), WAYS.items()):
         for row in part[part["matching"] == matching].itertuples():
             value, y = row.difference, rows[row.a, row.b] + offset
@@ -139,7 +150,6 @@ def _panel(axes: Axes, part: pd.DataFrame, rows: dict[tuple[str, str], float]) -
                 markeredgewidth=0.7 if row.equivalent else 0,
                 elinewidth=1.2,
             )
-    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -15,8 +15,8 @@ from common import save
 
 COMPARISON = (
     *("losses", "fvu", "ablation", "recovered"),
-    *("scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("embedding", "protocols", "concepts", "concept_map"),
+    *("scores", "precision_recall", "layers", "rates", "densities", "contrasts"),
+    *("embedding", "roc", "protocols", "concepts", "concept_map"),
 )
 JUDGES = ("judged",)
 OBSERVATORY = ("observed", "ranking", "leads")

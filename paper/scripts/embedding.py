@@ -8,20 +8,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from common import (
-    COLOR,
     GREY,
     LABEL,
     ONLY_THESE,
     SCORERS,
     TWO_COLUMNS,
-    is_twin,
     level,
+    marker_style,
     mean_keys,
     mean_marker,
     pair_note,
     read,
     rows_of,
-    trained,
     violin,
 )
 from matplotlib.axes import Axes
@@ -32,9 +30,11 @@ from matplotlib.lines import Line2D
 AGREEMENT = {SCORERS[0]: ("o", -0.17), SCORERS[1]: ("s", 0.17)}
 
 
-def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+def draw(tables: Path) -> tuple[Figure, str] | None:
+    """The figure and its caption; nothing where no latent has a score."""
     latents, means = read(tables, "embedding"), read(tables, "embedding_means")
+    if latents["embedding"].isna().all():
+        return None
     agreement = read(tables, "embedding_agreement")
     means = means[(means["seed"] == "all") & (means["layers"] == "all")]
     means = means[means["latents"] == "explained"]
@@ -84,17 +84,13 @@ def _relation(axes: Axes, agreement: pd.DataFrame, rows: dict[str, float]) -> No
     """Rank correlations by family."""
     axes.axvline(0, color=GREY, lw=0.7, zorder=0)
     for row in agreement.itertuples():
-        color, (marker, offset) = COLOR[trained(row.family)], AGREEMENT[row.scorer]
+        marker, offset = AGREEMENT[row.scorer]
         axes.errorbar(
             row.correlation,
             rows[row.family] + offset,
             xerr=[[row.correlation - row.low], [row.high - row.correlation]],
-            color=color,
-            marker=marker,
-            markersize=3.5,
-            markerfacecolor="white" if is_twin(row.family) else color,
-            markeredgewidth=0.8 if is_twin(row.family) else 0,
             elinewidth=0.9,
+            **{**marker_style(row.family, size=3.5), "marker": marker},
         )
     axes.set_xlabel("Spearman's rank correlation")
     axes.set_title("agreement with the judge of rules")

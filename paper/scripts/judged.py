@@ -1,5 +1,6 @@
 """Scores by a language model that has qualified as a judge: accuracies and probabilities by family,
-and ROC curves. Where none has judged, or the one that did has not qualified, there is no figure."""
+differences between families, and ROC curves. Where none has judged, or the one that did has not
+qualified, there is no figure."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from common import (
     GREY,
     LABEL,
     ONLY_THESE,
+    OVER_LAYERS,
     TWO_COLUMNS,
     is_twin,
     legend,
@@ -20,11 +22,13 @@ from common import (
     line_style,
     mean_keys,
     mean_marker,
+    pair_note,
     read,
     rows_of,
     trained,
     violin,
 )
+from contrasts import differences, margin_note
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -43,6 +47,8 @@ def draw(tables: Path) -> dict[str, tuple[Figure, str]] | None:
         return None
     means = read(tables, "judged_means")
     figures = {"judged": _accuracies(read(tables, "judged"), means, _noise(tables))}
+    if (tables / "judged_contrasts.csv").exists():
+        figures["judged_contrasts"] = _contrasts(tables)
     if (tables / "judged_probabilities.csv").exists():
         given = read(tables, "judged_probabilities")
         figures["judged_probabilities"] = _probabilities(given)
@@ -117,6 +123,25 @@ def _accuracies(
         "explanations of others, which must lie at chance (dotted). Missing answers are left out: "
         f"{100 * missing.min():.1f} to {100 * missing.max():.1f} % by family and scorer."
         f"{noise} " + ONLY_THESE.format(level=level(means))
+    )
+    return figure, caption
+
+
+def _contrasts(tables: Path) -> tuple[Figure, str] | None:
+    contrasts = read(tables, "judged_contrasts")
+    contrasts = contrasts[(contrasts["seed"] == "all") & (contrasts["measure"] == "accuracy")]
+    scorers = [scorer for scorer in CLASSIFIERS if (contrasts["scorer"] == scorer).any()]
+    if not scorers:
+        return None
+    figure = differences(contrasts, scorers, "difference of mean accuracy")
+    caption = (
+        "Differences between families in the mean accuracy of a language model that has qualified "
+        "as a judge, over the latents that it has judged, within bins of firing rate that hold "
+        "enough latents of both, and over pairs of latents that are active in as many windows. "
+        f"Right of zero the first family scores higher. {margin_note(contrasts)}"
+        + OVER_LAYERS
+        + ONLY_THESE.format(level=level(contrasts))
+        + pair_note(tables)
     )
     return figure, caption
 

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 from transformers import AutoModel, AutoTokenizer
 
 from clearnets import config as cfg
 from clearnets.artifacts import UserError
 from clearnets.autointerp.encoder import Encoder, locate
-from clearnets.autointerp.scorers.embedding import Verdict, judge_all, similarity
-from clearnets.autointerp.scorers.ranking import areas
+from clearnets.autointerp.scorers.embedding import Verdict, judge_all, mean_curves, similarity
+from clearnets.autointerp.scorers.ranking import areas, curves
 from clearnets.config import Embed
 from clearnets.latents.meaning import nearest
 
@@ -60,6 +60,37 @@ def test_auroc_is_scikit_learns_for_every_pair():
     for row_E, active_N in zip(found_TE, active_TN):
         for value, similarity_N in zip(row_E, similarity_EN):
             assert value == pytest.approx(roc_auc_score(active_N, similarity_N))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_curves_are_scikit_learns(ties):
+    rng = np.random.default_rng(4)
+    value_N = rng.integers(0, 6, 200) / 6 if ties else rng.random(200)
+    positive_TN = rng.random((4, 200)) < [[0.03], [0.3], [0.5], [0.9]]
+    share_G = np.linspace(0, 1, 2001)
+    for curve_G, positive_N in zip(curves(value_N, positive_TN, share_G), positive_TN):
+        false, true, _ = roc_curve(positive_N, value_N, drop_intermediate=False)
+        # A step is met a little behind it.
+        met = np.interp(share_G[:-1] + 1e-9, false, true)
+        assert curve_G[:-1] == pytest.approx(met, abs=1e-6)
+        assert curve_G[-1] == 1
+        area = np.trapezoid(curve_G, share_G)
+        assert area == pytest.approx(roc_auc_score(positive_N, value_N), abs=0.002)
+
+
+def test_the_area_under_the_mean_curves_is_the_mean_auroc():
+    rng = np.random.default_rng(5)
+    explanation_TD, window_ND = vectors(rng, 6, 8), vectors(rng, 300, 8)
+    active_TN = similarity(explanation_TD, window_ND) + rng.normal(0, 0.3, (6, 300)) > 0.2
+    share_G = np.linspace(0, 1, 1001)
+    verdicts = judge_all(explanation_TD, window_ND, active_TN)
+    own_G, shuffled_G = mean_curves(explanation_TD, window_ND, active_TN, share_G)
+    for curve_G, key in ((own_G, "auroc"), (shuffled_G, "shuffled")):
+        mean = np.mean([getattr(verdict, key) for verdict in verdicts])
+        assert np.trapezoid(curve_G, share_G) == pytest.approx(mean, abs=0.002)
+    alone, none = mean_curves(explanation_TD[:1], window_ND, active_TN[:1], share_G)
+    assert none is None
+    assert alone[-1] == 1
 
 
 def test_no_order_of_summation_decides_a_tie():

@@ -29,6 +29,7 @@ from test_explain_score import (
 from clearnets import paths
 from clearnets.artifacts import UserError, read_json, read_jsonl
 from clearnets.autointerp import encoder
+from clearnets.autointerp.records import ROC_STEPS
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents import meaning
@@ -165,9 +166,25 @@ def test_controls_and_metrics_are_means_over_what_is_scored():
             assert sides[0] == pytest.approx(sides[1], abs=2e-6)
 
 
+def test_curves_are_of_the_latents_with_a_score():
+    cfg = settings()
+    run(cfg)
+    for family, point in (("native", "layers.0.mlp"), ("token-unigram", "tokens")):
+        roc = read_json(paths.similarity(family, 0, point) / "roc.json")
+        there = [r for r in records(family, point) if r["auroc"] is not None]
+        assert roc["latents"] == len(there)
+        for kind, key in (("own", "auroc"), ("shuffled", "shuffled")):
+            assert len(roc[kind]) == ROC_STEPS + 1
+            assert roc[kind] == sorted(roc[kind])
+            area = np.trapezoid(roc[kind], dx=1 / ROC_STEPS)
+            assert area == pytest.approx(np.mean([r[key] for r in there]), abs=0.01)
+
+
 def test_too_few_windows_are_no_score():
     cfg = settings(similarity__min_windows=SAMPLE)
     run(cfg)
+    roc = read_json(paths.similarity("native", 0, "layers.0.mlp") / "roc.json")
+    assert roc == {"latents": 0, "own": None, "shuffled": None}
     assert all(r["auroc"] is None for point in POINTS for r in records("native", point))
     assert {r["status"] for r in records("native", "layers.0.mlp") if r["positives"]} == {
         "unscorable"

@@ -13,20 +13,21 @@ from clearnets.runtime import Runtime
 from clearnets.stages import collate
 from clearnets.tables import judgements
 
-TABLES = ("", "_means", "_noise", "_probabilities")
-FAMILIES = {f: None for f in synthetic_judge.TRUTH if f not in ("native", "transcoder")}
+TABLES = ("", "_means", "_contrasts", "_noise", "_probabilities")
 
 
 def collated(folder, monkeypatch, name="judged", **how) -> dict[str, pd.DataFrame]:
     monkeypatch.chdir(folder)
-    config = synthetic_judge.small(families=FAMILIES, coders={"families": ["transcoder"]})
+    config = synthetic_judge.few()
     synthetic_judge.write(config, **how)
     collate.run(config, runtime=Runtime())
     results = paths.results(config.experiment)
     assert {path.stem for path in results.glob("judged*")} | {
         path.stem for path in results.glob("demonstration*")
     } == {f"{name}{suffix}" for suffix in TABLES}
-    return {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
+    made = {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
+    summary = (results / "summary.md").read_text()
+    return made | {"latents": pd.read_csv(results / "latents.csv"), "summary": summary}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,73 @@ def test_shuffled_explanations_lie_at_chance_and_missing_answers_are_a_column(ta
     assert classified["missing"].to_numpy() == pytest.approx(synthetic_judge.MISSING, abs=0.01)
 
 
+def row_of(tables, **equals) -> pd.Series:
+    contrasts = tables["_contrasts"]
+    equals = {"a": "native", "b": "transcoder", "seed": "all", "latents": "explained"} | equals
+    for column, value in equals.items():
+        contrasts = contrasts[contrasts[column] == value]
+    (row,) = contrasts.to_dict("records")
+    return row
+
+
+@pytest.mark.parametrize("scorer", ["detection", "fuzzing", "intruder"])
+def test_contrasts_are_between_judged_latents(tables, scorer):
+    scores = tables[""].merge(
+        tables["latents"], on=["family", "seed", "layer", "latent"], suffixes=("", "_rule")
+    )
+    scores = scores[(scores["scorer"] == scorer) & scores["accuracy"].notna()]
+    native, other = (scores[scores["family"] == f] for f in ("native", "transcoder"))
+    how = {"scorer": scorer, "measure": "accuracy", "layers": "all"}
+    row = row_of(tables, **how, matching="none")
+    difference = native["accuracy"].mean() - other["accuracy"].mean()
+    assert row["difference"] == pytest.approx(difference, abs=1e-5)
+    assert (row["n_a"], row["n_b"]) == (len(native), len(other))
+    error = np.sqrt(native["accuracy"].var() / len(native) + other["accuracy"].var() / len(other))
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.3)
+    # 0.02 is what was put in.
+    assert row["low"] < 0.02 < row["high"]
+
+    total = value = 0.0
+    for low in np.arange(-6, 0, 0.25):
+        bins = [one[(np.log10(one["rate"]) >= low) & (np.log10(one["rate"]) < low + 0.25)]
+                for one in (native, other)]  # fmt: skip
+        if min(map(len, bins)) >= 10:
+            weight = 1 / (1 / len(bins[0]) + 1 / len(bins[1]))
+            value += weight * (bins[0]["accuracy"].mean() - bins[1]["accuracy"].mean())
+            total += weight
+    row = row_of(tables, **how, matching="rate")
+    # A rate beside an edge may fall to the other side: rates are written with six digits.
+    assert row["difference"] == pytest.approx(value / total, abs=2e-3)
+    assert row["unmatched_a"] > 0
+    # Layer 2 costs less than 0.01 nats.
+    row = row_of(tables, **how | {"layers": "matter"}, matching="none")
+    assert row["n_a"] == (native["layer"] < 2).sum()
+
+
+def test_contrasts_have_every_measure_a_scorer_has(tables):
+    contrasts = tables["_contrasts"]
+    found = contrasts.groupby("scorer")["measure"].agg(set)
+    classified = {"accuracy", "auroc", "precision", "recall"}
+    expected = {"detection": classified, "fuzzing": classified, "intruder": {"accuracy"}}
+    assert found.to_dict() == expected
+    margin = contrasts["equivalence"]
+    inside = (contrasts["low"] > -margin) & (contrasts["high"] < margin)
+    assert contrasts.loc[inside, "equivalent"].all()
+    assert not contrasts.loc[contrasts["difference"].abs() >= margin, "equivalent"].any()
+    # Coverage-adjusted scores would call a missing answer a guess.
+    assert set(contrasts["latents"]) == {"explained"}
+
+
+def test_the_summary_has_what_a_qualified_judge_says(tables):
+    text = tables["summary"]
+    row = row_of(tables, scorer="fuzzing", measure="accuracy", layers="all", matching="none")
+    assert f"| native − transcoder | fuzzing | {row['difference']:+.3f} [" in text
+    means = tables["_means"].set_index(["family", "scorer", "measure", "explanation"])
+    own = means.loc[("native", "intruder", "accuracy", "own")]
+    assert f"| **native** | intruder | accuracy | {own['n']} | {own['mean']:.2f} [" in text
+    assert "nan" not in text.lower()
+
+
 def test_the_noise_floor_is_what_was_put_in(tables):
     """A tenth of the answers flips: of n windows with accuracy a, the difference of two shares has
     a variance of 0.1 / n; half of it is that of one score. A new draw of n windows of each kind
@@ -98,6 +166,8 @@ def test_probabilities_are_summed_over_latents(tables):
 def test_who_has_not_qualified_is_a_demonstration_by_all_tables(tmp_path, monkeypatch):
     tables = collated(tmp_path, monkeypatch, "demonstration", demonstration=True)
     assert len(tables["_means"])
+    assert "judge |" not in tables["summary"]
+    assert "Judged" not in tables["summary"]
 
 
 def test_measures_are_those_of_sklearn():

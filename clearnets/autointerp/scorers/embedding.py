@@ -8,7 +8,8 @@ depend on how many windows are active. All latents are judged on the same window
 
 Every latent of a layer is also judged by every other one's explanation, as by the judge of rules.
 
-Shape suffixes: N windows, D dimensions of an embedding, T latents that are judged, E explanations.
+Shape suffixes: N windows, D dimensions of an embedding, T latents that are judged, E explanations,
+G shares of the silent windows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clearnets.autointerp.scorers.ranking import areas
+from clearnets.autointerp.scorers.ranking import areas, curves
 from clearnets.autointerp.statistics import mean_of_others
 
 
@@ -56,3 +57,22 @@ def judge_all(
         return [Verdict(float(auroc_TT[0, 0]), None, None)]
     columns = auroc_TT.diagonal(), mean_of_others(auroc_TT), mean_of_others(auroc_TT.T)
     return [Verdict(*map(float, row)) for row in zip(*columns)]
+
+
+def mean_curves(
+    explanation_TD: np.ndarray, window_ND: np.ndarray, active_TN: np.ndarray, share_G: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The mean over latents of their ROC curves, (G,): with their own explanation, and with every
+    other one's, None where there is no other.
+
+    Curves are averaged at equal shares of the silent windows, so the area under the mean is the
+    mean AUROC.
+    """
+    latents = len(active_TN)
+    own_G, every_G = np.zeros(len(share_G)), np.zeros(len(share_G))
+    for latent, value_N in enumerate(similarity(explanation_TD, window_ND)):
+        curve_TG = curves(value_N, active_TN, share_G)
+        own_G += curve_TG[latent]
+        every_G += curve_TG.sum(axis=0)
+    others = latents * (latents - 1)
+    return own_G / latents, (every_G - own_G) / others if others else None
