@@ -18,6 +18,9 @@ comma := ,
 # Elsewhere a small language model that runs in process, offline, comes with the environment.
 EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)dev
 
+# Tests run side by side, a file by one worker: modules share what is costly to make.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 READY := .venv/.ready$(if $(GPU),-gpu)
 
 .PHONY: help env repro figures test test-slow check clean lock
@@ -40,10 +43,10 @@ figures: env ## Rebuild every figure from the tables in git, without training
 	$(BIN)/clearnets figures
 
 test: env ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: env ## Run the slow tests too
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu'
 
 check: env ## Lint, format check and types
 	$(BIN)/ruff check .

@@ -738,6 +738,24 @@ def verify() -> None:
 
 
 @app.command()
+def bundle(
+    out: Annotated[Path, typer.Argument(help="The new folder, or the new file: NAME.tar.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Leave the artifacts of this stage out, e.g. cache."),
+    ] = None,
+) -> None:
+    """Write a deposit: all artifacts and the source, as a remote for `dvc pull`.
+
+    Example: [bold]clearnets bundle ../deposit.tar[/bold]
+    """
+    from clearnets import bundle as module
+
+    size = module.run(out, without=tuple(dict.fromkeys(without or ())))
+    print(f"{out}: {size / 1e6:,.1f} MB")
+
+
+@app.command()
 def exp(
     name: Annotated[str | None, typer.Argument(help="The experiment; none lists them.")] = None,
     assign: Set = None,
