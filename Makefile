@@ -23,7 +23,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env repro figures test test-slow check clean lock
+.PHONY: help env repro figures test test-slow check docs clean lock
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ check: env ## Lint, format check and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: env ## Build the API reference from the docstrings: site/clearnets.html
+	$(BIN)/python -W ignore -m pdoc --docformat google -o site clearnets
 
 lock: ## Pin all requirements anew
 	$(UV) pip compile -q pyproject.toml --extra delphi --extra local-llm --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt
