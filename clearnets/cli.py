@@ -687,6 +687,14 @@ def import_scores(
     run: Annotated[Path, typer.Argument(help="The folder of a run of delphi.")],
     out: Annotated[Path, typer.Argument(help="The new folder of tables.")],
     aux: LatentAux,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run's judge, where it has qualified; without, its scores are called a "
+            "demonstration.",
+        ),
+    ] = None,
 ) -> None:
     """Read explanations and scores of a run of delphi into tables like ours.
 
@@ -697,7 +705,7 @@ def import_scores(
     from clearnets.tables import theirs
 
     _choice("--aux", aux, FAMILIES)
-    count = theirs.run(run, out, family=aux, settings=config.load().collate)
+    count = theirs.run(run, out, family=aux, judge=judge, settings=config.load().collate)
     print(f"{out}: tables of {count:,} latents")
 
 
