@@ -158,11 +158,15 @@ def _on_widths(summary: pd.DataFrame) -> list[str]:
 
 def _on_protocols(protocols: pd.DataFrame) -> str:
     """How to read the table of protocols."""
+    whole = protocols[protocols["rate_low"].isna() & (protocols["scorer"] == SCORERS[0])]
+    left, compared = int(whole["too_few"].sum()), int(whole["n"].sum())
     return (
         "Protocols: the same latents with the same explanations, scored in three ways. Seen: share "
         "of the active windows under delphi's protocol that the explainer had seen. Disjoint: "
         "drawn in the same way from what it had not seen of the same text, so that the overlap is "
-        "worth the difference; held-out: from other text. "
+        "worth the difference; held-out: from other text. Latents with too few windows for one of "
+        "these draws, unseen ones among them, are left out: of all families together "
+        f"{left:,} of the {left + compared:,} that could be explained. "
         f"{percent(protocols['confidence'].iloc[0])} intervals of differences within latents."
     )
 
