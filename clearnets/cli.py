@@ -567,6 +567,19 @@ def figures(
 
 
 @app.command()
+def browse(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a page to look at latents: one HTML file, opened without server or network.
+
+    Example: [bold]clearnets browse[/bold]
+    """
+    _Place.of(experiment, assign).run("browse", dry_run=dry_run)
+
+
+@app.command()
 def compute(
     experiment: Annotated[
         str | None, typer.Option(metavar="NAME", help="The experiment; default: params.yaml.")
