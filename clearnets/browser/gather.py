@@ -20,7 +20,16 @@ from clearnets import paths
 from clearnets.artifacts import read_json
 from clearnets.browser import near
 from clearnets.browser.activity import Example, held_out, see
-from clearnets.browser.known import Known, Transcripts, of_layer, places, recovered, scorers
+from clearnets.browser.known import (
+    ABOUT,
+    REASONS,
+    Known,
+    Transcripts,
+    of_layer,
+    places,
+    recovered,
+    scorers,
+)
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family
 from clearnets.data.tokens import TokenStore, open_tokens
@@ -212,6 +221,8 @@ class Gatherer:
         return {
             "experiment": self.config.experiment,
             "families": list(self.config.families),
+            "about": {family: ABOUT[family] for family in self.config.families},
+            "reasons": REASONS,
             "seeds": list(self.config.seeds),
             "layers": len(self.config.model.layers),
             "scorers": self._scorers,

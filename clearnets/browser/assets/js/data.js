@@ -6,26 +6,6 @@ async function unpack(packed) {
   return new Response(stream).json();
 }
 
-const ABOUT = {
-  native: "the sparse model's own feedforward latents",
-  transcoder: "transcoders on the dense model: from a feedforward's input to its output",
-  sae: "SAEs on the output of the dense model's feedforwards",
-  "skip-transcoder": "transcoders with a linear path beside their latents",
-  neurons: "the dense model's neurons, each sign for itself",
-  "random-native": "control: the sparse model before its training",
-  "random-transcoder": "control: untrained transcoders on the dense model",
-  "random-sae": "control: untrained SAEs on the dense model",
-  "step0-transcoder": "control: transcoders fitted to the dense model before its training",
-  "step0-sae": "control: SAEs fitted to the dense model before its training",
-  "token-unigram": "control: active on one fixed token",
-};
-const REASONS = {
-  dead: "never active on this text",
-  too_rare: "active in too few windows to explain",
-  too_frequent: "active in nearly all windows",
-  unscorable: "explained, but active in too few windows of the held-out text to score",
-  unparsable: "the language model gave no explanation that could be read",
-};
 // The palette of the paper's figures; a control has the colour of its family.
 const COLORS = {
   native: "#0072B2", transcoder: "#D55E00", "skip-transcoder": "#E69F00", sae: "#009E73",

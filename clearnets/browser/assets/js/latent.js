@@ -63,7 +63,7 @@ function nearest(latents, i) {
       h("div", { class: "head" }, swatch(latents.family(other)),
         h("a", { href: `#${latents.link(other)}` }, `${latents.family(other)} ${latents.layerName(other)}/${latents.get("latent", other)}`),
         h("span", { title: "cosine of their activations" }, (cosine / 1000).toFixed(2))),
-      h("p", {}, latents.get("explanation", other) || REASONS[latents.get("status", other)] || ""),
+      h("p", {}, latents.get("explanation", other) || latents.reasons[latents.get("status", other)] || ""),
       example && windowOf(latents, "explain", example, latents.get("largest", other)));
   });
   return [
@@ -96,10 +96,10 @@ function latentPage(latents, i, back) {
   const top = examples.filter((example) => example[1] === 0);
   return [
     h("button", { class: "back", type: "button", onclick: back }, "← List"), title,
-    h("p", { class: "note" }, ABOUT[latents.family(i)] || ""),
+    h("p", { class: "note" }, latents.about[latents.family(i)] || ""),
     explanation ? h("p", { class: "explanation" }, explanation)
-      : h("p", { class: "explanation none" }, `No explanation: ${REASONS[status] || status}.`),
-    explanation && REASONS[status] && h("p", { class: "note" }, `No score: ${REASONS[status]}.`),
+      : h("p", { class: "explanation none" }, `No explanation: ${latents.reasons[status] || status}.`),
+    explanation && latents.reasons[status] && h("p", { class: "note" }, `No score: ${latents.reasons[status]}.`),
     facts(latents, i),
     h("div", { class: "pair" },
       h("div", {}, h("h3", {}, "Activations", h("small", {}, `${whole(latents.get("count", i))} of them, log scale`)),

@@ -93,7 +93,7 @@ class List {
       h("div", { class: "head" }, swatch(latents.family(i)), h("b", {}, latents.family(i)),
         `${latents.layerName(i)}/${latents.get("latent", i)}`,
         h("span", { class: "score" }, scoreBar(latents, this.filters.scorer, score), number(score))),
-      h("div", { class: `says ${says ? "" : "none"}` }, says || REASONS[latents.get("status", i)] || latents.get("status", i)));
+      h("div", { class: `says ${says ? "" : "none"}` }, says || latents.reasons[latents.get("status", i)] || latents.get("status", i)));
   }
 
   // Mark the latent that is open, and bring it into sight.
