@@ -12,6 +12,7 @@ from clearnets.autointerp.records import SCORERS as SCORES
 from clearnets.config import Config, NonActivating
 from clearnets.tables.contrasts import SUBJECTS
 from clearnets.tables.frames import pick, records
+from clearnets.tables.sources import SCORERS
 from clearnets.tables.text import Row, number, percent
 
 # What silent windows a score is on, by `score.non_activating`; `trigger` has a sentence of its own.
