@@ -112,7 +112,7 @@ def _by_rules(layer: score.Layer) -> dict[int, dict[str, list[Answer]]]:
     sentences = {record["latent"]: record["explanation"] for record in layer.records}
     said = {}
     for latent, trial in layer.trials.items():
-        fired = layer.text.fires(parse(sentences[latent]), trial.examples.window_W)[None]
+        fired = trial.text.fires(parse(sentences[latent]), trial.examples.window_W)[None]
         both = detects(fired, trial.examples), recognizes(fired, trial.marks)
         said[latent] = {
             scorer: [(bool(yes), None) for part in parts for yes in part[0]]

@@ -356,8 +356,9 @@ def test_protocols_are_compared_within_latents(tables):
     for family, own in raw.groupby("family"):
         row = one(tables["protocols"], family=family, scorer="rule-fuzzing", rate_low=None)
         latents = own.dropna(subset=["protocol"])
-        assert row["drawn"] == len(latents) / 3 + (own["status"] == "dead").sum()
+        assert row["drawn"] == len(latents) / 3 + own["protocol"].isna().sum()
         assert row["n"] == len(latents) / 3
+        assert row["too_few"] == sum(one == "unscorable" for one in own["status"]) > 0
         first = latents[latents["protocol"] == "delphi"]
         assert row["seen"] == pytest.approx((first["seen"] / first["positives"]).mean(), abs=1e-5)
         means = {}

@@ -12,6 +12,7 @@ from clearnets.autointerp.records import SCORERS as SCORES
 from clearnets.config import Config, NonActivating
 from clearnets.tables.contrasts import SUBJECTS
 from clearnets.tables.frames import pick, records
+from clearnets.tables.sources import SCORERS
 from clearnets.tables.text import Row, number, percent
 
 # What silent windows a score is on, by `score.non_activating`; `trigger` has a sentence of its own.
@@ -169,11 +170,15 @@ def _on_judge() -> str:
 
 def _on_protocols(protocols: pd.DataFrame) -> str:
     """How to read the table of protocols."""
+    whole = protocols[protocols["rate_low"].isna() & (protocols["scorer"] == SCORERS[0])]
+    left, compared = int(whole["too_few"].sum()), int(whole["n"].sum())
     return (
         "Protocols: the same latents with the same explanations, scored in three ways. Seen: share "
         "of the active windows under delphi's protocol that the explainer had seen. Disjoint: "
         "drawn in the same way from what it had not seen of the same text, so that the overlap is "
-        "worth the difference; held-out: from other text. "
+        "worth the difference; held-out: from other text. Latents with too few windows for one of "
+        "these draws, unseen ones among them, are left out: of all families together "
+        f"{left:,} of the {left + compared:,} that could be explained. "
         f"{percent(protocols['confidence'].iloc[0])} intervals of differences within latents."
     )
 
