@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from clearnets.artifacts import UserError, write_bytes
+from clearnets.autointerp.scorers.answers import Answer, tally
 from clearnets.autointerp.scorers.ranking import area
 
 EXPLANATIONS, SCORES = "explanations", "scores"
@@ -224,31 +225,23 @@ def _scores(scorer: str, path: Path) -> tuple[dict[str, Any], tuple[list[float],
 
 
 def _classified(said: Any) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
-    def count(activating: bool, prediction: bool | None) -> int:
-        return sum(
-            bool(one["activating"]) is activating
-            and (None if one["prediction"] is None else bool(one["prediction"])) is prediction
-            for one in said
+    answers = [
+        Answer(
+            bool(one["activating"]),
+            None if one["prediction"] is None else bool(one["prediction"]),
+            one["probability"],
         )
-
-    there = [one for one in said if one["prediction"] is not None]
-    given = [(one["probability"], bool(one["activating"])) for one in there]
-    known = bool(given) and all(probability is not None for probability, _ in given)
-    auroc = area(*(np.array(column) for column in zip(*given))) if known else None
-    counts = {
-        "tp": count(True, True),
-        "fp": count(False, True),
-        "tn": count(False, False),
-        "fn": count(True, False),
-        "missing_positives": count(True, None),
-        "missing_negatives": count(False, None),
-        "auroc": auroc,
-    }
+        for one in said
+    ]
     positives, negatives = (
-        [float(p) for p, activating in given if p is not None and activating is kind]
+        [
+            float(one.probability)
+            for one in answers
+            if one.prediction is not None and one.probability is not None and one.activating is kind
+        ]
         for kind in (True, False)
     )
-    return counts, (positives, negatives)
+    return tally(answers), (positives, negatives)
 
 
 def _intruders(said: Any) -> dict[str, Any]:

@@ -376,6 +376,19 @@ def _worktree(name: str) -> Path:
         _git("update-ref", "--no-deref", "HEAD", head, at=folder)
     kept = [f":(exclude){path}" for path in OUTPUTS]
     _git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
-    shared = f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n"
-    write_text(folder / ".dvc" / "config.local", shared)
+    write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {_dvc_cache()}\n")
     return folder
+
+
+def _dvc_cache() -> str:
+    """Where the checkout's DVC cache is: its configuration may have it elsewhere.
+
+    Raises:
+        UserError: DVC does not say.
+    """
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.strip():
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"`dvc cache dir` failed: {reason}; correct .dvc/config.local")
+    return str(Path(done.stdout.strip()).resolve())

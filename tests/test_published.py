@@ -56,6 +56,16 @@ def test_every_model_of_every_overlay_has_the_parameters_of_the_closed_form(name
         assert all(p.is_meta for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "smoke"])
+def test_the_rarest_latent_that_is_explained_can_be_scored_by_meaning(name, monkeypatch):
+    """It is active in `explain.min_windows` of all windows; so are enough of the drawn ones."""
+    monkeypatch.chdir(ROOT)
+    settings = resolved(name)
+    there = settings.data.tokens.score / settings.explain.window
+    share = min(1.0, settings.similarity.windows / there)
+    assert share * settings.explain.min_windows >= settings.similarity.min_windows
+
+
 @pytest.mark.parametrize("name", ["tinystories-8m", "simplestories-8m", "fineweb-28m"])
 def test_the_published_settings(name, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -6,14 +6,15 @@ sentence-transformers takes seconds and torch; only stages that embed do, and la
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
 
 from clearnets.artifacts import UserError, sha256
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from clearnets.config import Embed
 
 WEIGHTS = "model.safetensors"
-# Texts per forward pass; changes no number beyond rounding.
+# What of a folder may be read: weights, settings, vocabularies.
+READ = (".json", ".txt", ".model", ".safetensors")
+# Texts per forward pass.
 BATCH = 64
 
 
@@ -48,6 +51,21 @@ def locate(model: str) -> Path:
     return folder
 
 
+def identity(folder: Path) -> str:
+    """SHA-256 of all that makes the model: weights, settings, tokenizer.
+
+    It is that of the lines which `sha256sum` prints for the files of these kinds, sorted by their
+    paths in the folder.
+    """
+    paths = sorted(
+        (path.relative_to(folder).as_posix(), path)
+        for path in folder.rglob("*")
+        if path.suffix in READ and path.is_file()
+    )
+    lines = "".join(f"{sha256(path)}  {name}\n" for name, path in paths)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 class Encoder:
     """A model that has been loaded."""
 
@@ -58,24 +76,52 @@ class Encoder:
             UserError: it is missing, another one, or none that sentence-transformers reads.
         """
         folder = locate(settings.model)
-        found = sha256(folder / WEIGHTS)
+        found = identity(folder)
         if found != settings.sha256:
             raise UserError(
-                f"{folder / WEIGHTS} is another file: its SHA-256 is {found}, not {settings.sha256}"
+                f"{folder} holds another model: its SHA-256 is {found}, not {settings.sha256}; if "
+                "you mean this one, set the parameter embed.sha256"
             )
         self._model = _load(folder, device)
+        self._on_cpu = device.type == "cpu"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors (texts, D) of texts, in float16.
+        """Unit vectors (texts, D) of texts, in float16, which moves a cosine similarity by 1e-4 or
+        so. No bit of them depends on the number of threads."""
+        return self.exact(texts).astype(np.float16)
 
-        The rounding moves a cosine similarity by 1e-4 or so, and takes most of the last bits with
-        it, which depend on the number of threads: a number near the middle of two float16 may still
-        fall on the other side.
+    def exact(self, texts: Sequence[str]) -> np.ndarray:
+        """The same in float32.
+
+        A batch is the work of one thread, so that every sum has one order; on a CPU as many batches
+        run at once as torch has threads.
         """
-        vector_xD = self._model.encode(
-            list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
-        )
-        return np.asarray(vector_xD).astype(np.float16)
+        import torch
+
+        longest_first = sorted(range(len(texts)), key=lambda text: -len(texts[text]))
+        batches = [longest_first[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+
+        def vectors(batch: list[int]) -> np.ndarray:
+            return self._model.encode(
+                [texts[text] for text in batch],
+                batch_size=BATCH,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+            )
+
+        threads = torch.get_num_threads()
+        workers = threads if self._on_cpu else 1
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(
+                workers, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                found_xD = np.concatenate(list(pool.map(vectors, batches)))
+        finally:
+            torch.set_num_threads(threads)
+        vector_xD = np.empty_like(found_xD)
+        vector_xD[longest_first] = found_xD
+        return vector_xD
 
 
 def _load(folder: Path, device: torch.device) -> Any:
@@ -93,6 +139,7 @@ def _load(folder: Path, device: torch.device) -> Any:
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+    # A file may be wrong in any way, and tokenizers raises bare exceptions.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder} does not load as a model of sentences ({reason})") from None

@@ -17,7 +17,8 @@ class Embed(Frozen):
     """A folder that sentence-transformers reads, or `package:NAME` for an installed package that
     carries one in its folder `model`."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of its `model.safetensors`; another one is refused."""
+    """Of all its weights, settings and vocabularies, as `clearnets.autointerp.encoder.identity`
+    has it; another model is refused, with its hash."""
     splits: tuple[Literal["explain", "score"], ...]
     """Splits of which all windows are embedded; none where no silent window is drawn by meaning."""
 

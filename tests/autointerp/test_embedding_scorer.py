@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
+import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +21,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from clearnets import config as cfg
 from clearnets.artifacts import UserError
-from clearnets.autointerp.encoder import Encoder, locate
+from clearnets.autointerp.encoder import Encoder, identity, locate
 from clearnets.autointerp.scorers.embedding import Verdict, judge_all, mean_curves, similarity
 from clearnets.autointerp.scorers.ranking import areas, curves
 from clearnets.config import Embed
@@ -147,6 +151,37 @@ def test_the_same_texts_give_the_same_bytes(encoder):
     assert encoder.encode(texts).tobytes() == again.encode(texts).tobytes()
 
 
+def test_no_bit_depends_on_the_number_of_threads(encoder):
+    """Another process, with other numbers of threads, gives the same float32."""
+    texts = [f"{one} {other}" for one in OTHERS for other in FOXES] * 4
+    settings = SETTINGS.model_dump(mode="json")
+    code = f"""
+import torch
+from clearnets.autointerp.encoder import Encoder
+from clearnets.config import Embed
+torch.set_num_threads(3)
+settings = Embed.model_validate({settings!r}, strict=False)
+encoder = Encoder(settings, torch.device("cpu"))
+vectors = encoder.exact({texts!r})
+assert torch.get_num_threads() == 3
+print(__import__("hashlib").sha256(vectors.tobytes()).hexdigest())
+"""
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        own = hashlib.sha256(encoder.exact(texts).tobytes()).hexdigest()
+    finally:
+        torch.set_num_threads(before)
+    assert other.stdout.strip() == own
+
+
 def settings(**changes) -> Embed:
     return SETTINGS.model_copy(update=changes)
 
@@ -159,15 +194,51 @@ def test_models_that_are_missing_or_others_are_one_line(tmp_path):
     ):
         with pytest.raises(UserError, match=cure):
             Encoder(settings(model=model), CPU)
-    with pytest.raises(UserError, match="another file: its SHA-256 is 53aa"):
+    with pytest.raises(UserError, match=f"its SHA-256 is {SETTINGS.sha256[:9]}"):
         Encoder(settings(sha256="0" * 64), CPU)
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"no weights")
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="does not load as a model of sentences") as error:
-        Encoder(settings(model=str(tmp_path), sha256=sha256), CPU)
+        Encoder(settings(model=str(tmp_path), sha256=identity(tmp_path)), CPU)
     assert "\n" not in str(error.value)
+
+
+def damaged(folder: Path, name: str, content: str) -> Path:
+    """The default's model with another file of this name."""
+    shutil.copytree(locate(SETTINGS.model), folder, copy_function=os.symlink)
+    (folder / name).unlink()
+    (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),  # tokenizers raises a bare Exception.
+        ("config.json", '{"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2}'),
+        ("modules.json", '[{"idx": 0, "name": "0", "path": "", "type": "no.such.Module"}]'),
+        ("1_Pooling/config.json", "[]"),
+    ],
+)
+def test_every_file_is_hashed_and_may_be_wrong(tmp_path, name, content):
+    folder = damaged(tmp_path / "model", name, content)
+    with pytest.raises(UserError, match="holds another model"):
+        Encoder(settings(model=str(folder)), CPU)
+    with pytest.raises(UserError, match="does not load as a model of sentences") as error:
+        Encoder(settings(model=str(folder), sha256=identity(folder)), CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_the_identity_is_what_sha256sum_says():
+    folder = locate(SETTINGS.model)
+    names = (
+        *("1_Pooling/config.json", "config.json", "config_sentence_transformers.json"),
+        *("data_config.json", "model.safetensors", "modules.json", "sentence_bert_config.json"),
+        *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    )
+    command = ["sha256sum", *names]
+    said = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    assert hashlib.sha256(said.stdout).hexdigest() == SETTINGS.sha256
 
 
 needs_delphi = pytest.mark.skipif(find_spec("delphi") is None, reason="the extra `delphi`")

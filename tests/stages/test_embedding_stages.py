@@ -28,13 +28,15 @@ from test_explain_score import (
 
 from clearnets import paths
 from clearnets.artifacts import UserError, read_json, read_jsonl
-from clearnets.autointerp import encoder
+from clearnets.autointerp import encoder, sampling
+from clearnets.autointerp.explainers import tokens
 from clearnets.autointerp.records import ROC_STEPS
+from clearnets.autointerp.scorers import rules
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents import meaning
 from clearnets.runtime import seed_for
-from clearnets.stages import embed, explain, similarity
+from clearnets.stages import embed, explain, score, similarity
 
 POINTS = {f"layers.{layer}.mlp": layer for layer in LAYERS}
 SAMPLE = 150
@@ -244,3 +246,60 @@ def test_all_windows_of_a_split_are_embedded_once_each(monkeypatch):
     vector_ND = meaning.read(paths.embed(), "score")
     np.testing.assert_array_equal(vector_ND, np.stack([vector(text) for text in texts]))
     assert len(meaning.read(paths.embed(), "explain")) == sum(map(len, WordCounts.asked))
+
+
+@pytest.mark.parametrize("protocol", ["held-out", "delphi"])
+def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
+    monkeypatch, protocol
+):
+    """The nearest ones (whose search is tested by itself) in the embeddings of the very split,
+    without those that the explainer has seen."""
+    cfg = settings(
+        embed__splits=["explain", "score"],
+        explain__protocol=protocol,
+        explain__non_activating="similar",
+        score__non_activating="similar",
+    )
+    calls: list[tuple] = []
+    draw, learn, judge = sampling.sample, tokens.explain, rules.judge_all
+
+    def sample(found, windows, *, active_W, silent, first, rng, avoid=()):
+        examples = draw(
+            found, windows, active_W=active_W, silent=silent, first=first, rng=rng,
+            avoid=np.array(avoid, dtype=np.int64),
+        )  # fmt: skip
+        calls.append((found, windows, active_W, first.tolist(), list(avoid), examples))
+        return examples
+
+    used: dict[str, list] = {"explain": [], "score": []}
+
+    def explained(text, examples, **options):
+        used["explain"].append(examples)
+        return learn(text, examples, **options)
+
+    def judged(trials, sentences):
+        used["score"] += [trial.examples for trial in trials]
+        return judge(trials, sentences)
+
+    monkeypatch.setattr(sampling, "sample", sample)
+    monkeypatch.setattr(tokens, "explain", explained)
+    monkeypatch.setattr(rules, "judge_all", judged)
+    embed.run(cfg, runtime=RUNTIME)
+    seen: list[set[int]] = []
+    for name, stage in (("explain", explain), ("score", score)):
+        stage.run(cfg, runtime=RUNTIME, family="native", layers=(0,))
+        by_examples = {id(call[-1]): call for call in calls}
+        assert len(used[name]) > 5
+        split = score.SPLITS[protocol] if name == "score" else "explain"
+        vector_ND = meaning.read(paths.embed(), split)
+        for examples in used[name]:
+            found, windows, active_W, first, avoid, _ = by_examples[id(examples)]
+            count = 50 if name == "explain" else 100
+            silent_W = found.silent(windows)
+            assert first == meaning.nearest(vector_ND, active_W, silent_W, count).tolist()
+            silent = set(examples.window_W[examples.num_active :].tolist())
+            free = [window for window in first if window not in avoid]
+            assert silent == set(free[:50])
+            if name == "explain":
+                seen.append(silent)
+            assert (set(avoid) in seen) == (protocol == "delphi" and name == "score")

@@ -24,7 +24,7 @@ import numpy as np
 
 from clearnets.autointerp.bridge import Asker, Latent, LatentRecord
 from clearnets.autointerp.clients import LogProbs, RequestFailed
-from clearnets.autointerp.scorers.ranking import area
+from clearnets.autointerp.scorers.answers import Answer, tally
 from clearnets.autointerp.scorers.rules import Trial
 from clearnets.autointerp.scorers.simulation import count_simulations, simulate
 from clearnets.autointerp.scorers.surprisal import count_surprisals, weigh
@@ -347,19 +347,7 @@ async def _find_intruders(
 
 def count_answers(answers: Sequence[ClassifierOutput]) -> dict[str, Any]:
     """Counts of right, wrong and missing answers, and AUROC where there are probabilities."""
-
-    def count(activating: bool, prediction: bool | None) -> int:
-        return sum(a.activating is activating and a.prediction is prediction for a in answers)
-
-    return {
-        "tp": count(True, True),
-        "fp": count(False, True),
-        "tn": count(False, False),
-        "fn": count(True, False),
-        "missing_positives": count(True, None),
-        "missing_negatives": count(False, None),
-        "auroc": auroc(answers),
-    }
+    return tally(Answer(a.activating, a.prediction, a.probability) for a in answers)
 
 
 def count_intruders(results: Sequence[IntruderResult]) -> dict[str, Any]:
@@ -370,17 +358,3 @@ def count_intruders(results: Sequence[IntruderResult]) -> dict[str, Any]:
         "wrong": sum(correct is False for correct in said),
         "missing": sum(correct is None for correct in said),
     }
-
-
-def auroc(answers: Sequence[ClassifierOutput]) -> float | None:
-    """How often a positive gets a higher probability than a negative, ties half.
-
-    None where fewer than all answers that there are have a probability, or one class has none.
-    """
-    there = [a for a in answers if a.prediction is not None]
-    if any(a.probability is None for a in there):
-        return None
-    return area(
-        np.array([a.probability for a in there], dtype=float),
-        np.array([a.activating for a in there], dtype=bool),
-    )
