@@ -17,6 +17,7 @@ Shape suffixes: S runs of unlike seeds, M metrics, T checkpoints, R combinations
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +51,7 @@ KINDS = ("measure", "reference")
 
 LEAD_COLUMNS = (
     *("task", "variant", "setting", "kind", "metric", "seeds", "checkpoints", "unit"),
+    *("leg", "leg_start", "leg_end", "span_start", "span_end", "span_checkpoints"),
     *(f"{name}{end}" for name in ("change", "loss_change") for end in ("", "_low", "_high")),
     *(f"{name}{end}" for name in ("lead", "onset_lead") for end in ("", "_low", "_high")),
     *("tolerance", "explained", "loss_explained", "loss_before", "loss_after"),
@@ -97,18 +99,24 @@ def leads(
 ) -> pd.DataFrame:
     """One row per group of runs that differ in their seed alone and per metric: `LEAD_COLUMNS`.
 
+    `leg`: whether the question is of where the test loss falls or of where it rises: the larger
+    movement of those that are a change of level in most seeds, or of both where neither is;
+    `leg_start`, `leg_end`: its first and last step. `span_start`, `span_end`: the steps between
+    which metrics are asked, as long before the loss's change as after it on the scale of time, with
+    `span_checkpoints` of them. All of these are the middle one of the seeds.
     `change`, `loss_change`: the step of the metric's and of the test loss's transition; on a log
     scale the geometric mean over seeds. `lead` is the second minus the first, paired by seed, in
     `unit`: steps, or decades of steps where checkpoints are on a log scale; above 0 the metric
     moves first. `onset_lead`: the same of the transitions' beginnings. `tolerance`: the middle
-    distance of neighbouring checkpoints. `explained`, `loss_explained`: share of the metric's and
-    of the loss's variance that its transition explains; `loss_before`, `loss_after`: the loss's two
-    levels, in nats; of all four the middle one of the seeds. The verdict is `no change` unless in
-    more than half of the seeds both series have a transition that is one: it explains at least
-    `question.MIN_EXPLAINED`, and leaves at most half of what a straight line leaves.
+    distance of neighbouring checkpoints in the spans. `explained`, `loss_explained`: share of the
+    metric's and of the loss's variance in there that its transition explains; `loss_before`,
+    `loss_after`: the loss's two levels, in nats; of all four the middle one of the seeds. The
+    verdict is `no change` unless in more than half of the seeds both series have a transition that
+    is one: it explains at least `question.MIN_EXPLAINED`, and leaves at most half of what a
+    straight line leaves.
     `p`, `adjusted`, `verdict`, `together`: see `clearnets.generalization.question`; corrected over
-    the measures of a group, or over its references (`kind`), which are the other curves. Groups of
-    a single run are left out.
+    the measures of a group, or over its references (`kind`), which are the other curves. `together`
+    is of the whole run. Groups of a single run are left out.
     """
     rows: list[dict[str, Any]] = []
     for names, group in _groups(runs):
@@ -127,9 +135,11 @@ def leads(
         rng = np.random.default_rng(seed_for(seed, "generalization", "leads", *names.values()))
         options: Any = {"resamples": resamples, "confidence": confidence, "rng": rng}
         losses = [member.loss_T for member in members]
-        of_loss = [question.transition(t, loss) for t, loss in zip(times, losses)]
+        asked = _asked(times, losses)
+        of_loss = asked.of_loss
         moved = question.over_seeds([loss.middle for loss in of_loss], **options)
         shared |= {
+            **asked.columns([member.steps for member in members]),
             **_columns("loss_change", moved),
             "loss_explained": _middle([loss.explained for loss in of_loss]),
             "loss_before": _middle([loss.before for loss in of_loss]),
@@ -141,7 +151,7 @@ def leads(
             if not metrics:
                 continue
             series = [table[metrics].to_numpy(np.float64).T for table in tables]
-            found = _leads(times, losses, of_loss, series, options)
+            found = _leads(times, losses, asked, series, options)
             for metric, row in zip(metrics, found):
                 rows.append({**shared, "kind": kind, "metric": metric, **row})
     table = pd.DataFrame(rows, columns=list(LEAD_COLUMNS))
@@ -151,26 +161,69 @@ def leads(
     return table
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What the question is asked of in each run of a group: a leg of its loss, and the span around
+    the loss's change."""
+
+    rising: bool
+    legs: list[slice]
+    of_loss: list[question.Transition]
+    spans: list[slice]
+
+    def columns(self, steps: list[NDArray[np.int64]]) -> dict[str, Any]:
+        """For the table, the middle seed's."""
+        found: dict[str, Any] = {"leg": "rise" if self.rising else "fall"}
+        for name, parts in (("leg", self.legs), ("span", self.spans)):
+            own = [steps_T[part] for steps_T, part in zip(steps, parts) if steps_T[part].size]
+            found[f"{name}_start"] = _middle([steps_T[0] for steps_T in own])
+            found[f"{name}_end"] = _middle([steps_T[-1] for steps_T in own])
+        found["span_checkpoints"] = _middle([part.stop - part.start for part in self.spans])
+        return found
+
+    def tolerance(self, times: list[Floats]) -> float:
+        """The middle distance of neighbouring checkpoints in the spans; in the runs without any."""
+        inside = [np.diff(t[span]) for t, span in zip(times, self.spans)]
+        return float(np.median(np.concatenate([*inside] if any(map(len, inside)) else times)))
+
+
+def _asked(times: list[Floats], losses: list[Floats]) -> _Asked:
+    """The direction in which the losses of a group move most, over the seeds, of those in which
+    most of them change level; chosen by the losses alone."""
+    found = []
+    for rising in (False, True):
+        legs = [question.leg(loss, rising=rising) for loss in losses]
+        of_loss = [question.of_leg(t, loss, rising=rising) for t, loss in zip(times, losses)]
+        moved = sum(np.ptp(loss[part]) for loss, part in zip(losses, legs) if loss[part].size)
+        changes = 2 * sum(loss.is_one for loss in of_loss) > len(of_loss)
+        spans = [question.around(t, loss.middle) for t, loss in zip(times, of_loss)]
+        found.append((changes, moved, _Asked(rising, legs, of_loss, spans)))
+    # Of equal movements the fall.
+    return max(found, key=lambda one: one[:2])[2]
+
+
 def _leads(
     times: list[Floats],
     losses: list[Floats],
-    of_loss: list[question.Transition],
+    asked: _Asked,
     series: list[Floats],
     options: Any,
 ) -> list[dict[str, Any]]:
     """Rows of `leads` of one group, in the order of the metrics; changes on the scale of times."""
-    tolerance = float(np.median(np.concatenate([np.diff(t) for t in times])))
+    of_loss, tolerance = asked.of_loss, asked.tolerance(times)
     together = question.together(losses, series, draws=options["resamples"], rng=options["rng"])
     rows: list[dict[str, Any]] = []
     changed: list[bool] = []
     estimates: list[Estimate] = []
     p_values: list[float] = []
     for metric in range(len(series[0])):
-        found = [question.transition(t, s[metric]) for t, s in zip(times, series)]
+        found = [
+            question.near_change(t, s[metric], loss) for t, s, loss in zip(times, series, of_loss)
+        ]
         lead_S = [loss.middle - own.middle for loss, own in zip(of_loss, found)]
         onset_S = [loss.onset - own.onset for loss, own in zip(of_loss, found)]
         estimates.append(question.over_seeds(lead_S, **options))
-        p_values.append(question.no_lead(lead_S))
+        p_values.append(question.no_lead(lead_S, resolution=tolerance))
         changes = {
             "change": question.over_seeds([own.middle for own in found], **options),
             "lead": estimates[-1],

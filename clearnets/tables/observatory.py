@@ -66,8 +66,11 @@ def _leads(leads: pd.DataFrame) -> str:
     names = {_name(row): (row["metric"], row["kind"]) for row in records(leads)}
     head = ["lead over the test loss"]
     for group in groups:
-        unit = next(row["unit"] for row in cells.values() if _group(row) == tuple(group))
-        head.append(f"{', '.join(text for text in group if text)} ({unit})")
+        first = next(row for row in cells.values() if _group(row) == tuple(group))
+        asked = (
+            f"{first['leg']} near step {number(first['loss_change'], ',.0f')}, in {first['unit']}"
+        )
+        head.append(f"{', '.join(text for text in group if text)} ({asked})")
     rows, others = [], []
     for name, key in names.items():
         found = [cells.get((*key, *group)) for group in groups]
@@ -141,9 +144,11 @@ def _on_leads(leads: pd.DataFrame) -> str:
     return (
         "Leads: by how much a metric's change of level comes before the test loss's, paired by "
         f"seed ({count} training seeds), with {percent(leads['confidence'].iloc[0])} bootstrap "
-        "intervals over seeds; decades are powers of ten of steps. Before, after: a t test rejects "
-        "a lead of nothing (5 %, Holm over all metrics). With: the interval lies within one "
-        "checkpoint. No change: the metric or the loss does not go from one level to another. "
+        "intervals over seeds; decades are powers of ten of steps. The loss is asked where it "
+        "falls or where it rises, the larger movement that goes from one level to another; metrics "
+        "are, as long before its change as after it. Before, after: a lead of nothing is rejected "
+        "(5 %, Holm over all metrics). With: the interval lies within one checkpoint. No change: "
+        "the metric or the loss does not go from one level to another there. "
         "Together: the metric moves at the checkpoints at which the loss moves, more "
         "than when the loss is shifted in time (5 %, corrected for the number of metrics). In "
         "italics the other curves."

@@ -5,7 +5,7 @@
 | generalization_runs | task, run: what it is, how it ended, the gap of test and training loss |
 | generalization_curves | task, run, measured step: losses, accuracies |
 | generalization_measures | task, run, checkpoint, hookpoint or none: every metric |
-| generalization_phases | task, run that has measures of progress: when its phases end |
+| generalization_phases | task, run of at least five checkpoints: when its phases end |
 
 In memory the measures are long, a row per metric; `wide` makes of them what is written.
 """
@@ -22,11 +22,13 @@ from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.config import Config
 
-PHASES = ("task", "run", "memorised", "formed", "cleaned_up")
+PHASES = ("task", "run", "memorised", "formed", "cleaned_up", "learned", "best")
+MIN_CHECKPOINTS = 5
 GROKKED = 0.99
 """Test accuracy at which a run has generalized."""
 PLATEAU = 0.9
-"""Share of its largest value above which the test loss has not yet fallen."""
+"""Share of its largest value above which the test loss has not yet fallen, and of its whole fall
+that it has made where it is low."""
 _KEYS = ["task", "run", "step", "hookpoint"]
 
 
@@ -53,27 +55,50 @@ def tables(
 
 
 def phases(runs: pd.DataFrame, curves: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
-    """When the phases of grokking end (Nanda et al. 2023), in steps of checkpoints.
+    """When the phases of runs end, in steps of checkpoints; empty where a phase does not end.
 
-    `memorised`: where the excluded loss on training pairs is lowest; from there on the circuit
-    takes the place of memory. `formed`: the last checkpoint at which the test loss has not begun
-    to fall. `cleaned_up`: the first from which on test accuracy stays above `GROKKED`. Empty where
-    a phase does not end.
+    Of grokking (Nanda et al. 2023), which has measures of progress. `memorised`: where the excluded
+    loss on training pairs is lowest; from there on the circuit takes the place of memory. `formed`:
+    the last checkpoint at which the test loss has not begun to fall. `cleaned_up`: the first from
+    which on test accuracy stays above `GROKKED`.
+
+    Of all others, by the test loss. `learned`: the first checkpoint at which it has made the share
+    `PLATEAU` of its way from the first checkpoint down to its lowest, the end of the steep fall.
+    `best`: where it is lowest; what comes after is overfitting, and there is none where that is the
+    last checkpoint.
     """
     rows = []
-    excluded: Any = measures[measures["metric"] == "excluded_loss"]
-    own: Any
-    for (task, run), own in excluded.groupby(["task", "run"], sort=False):
+    for (task, run), own in measures.groupby(["task", "run"], sort=False):
         of_run: Any = curves[(curves["task"] == task) & (curves["run"] == run)]
-        at: Any = of_run.set_index("step").loc[own["step"].sort_values()]
-        memorised = int(own.loc[own["value"].idxmin(), "step"])
-        late: Any = at[at.index >= memorised]
-        high = late.index[late["test_loss"] >= PLATEAU * late["test_loss"].max()]
-        short = at.index[at["test_accuracy"] <= GROKKED]
-        after = at.index[at.index > short[-1]] if len(short) else at.index
-        formed = int(high[-1]) if high[-1] < at.index[-1] else None
-        rows.append((task, run, memorised, formed, int(after[0]) if len(after) else None))
+        at: Any = of_run.set_index("step").reindex(sorted(own["step"].unique()))
+        excluded: Any = own[own["metric"] == "excluded_loss"]
+        found = {"task": task, "run": run}
+        if len(excluded):
+            rows.append(found | _grokking(at, excluded))
+        elif len(at) >= MIN_CHECKPOINTS and at["test_loss"].notna().all():
+            rows.append(found | _learning(at["test_loss"]))
     return pd.DataFrame(rows, columns=list(PHASES))
+
+
+def _grokking(at: Any, excluded: Any) -> dict[str, int | None]:
+    """From a run's curve at its checkpoints, and its excluded loss."""
+    memorised = int(excluded.loc[excluded["value"].idxmin(), "step"])
+    late = at[at.index >= memorised]
+    high = late.index[late["test_loss"] >= PLATEAU * late["test_loss"].max()]
+    short = at.index[at["test_accuracy"] <= GROKKED]
+    after = at.index[at.index > short[-1]] if len(short) else at.index
+    return {
+        "memorised": memorised,
+        "formed": int(high[-1]) if high[-1] < at.index[-1] else None,
+        "cleaned_up": int(after[0]) if len(after) else None,
+    }
+
+
+def _learning(loss: Any) -> dict[str, int | None]:
+    """From a run's test loss by checkpoint."""
+    fall = loss.iloc[0] - loss.min()
+    low = loss.index[loss <= loss.iloc[0] - PLATEAU * fall]
+    return {"learned": int(low[0]), "best": int(loss.idxmin())} if fall > 0 else {}
 
 
 def wide(measures: pd.DataFrame) -> pd.DataFrame:

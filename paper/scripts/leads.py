@@ -60,11 +60,17 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     level = f"{100 * leads['confidence'].iloc[0]:g} %"
     seeds = sorted(leads["seeds"].unique())
     caption = (
-        "How long before the test loss each metric changes level, paired by seed: the mean over "
+        "How long before the test loss each metric changes level, paired by seed. The loss turns, "
+        "so it is asked where it falls or where it rises, as each panel says with the step of its "
+        "change: the larger movement that goes from one level to another. Metrics are asked in the "
+        "span that reaches as far before this change as after it (from span_start to span_end in "
+        "the table), in which a metric that changes at any time has no lead on average; changes "
+        "outside it are not seen. Shown is the mean over "
         f"{' to '.join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))} training "
         f"seeds with {level} bootstrap intervals over them; to the right the metric moves first. "
         "Grey: one checkpoint, below which no difference can be seen. Before, after: no lead is "
-        "rejected, corrected for the number of metrics; with: the interval lies within one "
+        "rejected, corrected for the number of metrics; leads that are equal in all seeds count as "
+        "known to a checkpoint and no better; with: the interval lies within one "
         "checkpoint. Filled: the metric moves at the same checkpoints as the loss more than when "
         "the loss is shifted around a circle in time, corrected too. The lowest rows are the "
         "other curves. Where the metric or the loss has no two levels there is no marker."
@@ -103,7 +109,8 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
             markeredgewidth=0.8,
             zorder=3,
         )
-    axes.set_title("\n".join(_about(group)))
+    turn = [f"{first['leg']} near step {first['loss_change']:,.0f}"] if "leg" in group else []
+    axes.set_title("\n".join([*_about(group), *turn]))
     unit = "decades of steps" if first["unit"] == "decades" else "steps"
     axes.set_xlabel(f"after ← lead → before\n({unit})")
     axes.grid(axis="x")

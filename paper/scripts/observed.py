@@ -24,8 +24,16 @@ PROGRESS = {"restricted_loss": "restricted", "excluded_loss": "excluded"}
 GROUP_COLOR = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 POINT_COLOR = {"attention": "#D55E00", "feedforward": "#0072B2"}
 LAYER_STYLE = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
-PHASE = ("memorisation", "circuit formation", "clean-up")
-SHADE = ("0.93", "0.87", "0.93")
+# Where phases end, by their names: of grokking, and of all else, whose last one goes to the end.
+GROKKING = {
+    "memorised": "memorisation",
+    "formed": "circuit formation",
+    "cleaned_up": "clean-up",
+}
+LEARNING = {"learned": "learning", "best": "refinement", "": "overfitting"}
+SHADE = ("0.93", "0.87", "0.81")
+# A phase that is narrower than this share of the axis has its name written upwards.
+NARROW = 0.28
 COLUMNS = 5
 
 Drawn = dict[str, tuple[Figure, str]]
@@ -82,8 +90,13 @@ class _Task:
         if self.log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(*self.limits())
+
+    def limits(self) -> tuple[float, float]:
+        """Ends of the time axis."""
         steps = self.measures["step"]
-        axes.set_xlim(self.x(pd.Index([steps.min()]))[0], self.x(pd.Index([steps.max()]))[0])
+        low, high = self.x(pd.Index([steps.min(), steps.max()]))
+        return float(low), float(high)
 
 
 def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
@@ -176,30 +189,51 @@ def _kind(point: str) -> str:
 
 
 def _mark(axes: Axes, of: _Task, runs: Sequence[str], *, named: bool) -> None:
-    """Shade the phases, at the middle seed's steps."""
+    """Shade the phases, at the middle seed's steps; one that does not end goes to the last step."""
     own = of.phases[of.phases["run"].isin(runs)]
-    ends = [own[name].median() for name in ("memorised", "formed", "cleaned_up")]
-    if own.empty or any(np.isnan(end) for end in ends):
-        return
-    starts = [0.0, *ends[:-1]]
-    for start, end, shade, name in zip(starts, ends, SHADE, PHASE):
+    last = float(of.measures["step"].max())
+    start = 0.0
+    for (column, name), shade in zip(_phases(own).items(), SHADE):
+        ends = own[column].fillna(last) if column else pd.Series([last])
+        end = min(float(ends.median()), last)
         if end <= start:
             continue
         low, high = of.x(pd.Index([start, end]))
         axes.axvspan(low, high, color=shade, lw=0, zorder=0)
+        start = end
         if named:
-            middle = (low * high) ** 0.5 if of.log else (low + high) / 2
-            axes.annotate(
-                name,
-                (middle, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 1.5),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                color=GREY,
-                fontsize=5.5,
-            )
+            _name(axes, of, name, low, high)
+
+
+def _name(axes: Axes, of: _Task, name: str, low: float, high: float) -> None:
+    """Write a phase's name above the axes, or upwards within them where there is no room."""
+    first, last = of.limits()
+    if of.log:
+        middle, share = (low * high) ** 0.5, np.log(high / low) / np.log(last / first)
+    else:
+        middle, share = (low + high) / 2, (high - low) / (last - first)
+    narrow = share < NARROW
+    axes.annotate(
+        name,
+        (middle, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, -2 if narrow else 1.5),
+        textcoords="offset points",
+        ha="center",
+        va="top" if narrow else "bottom",
+        rotation=90 if narrow else 0,
+        color=GREY,
+        fontsize=5.5,
+    )
+
+
+def _phases(own: pd.DataFrame) -> dict[str, str]:
+    """Names of phases by the columns in which they end; none where the runs have none."""
+    if own.empty:
+        return {}
+    if own["memorised"].notna().any():
+        return GROKKING
+    return LEARNING if "learned" in own and own["learned"].notna().any() else {}
 
 
 def _all(task: str, of: _Task) -> tuple[Figure, str]:
@@ -252,6 +286,11 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
             "excluded: training loss without them. Shaded, at the middle seed: memorisation, up to "
             "the lowest excluded loss; circuit formation, until the test loss begins to fall; "
             "clean-up, until test accuracy stays above 0.99."
+        )
+    elif _phases(of.phases):
+        said += (
+            " Shaded, at the middle seed: learning, until the test loss has made nine tenths of "
+            "its way to its lowest; refinement, until it is lowest; overfitting, all after that."
         )
     left_out = len(of.groups) - len(names)
     return said + (f" {left_out} further groups of runs are left out." if left_out else "")

@@ -13,6 +13,7 @@ from clearnets import config, experiments, figures, paths
 from clearnets.artifacts import UserError, read_json
 from clearnets.runtime import Runtime
 from clearnets.stages import collate
+from clearnets.tables import observed
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,3 +70,27 @@ def test_what_an_experiment_without_models_cannot_have_is_refused():
     experiments._drop_comparison(bare)
     with pytest.raises(UserError, match="reads the models that are trained here"):
         config.parse(bare, "x")
+
+
+def phases_of(losses: dict[int, float]) -> dict:
+    """Of a run with one metric at every checkpoint."""
+    run = {"task": "digits", "run": "a"}
+    curves = pd.DataFrame([run | {"step": s, "test_loss": loss} for s, loss in losses.items()])
+    # Between checkpoints the curve has been lower.
+    curves = pd.concat([curves, pd.DataFrame([run | {"step": 33, "test_loss": 0.0}])])
+    measures = pd.DataFrame(
+        [run | {"step": s, "hookpoint": "mlp", "metric": "hoyer", "value": 0.5} for s in losses]
+    )
+    (row,) = observed.phases(pd.DataFrame([run]), curves, measures).to_dict("records")
+    return row
+
+
+def test_learning_ends_near_the_lowest_loss_and_overfitting_begins_there():
+    # It falls from 4 to 1: nine tenths of the way are made below 1.3.
+    losses = {0: 4.0, 1: 3.9, 10: 1.31, 20: 1.29, 40: 1.0, 80: 1.2, 160: 2.5}
+    row = phases_of(losses)
+    assert (row["learned"], row["best"]) == (20, 40)
+    assert pd.isna([row["memorised"], row["formed"], row["cleaned_up"]]).all()
+    assert phases_of({0: 4.0, 1: 3.0, 2: 2.0, 3: 1.5, 4: 1.0})["best"] == 4
+    rising = phases_of({0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 4: 5.0})
+    assert pd.isna([rising["learned"], rising["best"]]).all()

@@ -71,6 +71,94 @@ def test_missing_values_are_left_out_and_nothing_is_no_transition():
     assert question.transition(times, few) == question.NO_TRANSITION
 
 
+def largest_movement(values, sign) -> float:
+    """By all pairs of an earlier and a later value."""
+    return max(sign * (later - earlier) for earlier, later in combinations(values, 2))
+
+
+@pytest.mark.parametrize("rising", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_leg_is_the_largest_movement_of_all_pairs(seed, rising):
+    values = walks((25,), rng(seed))
+    found = values[question.leg(values, rising=rising)]
+    sign = 1 if rising else -1
+    movement = largest_movement(values, sign)
+    assert largest_movement(found, sign) == pytest.approx(movement)
+    # It begins and ends where the movement does, or near.
+    assert sign * (found[-1] - found[0]) >= (1 - 2 * question.NEAR) * movement
+    assert np.ptp(found) <= (1 + 2 * question.NEAR) * movement
+
+
+def test_legs_by_hand():
+    values = [4, 4, 4.1, 5, 8, 7.9, 8, 4, 0.2, 0, 0.1, math.nan]
+    assert question.leg(values, rising=False) == slice(4, 11)
+    # 4.1 is near the low of this movement of 4, 5 is not; 8 stays until the loss falls.
+    assert question.leg(values, rising=True) == slice(0, 7)
+    missing = [math.nan, *values]
+    assert question.leg(missing, rising=False) == slice(5, 12)
+    # Noise on a level does not cut it.
+    assert question.leg([5.0, 5.1, 5.0, 5.0, 2, 1, 1.1, 1.0], rising=False) == slice(0, 8)
+    for still in ([1.0, 2, 3], [2.0, 2, 2], [math.nan] * 3, []):
+        assert question.leg(still, rising=False) == slice(0, 0)
+
+
+def test_as_much_time_before_a_change_as_after_it():
+    times = np.arange(11.0)
+    assert question.around(times, 7.5) == slice(5, 11)
+    assert question.around(times, 3.0) == slice(0, 7)
+    assert question.around(times, 5.0) == slice(0, 11)
+    assert question.around(times, math.nan) == slice(0, 0)
+    values = np.where(times < 3, 1.0, 2.0)
+    loss = question.transition(times, np.where(times < 4, 5.0, 1.0))
+    assert question.near_change(times, values, loss).middle == 2.5
+    # A window that is too small is not asked.
+    late = question.transition(times, np.where(times < 9, 5.0, 1.0))
+    assert question.near_change(times, values, late) == question.NO_TRANSITION
+    assert question.of_leg(times[:5], [5, 5, 1, 1, 1], rising=False) == question.NO_TRANSITION
+    assert question.of_leg(times[:6], [5, 5, 1, 1, 1, 1], rising=False).middle == 1.5
+
+
+def unrelated_families(kind: str, *, whole: bool) -> tuple[int, int]:
+    """Of families of six metrics that move without regard to the loss, how many have a lead; with
+    all of the run, or only its part around the loss's change. The loss rises, then falls late."""
+    families, runs, generator = 0, 60, rng(21)
+    times = np.log10(1 + np.unique(np.round(np.logspace(0, 3.3, 26)).astype(int)))
+    span = np.ptp(times)
+    tolerance = float(np.median(np.diff(times)))
+    for _ in range(runs):
+        falls = times[0] + span * generator.uniform(0.65, 0.75, size=5)
+        losses = [
+            question.of_leg(times, np.where(times < at, 4 + times, 0), rising=False) for at in falls
+        ]
+        leads_MS = np.zeros((6, 5))
+        for m in range(6):
+            for s, loss in enumerate(losses):
+                if kind == "walk":
+                    values = walks((len(times),), generator)
+                else:
+                    at = times[0] + span * generator.uniform()
+                    values = np.tanh(12 * (times - at)) + 0.02 * generator.normal(size=len(times))
+                found = (
+                    question.transition(times, values)
+                    if whole
+                    else question.near_change(times, values, loss)
+                )
+                leads_MS[m, s] = loss.middle - found.middle
+        p_M = [question.no_lead(leads_S, resolution=tolerance) for leads_S in leads_MS]
+        families += bool(np.nanmin(question.holm(p_M)) <= 0.05)
+    return families, runs
+
+
+@pytest.mark.parametrize("kind", ["jump", "walk"])
+def test_what_is_unrelated_to_the_loss_seldom_leads(kind):
+    families, runs = unrelated_families(kind, whole=False)
+    assert families <= runs * 0.05 + 3 * math.sqrt(runs * 0.05 * 0.95)
+    # Over the whole run most of a late change's past is before it, and much would lead.
+    naive, _ = unrelated_families(kind, whole=True)
+    assert naive > 2 * families
+    assert naive > runs * 0.1
+
+
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_intervals_over_few_seeds_cover_as_they_say(seeds):
     runs, hits = 600, 0
@@ -86,15 +174,38 @@ def test_fewer_than_five_seeds_have_no_interval():
     assert four.value == 2.5
     assert math.isnan(four.low)
     assert math.isnan(question.over_seeds([math.nan], **options).value)
-    assert math.isnan(question.no_lead([1, 2, 3, 4]))
+    assert math.isnan(question.no_lead([1, 2, 3, 4], resolution=1))
 
 
-def test_p_of_no_lead_is_students():
-    leads = [0.1, 0.4, -0.2, 0.3, 0.5]
+def test_p_of_no_lead_is_students_or_that_of_even_leads():
+    leads = [0.1, 0.3, -0.2, 0.2, 0.1]
     t = np.mean(leads) / (np.std(leads, ddof=1) / math.sqrt(5))
-    assert question.no_lead(leads) == pytest.approx(2 * scipy_stats.t.sf(abs(t), 4))
-    assert question.no_lead([0.0] * 5) == 1
-    assert question.no_lead([0.2] * 5) == 0
+    assert question.no_lead(leads, resolution=0.1) == pytest.approx(2 * scipy_stats.t.sf(t, 4))
+    assert question.no_lead([0.0] * 5, resolution=0.1) == 1
+    # Far out, the share of even samples of n in which |t| is so large is Student's times
+    # 2 (1/2)^n / n over (pi n)^(-n/2) gamma(n/2): Hotelling's ratio, here for n = 5.
+    ratio = 2 * 0.5**5 / 5 / ((math.pi * 5) ** -2.5 * math.gamma(2.5))
+    assert ratio == pytest.approx(9.2, abs=0.05)
+    shares = [question.no_lead([1 - x, 1, 1, 1, 1 + x], resolution=1e-3) for x in (0.2, 0.1)]
+    for x, share in zip((0.2, 0.1), shares):
+        student = 2 * scipy_stats.t.sf(math.sqrt(5) / (x / math.sqrt(2)), 4)
+        assert 2 < share / student < ratio
+    drawn = rng(3).uniform(-1, 1, (100_000, 5))
+    t = math.sqrt(5) / (0.2 / math.sqrt(2))
+    hits = (np.abs(scipy_stats.ttest_1samp(drawn, 0, axis=1).statistic) >= t).sum()
+    assert within_binomial(int(hits), len(drawn), shares[0])
+
+
+def test_equal_leads_are_no_more_certain_than_checkpoints_allow():
+    # By hand: the variance is that of two roundings to a checkpoint, 2 / 12.
+    t = 2 / math.sqrt(1 / 6 / 5)
+    found = question.no_lead([2.0] * 5, resolution=1.0)
+    assert found >= 2 * scipy_stats.t.sf(t, 4) > 0
+    assert found == question.no_lead([0.2] * 5, resolution=0.1)
+    assert question.no_lead([1.0] * 5, resolution=1.0) > found
+    # Leads that differ by more than rounding are not held back.
+    wide = [1.0, 2.0, 3.0, 2.0, 2.0]
+    assert question.no_lead(wide, resolution=1.0) == question.no_lead(wide, resolution=1e-6)
 
 
 def test_holm_by_hand():
@@ -125,7 +236,7 @@ def test_metrics_without_a_lead_are_seldom_before_or_after():
     runs, family = 300, 0
     options = {"resamples": 200, "confidence": 0.95, "rng": rng(11)}
     for leads_MS in rng(12).normal(size=(runs, 8, 5)):
-        adjusted_M = question.holm([question.no_lead(leads_S) for leads_S in leads_MS])
+        adjusted_M = question.holm([question.no_lead(x_S, resolution=0.1) for x_S in leads_MS])
         verdicts = {
             question.verdict(question.over_seeds(leads_S, **options), adjusted, tolerance=0.1)
             for leads_S, adjusted in zip(leads_MS, adjusted_M)
