@@ -710,6 +710,14 @@ def import_scores(
     run: Annotated[Path, typer.Argument(help="The folder of a run of delphi.")],
     out: Annotated[Path, typer.Argument(help="The new folder of tables.")],
     aux: LatentAux,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run's judge, where it has qualified; without, its scores are called a "
+            "demonstration.",
+        ),
+    ] = None,
 ) -> None:
     """Read explanations and scores of a run of delphi into tables like ours.
 
@@ -720,7 +728,7 @@ def import_scores(
     from clearnets.tables import theirs
 
     _choice("--aux", aux, FAMILIES)
-    count = theirs.run(run, out, family=aux, settings=config.load().collate)
+    count = theirs.run(run, out, family=aux, judge=judge, settings=config.load().collate)
     print(f"{out}: tables of {count:,} latents")
 
 
@@ -758,6 +766,24 @@ def verify() -> None:
     for line in trail.judged(steps, found):
         print(line)
     raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
+
+
+@app.command()
+def bundle(
+    out: Annotated[Path, typer.Argument(help="The new folder, or the new file: NAME.tar.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Leave the artifacts of this stage out, e.g. cache."),
+    ] = None,
+) -> None:
+    """Write a deposit: all artifacts and the source, as a remote for `dvc pull`.
+
+    Example: [bold]clearnets bundle ../deposit.tar[/bold]
+    """
+    from clearnets import bundle as module
+
+    size = module.run(out, without=tuple(dict.fromkeys(without or ())))
+    print(f"{out}: {size / 1e6:,.1f} MB")
 
 
 @app.command()
