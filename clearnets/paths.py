@@ -129,6 +129,11 @@ def results(experiment: str) -> Path:
     return Path("paper/results") / experiment
 
 
+def ratings(experiment: str) -> Path:
+    """What people answered in the browser's blind rating, a file per rater."""
+    return Path("paper/ratings") / experiment
+
+
 def log(stage: str) -> Path:
     """Untracked log of a stage: wall times, sample texts."""
     return LOGS / f"{stage}.log"

@@ -10,13 +10,15 @@ from clearnets.runtime import Runtime
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.tables import observed, sources
+    from clearnets.tables import answers, observed, sources
 
+    rated = {path.name: artifacts.sha256(path) for path in answers.files(config)}
     return [
         Unit(
             stage="collate",
             out=paths.results(config.experiment),
-            settings=config.dump(
+            settings=({"ratings": rated} if rated else {})
+            | config.dump(
                 "experiment",
                 "seeds",
                 "models",

@@ -24,6 +24,7 @@ the same bytes.
 | judged ... | see `clearnets.tables.judged`: scores by a language model that has qualified |
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
+| ratings ... | see `clearnets.tables.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.tables.concepts` |
 | generalization_... | see `clearnets.tables.observed` |
 | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
@@ -51,6 +52,7 @@ from clearnets.tables import (
     models,
     observed,
     protocols,
+    ratings,
     scores,
 )
 from clearnets.tables.frames import to_csv
@@ -60,7 +62,7 @@ from clearnets.tables.sources import Sources
 # before it.
 COMPARISON = (
     *(models, layers, latents, scores, contrasts, embedding, families),
-    *(protocols, concepts, judged),
+    *(protocols, concepts, judged, ratings),
 )
 OBSERVATORY = (observed, generalization)
 

@@ -25,7 +25,7 @@ from clearnets.autointerp.records import (
 )
 from clearnets.config import Config, Family
 from clearnets.latents.store import STATS
-from clearnets.tables import judgements
+from clearnets.tables import answers, judgements
 from clearnets.tables.frames import NO_LAYER, columns_of
 
 NAMES = ("family", "seed", "layer")
@@ -73,6 +73,7 @@ class Sources:
             `clearnets.tables.judgements`; None where none judges.
         probabilities: seed, family, layer, demonstration, scorer, bin, positives, negatives: how
             often it gave which probability.
+        ratings: what people answered (see `clearnets.tables.answers`); None where nobody did.
     """
 
     models: Sequence[str]
@@ -93,6 +94,7 @@ class Sources:
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
+    ratings: pd.DataFrame | None = None
 
 
 def inputs(config: Config) -> dict[str, Path]:
@@ -113,6 +115,8 @@ def inputs(config: Config) -> dict[str, Path]:
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
                 named[f"similarity/{place}"] = paths.similarity(family, seed, point)
+                if answers.files(config):
+                    named[f"explain/{place}"] = paths.explain(family, seed, point)
     return named
 
 
@@ -169,6 +173,9 @@ def read(config: Config) -> Sources:
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
         probabilities=probabilities,
+        ratings=answers.read(
+            config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in places}
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from clearnets.artifacts import Unit, build_all, write_json
 from clearnets.config import CODER_FAMILIES, Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 CTX, LAYERS, HIDDEN, LATENTS, K = 16, 2, 8, 32, 4
 SEED = 0
 

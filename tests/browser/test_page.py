@@ -1,0 +1,330 @@
+"""The page in a real browser: what is found is what is there, and nothing in the data is markup."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import synthetic_page as synthetic
+import synthetic_results
+
+from clearnets import paths
+from clearnets.browser.page import pack, render, unpack
+from clearnets.tables import answers
+
+PAGE = synthetic.page()
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+NOT_EXPLAINED = "No explanation: active in too few windows to explain."
+# What a screen reader has nothing to say about.
+UNNAMED = """() => [...document.querySelectorAll(
+    "#view button, #view input, #view select, header button, nav a"
+)].filter((element) => !(
+    element.getAttribute("aria-label") || element.labels?.length || element.textContent.trim()
+)).map((element) => element.outerHTML)"""
+LAST_ROW = """document.querySelector("[role=option]:last-child")?.id
+    === "row-" + (app.list.found.length - 1)"""
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+def test_the_file_holds_everything_and_names_no_address():
+    html = render(PAGE)
+    assert unpack(html) == PAGE
+    # The name of SVG's elements looks like an address, and is never fetched.
+    assert re.findall(r"https?://[^\"\s]*", html) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"<link[^>]+href=\"(?!data:)|<script[^>]+src=|@import|url\(", html)
+    assert "default-src 'none'" in html
+
+
+def test_the_same_data_give_the_same_bytes_and_no_text_of_theirs_is_in_the_file():
+    assert render(PAGE) == render(synthetic.page())
+    assert synthetic.EVIL not in render(PAGE)
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", pack(PAGE))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; CHROMIUM names one")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(render(PAGE), encoding="utf-8")
+    return path
+
+
+class Tab:
+    """A tab of its own, which notes errors and what it asked for."""
+
+    def __init__(self, chromium, file: Path, **options) -> None:
+        self.context = chromium.new_context(viewport={"width": 1200, "height": 800}, **options)
+        self.page = self.context.new_page()
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        self.address = file.as_uri()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.open("")
+
+    def open(self, link: str):
+        opened = self.page.url.startswith(self.address)
+        self.page.goto(f"{self.address}#{link}")
+        if opened:  # Only what is behind # has changed: nothing was read again.
+            self.page.reload()
+        self.page.wait_for_function("window.app")
+        return self.page
+
+
+@pytest.fixture
+def tab(chromium, file):
+    made = Tab(chromium, file)
+    yield made
+    assert made.errors == []
+    assert {url.split(":")[0] for url in made.asked} <= {"file", "about", "data", "blob"}
+    made.context.close()
+
+
+def name(i: int, page=PAGE) -> str:
+    c = page["latents"]
+    return f"{page['families'][c['family'][i]]}/{c['layer'][i]}/{c['latent'][i]}"
+
+
+def explained(page=PAGE) -> list[int]:
+    return [i for i, status in enumerate(page["latents"]["status"]) if status == "explained"]
+
+
+def found(page) -> list[int]:
+    return page.evaluate("app.list.found")
+
+
+def test_every_latent_has_an_address_and_shows_what_is_known(tab):
+    c = PAGE["latents"]
+    for i in (0, 3, 31, 59):
+        page = tab.open(name(i))
+        assert f"latent {c['latent'][i]}" in page.inner_text("#latent-title")
+        says = page.inner_text(".explanation")
+        assert says == (
+            c["explanation"][i] or "No explanation: active in too few windows to explain."
+        )
+        assert page.locator("mark").count() >= 2 * len(c["examples"][i])
+        links = page.eval_on_selector_all(
+            ".card a", "all => all.map((a) => a.getAttribute('href'))"
+        )
+        assert links == [f"#{name(other)}" for other, _ in c["near"][i]]
+    assert "No latent native/0/9999" in tab.open("native/0/9999").inner_text("main")
+
+
+def test_marks_are_as_strong_as_the_activations(tab):
+    page = tab.open(name(1))
+    shown = page.eval_on_selector_all(
+        ".examples mark", "all => all.map((m) => +m.style.getPropertyValue('--a'))"
+    )
+    levels = []
+    for example in PAGE["latents"]["examples"][1]:
+        window = PAGE["text"]["explain"][example[0]]
+        pairs = zip(example[2::2], example[3::2])
+        levels += [level for place, level in pairs if PAGE["special"][window[place]] is None]
+    assert shown == pytest.approx([level / PAGE["levels"] for level in levels], abs=6e-4)
+
+
+def test_text_of_the_data_stays_text(tab):
+    page = tab.open(name(0))
+    assert page.inner_text(".explanation") == PAGE["latents"]["explanation"][0]
+    page.click("summary:has-text('language model')")
+    assert synthetic.EVIL in page.inner_text(".exchange")
+    page.evaluate("location.hash = '#families'")
+    page.evaluate("location.hash = ''")
+    page.wait_for_timeout(50)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#view script, #view img, #view b:has-text('home')").count() == 0
+
+
+def test_search_and_filters_find_what_plain_python_finds(tab):
+    page, c = tab.open(""), PAGE["latents"]
+    assert found(page) == explained()
+    page.fill("#search", "W1")
+    assert found(page) == [i for i in explained() if "w1" in c["explanation"][i].lower()]
+    page.click("button:text-is('Clear')")
+    page.select_option("[aria-label=Family]", label="transcoder")
+    page.select_option("[aria-label=Layer]", label="layer 1")
+    wanted = [i for i in explained() if (c["family"][i], c["layer"][i]) == (1, 1)]
+    assert found(page) == wanted
+    page.select_option("[aria-label=Order]", label="highest score")
+    assert found(page) == sorted(wanted, key=lambda i: -c["scores"][i][0])
+    page.click("button:text-is('Clear')")
+    page.click("text=More filters")
+    page.fill("[aria-label='score from']", "0.5")
+    page.fill("[aria-label='% of tokens to']", "1")
+    page.select_option("[aria-label='Concept it recovers best']", label="colour")
+    assert found(page) == [
+        i
+        for i in explained()
+        if c["scores"][i][0] >= 0.5 and c["rate"][i] <= 0.01 and c["concept"][i] == 1
+    ]
+    page.click("button:text-is('Clear')")
+    page.click("text=More filters")
+    page.select_option("[aria-label=Status]", label="too rare")
+    assert found(page) == [i for i in range(60) if i not in explained()]
+
+
+def test_search_in_the_text_of_the_examples(tab):
+    page, c = tab.open(""), PAGE["latents"]
+    page.check("text=also in the text")
+    page.fill("#search", "fox ran")
+    texts = ["".join(PAGE["tokens"][t] for t in window) for window in PAGE["text"]["explain"]]
+    holding = {n for n, text in enumerate(texts) if "fox ran" in text.lower()}
+    assert found(page) == [i for i in explained() if holding & {e[0] for e in c["examples"][i]}]
+
+
+def test_keys(tab):
+    page, order = tab.open(""), explained()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate("location.hash") == f"#{name(order[2])}"
+    page.keyboard.press("k")
+    assert page.evaluate("location.hash") == f"#{name(order[1])}"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "latent-title"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "list"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("location.hash") == f"#{name(order[2])}"
+    page.keyboard.press("/")
+    page.keyboard.type("jk?")
+    assert page.input_value("#search") == "jk?"
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.evaluate("document.getElementById('keys').open")
+
+
+def test_readers_of_the_screen_get_names_and_places(tab):
+    for link in (name(1), "families", "rate"):
+        page = tab.open(link)
+        unnamed = page.evaluate(UNNAMED)
+        assert unnamed == []
+    page = tab.open(name(explained()[1]))
+    chosen = page.locator("[role=listbox] [role=option][aria-selected=true]")
+    assert chosen.get_attribute("aria-posinset") == "2"
+    assert chosen.get_attribute("aria-setsize") == str(len(explained()))
+    listed = page.get_attribute("[role=listbox]", "aria-activedescendant")
+    assert listed == chosen.get_attribute("id")
+    assert page.inner_text("[role=status]") == f"{len(explained())} of 60 latents"
+
+
+def test_dark_where_the_system_is_and_on_demand(chromium, file):
+    tab = Tab(chromium, file, color_scheme="dark")
+    theme = "document.documentElement.dataset.theme"
+    assert tab.page.evaluate(theme) == "dark"
+    tab.page.keyboard.press("t")
+    assert tab.page.evaluate(theme) == "light"
+    tab.open("families")
+    assert tab.page.evaluate(theme) == "light", "the choice is kept"
+    tab.context.close()
+
+
+def test_nothing_is_wider_than_a_phone(tab):
+    tab.page.set_viewport_size({"width": 360, "height": 700})
+    for link in ("", name(1), "families", "rate"):
+        page = tab.open(link)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, link
+    page = tab.open(name(1))
+    assert not page.is_visible("#list")
+    page.click("text=← List")
+    assert page.is_visible("#list")
+
+
+def test_ten_thousand_latents_are_few_elements(chromium, tmp_path):
+    path = tmp_path / "index.html"
+    large = synthetic.page(10_000, seeds=(0, 1))
+    path.write_text(render(large), encoding="utf-8")
+    tab = Tab(chromium, path)
+    assert tab.page.locator("[role=option]").count() < 40
+    tab.page.evaluate("app.list.box.scrollTop = 1e9")
+    tab.page.wait_for_function(LAST_ROW)
+    assert tab.page.locator("[role=option]").count() < 40
+    other = large["latents"]["seed"].index(1)
+    link = tab.page.evaluate(f"app.latents.link({other})")
+    assert link.endswith("/seed-1")
+    assert "seed 1" in tab.open(link).inner_text("#latent-title")
+    tab.context.close()
+
+
+def start(page, rater="mara", count=4) -> None:
+    page.fill("#rater", rater)
+    page.fill("#how-many", str(count))
+    page.click("text=Start")
+
+
+def test_ratings_are_blind_kept_and_saved_as_collate_reads_them(tab, tmp_path, monkeypatch):
+    page = tab.open("rate")
+    start(page)
+    for number, key in enumerate("ynuy"):
+        body = page.inner_text("body").lower() + page.content().split("<script")[0].lower()
+        assert not [f for f in synthetic.FAMILIES if re.search(rf"\b{f}\b", body)]
+        assert page.title() == "clearnets · rate blind"
+        assert page.locator(".explanation").count() == number % 2, "the second question shows it"
+        page.keyboard.press(key)
+    page.keyboard.press("b")
+    page = tab.open("rate")
+    start(page)
+    assert "Latent 2 of 4, question 2" in page.inner_text("[role=status]"), "it goes on"
+    for key in "nyyyy":
+        page.keyboard.press(key)
+    assert page.inner_text("h2") == "Done"
+    with page.expect_download() as download:
+        page.keyboard.press("s")
+    assert download.value.suggested_filename == "mara.jsonl"
+    saved = Path(download.value.path()).read_text(encoding="utf-8")
+    records = [json.loads(line) for line in saved.splitlines()]
+    assert [record["answer"] for record in records] == [
+        *("yes", "no", "unsure", "no", "yes", "yes", "yes", "yes"),
+    ]
+    assert [record["question"] for record in records] == ["interpretable", "fits"] * 4
+    c = PAGE["latents"]
+    for record in records:
+        i = record["latent"]
+        assert record["explanation"] == c["explanation"][i]
+        assert record["family"] == name(i).split("/")[0]
+        assert record["layer"] == c["layer"][i]
+    assert len({record["family"] for record in records}) == 3, "families take turns"
+
+    monkeypatch.chdir(tmp_path)
+    config = synthetic_results.few().model_copy(update={"experiment": "made-up"})
+    folder = paths.ratings("made-up")
+    folder.mkdir(parents=True)
+    (folder / "mara.jsonl").write_text(saved, encoding="utf-8")
+    places = {}
+    for record in records:
+        place = tmp_path / f"{record['family']}-{record['layer']}"
+        place.mkdir(exist_ok=True)
+        lines = [json.dumps({"latent": i, "explanation": c["explanation"][i]}) for i in range(60)]
+        (place / "explanations.jsonl").write_text("\n".join(lines) + "\n")
+        places[record["family"], 0, record["layer"]] = place
+    read = answers.read(config, places)
+    assert read is not None
+    assert len(read) == 8
+    assert read["current"].all()
+
+
+def test_the_families_view_sums_up_and_leads_to_the_list(tab):
+    page, c = tab.open("families"), PAGE["latents"]
+    cell = page.locator("tbody tr").nth(1).locator("td button").nth(0)
+    wanted = [i for i in explained() if (c["family"][i], c["layer"][i]) == (1, 0)]
+    scores = sorted(c["scores"][i][0] for i in wanted)
+    middle = len(scores) // 2
+    median = scores[middle] if len(scores) % 2 else (scores[middle - 1] + scores[middle]) / 2
+    assert float(cell.inner_text()) == pytest.approx(median, abs=0.0051)
+    cell.click()
+    assert sorted(found(page)) == wanted
