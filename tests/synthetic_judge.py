@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from synthetic_results import TRUTH
 
 from clearnets import paths
 from clearnets.artifacts import read_jsonl, write_json
-from clearnets.autointerp.records import PROBABILITY_BINS, hookpoints
+from clearnets.autointerp.records import PROBABILITY_BINS, TRANSCRIPT_SAMPLE, hookpoints
 from clearnets.config import Config
 from clearnets.runtime import seed_for
 
@@ -44,6 +45,7 @@ def few() -> Config:
 def write(config: Config, *, demonstration: bool = False) -> None:
     """The synthetic results, and in each unit of scores what a language model judged."""
     synthetic_results.write(config)
+    leave_samples(config)
     for family in config.families:
         for seed in config.seeds:
             for point in hookpoints(family, config.model, config.model.layers):
@@ -86,6 +88,29 @@ def _judge(config: Config, family, seed: int, point: str, demonstration: bool) -
     write_json(folder / "probabilities.json", histogram)
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
+
+
+def leave_samples(config: Config) -> None:
+    """Units with the sample of a transcript each, or such a sample in the unit that is there."""
+    synthetic_results._unit("qualify", paths.qualify(), _exchanges)
+    for family in config.families:
+        for seed in config.seeds:
+            for point in hookpoints(family, config.model, config.model.layers):
+                _exchanges(paths.score(family, seed, point))
+                if config.explain.explainer.kind == "delphi":
+                    unit = paths.explain(family, seed, point)
+                    synthetic_results._unit("explain", unit, _exchanges)
+
+
+def _exchanges(folder: Path) -> None:
+    """Five exchanges, of which the second has no answer."""
+    lines = []
+    for number in range(5):
+        message = {"role": "user", "content": f"is it {number}?"}
+        said = {"error": "status 500"} if number == 1 else {"reply": {"text": "é", "logprobs": []}}
+        entry = {"key": "k", "model": {}, "settings": {"seed": number}, "messages": [message]}
+        lines.append(json.dumps(entry | said) + "\n")
+    (folder / TRANSCRIPT_SAMPLE).write_text("".join(lines))
 
 
 def _classified(

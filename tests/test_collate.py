@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_judge
 import synthetic_results
 from scipy import stats as scipy_stats
 from synthetic_results import TRUTH
@@ -620,6 +621,7 @@ def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those
             text = "".join(json.dumps(line) + "\n" for line in lines)
             path.with_name(f"{name}.jsonl").write_text(text)
         path.with_name("probabilities.json").write_text("{}")
+    synthetic_judge.leave_samples(config)
     for manifest in paths.ARTIFACTS.glob("score/*/*/*/manifest.json"):
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
     stage.run(config, runtime=Runtime())

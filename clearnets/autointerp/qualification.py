@@ -1,16 +1,23 @@
 """Whether a language model can judge: the test that comes before its scores count.
 
 For concepts of the corpus it is given the concept's name as the explanation, and windows of
-`concept_fit` half of which hold the concept: the very prompts of detection. Its AUROC per concept
-is that of its probabilities, or of its yes and no where it gives none (then it is the balanced
-accuracy). Missing answers are counted and left out, but a judge that leaves half unanswered does
-not qualify.
+`concept_fit` half of which hold the concept, with the very prompts of the scorer that is tested. In
+*detection* it tells the windows; in *fuzzing* tokens are marked, the concept's or, in the other
+windows, as many at random. A judge takes the test of each of these that it is asked for, and has to
+pass all of them: otherwise all its scores are a demonstration. The other scorers have no test of
+their own, for what they ask of a concept is not known (intruder, without an explanation) or not yes
+or no (simulation, surprisal): whoever is asked for them alone is tested by detection.
+
+Its AUROC per concept is that of its probabilities, or of its yes and no where it gives none (then
+it is the balanced accuracy). Missing answers are counted and left out, but a judge that leaves half
+unanswered does not qualify.
 
 Shape suffixes: R rows, S positions of a row, N windows, W chosen windows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +32,12 @@ if TYPE_CHECKING:
     from clearnets.latents.examples import Windows
 
 JUDGES = "judges.json"
+TESTS = ("detection", "fuzzing")
+
+
+def tests_of(judge: DelphiScorer) -> tuple[str, ...]:
+    """The scorers that a judge is tested in."""
+    return tuple(name for name in TESTS if name in judge.scorers) or TESTS[:1]
 
 
 def judge_id(judge: DelphiScorer) -> str:
@@ -33,25 +46,30 @@ def judge_id(judge: DelphiScorer) -> str:
 
 
 def is_qualified(judge: DelphiScorer, folder: Path) -> bool:
-    """Whether the test found the judge able.
+    """Whether the tests found the judge able, in each scorer that it is asked for.
 
     Raises:
         UserError: it has not been tested.
     """
-    judges = read_json(folder / JUDGES)
-    name = judge_id(judge)
-    if name not in judges:
+    found = read_json(folder / JUDGES).get(judge_id(judge), {}).get("tests", {})
+    if any(name not in found for name in tests_of(judge)):
         raise UserError("this judge has not been tested; run `clearnets qualify` first")
-    return bool(judges[name]["qualified"])
+    return all(found[name]["qualified"] for name in tests_of(judge))
 
 
 @dataclass(frozen=True)
 class Task:
-    """One concept: windows that hold it, and as many that do not."""
+    """One concept: windows that hold it, and as many that do not, with tokens marked for fuzzing.
+
+    Attributes:
+        marked_WL: tokens of the concept, a quarter of the window at most; and in the other windows
+            as many counted ones at random.
+    """
 
     concept: str
     window_W: np.ndarray
     holds_W: np.ndarray
+    marked_WL: np.ndarray
 
 
 def tasks(
@@ -64,7 +82,8 @@ def tasks(
     """
     rng = np.random.default_rng(seed)
     label_RS = np.where(windows.counted_RS, label_RS, 0)
-    label_N = np.bitwise_or.reduce(windows.cut(label_RS), axis=1)
+    label_NL, counted_NL = windows.cut(label_RS), windows.cut(windows.counted_RS)
+    label_N = np.bitwise_or.reduce(label_NL, axis=1)
     drawn = []
     for bit in rng.permutation(len(concepts)).tolist():
         holds_N = (label_N >> np.uint64(bit)) & np.uint64(1) == 1
@@ -74,7 +93,13 @@ def tasks(
         window_W = np.concatenate(
             [np.sort(rng.permutation(pool)[: settings.windows]) for pool in (with_W, without_W)]
         )
-        drawn.append(Task(concepts[bit], window_W, np.arange(len(window_W)) < settings.windows))
+        marked_WL = _marks(
+            (label_NL[window_W] >> np.uint64(bit)) & np.uint64(1) == 1,
+            counted_NL[window_W],
+            np.random.default_rng([seed, bit]),
+        )
+        holds_W = np.arange(len(window_W)) < settings.windows
+        drawn.append(Task(concepts[bit], window_W, holds_W, marked_WL))
         if len(drawn) == settings.concepts:
             break
     if not drawn:
@@ -85,17 +110,35 @@ def tasks(
     return drawn
 
 
-def verdict(
-    judge: DelphiScorer, settings: Qualify, by_concept: dict[str, dict[str, Any]]
+def _marks(concept_WL: np.ndarray, counted_WL: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """See `Task`: the first half of the windows hold the concept, the others get their numbers."""
+    half, most = len(concept_WL) // 2, max(concept_WL.shape[1] // 4, 1)
+    number_W = np.minimum(concept_WL[:half].sum(axis=1), most)
+    number_W = np.concatenate([number_W, rng.permutation(number_W)])
+    free_WL = np.concatenate([concept_WL[:half], counted_WL[half:]])
+    key_WL = np.where(free_WL, rng.random(free_WL.shape), np.inf)
+    rank_WL = key_WL.argsort(axis=1).argsort(axis=1)
+    return (rank_WL < number_W[:, None]) & free_WL
+
+
+def record_of(
+    judge: DelphiScorer, settings: Qualify, by_test: Mapping[str, dict[str, dict[str, Any]]]
 ) -> dict[str, Any]:
-    """The record of a judge from its scores by concept, as `count_answers` gives them."""
+    """The record of a judge from its scores by test and concept, as `count_answers` gives them."""
+    return {
+        "judge": {"client": identity(judge.client), "prompt": _how(judge)},
+        "tests": {name: verdict(settings, found) for name, found in by_test.items()},
+    }
+
+
+def verdict(settings: Qualify, by_concept: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What one test has found."""
     rows = {name: {**scores, "auroc": area_of(scores)} for name, scores in by_concept.items()}
     areas = [row["auroc"] for row in rows.values() if row["auroc"] is not None]
     missing = sum(row["missing_positives"] + row["missing_negatives"] for row in rows.values())
     asked = 2 * settings.windows * len(rows)
     mean = round(sum(areas) / len(areas), 6) if areas else None
     return {
-        "judge": {"client": identity(judge.client), "prompt": _how(judge)},
         "auroc": mean,
         "answered": round(1 - missing / asked, 6),
         "qualified": mean is not None and mean >= settings.min_auroc and 2 * missing < asked,

@@ -45,6 +45,8 @@ SCORED = "scores.jsonl"
 JUDGED = "judged.jsonl"
 PROBABILITIES = "probabilities.json"
 PROBABILITY_BINS = 50
+# In the folder of a unit for which a language model was asked: some exchanges for readers.
+TRANSCRIPT_SAMPLE = "transcript-sample.jsonl"
 SIMILAR = "similarity.jsonl"
 ROC = "roc.json"
 ROC_STEPS = 50

@@ -38,12 +38,12 @@ from clearnets.autointerp.clients import (
     RequestFailed,
     request_key,
 )
+from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
 from clearnets.paths import REPLIES
 
 TRANSCRIPT = "transcript.jsonl.gz"
-# In the unit's own folder: the transcript's hash and size, and some exchanges for readers.
+# In the unit's own folder, beside some exchanges for readers: the transcript's hash and size.
 INFO = "transcript.json"
-SAMPLE = "transcript-sample.jsonl"
 SAMPLED = 3
 # Characters per token, where no tokenizer is at hand: English text in common vocabularies.
 CHARACTERS = 4
@@ -125,8 +125,9 @@ class Session:
             reply = await self._connect().complete(messages, settings)
         except RequestFailed as failure:
             # Not in the log: the next run asks again.
-            return {**entry, "error": str(failure)}
+            return {**entry, "error": str(failure), "attempts": failure.attempts}
         entry["reply"] = {"text": reply.text, "logprobs": reply.logprobs}
+        entry["attempts"] = reply.attempts
         self._log.append(entry)
         return entry
 
@@ -140,10 +141,29 @@ class Session:
         lines = [to_line(entry).encode() + b"\n" for entry in entries]
         packed = self._local / TRANSCRIPT
         write_bytes(packed, gzip.compress(b"".join(lines), 9, mtime=0))
-        write_bytes(out / SAMPLE, b"".join(lines[:SAMPLED]))
-        missing = sum("error" in entry for entry in entries)
-        counts = {"exchanges": len(entries), "missing": missing}
-        write_json(out / INFO, {**counts, "sha256": sha256(packed)})
+        write_bytes(out / TRANSCRIPT_SAMPLE, b"".join(lines[:SAMPLED]))
+        write_json(out / INFO, {**costs(entries), "sha256": sha256(packed)})
+
+
+def costs(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What exchanges have cost.
+
+    `missing`: those without an answer. `repeated`: those that ask what another one asks, with
+    another seed, because its answer could not be used. `sent`: requests in all, counting each time
+    that a server had to be asked again. `characters`: of the prompts, each as often as it was sent,
+    and of the answers.
+    """
+    asked = [tuple(m["content"] for m in entry["messages"]) for entry in entries]
+    sent = [entry.get("attempts", 1) for entry in entries]
+    said = sum(len(entry["reply"]["text"]) for entry in entries if "reply" in entry)
+    prompts = sum(times * sum(map(len, texts)) for times, texts in zip(sent, asked))
+    return {
+        "exchanges": len(entries),
+        "missing": sum("error" in entry for entry in entries),
+        "repeated": len(asked) - len(set(asked)),
+        "sent": sum(sent),
+        "characters": prompts + said,
+    }
 
 
 def put_in_place(unit: Path, placed: Path) -> None:
@@ -220,12 +240,14 @@ class Count(Session):
         raise RequestFailed("a dry run asks nothing")
 
 
-def report(counts: Sequence[Count], *, longest: int) -> list[str]:
-    """What `counts` found, as lines. `longest` is the cap on an answer's tokens."""
+def report(counts: Sequence[Count], *, longest: int, retries: int = 0) -> list[str]:
+    """What `counts` found, as lines. `longest` is the cap on an answer's tokens; a prompt is asked
+    `retries` times more as long as its answer cannot be used."""
     there, to_ask = sum(c.there for c in counts), sum(c.to_ask for c in counts)
+    again = f"up to {retries * to_ask:,} more where answers cannot be used, and " if retries else ""
     return [
         f"{to_ask:,} prompts to ask, of about {sum(c.tokens for c in counts):,} tokens (estimated "
         f"at {CHARACTERS} characters each) and at most {longest * to_ask:,} tokens of answers; "
-        "retries come on top",
+        f"{again}what a server fails at comes on top",
         f"{there:,} answers are there already",
     ]

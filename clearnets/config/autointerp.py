@@ -240,7 +240,8 @@ class Overlap(Frozen):
 
 class Qualify(Frozen):
     """The test that a language model must pass before its scores enter the paper: to tell windows
-    that hold a concept of the corpus from windows that do not, given the concept's name."""
+    that hold a concept of the corpus from windows that do not, given the concept's name; and where
+    it is asked for fuzzing, to tell marks on the concept from marks elsewhere."""
 
     min_auroc: Fraction
     """Mean over concepts of the AUROC of its answers that qualifies it."""

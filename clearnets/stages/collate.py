@@ -10,7 +10,7 @@ from clearnets.runtime import Runtime
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.tables import answers, observed, sources
+    from clearnets.tables import answers, exchanges, observed, sources
 
     rated = {path.name: artifacts.sha256(path) for path in answers.files(config)}
     return [
@@ -34,7 +34,11 @@ def units(config: Config) -> list[Unit]:
                 "generalize.tasks",
                 "collate",
             ),
-            inputs={**sources.inputs(config), **observed.inputs(config)},
+            inputs={
+                **sources.inputs(config),
+                **exchanges.inputs(config),
+                **observed.inputs(config),
+            },
         )
     ]
 
@@ -45,7 +49,7 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets.tables import observatory, registry, sources, summary
+    from clearnets.tables import exchanges, observatory, registry, sources, summary
 
     for _, work in artifacts.build_all(units(config)):
         frames = registry.make(sources.read(config) if config.compares else None, config)
@@ -53,3 +57,6 @@ def run(config: Config, *, runtime: Runtime) -> None:
         compared = summary.markdown(frames, config) if config.compares else ""
         text = compared + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)
+        said = [f"{artifacts.to_line(one)}\n" for one in exchanges.sample(config)]
+        if said:
+            artifacts.write_text(work.out / exchanges.FILE, "".join(said))

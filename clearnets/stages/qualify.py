@@ -47,12 +47,12 @@ async def _run(config: Config, threads: int) -> None:
             continue
         from clearnets.autointerp.asking import connection
         from clearnets.autointerp.clients import identity
-        from clearnets.autointerp.qualification import judge_id, verdict
+        from clearnets.autointerp.qualification import judge_id, record_of
 
         async with connection(judge.client, threads=threads) as connect:
             with Session(identity(judge.client), PLACED, connect) as session:
                 scores = await _examine(judge, config.qualify, config.explain.window, session)
-                record = verdict(judge, config.qualify, scores)
+                record = record_of(judge, config.qualify, scores)
                 write_json(work.out / JUDGES, {judge_id(judge): record})
                 session.seal(work.out)
     if config.score.judge:
@@ -63,10 +63,10 @@ async def _run(config: Config, threads: int) -> None:
 
 async def _examine(
     judge: DelphiScorer, settings: Qualify, window: int, session: Session
-) -> dict[str, dict[str, Any]]:
-    """The judge's answers by concept."""
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The judge's answers by test and concept."""
     from clearnets.autointerp.asking import together
-    from clearnets.autointerp.qualification import Task, tasks
+    from clearnets.autointerp.qualification import Task, tasks, tests_of
     from clearnets.autointerp.scorers import language
     from clearnets.data.tokens import open_tokens
     from clearnets.latents.examples import windows_of
@@ -81,16 +81,21 @@ async def _examine(
     windows = windows_of(store.counted(tokens_RS), size=window)
     token_NL, strings = windows.cut(tokens_RS), store.strings()
 
-    async def one(task: Task) -> tuple[str, dict[str, Any]]:
-        texts = ["".join(strings[token] for token in token_NL[w]) for w in task.window_W]
+    async def one(name: str, task: Task) -> dict[str, Any]:
+        strings_W = [[strings[token] for token in token_NL[w]] for w in task.window_W]
         seed = seed_for(settings.seed, "qualify", task.concept)
-        name = task.concept.replace("_", " ")
-        scores = await language.detect(judge, session, texts, task.holds_W, name, seed=seed)
-        return task.concept, scores
+        said = task.concept.replace("_", " ")
+        windows_W = (strings_W, task.marked_WL, task.holds_W)
+        return await language.test(name, judge, session, *windows_W, said, seed=seed)
 
     drawn = tasks(label_RS, store.concepts, windows, settings, seed_for(settings.seed, "qualify"))
-    with progress("qualify", len(drawn), "concepts") as bar:
-        return dict(await together(map(one, drawn), bar.advance))
+    pairs = [(name, task) for name in tests_of(judge) for task in drawn]
+    with progress("qualify", len(pairs), "tests of a concept") as bar:
+        found = await together([one(*pair) for pair in pairs], bar.advance)
+    by_test: dict[str, dict[str, dict[str, Any]]] = {name: {} for name, _ in pairs}
+    for (name, task), scores in zip(pairs, found):
+        by_test[name][task.concept] = scores
+    return by_test
 
 
 def estimate(config: Config) -> list[str]:

@@ -162,7 +162,7 @@ def test_log_probabilities_are_asked_for_and_read():
 )
 def test_what_may_be_cured_is_asked_again(step):
     with Misbehaving(step, step, OK) as server:
-        assert ask(server.where) == [Reply("fine")]
+        assert ask(server.where) == [Reply("fine", attempts=3)]
     assert len(server.requests) == 3
 
 
@@ -171,7 +171,7 @@ def test_what_is_not_cured_is_a_missing_answer(step):
     with Misbehaving(step) as server:
         (failure,) = ask(server.where)
     assert isinstance(failure, RequestFailed)
-    assert len(server.requests) == 1 + server.where.retries
+    assert len(server.requests) == failure.attempts == 1 + server.where.retries
 
 
 def test_a_request_that_is_refused_is_not_asked_again():

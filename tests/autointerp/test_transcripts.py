@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from clearnets import paths
 from clearnets.artifacts import UserError, read_json, sha256
 from clearnets.autointerp.clients import Reply, RequestFailed
+from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
 from clearnets.autointerp.transcripts import (
     INFO,
-    SAMPLE,
     TRANSCRIPT,
     Count,
     Session,
@@ -85,12 +86,15 @@ def converse(model: Model | None, *texts: str, out: Path = Path("out")) -> list[
 def test_a_transcript_replays_without_the_model_byte_for_byte():
     said = converse(Model("b"), "c", "a", "b")
     assert said == ["c!", "a!", "failed: status 500"]
-    first = (PLACED / TRANSCRIPT).read_bytes(), (Path("out") / SAMPLE).read_bytes()
+    first = (PLACED / TRANSCRIPT).read_bytes(), (Path("out") / TRANSCRIPT_SAMPLE).read_bytes()
     for path in REPLIES.iterdir():
         path.unlink()
     # The failure, too: what follows from the transcript does not depend on today's server.
     assert converse(None, "a", "b", "c") == ["a!", "failed: status 500", "c!"]
-    assert ((PLACED / TRANSCRIPT).read_bytes(), (Path("out") / SAMPLE).read_bytes()) == first
+    assert (
+        (PLACED / TRANSCRIPT).read_bytes(),
+        (Path("out") / TRANSCRIPT_SAMPLE).read_bytes(),
+    ) == first
 
 
 def test_a_transcript_holds_what_was_used_sorted_by_name_and_no_time():
@@ -103,7 +107,9 @@ def test_a_transcript_holds_what_was_used_sorted_by_name_and_no_time():
     assert {entry["messages"][-1]["content"] for entry in lines} == {"a", "c", "d"}
     assert data[4:8] == b"\0\0\0\0"
     assert lines[0]["reply"]["logprobs"][0][1][1] == ["other", -1.25]
-    sample = [json.loads(line) for line in (Path("out") / SAMPLE).read_bytes().splitlines()]
+    sample = [
+        json.loads(line) for line in (Path("out") / TRANSCRIPT_SAMPLE).read_bytes().splitlines()
+    ]
     assert sample == lines[:3]
 
 
@@ -111,7 +117,9 @@ def test_a_unit_says_which_transcript_it_follows_from_and_takes_no_other():
     converse(Model("b"), "a", "b")
     data = (PLACED / TRANSCRIPT).read_bytes()
     hashed = sha256(PLACED / TRANSCRIPT)
-    assert read_json(Path("out") / INFO) == {"exchanges": 2, "missing": 1, "sha256": hashed}
+    # Two prompts of a character, and the answer "a!".
+    costs = {"exchanges": 2, "missing": 1, "repeated": 0, "sent": 2, "characters": 4}
+    assert read_json(Path("out") / INFO) == {**costs, "sha256": hashed}
     # A later session packed another, but its unit did not come into place.
     converse(Model(), "c", out=Path("later"))
     (PLACED / TRANSCRIPT).write_bytes(data)
@@ -175,3 +183,31 @@ def test_a_dry_run_counts_and_asks_and_writes_nothing():
     assert "36 tokens of answers" in first
     assert second == "2 answers are there already"
     assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_what_repetitions_cost_is_counted_and_kept():
+    """Of a server that is asked again, and of an explainer that asks again with another seed."""
+
+    class Tired(Model):
+        async def complete(self, messages, settings):
+            if messages[-1]["content"] == "bad":
+                raise RequestFailed("status 500", attempts=4)
+            reply = await super().complete(messages, settings)
+            return replace(reply, attempts=3 if settings["seed"] == 2 else 1)
+
+    async def run(model, out):
+        with session(model) as one:
+            for text, seed in (("hello", 1), ("hello", 2), ("bad", 1)):
+                with suppress(RequestFailed):
+                    await one.ask(chat(text), SETTINGS | {"seed": seed})
+            one.seal(out)
+        put_in_place(out, PLACED)
+        return {**read_json(out / INFO), "sha256": None}
+
+    found = asyncio.run(run(Tired(), Path("out")))
+    assert found == {
+        "exchanges": 3, "missing": 1, "repeated": 1, "sent": 1 + 3 + 4, "sha256": None,
+        "characters": 1 * 5 + 3 * 5 + 4 * 3 + 2 * len("hello!"),
+    }  # fmt: skip
+    # What was paid is known when the unit is made again from the transcript, too.
+    assert asyncio.run(run(None, Path("again"))) == found

@@ -46,9 +46,12 @@ from clearnets.artifacts import (
 from clearnets.autointerp import asking
 from clearnets.autointerp.clients import Reply, RequestFailed
 from clearnets.autointerp.clients.gguf import locate
+from clearnets.autointerp.qualification import is_qualified, tasks
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
+from clearnets.latents.examples import windows_of
 from clearnets.stages import explain, qualify, score
+from clearnets.tables import exchanges
 
 FOX = 2  # The latent that is active at "fox".
 CLIENT = {"kind": "openai", "model": "reader"}
@@ -352,31 +355,75 @@ def test_missing_answers_have_their_own_column(connected):
     assert (answered + missing) % 24 == 0
 
 
-@pytest.mark.parametrize("can_judge", [True, False])
-def test_a_judge_qualifies_by_telling_concepts_apart(connected, can_judge):
-    class Taught(Reader):
-        """It knows what a quote mark is."""
+class Taught(Reader):
+    """It knows what a quote mark is; it may be blind for marks."""
 
-        def _holds(self, example, word):
-            return '"' in example if word == "quote mark" else super()._holds(example, word)
+    def __init__(self, *, can_judge: bool, sees_marks: bool) -> None:
+        super().__init__(can_judge=can_judge)
+        self.sees_marks = sees_marks
 
-    model = connected(Taught(can_judge=can_judge))
+    def _holds(self, example, word):
+        marked = re.findall(r"<<(.*?)>>", example)
+        if marked and not self.sees_marks:
+            return True
+        if word == "quote mark":
+            return all('"' in mark for mark in marked or [example])
+        return super()._holds(example, word)
+
+
+@pytest.mark.parametrize(("can_judge", "sees_marks"), [(True, True), (True, False), (False, True)])
+def test_a_judge_qualifies_by_telling_concepts_apart(connected, can_judge, sees_marks):
+    model = connected(Taught(can_judge=can_judge, sees_marks=sees_marks))
     settings = language()
-    run_all(settings)
+    run_all(settings, layers=(0,))
     (record,) = read_json(paths.qualify() / "judges.json").values()
-    assert (record["auroc"], record["answered"]) == (1.0 if can_judge else 0.0, 1.0)
-    assert record["qualified"] is can_judge
+    tests = record["tests"]
+    assert list(tests) == ["detection", "fuzzing"]
+    found = tests["detection"]
+    assert (found["auroc"], found["answered"]) == (1.0 if can_judge else 0.0, 1.0)
+    assert found["qualified"] is can_judge
+    assert tests["fuzzing"]["qualified"] is (can_judge and sees_marks)
+    assert tests["fuzzing"]["auroc"] == (float(can_judge) if sees_marks else 0.5)
     # The third concept is in no window.
-    assert set(record["concepts"]) == {"fox", "quote_mark"}
-    assert {r["demonstration"] for r in judged().values()} == {not can_judge}
+    assert set(found["concepts"]) == {"fox", "quote_mark"}
+    assert {r["demonstration"] for r in judged().values()} == {not (can_judge and sees_marks)}
     assert any("Latent explanation: quote mark\n" in text for text in model.asked)
+    # Who is not asked for fuzzing is not tested in it.
+    alone = language(scorers=("detection",))
+    qualify.run(alone, runtime=RUNTIME)
+    (record,) = read_json(paths.qualify() / "judges.json").values()
+    assert list(record["tests"]) == ["detection"]
+    assert is_qualified(alone.score.judge, paths.qualify()) is can_judge
+    with pytest.raises(UserError, match="run `clearnets qualify` first"):
+        is_qualified(settings.score.judge, paths.qualify())
+
+
+def test_marks_of_the_test_lie_on_the_concept_and_as_many_elsewhere():
+    store = open_tokens(paths.data())
+    tokens_RS, label_RS = store.split("concept_fit"), store.labels("concept_fit")
+    windows = windows_of(store.counted(tokens_RS), size=SIZE)
+    settings = language().qualify
+    for task in tasks(label_RS, store.concepts, windows, settings, seed=3):
+        bit = CONCEPTS.index(task.concept)
+        numbers = {True: [], False: []}
+        for window, holds, marked in zip(task.window_W, task.holds_W, task.marked_WL):
+            row, first = windows.row_N[window], windows.start_N[window]
+            labels = label_RS[row, first : first + SIZE]
+            of_concept = [(int(label) >> bit) & 1 == 1 for label in labels]
+            assert any(of_concept) == holds
+            assert store.counted(tokens_RS[row][None])[0, first : first + SIZE][marked].all()
+            assert not holds or all(np.array(of_concept)[marked])
+            assert 1 <= marked.sum() <= SIZE // 4
+            numbers[bool(holds)].append(int(marked.sum()))
+        assert sorted(numbers[True]) == sorted(numbers[False])
 
 
 def test_a_silent_judge_does_not_qualify(connected):
     connected(Reader(*["?"] * 500))
     qualify.run(language(), runtime=RUNTIME)
     (record,) = read_json(paths.qualify() / "judges.json").values()
-    assert (record["auroc"], record["answered"], record["qualified"]) == (None, 0.0, False)
+    for found in record["tests"].values():
+        assert (found["auroc"], found["answered"], found["qualified"]) == (None, 0.0, False)
 
 
 def test_another_judge_is_not_taken_for_the_one_that_was_tested(connected):
@@ -487,3 +534,28 @@ def test_a_real_model_goes_all_the_way():
     shutil.rmtree("artifacts/score")
     run_all(settings, layers=(0,))
     assert results() == first
+
+
+def test_a_sample_of_what_was_asked_and_said_can_be_read(connected):
+    model = connected(Reader(RequestFailed("status 500"), "nonsense"))
+    settings = language()
+    values = settings.model_dump(mode="json")
+    values["families"] = {FAMILY: values["families"][FAMILY]}
+    values["coders"] |= {"families": [], "existing": {}}
+    settings = Config.model_validate_json(json.dumps(values))
+    run_all(settings)
+    found = exchanges.sample(settings)
+    assert Counter(one["stage"] for one in found) == {"qualify": 3, "explain": 3, "score": 3}
+    for one in found:
+        assert one["messages"][-1]["content"] in model.asked
+        assert one["settings"]["max_tokens"] > 0
+        if one.get("reply", "nonsense") != "nonsense":
+            assert one["reply"] == model.answer(one["messages"][-1]["content"])
+        assert (one.get("family"), one.get("seed"), one.get("hookpoint")) == (
+            (None, None, None) if one["stage"] == "qualify" else (FAMILY, 0, "layers.0.mlp")
+        )
+    assert set(exchanges.inputs(settings)) == {
+        "qualify",
+        *(f"explain/{FAMILY}/seed-0/layers.{layer}.mlp" for layer in settings.model.layers),
+    }
+    assert exchanges.sample(config()) == []

@@ -25,9 +25,14 @@ def collated(folder, monkeypatch, name="judged", **how) -> dict[str, pd.DataFram
     assert {path.stem for path in results.glob("judged*")} | {
         path.stem for path in results.glob("demonstration*")
     } == {f"{name}{suffix}" for suffix in TABLES}
+<<<<<<< HEAD
     made = {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
     summary = (results / "summary.md").read_text()
     return made | {"latents": pd.read_csv(results / "latents.csv"), "summary": summary}
+=======
+    tables = {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
+    return tables | {"sample": pd.read_json(results / "transcripts.jsonl", lines=True)}
+>>>>>>> wt-auto
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +195,25 @@ def test_measures_are_those_of_sklearn():
     row = judgements.measured("fuzzing", none)
     assert (row["precision"], row["recall"], row["accuracy"]) == (None, 0, 0.5)
     assert judgements.measured("fuzzing", {**none, "fn": 0})["accuracy"] is None
+
+
+def test_a_sample_of_the_exchanges_lies_beside_the_tables(tables):
+    found = [
+        {
+            key: value
+            for key, value in row.items()
+            if isinstance(value, list | dict) or value == value
+        }
+        for row in tables["sample"].to_dict("records")
+    ]
+    places = [{"stage": "qualify"}] + [
+        {"stage": "score", "family": family, "seed": 0, "hookpoint": "layers.0.mlp"}
+        for family in ("native", "transcoder")
+    ]
+    assert found == [
+        names
+        | {"settings": {"seed": n}, "messages": [{"role": "user", "content": f"is it {n}?"}]}
+        | ({"error": "status 500"} if n == 1 else {"reply": "é"})
+        for names in places
+        for n in range(3)
+    ]

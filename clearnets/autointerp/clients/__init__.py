@@ -23,15 +23,24 @@ LogProbs = list[tuple[str, list[tuple[str, float]]]]
 
 
 class RequestFailed(Exception):
-    """One request has no answer, for good: its answer is missing. The run goes on."""
+    """One request has no answer, for good: its answer is missing. The run goes on.
+
+    Attributes:
+        attempts: how often it was sent.
+    """
+
+    def __init__(self, reason: str, *, attempts: int = 1) -> None:
+        super().__init__(reason)
+        self.attempts = attempts
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said."""
+    """What a model said, and how often it had to be asked."""
 
     text: str
     logprobs: LogProbs | None = None
+    attempts: int = 1
 
 
 class Backend(Protocol):

@@ -21,7 +21,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -155,10 +155,11 @@ class OpenAI:
                     wait = max(wait, asked_wait(response.headers.get("retry-after")))
                 elif response.status_code != 200:
                     # Not the server's words: they may repeat what they were sent.
-                    raise RequestFailed(f"status {response.status_code}")
+                    said = f"status {response.status_code}"
+                    raise RequestFailed(said, attempts=attempt + 1)
                 else:
                     try:
-                        return read(response.json())
+                        return replace(read(response.json()), attempts=attempt + 1)
                     except (ValueError, RequestFailed):
                         failure = "no completion in the reply"
             if attempt < self._where.retries:
@@ -168,7 +169,7 @@ class OpenAI:
                 f"no server answers at {self._where.base_url}; start it, or name another one by "
                 "CLEARNETS_BASE_URL"
             )
-        raise RequestFailed(failure)
+        raise RequestFailed(failure, attempts=self._where.retries + 1)
 
     def _refuse(self, response: httpx.Response) -> None:
         """Raise for what no other request would cure either."""

@@ -237,7 +237,11 @@ class Shown:
         return sentences
 
     def _marked(self, window: int, marked_L: np.ndarray) -> str:
-        return _highlight(list(self.strings_W[window]), lambda i: bool(marked_L[i]))
+        return _marked(self.strings_W[window], marked_L)
+
+
+def _marked(strings: Sequence[str], marked_L: np.ndarray) -> str:
+    return _highlight(list(strings), lambda i: bool(marked_L[i]))
 
 
 def _sample(text: str, strings: Sequence[str], *, active: bool) -> Sample:
@@ -292,19 +296,26 @@ async def judge(
     return {name: count(name, of_it) for name, of_it in said.items()}
 
 
-async def detect(
+async def test(
+    scorer: str,
     settings: DelphiScorer,
     session: Session,
-    texts: Sequence[str],
+    strings_W: Sequence[list[str]],
+    marked_WL: np.ndarray,
     holds_W: np.ndarray,
     explanation: str,
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """The scores of detection on any texts, some of which hold what the explanation says."""
+    """The scores of detection or fuzzing on any windows, some of which hold what the explanation
+    says. Only fuzzing sees the marks."""
+    kind = {"detection": CarefulDetection, "fuzzing": CarefulFuzzing}[scorer]
+    texts = [
+        _marked(strings, marked_L) if scorer == "fuzzing" else "".join(strings)
+        for strings, marked_L in zip(strings_W, marked_WL)
+    ]
     items = [_sample(text, (), active=bool(holds)) for text, holds in zip(texts, holds_W)]
-    said = await _classify(CarefulDetection, settings, session, items, explanation, seed)
-    return count_answers(said)
+    return count_answers(await _classify(kind, settings, session, items, explanation, seed))
 
 
 def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
