@@ -85,7 +85,7 @@ def overlap(family: str, seed: int) -> Path:
 
 
 def similarity(family: str, seed: int, hookpoint: str) -> Path:
-    """`similarity.jsonl` for one layer."""
+    """`similarity.jsonl` and `roc.json` for one layer."""
     return ARTIFACTS / "similarity" / family / f"seed-{seed}" / hookpoint
 
 

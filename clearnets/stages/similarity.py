@@ -53,7 +53,6 @@ def units(config: Config) -> list[Unit]:
                 "seed": seed,
                 "family": family,
                 "hookpoint": point,
-                "roc_steps": ROC_STEPS,
                 **config.dump("embed.model", "embed.sha256", "similarity"),
             },
             inputs={
