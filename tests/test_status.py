@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+import synthetic_results
 
 from clearnets import status, times, trail
+from clearnets.cli import _Place
 from clearnets.status import BEHIND, FRESH, MISSING, NEW, STALE
 from clearnets.trail import Entry, Fault, Step
 
@@ -125,3 +127,12 @@ def test_times_are_of_whole_runs_the_longest_of_the_last(tmp_path):
     lines = [f'{{"stage": "data", "seconds": {s}}}\n' for s in (99, 5, 7, 6)]
     times.TIMES.write_text("".join(lines) + '{"stage": "da')
     assert times.recorded() == {"data": 7.0}
+
+
+def test_a_stage_is_timed_where_it_had_something_to_do():
+    config = synthetic_results.few(seeds=[0])
+    synthetic_results.write(config)
+    for _ in range(2):
+        _Place(config, {}, None, []).run("collate", dry_run=False)
+        assert len(times.TIMES.read_text().splitlines()) == 1, "the second time all is fresh"
+    assert set(times.recorded()) == {"collate"}

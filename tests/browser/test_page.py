@@ -82,7 +82,7 @@ class Tab:
         if opened:  # Only what is behind # has changed: nothing was read again.
             self.page.reload()
         # The page's policy forbids to evaluate text, so there is no waiting for an expression.
-        self.page.wait_for_selector("#main")
+        self.page.wait_for_selector("#main", state="attached")
         return self.page
 
 
