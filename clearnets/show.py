@@ -136,7 +136,7 @@ def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
     known, seen = view.known, view.seen
     yield Text(view.title, "bold")
     if known.explanation:
-        yield Text(known.explanation, "italic")
+        yield Text(_printable(known.explanation), "italic")
     if known.status in REASONS:
         lacks = "no score" if known.explanation else "no explanation"
         yield Text(f"{lacks}: {REASONS[known.status]}")
@@ -174,7 +174,13 @@ def _fact(name: str, value: str) -> Text:
 
 
 def _shown(token: str) -> str:
-    return token.replace(" ", "·").replace("\n", "↵") or "∅"
+    return _printable(token).replace(" ", "·") or "∅"
+
+
+def _printable(text: str) -> str:
+    """Text that moves no cursor and sends no command to a terminal."""
+    text = text.replace("\n", "↵").replace("\t", "⇥")
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _window(view: View, example: Example, shades: bool) -> Text:
@@ -182,7 +188,7 @@ def _window(view: View, example: Example, shades: bool) -> Text:
     for token, act in zip(view.tokens_NL[example.window].tolist(), example.act_L.tolist()):
         if token in view.hidden:
             continue
-        word = view.strings[token].replace("\n", "↵")
+        word = _printable(view.strings[token])
         if act <= 0:
             line.append(word)
             continue

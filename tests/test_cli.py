@@ -28,6 +28,8 @@ COMMANDS = [
     "browse",
     "collate",
     "figures",
+    "show",
+    "status",
     "compute",
     "export",
     "import",

@@ -10,6 +10,7 @@ Shape suffixes: V vocabulary, D width of the residual stream, L latents, W neuro
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,11 @@ class Checkpoint:
         """A tensor as float32."""
         if name not in self._files:
             raise UserError(f"{self.folder} holds no {name}; {remake(self.folder)}")
-        return self._open(self._files[name], lambda file: file.get_tensor(name)).astype(np.float32)
+        path = self._files[name]
+        # numpy has no bfloat16.
+        if self._open(path, lambda file: file.get_slice(name).get_dtype()) == "BF16":
+            return _bfloat16(path, name)
+        return self._open(path, lambda file: file.get_tensor(name)).astype(np.float32)
 
     @staticmethod
     def _open(path: Path, read):
@@ -111,6 +116,18 @@ class Checkpoint:
         name = f"{self.names.base}{kind.layers}.{layer}.{kind.projection}.weight"
         weight_WD = self[name] if self.names.rows else self[name].T
         return np.concatenate([weight_WD, -weight_WD])
+
+
+def _bfloat16(path: Path, name: str) -> np.ndarray:
+    """A tensor of bfloat16, the upper halves of float32, from a safetensors file: eight bytes with
+    the length of a header, the header as JSON, the tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + length + begin)
+        upper = np.frombuffer(file.read(end - begin), dtype="<u2").astype(np.uint32)
+    return (upper << 16).view(np.float32).reshape(entry["shape"])
 
 
 def has_lens(family: Family) -> bool:

@@ -20,17 +20,6 @@ from clearnets.models import load
 from clearnets.stages import browse
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with all that the page is made from."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        folder = tmp_path_factory.mktemp("world")
-        monkeypatch.chdir(folder)
-        world.make()
-        browse.run(world.config(), runtime=world.RUNTIME)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def _there(place, monkeypatch):
     monkeypatch.chdir(place)
@@ -38,6 +27,9 @@ def _there(place, monkeypatch):
 
 @pytest.fixture(scope="module")
 def page(place):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(place)
+        browse.run(world.config(), runtime=world.RUNTIME)
     return unpack((place / paths.browser() / browse.PAGE).read_text(encoding="utf-8"))
 
 
@@ -102,6 +94,7 @@ def test_activity_and_examples_are_those_of_the_cache(page):
     store, size = open_tokens(paths.data()), tiny.config().explain.window
     tokens_RS = np.asarray(store.split("explain"))
     counted = int(store.counted(tokens_RS).sum())
+    strings = store.strings()
     for row in rows(page)[::7]:
         act_RS = dense_windows(row["name"], row["point"], row["latent"], "explain")
         live = act_RS[act_RS > 0]
@@ -121,7 +114,7 @@ def test_activity_and_examples_are_those_of_the_cache(page):
         peaks = []
         for window, quantile, *pairs in row["examples"]:
             texts = [page["tokens"][t] for t in page["text"]["explain"][window]]
-            match = [a for ids, a in acts.items() if [store.strings()[i] for i in ids] == texts]
+            match = [a for ids, a in acts.items() if [strings[i] for i in ids] == texts]
             levels = np.zeros(size)
             levels[pairs[::2]] = pairs[1::2]
             assert any(np.allclose(levels / 255, a / live.max(), atol=0.004) for a in match)
@@ -216,7 +209,7 @@ def test_the_nearest_are_those_of_a_dense_cosine(page):
                 assert thousandths == pytest.approx(1000 * best, abs=0.51)
 
 
-def test_the_same_artifacts_give_the_same_bytes(place):
+def test_the_same_artifacts_give_the_same_bytes(page):
     before = (paths.browser() / browse.PAGE).read_bytes()
     assert len(before) < 400_000
     from clearnets.browser.page import render
@@ -228,10 +221,15 @@ def test_exchanges_are_found_by_the_explanation(monkeypatch, tmp_path, page):
     import gzip
     import json
 
+    monkeypatch.chdir(tmp_path)
     row = next(r for r in rows(page) if r["explanation"] and r["name"] == "native")
     folder = paths.transcripts("explain", "native", 0, row["point"])
     entries = [
-        {"model": {"model": "reader"}, "key": str(n), "messages": [{"role": "user", "content": "?"}]}
+        {
+            "model": {"model": "reader"},
+            "key": str(n),
+            "messages": [{"role": "user", "content": "?"}],
+        }
         | ({"reply": {"text": text, "logprobs": None}} if text else {"error": "late"})
         for n, text in enumerate((f"so: {row['explanation']}", "something else", None))
     ]

@@ -13,7 +13,7 @@ class List {
     this.open = open;
     this.chosen = -1;
     this.found = [];
-    this.space = h("div", { class: "space" });
+    this.space = h("div", { class: "space", role: "presentation" });
     this.box = h("div", { class: "list", role: "listbox", tabindex: "0", "aria-label": "Latents", id: "list",
       onscroll: () => this.draw() }, this.space);
     this.said = h("span", { role: "status", "aria-live": "polite" });

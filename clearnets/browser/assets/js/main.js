@@ -110,5 +110,6 @@ startTheme();
 unpack(document.getElementById("packed").textContent).then((page) => {
   window.app = new App(new Latents(page));
 }).catch((error) => {
-  document.querySelector(".loading").textContent = `This page could not be unpacked (${error}); it needs a browser of 2023 or later.`;
+  document.getElementById("view").replaceChildren(h("p", { class: "loading", role: "alert" },
+    `This page could not be unpacked (${error.message}); it needs a browser of 2023 or later.`));
 });

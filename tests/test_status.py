@@ -1,0 +1,138 @@
+"""Which stages are fresh, what runs again, and what that takes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import synthetic_results
+
+from clearnets import status, times, trail
+from clearnets.cli import _Place
+from clearnets.status import BEHIND, FRESH, MISSING, NEW, STALE
+from clearnets.trail import Entry, Fault, Step
+
+
+def step(name: str, *reads: str) -> Step:
+    entries = tuple(Entry(f"artifacts/{path}", "0" * 32, 1) for path in reads)
+    return Step(name, f"clearnets {name}", entries, (Entry(f"artifacts/{name}", "a" * 32, 1),), {})
+
+
+# data -> train -> cache -> score; data -> embed
+STEPS = [
+    step("data"),
+    step("train", "data"),
+    step("embed", "data"),
+    step("cache", "train"),
+    step("score", "cache"),
+]
+SECONDS = {"data": 60.0, "train": 300.0, "cache": 7.0}
+
+
+def states(*faults: Fault, cached=frozenset()) -> dict[str, str]:
+    found = status.standings(STEPS, faults, SECONDS, cached)
+    return {s.stage: s.state for s in found}
+
+
+def test_all_is_fresh_without_faults():
+    assert set(states().values()) == {FRESH}
+    assert list(status.told(status.standings(STEPS, [], SECONDS)))[-2:] == [
+        "5 of 5 stages fresh",
+        "`dvc repro` has nothing to do",
+    ]
+
+
+def test_what_reads_from_a_stale_stage_is_behind_it():
+    found = states(Fault("train", "params.yaml: train.epochs", trail.STALE))
+    assert found == {
+        "data": FRESH, "train": STALE, "embed": FRESH, "cache": BEHIND, "score": BEHIND,
+    }  # fmt: skip
+
+
+def test_a_changed_output_and_a_stage_that_never_ran():
+    changed = Fault("cache", "artifacts/cache", trail.CHANGED)
+    found = states(changed, Fault("browse", "browse", trail.UNRECORDED))
+    assert found["cache"] == STALE
+    assert found["score"] == BEHIND
+    assert found["browse"] == NEW
+
+
+def test_what_dvc_can_bring_back_is_missing_and_costs_nothing():
+    gone = Fault("cache", "artifacts/cache", trail.MISSING)
+    assert states(gone)["score"] == BEHIND
+    found = states(gone, cached=frozenset({"artifacts/cache"}))
+    assert (found["cache"], found["score"]) == (MISSING, FRESH)
+    lines = list(
+        status.told(status.standings(STEPS, [gone], SECONDS, frozenset({"artifacts/cache"})))
+    )
+    assert " ".join(lines[0].split()) == "cache missing 7 s in DVC's cache: artifacts/cache"
+    assert lines[-1] == "`dvc repro` only brings back what DVC's cache holds"
+
+
+def test_the_cost_is_what_stages_took_and_says_what_is_unknown():
+    found = status.standings(STEPS, [Fault("train", "clearnets/a.py", trail.STALE)], SECONDS)
+    lines = list(status.told(found))
+    assert lines[-3:] == [
+        "2 of 5 stages fresh, 1 stale, 2 behind them",
+        "`dvc repro` takes about 5 min 0 s",
+        "and those behind, if their inputs come out otherwise, about 7 s, "
+        "not counting 1 that no run here has timed",
+    ]
+    assert lines[0].split() == ["train", "stale", "5", "min", "0", "s", "clearnets/a.py"]
+    nothing = list(status.told(status.standings(STEPS, [Fault("score", "a", trail.STALE)], {})))
+    assert nothing[-1] == "`dvc repro` takes about an unknown time"
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(tmp_path):
+    path, book = tmp_path / "a", tmp_path / "hashes.json"
+    path.write_text("one")
+    hashes = status.Hashes(book)
+    first = hashes(path)
+    assert first == trail.md5(path)
+    hashes.keep()
+    stat = path.stat()
+    # The same size and time: it is believed; the strict look is that of `clearnets verify`.
+    path.write_text("two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert status.Hashes(book)(path) == first
+    path.write_text("three")
+    assert status.Hashes(book)(path) == trail.md5(path) != first
+    book.write_text("not JSON")
+    assert status.Hashes(book)(path) == trail.md5(path)
+
+
+def test_outputs_in_dvcs_cache_are_found_where_its_settings_say(tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    steps = [step("data")]
+    held = Path("files/md5/aa") / ("a" * 30)
+    (tmp_path / ".dvc/cache" / held).parent.mkdir(parents=True)
+    (tmp_path / ".dvc/cache" / held).write_text("")
+    assert status.in_cache(steps, tmp_path) == {"artifacts/data"}
+    (tmp_path / ".dvc/config.local").write_text("[cache]\n    dir = /nowhere\n")
+    assert status.in_cache(steps, tmp_path) == frozenset()
+
+
+def test_times_are_of_whole_runs_the_longest_of_the_last(tmp_path):
+    assert times.recorded() == {}
+    with times.timed("score@sae", worth=False):
+        pass
+    assert not times.TIMES.exists()
+    with times.timed("score@sae"):
+        time.sleep(0.03)
+    assert 0.02 <= times.recorded()["score@sae"] < 5
+    with pytest.raises(ZeroDivisionError), times.timed("score@sae"):
+        _ = 1 / 0
+    lines = [f'{{"stage": "data", "seconds": {s}}}\n' for s in (99, 5, 7, 6)]
+    times.TIMES.write_text("".join(lines) + '{"stage": "da')
+    assert times.recorded() == {"data": 7.0}
+
+
+def test_a_stage_is_timed_where_it_had_something_to_do():
+    config = synthetic_results.few(seeds=[0])
+    synthetic_results.write(config)
+    for _ in range(2):
+        _Place(config, {}, None, []).run("collate", dry_run=False)
+        assert len(times.TIMES.read_text().splitlines()) == 1, "the second time all is fresh"
+    assert set(times.recorded()) == {"collate"}
