@@ -25,14 +25,12 @@ def collated(folder, monkeypatch, name="judged", **how) -> dict[str, pd.DataFram
     assert {path.stem for path in results.glob("judged*")} | {
         path.stem for path in results.glob("demonstration*")
     } == {f"{name}{suffix}" for suffix in TABLES}
-<<<<<<< HEAD
     made = {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
-    summary = (results / "summary.md").read_text()
-    return made | {"latents": pd.read_csv(results / "latents.csv"), "summary": summary}
-=======
-    tables = {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
-    return tables | {"sample": pd.read_json(results / "transcripts.jsonl", lines=True)}
->>>>>>> wt-auto
+    return made | {
+        "latents": pd.read_csv(results / "latents.csv"),
+        "summary": (results / "summary.md").read_text(),
+        "sample": pd.read_json(results / "transcripts.jsonl", lines=True),
+    }
 
 
 @pytest.fixture(scope="module")
