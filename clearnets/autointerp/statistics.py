@@ -134,11 +134,13 @@ def paired(
     mean score as the one alone, `rows_N`, or as the other, `columns_N`, varies too little. To first
     order (Hoeffding's projection of a U-statistic) the mean over pairs moves with the sum of both.
 
-    With `inside_N` the mean is that over the judged latents inside, of which there is at least one;
-    all others still give explanations, and a giver's mean over all stands for that over those
-    inside. To first order that mean is the ratio of two sums over all latents.
+    With `inside_N` the mean is that over the judged latents inside, and there are no values where
+    none is; all others still give explanations, and a giver's mean over all stands for that over
+    those inside. To first order that mean is the ratio of two sums over all latents.
     """
     inside_N = np.ones(len(rows_N), bool) if inside_N is None else inside_N
+    if not inside_N.any():
+        return np.zeros(0)
     mean, share = rows_N[inside_N].mean(), inside_N.mean()
     values_N = mean + np.where(inside_N, rows_N - mean, 0) / share
     for stratum in np.unique(strata_N):
@@ -170,7 +172,7 @@ def sampled_pairs(
     weight_P = 1 / np.bincount(judged_P)[judged_P]
 
     def by_latent(value_P: Floats) -> Floats:
-        return np.bincount(place_2P.reshape(-1), np.tile(value_P, 2), size)
+        return np.bincount(place_2P.reshape(-1), np.tile(value_P, 2), size).astype(np.float64)
 
     # Residuals are about a mean that the same pairs moved, each latent by its share of them; that
     # much is missing from the squares. Where it is half and more, there is nothing to correct by.

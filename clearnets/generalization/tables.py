@@ -351,6 +351,19 @@ def settings_of(runs: pd.DataFrame) -> list[str]:
     return ["variant", *(name for name in runs if name not in RUN_COLUMNS)]
 
 
+def labelled(runs: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """`runs` with what figures need to know of them: `group`, the variant and the settings, which
+    runs that differ in their seed alone have in common; `log_steps`, whether a run's checkpoints
+    are on a log scale."""
+    label = pd.Series("", index=runs.index)
+    for names, group in _groups(runs):
+        label[group.index] = ", ".join(filter(None, (names["variant"], names["setting"])))
+    steps: Any = measures.groupby(["task", "run"])["step"].unique()
+    steps_R = [np.sort(steps.get(key, ())) for key in zip(runs["task"], runs["run"])]
+    spaced = [len(steps_T) > 2 and _is_log_spaced(steps_T) for steps_T in steps_R]
+    return runs.assign(group=label, log_steps=spaced)
+
+
 def _groups(runs: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Runs that differ in their seed alone, with the task, variant and settings as text."""
     keys = ["task", *settings_of(runs)]

@@ -127,11 +127,12 @@ def _values(scores: pd.DataFrame, measure: str) -> tuple[stats.Floats, stats.Int
     value = scores[measure].to_numpy(np.float64)
     seeds, layers, judged = (scores[name].to_numpy(np.int64) for name in KEYS[1:])
     strata = stats.strata_ids(seeds, layers)
-    if scores[GIVER].isna().all():
+    given = scores[GIVER].to_numpy(np.float64)
+    if np.isnan(given).all():
         return value, strata
-    givers = scores[GIVER].to_numpy(np.int64)
-    numbers = stats.strata_ids(np.tile(strata, 2), np.concatenate([judged, givers]))
-    return stats.sampled_pairs(value, *numbers.reshape(2, -1), strata)
+    latents = np.concatenate([judged, given.astype(np.int64)])
+    first, other = stats.strata_ids(np.tile(strata, 2), latents).reshape(2, -1)
+    return stats.sampled_pairs(value, first, other, strata)
 
 
 def contrast_table(
@@ -148,13 +149,13 @@ def contrast_table(
     active = latents[[*KEYS, "rate", "windows", "matters"]]
     for scorer in judged["scorer"].unique():
         main = MAIN_MEASURE.get(scorer, "accuracy")
-        own = pick(judged, scorer=scorer).dropna(subset=[main]).merge(active, on=KEYS)
+        own: Any = pick(judged, scorer=scorer).dropna(subset=[main]).merge(active, on=KEYS)
         rest = [m for m in MEASURES if m != main and own[m].notna().any()]
         names = {main: scorer, **{measure: f"{scorer}-{measure}" for measure in rest}}
         own = own.drop(columns="scorer").rename(columns=names)
-        table, _ = contrast_tables(own, pair, config, (scorer,), rest, ("explained",))
+        table: Any = contrast_tables(own, pair, config, (scorer,), rest, ("explained",))[0]
         if len(table):
-            there = set(own["family"])
+            there = own["family"].unique()
             table = table[table["a"].isin(there) & table["b"].isin(there)]
             tables.append(table.assign(measure=table["measure"].replace(ACCURACY, main)))
     return stacked(*tables) if tables else pd.DataFrame()

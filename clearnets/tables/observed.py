@@ -7,7 +7,8 @@
 | generalization_measures | task, run, checkpoint, hookpoint or none: every metric |
 | generalization_phases | task, run of at least five checkpoints: when its phases end |
 
-In memory the measures are long, a row per metric; `wide` makes of them what is written.
+In memory the measures are long, a row per metric; `wide` makes of them what is written. The runs
+that are written have columns more: `clearnets.generalization.tables.labelled`.
 """
 
 from __future__ import annotations

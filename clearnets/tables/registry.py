@@ -76,7 +76,11 @@ def make(sources: Sources | None, config: Config) -> dict[str, pd.DataFrame]:
         made["latents"] = made["latents"].drop(columns="matters")
     for module in OBSERVATORY:
         made |= module.tables(sources, config, made)
-    return made | {"generalization_measures": observed.wide(made["generalization_measures"])}
+    runs, measures = (made[f"generalization_{name}"] for name in ("runs", "measures"))
+    return made | {
+        "generalization_runs": generalization.labelled(runs, measures),
+        "generalization_measures": observed.wide(measures),
+    }
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -54,8 +54,8 @@ def draw(tables: Path) -> Drawn:
         steps = measures[measures["task"] == task].groupby("run")["step"].nunique()
         if here.empty or steps.median() < MIN_CHECKPOINTS:
             continue
-        groups = _groups(here)
-        one = _Task(*(table[table["task"] == task] for table in (curves, measures, phases)), groups)
+        own = (table[table["task"] == task] for table in (curves, measures, phases))
+        one = _Task(*own, _groups(here), log=bool(here["log_steps"].all()))
         drawn[f"observed-{task}"] = _main(task, one)
         drawn[f"observed-{task}-all"] = _all(task, one)
     return drawn
@@ -70,11 +70,11 @@ class _Task:
         measures: pd.DataFrame,
         phases: pd.DataFrame,
         groups: dict[str, list[str]],
+        *,
+        log: bool,
     ) -> None:
         self.curves, self.measures, self.phases, self.groups = curves, measures, phases, groups
-        steps = np.sort(measures["step"].unique())
-        gaps = np.diff(steps)
-        self.log = len(steps) > 2 and gaps.max() > 5 * gaps.min()
+        self.log = log
 
     def x(self, steps: pd.Index) -> np.ndarray:
         """Steps on the axis: the untrained model stands at 1 of a logarithmic one."""
@@ -101,15 +101,9 @@ class _Task:
 
 def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
     """Names of runs that differ in their seed alone, by what they have in common."""
-    known = {"task", "run", "seed", "variant", "step", "gap", "reached"}
-    ends = {f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")}
-    settings = [
-        name for name in runs if name not in known | ends and runs[name].nunique(dropna=False) > 1
-    ]
     groups: dict[str, list[str]] = {}
-    for row in runs.to_dict("records"):
-        texts = [f"{name.replace('_', ' ')} {row[name]:g}" for name in settings]
-        groups.setdefault(", ".join([str(row["variant"]), *texts]), []).append(row["run"])
+    for row in runs.itertuples():
+        groups.setdefault(row.group.replace("_", " "), []).append(row.run)
     return groups
 
 
