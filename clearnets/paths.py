@@ -114,6 +114,11 @@ def qualify() -> Path:
     return ARTIFACTS / "qualify"
 
 
+def browser() -> Path:
+    """`index.html`: the latents, for people to look at."""
+    return ARTIFACTS / "browser"
+
+
 def metrics(stage: str) -> Path:
     """The small numbers that `dvc metrics show` reads."""
     return ARTIFACTS / "metrics" / f"{stage}.json"
@@ -144,6 +149,7 @@ _STAGES = {
     "concepts": "concepts@{}",
     "generalize": "generalize@{}",
     "qualify": "qualify",
+    "browser": "browse",
 }
 
 

@@ -17,7 +17,10 @@ DVC = ROOT / "dvc.yaml"
 # moves bytes and shows progress.
 OUTSIDE = {f"clearnets.{name}" for name in ("cli", "config", "paths", "processes", "progress")}
 # Files that a stage executes without importing them.
-EXTRA = {"figures": ["paper/clearnets.mplstyle", "paper/scripts"]}
+EXTRA = {
+    "figures": ["paper/clearnets.mplstyle", "paper/scripts"],
+    "browse": ["clearnets/browser/assets"],
+}
 
 
 def root_module(stage: str) -> str:
