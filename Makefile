@@ -45,9 +45,10 @@ test: env ## Run the tests
 test-slow: env ## Run the slow tests too
 	$(BIN)/python -m pytest -m 'not gpu'
 
-check: env ## Lint, format check and types
+check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python paper/lint.py
 	$(BIN)/pyright
 
 lock: ## Pin all requirements anew

@@ -567,6 +567,31 @@ def figures(
 
 
 @app.command()
+def paper(
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the tables in paper/results/NAME, from git."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Tell whether the PDF is what the tables give.")
+    ] = False,
+) -> None:
+    """Compile the paper and its LaTeX tables from paper/results/ and the figures, in seconds.
+
+    Example: [bold]clearnets paper[/bold]
+    """
+    from clearnets import config
+    from clearnets import manuscript as module
+
+    place = module.place_of(experiment or config.load().experiment, tracked=experiment is None)
+    if not check:
+        module.run(place)
+    elif module.differs(place):
+        print(f"{place.out} is not what the tables give; run `clearnets paper`")
+        raise typer.Exit(1)
+
+
+@app.command()
 def compute(
     experiment: Annotated[
         str | None, typer.Option(metavar="NAME", help="The experiment; default: params.yaml.")
