@@ -35,7 +35,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
 _LIGHT_STAGES = ("explain", "qualify", "score", "overlap", "concepts", "collate")
 LIGHT = [
     *(f"stages.{name}" for name in _LIGHT_STAGES),
-    *("figures", "manuscript", "generalization.tables"),
+    *("figures", "manuscript", "claims", "comparison", "generalization.tables"),
 ]
 SELECTIONS = {
     "train": {"mlp": "dense"},
