@@ -17,8 +17,8 @@ from clearnets import artifacts, latex, paths
 from clearnets.artifacts import UserError
 
 SOURCE = Path("paper/clearnets.typ")
-# Tables by which other experiments may enter the paper, if they have run.
-OTHERS = Path("paper/results")
+# Where other experiments have their tables, which may enter the paper if they have run.
+RESULTS = Path("paper/results")
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,11 @@ def _compiler(place: Place, target: str) -> Any:
         "tables": _typst(place.tables),
         "figures": _typst(place.figures),
         "params": _typst(place.params),
-        "there": sorted(path.stem for path in place.tables.glob("*.csv")),
-        "others": sorted(path.parent.name for path in OTHERS.glob("*/manifest.json")),
+        "results": _typst(RESULTS),
+        "there": [
+            *sorted(path.stem for path in place.tables.glob("*.csv")),
+            *sorted(f"{path.parent.name}/{path.stem}" for path in RESULTS.glob("*/*.csv")),
+        ],
     }
     return typst.Compiler(
         SOURCE, root=".", ignore_system_fonts=True, sys_inputs={"place": json.dumps(inputs)}

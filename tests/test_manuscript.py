@@ -244,6 +244,20 @@ def test_another_experiment_gets_a_report_without_sentences(project):
     assert "Known concepts recovered by" not in text
 
 
+def test_another_experiment_enters_the_text_where_it_has_run(project):
+    assert "At the published size" not in text_of(place())
+    other = RESULTS.with_name("grokking-113")
+    other.mkdir()
+    for name in ("generalization_runs", "generalization_phases"):
+        shutil.copy(RESULTS / f"{name}.csv", other)
+    shutil.copy("params.yaml", other)
+    with (RESULTS / "generalization_runs.csv").open(newline="") as file:
+        run = next(row for row in csv.DictReader(file) if row["run"] == "sparse-0")
+    told = text_of(place())
+    told = told[told.index("At the published size") :]
+    assert f"ends at {float(run['test_accuracy']):.3f} and" in told
+
+
 def test_no_number_is_written_by_hand():
     lint = load_lint()
     assert len(lint.sources()) > 8
