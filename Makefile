@@ -18,9 +18,12 @@ comma := ,
 # Elsewhere a small language model that runs in process, offline, comes with the environment.
 EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)dev
 
+# Tests run side by side, a file by one worker: modules share what is costly to make.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env repro figures test test-slow check clean lock
+.PHONY: help env repro figures test test-slow check docs clean lock
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,23 +36,26 @@ $(READY): requirements.txt pyproject.toml overrides.txt
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode $(OVERRIDE) $(LINKS) $(INDEX) -c requirements.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-repro: env ## Run the whole pipeline: text to figures
+repro: env ## Run the whole pipeline: text to paper
 	$(BIN)/dvc repro
 
 figures: env ## Rebuild every figure from the tables in git, without training
 	$(BIN)/clearnets figures
 
 test: env ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: env ## Run the slow tests too
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu'
 
 check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python paper/lint.py
 	$(BIN)/pyright
+
+docs: env ## Build the API reference from the docstrings: site/clearnets.html
+	$(BIN)/python -W ignore -m pdoc --docformat google -o site clearnets
 
 lock: ## Pin all requirements anew
 	$(UV) pip compile -q pyproject.toml --extra delphi --extra local-llm --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt

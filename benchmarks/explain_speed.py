@@ -168,7 +168,7 @@ def score(text: Text, cache: LayerCache, config: Config, records: list[dict]) ->
         trial = prepare(text, cache, record, config.score, draws, record["latent"])
         if trial is not None:
             trials[record["latent"]] = trial
-    return score_latents(text, records, trials)
+    return score_latents(records, trials)
 
 
 def best(rounds: int, work: Callable[[], Any]) -> tuple[np.ndarray, Any]:

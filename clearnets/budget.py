@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from clearnets import bases, compute
 from clearnets.artifacts import UserError
 from clearnets.compute import Architecture
-from clearnets.config import TRAINED_CODERS, Config, Mlp, Pretrained
+from clearnets.config import UNTRAINED_CODERS, Config, Pretrained
 
 DASH = "–"
 """Where a number is not known."""
@@ -85,7 +85,7 @@ def parameters(sizes: Architecture) -> int:
 
 
 def models(config: Config) -> list[Cost]:
-    """Every feedforward mode, trained on the experiment's tokens; or a base, trained elsewhere."""
+    """The experiment's models, trained on its tokens; or bases, trained elsewhere."""
     if isinstance(config.model, Pretrained):
         costs = []
         for mlp in config.models:
@@ -97,7 +97,7 @@ def models(config: Config) -> list[Cost]:
     steps = rows // config.train.batch_size
     tokens = steps * config.train.batch_size * config.data.ctx_len
     costs = []
-    for mlp in get_args(Mlp):
+    for mlp in config.models:
         sizes = architecture(config, mlp)
         flops = compute.model(sizes)
         costs.append(Cost(mlp, parameters(sizes), flops.forward, flops.training, tokens))
@@ -105,14 +105,16 @@ def models(config: Config) -> list[Cost]:
 
 
 def coders(config: Config) -> list[Cost]:
-    """Every trained coder family on the dense model, all layers together."""
+    """The families of coders that the experiment trains on the dense model, all layers together."""
     model, settings = config.model, config.coders
     sizes = {"d_in": model.hidden_size, "num_latents": model.num_latents, "k": model.k}
     reading = compute.trunk(architecture(config, "dense")).forward
     step = settings.batch_size * settings.grad_acc_steps * config.data.ctx_len
     tokens = settings.tokens // step * step
     costs = []
-    for family in TRAINED_CODERS:
+    for family in config.coders.families:
+        if family in UNTRAINED_CODERS or family in config.coders.existing:
+            continue
         flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * model.num_layers
         weights = 2 * model.num_latents * model.hidden_size + model.num_latents + model.hidden_size
         if family == "skip-transcoder":
@@ -177,6 +179,9 @@ def report(config: Config) -> Iterator[str]:
     """The tables as lines of text."""
     head = ("", "parameters", "forward", "training", "tokens", "training in all")
     trained = coders(config)
+    if not config.models:
+        yield "The experiment compares no models; what its tasks cost is not counted."
+        return
     yield "FLOPs per token; coders of all layers together, their training with the model they read"
     yield ""
     yield from _columns([head, *(_cells(cost) for cost in (*models(config), *trained))])

@@ -171,7 +171,7 @@ class _Place:
         """Run one stage module in this place, or show what it would do."""
         from importlib import import_module
 
-        from clearnets import experiments, paths, processes
+        from clearnets import experiments, paths, processes, times
         from clearnets.runtime import Runtime
 
         module = import_module(f"clearnets.stages.{stage}")
@@ -189,7 +189,16 @@ class _Place:
                     experiments.enter(self.experiment, self.assignments, self.values)
                 else:
                     os.chdir(experiments.place(self.experiment))
-        module.run(self.config, runtime=runtime, **selection)
+        # Nothing is learnt of the time where all is fresh, or where a part was asked for.
+        whole = selection.get("layers") in (None, self.config.model.layers)
+        worth = whole and processes.is_main() and _any_stale(module, self.config, selection)
+        part = selection.get("mlp") or selection.get("family") or selection.get("task")
+        with times.timed(f"{stage}@{part}" if part else stage, worth=worth):
+            module.run(self.config, runtime=runtime, **selection)
+
+
+def _any_stale(module: Any, config: Config, selection: dict[str, Any]) -> bool:
+    return any(not unit.fresh() for unit in module.units(config, **selection))
 
 
 def _choice(option: str, value: str, known: tuple[str, ...]) -> str:
@@ -554,7 +563,7 @@ def figures(
 
     Example: [bold]clearnets figures[/bold]
     """
-    from clearnets import config, paths
+    from clearnets import config, paths, times
     from clearnets import figures as module
 
     name = experiment or config.load().experiment
@@ -563,7 +572,21 @@ def figures(
     if dry_run:
         print(f"experiment: {name}\n\n# reads\n{paths.results(name)}\n# writes\n{folder}")
     else:
-        module.run(paths.results(name), folder)
+        with times.timed("figures", worth=not experiment):
+            module.run(paths.results(name), folder)
+
+
+@app.command()
+def browse(
+    experiment: Experiment = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a page to look at latents: one HTML file, opened without server or network.
+
+    Example: [bold]clearnets browse[/bold]
+    """
+    _Place.of(experiment, assign).run("browse", dry_run=dry_run)
 
 
 @app.command()
@@ -786,6 +809,14 @@ def import_scores(
     run: Annotated[Path, typer.Argument(help="The folder of a run of delphi.")],
     out: Annotated[Path, typer.Argument(help="The new folder of tables.")],
     aux: LatentAux,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run's judge, where it has qualified; without, its scores are called a "
+            "demonstration.",
+        ),
+    ] = None,
 ) -> None:
     """Read explanations and scores of a run of delphi into tables like ours.
 
@@ -796,7 +827,7 @@ def import_scores(
     from clearnets.tables import theirs
 
     _choice("--aux", aux, FAMILIES)
-    count = theirs.run(run, out, family=aux, settings=config.load().collate)
+    count = theirs.run(run, out, family=aux, judge=judge, settings=config.load().collate)
     print(f"{out}: tables of {count:,} latents")
 
 
@@ -834,6 +865,79 @@ def verify() -> None:
     for line in trail.judged(steps, found):
         print(line)
     raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
+
+
+@app.command()
+def bundle(
+    out: Annotated[Path, typer.Argument(help="The new folder, or the new file: NAME.tar.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Leave the artifacts of this stage out, e.g. cache."),
+    ] = None,
+) -> None:
+    """Write a deposit: all artifacts and the source, as a remote for `dvc pull`.
+
+    Example: [bold]clearnets bundle ../deposit.tar[/bold]
+    """
+    from clearnets import bundle as module
+
+    size = module.run(out, without=tuple(dict.fromkeys(without or ())))
+    print(f"{out}: {size / 1e6:,.1f} MB")
+
+
+@app.command()
+def show(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="For example transcoder.")],
+    layer: Annotated[
+        str, typer.Argument(metavar="LAYER", help="A number; `tokens` for token-unigram.")
+    ],
+    latent: Annotated[int, typer.Argument(metavar="LATENT", help="Its number in the layer.")],
+    examples: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Windows with its strongest activations.")
+    ] = 5,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The training seed; default: the first.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The experiment; default: params.yaml.")
+    ] = None,
+) -> None:
+    """Print one latent: explanation, scores, where it is active, what it promotes.
+
+    Example: [bold]clearnets show transcoder 3 1187[/bold]
+    """
+    from clearnets import experiments
+    from clearnets import show as module
+
+    place = _Place.of(experiment, None)
+    if experiment:
+        _move_to(experiments.place(experiment), experiment)
+    module.run(module.look(place.config, family, layer, latent, seed=seed), examples)
+
+
+@app.command()
+def status(
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run of this experiment.")
+    ] = None,
+) -> None:
+    """Tell which stages are fresh, stale or missing, and what `dvc repro` would take.
+
+    Example: [bold]clearnets status[/bold]
+    """
+    from clearnets import config, experiments, paths, times, trail
+    from clearnets import status as module
+
+    if experiment:
+        _move_to(experiments.place(experiment), experiment)
+    steps = trail.read_lock()
+    params, stages = config.read_yaml(paths.PARAMS), config.read_yaml(trail.PIPELINE)["stages"]
+    hashes = module.Hashes()
+    found = list(trail.faults(steps, params, stages, trail.look(steps, of_file=hashes)))
+    hashes.keep()
+    standing = module.standings(steps, found, times.recorded(), module.in_cache(steps))
+    for line in module.told(standing):
+        print(line)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from clearnets import delphi_layout as delphi
 from clearnets.artifacts import UserError, check
 from clearnets.autointerp.clients import Backend
 from clearnets.config import Config, Family
-from clearnets.folders import made_whole
+from clearnets.folders import check_new, made_whole
 from clearnets.stages import score
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def run(
         How many explanations, and how many files of scores.
 
     Raises:
-        UserError: `out` is there already, or something to export is not.
+        UserError: `out` is there already or can't be written, or something to export is not
+            there.
     """
     by = by or ("language" if config.score.judge else "rules")
     if by == "rules" and not config.score.rules:
@@ -57,8 +58,7 @@ def run(
         raise UserError("no language model is among score.scorers; use --by rules")
     if seed not in config.seeds:
         raise UserError(f"there is no seed {seed}; there are: {', '.join(map(str, config.seeds))}")
-    if out.exists():
-        raise UserError(f"{out} is there already; name a folder that is not")
+    check_new(out)
     units = score.units(config, family=family, layers=layers)
     units = [unit for unit in units if unit.settings["seed"] == seed]
     for unit in units:
@@ -112,7 +112,7 @@ def _by_rules(layer: score.Layer) -> dict[int, dict[str, list[Answer]]]:
     sentences = {record["latent"]: record["explanation"] for record in layer.records}
     said = {}
     for latent, trial in layer.trials.items():
-        fired = layer.text.fires(parse(sentences[latent]), trial.examples.window_W)[None]
+        fired = trial.text.fires(parse(sentences[latent]), trial.examples.window_W)[None]
         both = detects(fired, trial.examples), recognizes(fired, trial.marks)
         said[latent] = {
             scorer: [(bool(yes), None) for part in parts for yes in part[0]]

@@ -117,6 +117,11 @@ def qualify() -> Path:
     return ARTIFACTS / "qualify"
 
 
+def browser() -> Path:
+    """`index.html`: the latents, for people to look at."""
+    return ARTIFACTS / "browser"
+
+
 def metrics(stage: str) -> Path:
     """The small numbers that `dvc metrics show` reads."""
     return ARTIFACTS / "metrics" / f"{stage}.json"
@@ -147,6 +152,7 @@ _STAGES = {
     "concepts": "concepts@{}",
     "generalize": "generalize@{}",
     "qualify": "qualify",
+    "browser": "browse",
 }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -119,14 +119,14 @@ def _in_order(steps: Sequence[Step]) -> list[Step]:
     ordered: list[Step] = []
     waiting = list(steps)
     while waiting:
-        ready = [step for step in waiting if not _makers(step, waiting)]
+        ready = [step for step in waiting if not makers(step, waiting)]
         assert ready, "the record has no cycles"
         ordered += ready
         waiting = [step for step in waiting if step not in ready]
     return ordered
 
 
-def _makers(step: Step, steps: Sequence[Step]) -> list[Step]:
+def makers(step: Step, steps: Sequence[Step]) -> list[Step]:
     """Those of `steps` that wrote something which `step` read."""
     return [
         other
@@ -167,30 +167,40 @@ def trace(steps: Sequence[Step], path: str) -> list[Step]:
         raise UserError(f"no stage wrote {path}; {hint}")
     chain = list(last)
     for step in reversed(steps):
-        if step not in chain and any(step in _makers(later, steps) for later in chain):
+        if step not in chain and any(step in makers(later, steps) for later in chain):
             chain.append(step)
     return chain
 
 
-def md5(path: Path) -> str:
-    """DVC's hash of a file or folder."""
+def md5_of_file(path: Path) -> str:
+    """MD5 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def md5(path: Path, of_file: Callable[[Path], str] = md5_of_file) -> str:
+    """DVC's hash of a file or folder, whose files are hashed by `of_file`."""
     if path.is_dir():
         listed = [
-            {"md5": md5(file), "relpath": file.relative_to(path).as_posix()}
+            {"md5": of_file(file), "relpath": file.relative_to(path).as_posix()}
             for file in sorted(path.rglob("*"))
             if file.is_file() and "__pycache__" not in file.parts
         ]
         listed.sort(key=lambda entry: entry["relpath"])
         text = json.dumps(listed, sort_keys=True)
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return of_file(path)
 
 
-def look(steps: Sequence[Step], root: Path = Path()) -> dict[str, str | None]:
+def look(
+    steps: Sequence[Step], root: Path = Path(), of_file: Callable[[Path], str] = md5_of_file
+) -> dict[str, str | None]:
     """For each path of the record its hash now; None where it is not there."""
     paths = {entry.path for step in steps for entry in (*step.reads, *step.writes)}
-    return {path: md5(root / path) if (root / path).exists() else None for path in sorted(paths)}
+    return {
+        path: md5(root / path, of_file) if (root / path).exists() else None
+        for path in sorted(paths)
+    }
 
 
 def expected(stages: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str]:

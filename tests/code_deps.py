@@ -19,6 +19,7 @@ OUTSIDE = {f"clearnets.{name}" for name in ("cli", "config", "paths", "processes
 # Files that a stage executes without importing them.
 EXTRA = {
     "figures": ["paper/clearnets.mplstyle", "paper/scripts"],
+    "browse": ["clearnets/browser/assets"],
     "paper": [
         *("paper/claims.yaml", "paper/clearnets.typ", "paper/references.bib"),
         *("paper/sections", "paper/typst"),

@@ -11,7 +11,17 @@ import pytest
 
 # sparsify takes its Triton kernels wherever triton is installed, a GPU there or not.
 os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
+# Workers side by side share the cores: one thread each, in the commands that they run, too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
+
+LONGEST = "test_pipeline.py"
+"""Begins first, so that a worker is not left alone with it at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != LONGEST)
 
 
 @pytest.fixture(autouse=True)

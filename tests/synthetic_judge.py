@@ -52,7 +52,11 @@ def _judge(config: Config, family, seed: int, point: str, demonstration: bool) -
         if name in ("detection", "fuzzing")
     }
     lines = []
-    for place, record in enumerate(read_jsonl(folder / "scores.jsonl")):
+    records = read_jsonl(folder / "scores.jsonl")
+    there = [record["latent"] for record in records if record["status"] == "explained"]
+    # How well others' explanations happen to fit any latent.
+    luck = dict(zip(there, rng.normal(0, 0.02, len(there))))
+    for place, record in enumerate(records):
         line = {key: record[key] for key in ("latent", "status", "rate", "windows")}
         line["demonstration"] = demonstration
         skill = TRUTH[family][0] + rng.normal(0, 0.08)
@@ -60,7 +64,9 @@ def _judge(config: Config, family, seed: int, point: str, demonstration: bool) -
             kinds = ("", "_shuffled", "_redrawn", *(["_reordered"] * (name in histogram)))
             line |= {f"{name}{kind}": None for kind in kinds}
             if record["status"] == "explained" and name in histogram:
-                line |= _classified(rng, name, skill, place < REASKED, histogram[name])
+                giver = int(rng.choice([one for one in there if one != record["latent"]]))
+                other = (giver, 0.5 + luck[giver])
+                line |= _classified(rng, name, skill, place < REASKED, histogram[name], other)
             elif record["status"] == "explained":
                 right = int(rng.binomial(24, skill - 0.2))
                 line[name] = {"right": right, "wrong": 24 - right, "missing": 1}
@@ -73,7 +79,10 @@ def _judge(config: Config, family, seed: int, point: str, demonstration: bool) -
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": {}}))
 
 
-def _classified(rng, name: str, skill: float, again: bool, histogram) -> dict[str, Any]:
+def _classified(
+    rng, name: str, skill: float, again: bool, histogram, other: tuple[int, float]
+) -> dict[str, Any]:
+    """`other`: whose explanation the control is, and how good it is."""
     truth_W = np.arange(2 * WINDOWS) < WINDOWS
     first_W, probability_W = _answers(rng, truth_W, skill)
     for kind, chosen_W in (("positives", truth_W), ("negatives", ~truth_W)):
@@ -81,8 +90,9 @@ def _classified(rng, name: str, skill: float, again: bool, histogram) -> dict[st
         counts, _ = np.histogram(probability_W[there_W], np.linspace(0, 1, PROBABILITY_BINS + 1))
         histogram[kind] = [a + int(b) for a, b in zip(histogram[kind], counts)]
     found: dict[str, Any] = {name: _counts(truth_W, first_W, probability_W)}
-    giver_W, other_W = _answers(rng, truth_W, 0.5)
-    found[f"{name}_shuffled"] = [{"explanation_of": 0, **_counts(truth_W, giver_W, other_W)}]
+    giver, luck = other
+    counts = _counts(truth_W, *_answers(rng, truth_W, luck))
+    found[f"{name}_shuffled"] = [{"explanation_of": giver, **counts}]
     if again:
         second_W = np.where(rng.random(len(truth_W)) < FLIPPED, 1 - first_W, first_W)
         second_W[first_W < 0] = -1

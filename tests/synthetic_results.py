@@ -282,6 +282,9 @@ def _overlap(cfg: Config, out: Path, family: str, seed: int) -> None:
             if latent == 0:
                 rows.append(row | {"status": "dead", "rate": 0, "windows": 0})
                 continue
+            if latent == 1:
+                rows.append(row | {"status": "unscorable"})
+                continue
             for protocol, share in OVERLAP.items():
                 seen = int(rng.integers(10, 21)) if protocol == "delphi" else 0
                 one = row | {"protocol": protocol, "positives": 50, "seen": seen}

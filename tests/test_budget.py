@@ -63,6 +63,32 @@ def test_the_fair_budget_spends_the_surplus():
     assert f"{surplus // sae.training:,} tokens of training saes" in text
 
 
+def test_only_what_the_experiment_trains_is_listed():
+    over = settings()
+    assert [cost.name for cost in budget.models(over)] == list(over.models)
+    trained = [family for family in over.coders.families if not family.startswith("random")]
+    assert [cost.name for cost in budget.coders(over)] == trained
+    by_name = {cost.name: cost for cost in budget.coders(over)}
+    # Coders of the untrained model cost what those of the trained one do.
+    assert by_name["step0-transcoder"].total == by_name["transcoder"].total
+    keys = ("skip-transcoder", "sae", "random-sae", "random-transcoder", "step0-transcoder")
+    few = settings(
+        models=["dense", "sparse_low_rank"],
+        families={**dict.fromkeys(keys), "native": "train/sparse_low_rank",
+                  "random-native": "train/sparse_low_rank"},
+        coders={"families": ["transcoder"]},
+    )  # fmt: skip
+    names = [line.split()[0] for line in budget.report(few) if line[:1].isalpha()][1:4]
+    assert names == ["dense", "sparse_low_rank", "transcoder"]
+    nothing = settings(
+        models=[], families=dict.fromkeys(over.families), coders={"families": []},
+        generalize={"tasks": {"checkpoints": None}},
+    )  # fmt: skip
+    assert list(budget.report(nothing)) == [
+        "The experiment compares no models; what its tasks cost is not counted."
+    ]
+
+
 def test_the_budget_of_the_original_calculator():
     """The original's `compute_calculator.py` at its own numbers: TinyStories-8M for 18,500 steps
     of 1,280 rows, and one SAE of 2,048 latents with Multi-TopK."""

@@ -25,6 +25,7 @@ COMMANDS = [
     "cache",
     "explain",
     "score",
+    "browse",
     "collate",
     "figures",
     "compute",

@@ -134,6 +134,31 @@ def test_means_are_those_of_the_records(tables, family):
         assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.35)
 
 
+def test_rates_are_means_of_the_latents_of_a_bin(tables):
+    rates, records = tables["rates"], [r for r in raw("native") if r["fuzzing"]]
+    own = rates[(rates["family"] == "native") & (rates["scorer"] == "rule-fuzzing")]
+    found = 0
+    for row in own.itertuples():
+        # Edges are written with six digits.
+        inside = [r for r in records if row.rate_low <= r["rate"] * (1 + 1e-9) < row.rate_high]
+        score = {
+            "own": lambda r: accuracy(r["fuzzing"]),
+            "shuffled": lambda r: r["fuzzing_shuffled"],
+        }
+        values = [score[row.explanation](r) for r in inside]
+        assert row.n == len(values) >= 5
+        assert row.mean == pytest.approx(np.mean(values), abs=1e-5)
+        assert row.low < row.mean < row.high
+        if row.explanation == "shuffled":
+            # What the givers add, by the spread of their own means over the latents of a layer.
+            judged = np.var(values) / len(values)
+            given = np.var([r["fuzzing_elsewhere"] for r in records]) / len(records)
+            width = 2 * 1.96 * np.sqrt(judged + given)
+            assert row.high - row.low == pytest.approx(width, rel=0.4)
+        found += 1
+    assert found > 4
+
+
 def test_shuffled_explanations_lie_at_chance(tables):
     means = tables["means"]
     shuffled = means[(means["explanation"] == "shuffled") & (means["layers"] == "all")]
@@ -330,8 +355,9 @@ def test_protocols_are_compared_within_latents(tables):
     for family, own in raw.groupby("family"):
         row = one(tables["protocols"], family=family, scorer="rule-fuzzing", rate_low=None)
         latents = own.dropna(subset=["protocol"])
-        assert row["drawn"] == len(latents) / 3 + (own["status"] == "dead").sum()
+        assert row["drawn"] == len(latents) / 3 + own["protocol"].isna().sum()
         assert row["n"] == len(latents) / 3
+        assert row["too_few"] == sum(one == "unscorable" for one in own["status"]) > 0
         first = latents[latents["protocol"] == "delphi"]
         assert row["seen"] == pytest.approx((first["seen"] / first["positives"]).mean(), abs=1e-5)
         means = {}
@@ -376,7 +402,7 @@ def test_few_latents_give_no_interval(project, monkeypatch):
         assert frames[name][ends].isna().all(axis=None)
     assert not frames["contrasts"]["equivalent"].any()
     # The ranges of concepts are over draws of latents.
-    text, _, _ = summary.markdown(frames, config.collate).partition("| concepts:")
+    text, _, _ = summary.markdown(frames, config).partition("| concepts:")
     assert "[" not in text
 
 
@@ -434,12 +460,33 @@ def test_markdown_says_what_intervals_describe(project):
     assert head.count("|") == rule.count("|") == row.count("|")
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("trigger", "Half of the negatives of rule-detection are windows that hold the latent's"),
+        ("random", "The negatives of rule-detection are random silent windows."),
+        ("co-occurrence", "active that often are when it is, filled up with random ones."),
+        ("decoder-similarity", "similar decoder weights"),
+        ("encoder-similarity", "similar encoder weights"),
+        ("similar", "most similar in meaning"),
+    ],
+)
+def test_markdown_says_which_negatives_there_were(tables, kind, words):
+    over = {"score": {"non_activating": kind}, "embed": {"splits": ["score"]}}
+    text = summary.markdown(tables, synthetic_results.small(**over))
+    assert words in text
+    assert ("token while it is silent" in text) == (kind == "trigger")
+    assert "on unseen text" in text
+    seen = synthetic_results.small(explain={"protocol": "delphi"})
+    assert "on unseen text" not in summary.markdown(tables, seen)
+
+
 def test_markdown_flags_a_pair_that_does_not_match(tables):
     frames = dict(tables)
     frames["pair"] = frames["pair"].assign(difference=0.04)
     frames["summary"] = frames["summary"].assign(pair_matched=False)
-    assert "**The pair is not matched" in summary.markdown(frames, CONFIG.collate)
-    assert "not matched" not in summary.markdown(tables, CONFIG.collate)
+    assert "**The pair is not matched" in summary.markdown(frames, CONFIG)
+    assert "not matched" not in summary.markdown(tables, CONFIG)
 
 
 def test_the_same_results_give_the_same_bytes(project, tmp_path, monkeypatch):

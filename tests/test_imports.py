@@ -32,7 +32,7 @@ def test_dvc_yaml_lists_the_code_of_each_stage(stage):
     assert listed == code_deps(stage, GRAPH), "run `python tests/code_deps.py --write`"
 
 
-_LIGHT_STAGES = ("explain", "qualify", "score", "overlap", "concepts", "collate")
+_LIGHT_STAGES = ("explain", "qualify", "score", "overlap", "concepts", "collate", "browse")
 LIGHT = [
     *(f"stages.{name}" for name in _LIGHT_STAGES),
     *("figures", "manuscript", "claims", "comparison", "generalization.tables"),
@@ -62,7 +62,7 @@ def test_dvc_yaml_tracks_the_parameters_that_a_stage_is_built_with(stage, monkey
     task = SELECTIONS.get(stage, {}).get("task", "")
     tracked = {key.replace("${key}", task) for key in tracked}
     assert set(units[0].settings) - NAMES == tracked - ({"seeds"} - set(units[0].settings))
-    if stage not in ("data", "embed", "qualify", "collate", "generalize"):
+    if stage not in ("data", "embed", "qualify", "collate", "generalize", "browse"):
         assert len({unit.settings["seed"] for unit in units}) == len(config.seeds)
 
 

@@ -163,7 +163,7 @@ def test_a_fresh_folder_and_kills_on_the_way_give_the_same_hashes(home, tmp_path
 def test_a_changed_key_reruns_only_what_depends_on_it(home):
     output = run("clearnets", "exp", "smoke", "--set", "score.n_examples_test=18", at=home)
     stages = {stage.split("@")[0] for stage in ran(output)}
-    assert stages == {"score", "collate", "figures", "paper"}
+    assert stages == {"score", "browse", "collate", "figures", "paper"}
     results = home / "paper/results/smoke"
     assert YAML_.load((results / "params.yaml").read_text())["score"]["n_examples_test"] == 18
     assert "n_examples_test: 18" in (home / "experiments/smoke.yaml").read_text()

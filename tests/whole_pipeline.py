@@ -10,6 +10,7 @@ from clearnets import config, figures, paths
 from clearnets.config import Config
 from clearnets.runtime import Runtime
 from clearnets.stages import (
+    browse,
     cache,
     collate,
     concepts,
@@ -57,6 +58,7 @@ def run_behind_data(cfg: Config) -> None:
     similarity.run(cfg, runtime=CPU)
     for task in cfg.generalize.tasks:
         generalize.run(cfg, runtime=CPU, task=task)
+    browse.run(cfg, runtime=CPU)
     collate.run(cfg, runtime=CPU)
 
 

@@ -9,9 +9,15 @@ One latent, one explanation by `tokens`, three ways to score it by the judge of 
 - `held-out`: the same from text that the explainer never saw.
 
 The explanation, the draw from quantiles and the choice of silent windows are the same in all three.
-`delphi` and `disjoint` have the very same silent windows, so that they differ by the overlap alone;
-`disjoint` and `held-out` differ by the text. The explainer has seen none of the silent windows: in
-delphi it sees none of those that score it, either.
+All that the explainer reads of the latent, its trigger word included, is what it does in the active
+windows that are shown to it. `delphi` and `disjoint` have the very same silent windows, so that
+they differ by the overlap alone; `disjoint` and `held-out` differ by the text. The explainer has
+seen none of the silent windows: in delphi it sees none of those that score it, either. Which silent
+windows they are, `explain.non_activating` says for all three: the default's `trigger` makes half of
+them hold the trigger word, where delphi's own are random (`random`).
+
+Windows are those of the grid, whatever `explain.center_examples` says: moved ones would overlap,
+and `disjoint` would not be disjoint.
 """
 
 from __future__ import annotations
@@ -26,28 +32,28 @@ from clearnets.autointerp.explainers import tokens
 from clearnets.autointerp.reading import Text
 from clearnets.autointerp.records import EXPLAINED, SCORERS, UNSCORABLE
 from clearnets.autointerp.rules import parse, render
+from clearnets.autointerp.sampling import Negatives
 from clearnets.autointerp.scorers.rules import detection, fuzzing, mark
 from clearnets.config import Explain, Overlap
 from clearnets.latents import published
-from clearnets.latents.examples import Activity, Examples, activity, sample
+from clearnets.latents.examples import Activity, Examples, Grid, activity, sample
 from clearnets.latents.store import LayerCache
-
-PROTOCOLS = ("delphi", "disjoint", "held-out")
 
 
 @dataclass(frozen=True)
 class Side:
-    """A split, and the activations of a layer on it."""
+    """A split, the activations of a layer on it, and how silent windows are chosen."""
 
-    text: Text
+    text: Text[Grid]
     cache: LayerCache
+    negatives: Negatives
 
 
 @dataclass(frozen=True)
 class _Drawn:
     """The windows of one protocol, and how many of the active ones the explainer has seen."""
 
-    text: Text
+    text: Text[Grid]
     examples: Examples
     seen: int
 
@@ -61,7 +67,8 @@ def compare(
     (active windows that it is scored on), seen (those of them that the explainer has seen) and
     tp, fp, tn, fn of each scorer. A latent with fewer than `explain.min_windows` active or silent
     windows for any of the draws, or with fewer active ones than there are quantiles, of which
-    delphi draws none, has one record, without a protocol, that says why.
+    delphi draws none, has one record, without a protocol, that says why: `unscorable` where it
+    could have been explained.
     """
     windows = explain.text.windows
     found = activity(explain.cache, latent, windows)
@@ -73,12 +80,11 @@ def compare(
     }
     if record["status"] != EXPLAINED:
         return [record]
-    trigger = tokens.trigger(explain.text, found)
     elsewhere = activity(score.cache, latent, score.text.windows)
-    drawn = _draw(explain.text, score.text, found, elsewhere, settings, explained, trigger, seed)
+    drawn = _draw(explain, score, latent, found, elsewhere, settings, explained, seed)
     if drawn is None:
         return [record | {"status": UNSCORABLE}]
-    train, by_protocol = drawn
+    trigger, train, by_protocol = drawn
     rule = tokens.explain(explain.text, train, trigger=trigger, max_words=explained.max_words)
     rule = parse(render(rule))
     records = []
@@ -99,16 +105,17 @@ def compare(
 
 
 def _draw(
-    text: Text,
-    other: Text,
+    here: Side,
+    there: Side,
+    latent: int,
     found: Activity,
     elsewhere: Activity,
     settings: Overlap,
     explained: Explain,
-    trigger: str,
     seed: int,
-) -> tuple[Examples, dict[str, _Drawn]] | None:
-    """The explainer's windows, and those of each protocol; None where there are too few."""
+) -> tuple[str, Examples, dict[str, _Drawn]] | None:
+    """The trigger word, the explainer's windows, and those of each protocol; None where there are
+    too few."""
     count, quantiles = settings.n_examples_test, settings.n_quantiles
     silent = settings.n_non_activating
     pool = found.strongest_first
@@ -117,37 +124,60 @@ def _draw(
     )
     unseen = pool[~np.isin(pool, train_W)]
     least = explained.min_windows
-    silent_here = len(text.windows) - len(found.active_A) - silent
+    silent_here = len(here.text.windows) - len(found.active_A) - silent
     if min(len(unseen), silent_here) < least:
         return None
-    if sampling.status(elsewhere, other.windows, least) != EXPLAINED:
+    if sampling.status(elsewhere, there.text.windows, least) != EXPLAINED:
         return None
-
-    def examples(
-        one: Text, of: Activity, active_W: np.ndarray, part: int, avoid: np.ndarray
-    ) -> Examples:
-        return sample(
-            of,
-            one.windows,
-            active_W=active_W,
-            silent=silent,
-            holds=one.holding(one.lexicon.id(trigger)),
-            avoid=avoid,
-            rng=np.random.default_rng([seed, part]),
-        )
-
-    none = np.zeros(0, dtype=np.int64)
     both_W = published.test(pool, count, quantiles=quantiles)
     other_W = published.test(elsewhere.strongest_first, count, quantiles=quantiles)
     unseen_W = published.test(unseen, count, quantiles=quantiles)
     if not all(len(drawn_W) for drawn_W in (train_W, both_W, other_W, unseen_W)):
         return None
-    train = examples(text, found, train_W, 2, none)
-    shown = train.window_W[train.num_active :]
-    return train, {
-        "delphi": _Drawn(
-            text, examples(text, found, both_W, 3, shown), int(np.isin(both_W, train_W).sum())
-        ),
-        "disjoint": _Drawn(text, examples(text, found, unseen_W, 3, shown), 0),
-        "held-out": _Drawn(other, examples(other, elsewhere, other_W, 3, none), 0),
-    }
+    trigger = tokens.trigger(here.text, found.within(train_W))
+
+    def wanted(side: Side, of: Activity, active_W: np.ndarray) -> dict[str, np.ndarray]:
+        return side.negatives.chosen(
+            side.text, side.cache, latent, of, trigger=trigger, active_W=active_W, count=2 * silent
+        )
+
+    def examples(
+        side: Side,
+        of: Activity,
+        active_W: np.ndarray,
+        part: int,
+        preferred: dict[str, np.ndarray],
+        avoid: np.ndarray,
+    ) -> Examples:
+        return sample(
+            of,
+            side.text.windows,
+            active_W=active_W,
+            silent=silent,
+            **preferred,
+            avoid=avoid,
+            rng=np.random.default_rng([seed, part]),
+        )
+
+    none = np.zeros(0, dtype=np.int64)
+    train = examples(here, found, train_W, 2, wanted(here, found, train_W), none)
+    avoid = train.window_W[train.num_active :]
+    # Those similar to active windows are chosen once: both protocols have the same silent windows.
+    test = wanted(here, found, both_W)
+    return (
+        trigger,
+        train,
+        {
+            "delphi": _Drawn(
+                here.text,
+                examples(here, found, both_W, 3, test, avoid),
+                int(np.isin(both_W, train_W).sum()),
+            ),
+            "disjoint": _Drawn(here.text, examples(here, found, unseen_W, 3, test, avoid), 0),
+            "held-out": _Drawn(
+                there.text,
+                examples(there, elsewhere, other_W, 3, wanted(there, elsewhere, other_W), none),
+                0,
+            ),
+        },
+    )

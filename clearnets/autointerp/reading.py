@@ -15,23 +15,27 @@ A rule is read from the start of the row on, so a window's first positions have 
 - *right after*: directly before stands one of the words;
 - *shortly after*: one of them is among the `NEAR` tokens before.
 
-Sets of positions are bits: a window of up to 64 positions is one uint64, so that a rule is tried
+Sets of positions are bits: a window of up to 64 positions is one integer, so that a rule is tried
 on a hundred windows by a handful of integer operations.
 
 Shape suffixes: T token ids, R rows, S positions of a row, N windows, W chosen windows, L positions
-of a window, M = NEAR + L positions with their left context, B machine words per window.
+of a window, M = NEAR + L positions with their left context (of a row: NEAR + S), B machine words
+per window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from clearnets.autointerp.rules import STATES, Clause, Rule, State
-from clearnets.latents.examples import Windows, windows_of
+from clearnets.latents.examples import Grid, Windows, windows_of
+
+W = TypeVar("W", bound=Windows, covariant=True)
 
 # Tokens back to which "shortly after" reaches.
 NEAR = 5
@@ -42,12 +46,16 @@ _ENDS = ".!?\n"
 
 
 def pack(flags_xL: np.ndarray) -> np.ndarray:
-    """Booleans (..., L) as bits in uint64 (..., B)."""
-    length = flags_xL.shape[-1]
+    """Booleans (..., L) as bits in words (..., B): of 32 bits where one is enough, else of 64."""
+    word = np.dtype(np.uint32 if flags_xL.shape[-1] <= 32 else np.uint64)
     packed = np.packbits(flags_xL, axis=-1)
-    bits = np.zeros((*flags_xL.shape[:-1], -(-length // 64) * 8), dtype=np.uint8)
-    bits[..., : packed.shape[-1]] = packed
-    return bits.view(np.uint64)
+    size = packed.shape[-1]
+    if not size % word.itemsize:
+        return packed.view(word)
+    whole = -(-size // word.itemsize) * word.itemsize
+    bits = np.zeros((*packed.shape[:-1], whole), dtype=np.uint8)
+    bits[..., :size] = packed
+    return bits.view(word)
 
 
 def count(bits_xB: np.ndarray) -> np.ndarray:
@@ -118,24 +126,65 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Text:
-    """One split as rules read it.
+class Rows:
+    """One split as rules read it, by row.
 
     Attributes:
-        windows: its windows.
         lexicon: its words.
+        word_RM: the word of each position, NOTHING where none counts, and NEAR times NOTHING before
+            the row.
+        counted_RS: counted positions.
+        state_RS: counted positions in each state.
+    """
+
+    lexicon: Lexicon
+    word_RM: np.ndarray
+    counted_RS: np.ndarray
+    state_RS: dict[State, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Text(Generic[W]):
+    """Windows of one split as rules read them.
+
+    Attributes:
+        rows: the split.
+        windows: the windows.
         word_NM: the words of each window, NEAR more to their left; NOTHING where none counts.
         counted_NB: counted positions as bits.
         state_NB: positions in each state, as bits.
     """
 
-    windows: Windows
-    lexicon: Lexicon
+    rows: Rows
+    windows: W
     word_NM: np.ndarray
     counted_NB: np.ndarray
     state_NB: dict[State, np.ndarray]
-    _holders: np.ndarray
-    _offsets: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Rows, windows: W) -> Text[W]:
+        """Some windows of a split."""
+        near_M = np.arange(NEAR + windows.size)
+        return cls(
+            rows=rows,
+            windows=windows,
+            word_NM=rows.word_RM[windows.row_N[:, None], windows.start_N[:, None] + near_M],
+            counted_NB=pack(windows.cut(rows.counted_RS)),
+            state_NB={kind: pack(windows.cut(flag)) for kind, flag in rows.state_RS.items()},
+        )
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """The words of the split."""
+        return self.rows.lexicon
+
+    @cached_property
+    def _holders(self) -> tuple[np.ndarray, np.ndarray]:
+        """The windows of each word's positions, word after word, and where each word's begin."""
+        word_NL = self.word_NM[:, NEAR:]
+        order = np.argsort(word_NL, axis=None, kind="stable")
+        counts = np.bincount(word_NL.ravel() + 1, minlength=len(self.lexicon.words) + 1)
+        return order // self.windows.size, np.cumsum(counts)
 
     def word_WL(self, window_W: np.ndarray) -> np.ndarray:
         """The words of some windows."""
@@ -143,16 +192,17 @@ class Text:
 
     def holding(self, word: int) -> np.ndarray:
         """Numbers of the windows that hold a word at a counted position, ascending."""
+        holders, begins = self._holders
         # Ascending already, with repetitions.
-        holders = self._holders[self._offsets[word] : self._offsets[word + 1]]
+        holders = holders[begins[word] : begins[word + 1]]
         return holders[np.diff(holders, prepend=-1) > 0]
 
-    def fires(self, rule: Rule, window_W: np.ndarray) -> np.ndarray:
-        """Positions at which the rule fires in some windows, as bits (W, B)."""
+    def fires(self, rule: Rule, window_W: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Positions at which the rule fires in some windows, or in all, as bits (W, B)."""
         masks = [self._clause(clause, window_W) for clause in rule.clauses]
         return np.bitwise_or.reduce(masks)
 
-    def _clause(self, clause: Clause, window_W: np.ndarray) -> np.ndarray:
+    def _clause(self, clause: Clause, window_W: np.ndarray | slice) -> np.ndarray:
         word_WM = self.word_NM[window_W]
         fired_WB = self.counted_NB[window_W]
         if clause.words:
@@ -198,16 +248,15 @@ def _last(flag_RS: np.ndarray) -> np.ndarray:
     return _before(np.maximum.accumulate(np.where(flag_RS, position_S, -1), axis=1), -1)
 
 
-def read(store: Store, split: str, *, size: int) -> Text:
+def read(store: Store, split: str, *, size: int) -> Text[Grid]:
     """A split cut into windows of `size` positions, as rules read it."""
     return read_rows(store.split(split), store.counted, Lexicon(store.strings()), size=size)
 
 
-def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) -> Text:
+def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) -> Text[Grid]:
     """Rows of tokens as rules read them. `counted` maps tokens to the mask of counted ones."""
     token_RS = np.asarray(tokens_RS).astype(np.int64)
     counted_RS = counted(tokens_RS)
-    windows = windows_of(counted_RS, size=size)
     at = lexicon
 
     # A special token neither goes on in a word nor holds anything that a reader sees.
@@ -234,23 +283,10 @@ def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) ->
         "seen": _seen(word_RS, len(at.words)),
     }
     assert tuple(state_RS) == STATES
-    context = ((0, 0), (NEAR, 0))
-    padded = np.pad(word_RS, context, constant_values=NOTHING)
-    window_M = windows.slot_N[:, None] * size + np.arange(NEAR + size)
-    word_NM = padded[windows.row_N[:, None], window_M].astype(np.int32)
-
-    word_NL = word_NM[:, NEAR:]
-    order = np.argsort(word_NL, axis=None, kind="stable")
-    counts = np.bincount(word_NL.ravel() + 1, minlength=len(at.words) + 1)
-    return Text(
-        windows=windows,
-        lexicon=lexicon,
-        word_NM=word_NM,
-        counted_NB=pack(windows.cut(counted_RS)),
-        state_NB={k: pack(windows.cut(v & counted_RS)) for k, v in state_RS.items()},
-        _holders=order // size,
-        _offsets=np.cumsum(counts),
-    )
+    word_RM = np.pad(word_RS, ((0, 0), (NEAR, 0)), constant_values=NOTHING).astype(np.int32)
+    state_RS = {kind: flag_RS & counted_RS for kind, flag_RS in state_RS.items()}
+    rows = Rows(lexicon, word_RM, counted_RS, state_RS)
+    return Text.of(rows, windows_of(counted_RS, size=size))
 
 
 def _seen(word_RS: np.ndarray, num_words: int) -> np.ndarray:

@@ -45,7 +45,8 @@ PROBABILITY_BINS = 50
 SIMILAR = "similarity.jsonl"
 
 EXPLAINED = "explained"
-# Never active on `explain`; active, or silent, in fewer than `explain.min_windows` windows of it.
+# Never active on `explain`; active, or silent, in fewer than `explain.min_windows` windows of it,
+# or active in fewer than there are quantiles, of which the protocol `delphi` draws none.
 UNEXPLAINABLE = ("dead", "too_rare", "too_frequent")
 UNSCORABLE = "unscorable"
 # No answer of the language model held an explanation.

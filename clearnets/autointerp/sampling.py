@@ -9,7 +9,7 @@ same: in delphi, too, the explainer sees none of those that score it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from clearnets.autointerp.reading import Text
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import CODER_FAMILIES, Explain, NonActivating, Score
 from clearnets.latents import meaning, neighbours, published
-from clearnets.latents.examples import Activity, Examples, Windows, choose, sample
+from clearnets.latents.examples import Activity, Examples, Grid, activations, choose, sample
+from clearnets.latents.examples import centred as move
 from clearnets.latents.store import LayerCache
 
 
@@ -29,7 +30,7 @@ def draw(num_latents: int, count: int, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).permutation(num_latents)[:count].tolist())
 
 
-def status(found: Activity, windows: Windows, min_windows: int) -> str:
+def status(found: Activity, windows: Grid, min_windows: int) -> str:
     """Whether a latent can be explained, or why not."""
     if found.count == 0:
         return "dead"
@@ -67,7 +68,7 @@ class Negatives:
 
     def chosen(
         self,
-        text: Text,
+        text: Text[Grid],
         cache: LayerCache,
         latent: int,
         found: Activity,
@@ -95,6 +96,29 @@ class Negatives:
         return {"first": neighbours.windows_near(cache, near, found, windows, count)}
 
 
+def centred(
+    text: Text, cache: LayerCache, latent: int, examples: Examples
+) -> tuple[Text, Examples]:
+    """The sample with its active windows moved (`clearnets.latents.examples.centred`): the latent's
+    strongest activation in each, the first of equal ones, comes to stand in the middle.
+
+    A moved window may show activations of the windows beside it, stronger ones, too. Silent windows
+    stay where they are. The text that is given with the sample has these windows alone.
+    """
+    windows = text.windows.these(examples.window_W)
+    act_WL = activations(cache, latent, windows, np.arange(len(windows)))
+    active = slice(examples.num_active)
+    moved = move(
+        windows.these(np.arange(examples.num_active)),
+        windows.start_N[active] + act_WL[active].argmax(axis=1),
+    )
+    start_W = np.concatenate([moved.start_N, windows.start_N[examples.num_active :]])
+    windows = replace(windows, start_N=start_W)
+    window_W = np.arange(len(windows))
+    active_WL = activations(cache, latent, windows, window_W) > 0
+    return Text.of(text.rows, windows), replace(examples, window_W=window_W, active_WL=active_WL)
+
+
 def needed(kind: NonActivating, family: str, *, embed: Path, coders: Path) -> dict[str, Path]:
     """Inputs that a kind of silent windows needs beside the cache.
 
@@ -114,7 +138,7 @@ def needed(kind: NonActivating, family: str, *, embed: Path, coders: Path) -> di
 
 
 def to_explain(
-    text: Text,
+    text: Text[Grid],
     cache: LayerCache,
     latent: int,
     found: Activity,
@@ -142,7 +166,7 @@ def to_explain(
 
 
 def to_score(
-    text: Text,
+    text: Text[Grid],
     cache: LayerCache,
     latent: int,
     found: Activity,

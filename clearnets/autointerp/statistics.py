@@ -124,19 +124,69 @@ def rates(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike) -> dict[st
         return {"precision": tp / (tp + fp), "recall": tp / (tp + fn)}
 
 
-def paired(rows_N: Floats, columns_N: Floats, strata_N: Ints) -> Floats:
+def paired(
+    rows_N: Floats, columns_N: Floats, strata_N: Ints, inside_N: NDArray[np.bool_] | None = None
+) -> Floats:
     """Values (N,) whose mean is that of a score over all ordered pairs of latents of a stratum,
     and whose spread over latents is that mean's uncertainty.
 
     Each latent takes part in its pairs twice, as the judged one and with its explanation, so its
     mean score as the one alone, `rows_N`, or as the other, `columns_N`, varies too little. To first
     order (Hoeffding's projection of a U-statistic) the mean over pairs moves with the sum of both.
+
+    With `inside_N` the mean is that over the judged latents inside, of which there is at least one;
+    all others still give explanations, and a giver's mean over all stands for that over those
+    inside. To first order that mean is the ratio of two sums over all latents.
     """
-    values_N = np.empty(len(rows_N))
+    inside_N = np.ones(len(rows_N), bool) if inside_N is None else inside_N
+    mean, share = rows_N[inside_N].mean(), inside_N.mean()
+    values_N = mean + np.where(inside_N, rows_N - mean, 0) / share
     for stratum in np.unique(strata_N):
-        inside = strata_N == stratum
-        values_N[inside] = rows_N[inside] + columns_N[inside] - rows_N[inside].mean()
+        own = strata_N == stratum
+        given = columns_N[own] - columns_N[own].mean()
+        values_N[own] += given * inside_N[own].mean() / share
     return values_N
+
+
+def sampled_pairs(
+    values_P: Floats, judged_P: Ints, giver_P: Ints, strata_P: Ints
+) -> tuple[Floats, Ints]:
+    """As `paired`, from scores of some of the pairs: values (N,) and strata (N,) of the latents
+    that are in any of them.
+
+    Pairs that share a latent depend on each other, whichever part it has in them. The spread of the
+    values is that of the variance which is robust to it (Fafchamps and Gubert 2007; Aronow, Samii
+    and Assenova 2015), at least that of independent pairs. Latents with several givers count once.
+
+    Args:
+        judged_P, giver_P: numbers of the latents, each in one stratum only.
+        strata_P: their stratum.
+    """
+    _, stratum_P = np.unique(strata_P, return_inverse=True)
+    latents_N, place_2P = np.unique(np.stack([judged_P, giver_P]), return_inverse=True)
+    place_2P, size = place_2P.reshape(2, -1), len(latents_N)
+    stratum_N = np.empty(size, np.int64)
+    stratum_N[place_2P] = stratum_P
+    weight_P = 1 / np.bincount(judged_P)[judged_P]
+
+    def by_latent(value_P: Floats) -> Floats:
+        return np.bincount(place_2P.reshape(-1), np.tile(value_P, 2), size)
+
+    # Residuals are about a mean that the same pairs moved, each latent by its share of them; that
+    # much is missing from the squares. Where it is half and more, there is nothing to correct by.
+    total_S = np.bincount(stratum_P, weight_P)
+    missing_S = np.bincount(stratum_N, by_latent(weight_P) ** 2) / total_S**2
+    mean_S = np.bincount(stratum_P, weight_P * values_P) / total_S
+    stretch_S = 1 / np.sqrt(1 - np.minimum(missing_S, 0.5))
+    off_P = (weight_P * (values_P - mean_S[stratum_P])) * stretch_S[stratum_P]
+    moved_N = by_latent(off_P)
+    # The sum of squares has a pair of latents twice, once with each.
+    lower_P, upper_P = np.sort(place_2P, axis=0)
+    once = float((np.bincount(lower_P * size + upper_P, off_P) ** 2).sum())
+    twice = float((moved_N**2).sum())
+    scale = np.sqrt(max(twice - once, once) / twice) if twice else 0.0
+    mean = float(np.average(values_P, weights=weight_P))
+    return mean + scale * moved_N * size / weight_P.sum(), stratum_N
 
 
 def mean_draws(

@@ -22,6 +22,7 @@ from clearnets.config.autointerp import (
     TrainType,
     VLLMClient,
 )
+from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders, Existing
 from clearnets.config.data import (
     AnyTokenizer,
@@ -116,6 +117,7 @@ __all__ = [
     "AnyClassifier",
     "AnyPictures",
     "AnyTokenizer",
+    "Browse",
     "Cache",
     "CheckpointCoders",
     "Checkpoints",

@@ -149,6 +149,12 @@ class Explain(Frozen):
     """Seed of the draw and of the examples."""
     window: Annotated[int, Field(ge=4)]
     """Tokens per example window; windows never cross a row."""
+    center_examples: bool
+    """Whether the active windows, of explaining and of scoring, are moved so that the latent's
+    strongest activation in each stands in the middle, at `window // 2`; near the end of a document
+    it stands nearer to the window's. False: windows are those of a fixed grid. They are drawn from
+    the grid either way, and silent windows stay on it. (delphi's option of this name does the
+    reverse of what it says.)"""
     min_windows: Positive
     """A latent is explainable with at least this many active and as many silent windows in
     each of the splits `explain` and `score`."""
@@ -227,7 +233,7 @@ class Overlap(Frozen):
     n_quantiles: Positive
     """Those quantiles."""
     n_non_activating: Positive
-    """Silent windows that each of them sees; half of them hold the latent's most frequent word."""
+    """Silent windows that each of them sees, chosen as `explain.non_activating` says."""
     seed: Count
     """Seed of the draw of latents and of silent windows."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from clearnets.config.autointerp import Explain, Overlap, Qualify, Score
+from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.fields import Count, Frozen
@@ -53,6 +54,7 @@ class Config(Frozen):
     concepts: Concepts
     qualify: Qualify
     generalize: Generalize
+    browse: Browse
     collate: Collate
 
     @model_validator(mode="after")

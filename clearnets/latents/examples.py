@@ -1,8 +1,10 @@
 """Windows of text in which a latent is active or silent, and samples of them.
 
-A window is an aligned piece of a row; it is used where at least half of its positions are counted
-(not bos, eos, pad or the row's first position). A latent is active in a window where it is active
-at a counted position of it, and silent elsewhere.
+Windows of the *grid* are aligned pieces of rows; those are used of which at least half of the
+positions are counted (not bos, eos, pad or the row's first position). A latent is active in a
+window where it is active at a counted position of it, and silent elsewhere. Samples are drawn from
+the grid. Where it is wanted, the active windows of a sample are then moved, so that the strongest
+activation of each stands in its middle: see `centred`.
 
 Shape suffixes: R rows, S positions of a row, N windows, L positions of a window, E active
 positions of one latent, A its active windows, W windows of a sample.
@@ -11,6 +13,7 @@ positions of one latent, A its active windows, W windows of a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,35 +23,56 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of one split.
+    """Windows of one split, anywhere in its rows.
 
     Attributes:
         size: positions per window (L).
-        row_N: row of each window; windows are numbered by row, then by place in it.
-        slot_N: place in the row: the window covers positions slot * size to (slot + 1) * size.
-        number_RK: number of the window at each slot of each row, -1 where it is not used.
         counted_RS: the mask of counted positions, of the whole split.
-        tokens: counted positions of the whole split.
+        row_N: row of each window.
+        start_N: its first position in the row.
     """
 
     size: int
-    row_N: np.ndarray
-    slot_N: np.ndarray
-    number_RK: np.ndarray
     counted_RS: np.ndarray
-    tokens: int
+    row_N: np.ndarray
+    start_N: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row_N)
 
     def cut(self, values_RS: np.ndarray) -> np.ndarray:
         """`values_RS` by window: (N, L)."""
-        rows = values_RS.shape[0]
-        return values_RS.reshape(rows, -1, self.size)[self.row_N, self.slot_N]
+        return values_RS[self.row_N[:, None], self.start_N[:, None] + np.arange(self.size)]
+
+    def these(self, window_W: np.ndarray) -> Windows:
+        """Some of the windows."""
+        return Windows(self.size, self.counted_RS, self.row_N[window_W], self.start_N[window_W])
 
 
-def windows_of(counted_RS: np.ndarray, *, size: int) -> Windows:
-    """The windows of a split, from its mask of counted positions. `size` divides S."""
+@dataclass(frozen=True)
+class Grid(Windows):
+    """The windows of the grid of one split, numbered by row, then by place in it.
+
+    Attributes:
+        number_RK: number of the window at each slot of each row, -1 where it is not used: slot k
+            begins at position k * size.
+    """
+
+    number_RK: np.ndarray
+
+    @property
+    def slot_N(self) -> np.ndarray:
+        """Slot of each window in its row."""
+        return self.start_N // self.size
+
+    @cached_property
+    def tokens(self) -> int:
+        """Counted positions of the whole split, in used windows or not."""
+        return int(self.counted_RS.sum())
+
+
+def windows_of(counted_RS: np.ndarray, *, size: int) -> Grid:
+    """The grid of a split, from its mask of counted positions. `size` divides S."""
     rows, positions = counted_RS.shape
     assert positions % size == 0, (positions, size)
     counted_RK = counted_RS.reshape(rows, -1, size).sum(axis=-1)
@@ -56,7 +80,27 @@ def windows_of(counted_RS: np.ndarray, *, size: int) -> Windows:
     row_N, slot_N = np.nonzero(used_RK)
     number_RK = np.full(used_RK.shape, -1, dtype=np.int64)
     number_RK[row_N, slot_N] = np.arange(len(row_N))
-    return Windows(size, row_N, slot_N, number_RK, counted_RS, int(counted_RS.sum()))
+    return Grid(size, counted_RS, row_N, slot_N * size, number_RK)
+
+
+def centred(windows: Windows, place_N: np.ndarray) -> Windows:
+    """The windows, moved so that a position of each row stands in the middle, at `size // 2`.
+
+    A moved window has counted positions only, and so holds no more than one document: it lies
+    within the run of counted positions around its middle. Nearer than half a window to an end of
+    the run it begins or ends there. In a run shorter than a window it stays where it is.
+
+    Args:
+        place_N: a counted position of the row of each window.
+    """
+    counted_NS = windows.counted_RS[windows.row_N]
+    position_S = np.arange(counted_NS.shape[1])
+    begins_N = np.where(counted_NS | (position_S > place_N[:, None]), 0, position_S + 1).max(1)
+    ends_N = np.where(counted_NS | (position_S < place_N[:, None]), len(position_S), position_S)
+    last_N = ends_N.min(1) - windows.size
+    start_N = np.clip(place_N - windows.size // 2, begins_N, last_N)
+    start_N = np.where(last_N < begins_N, windows.start_N, start_N)
+    return Windows(windows.size, windows.counted_RS, windows.row_N, start_N)
 
 
 class Entries(Protocol):
@@ -96,14 +140,22 @@ class Activity:
         """Numbers of the active windows by their strongest activation; of equal ones the last."""
         return self.active_A[np.argsort(self.peak_A, kind="stable")[::-1]]
 
-    def silent(self, windows: Windows) -> np.ndarray:
+    def within(self, window_W: np.ndarray) -> Activity:
+        """The same in some windows alone; `count` holds what is active there."""
+        kept_E, kept_A = np.isin(self.window_E, window_W), np.isin(self.active_A, window_W)
+        window_E, place_E = self.window_E[kept_E], self.place_E[kept_E]
+        return Activity(
+            len(window_E), window_E, place_E, self.active_A[kept_A], self.peak_A[kept_A]
+        )
+
+    def silent(self, windows: Grid) -> np.ndarray:
         """Numbers of the silent windows, ascending."""
         silent_N = np.ones(len(windows), dtype=bool)
         silent_N[self.active_A] = False
         return np.flatnonzero(silent_N)
 
 
-def activity(entries: Entries, latent: int, windows: Windows) -> Activity:
+def activity(entries: Entries, latent: int, windows: Grid) -> Activity:
     """Where `latent` is active. Activations of zero and uncounted positions do not count."""
     span = slice(int(entries.offsets[latent]), int(entries.offsets[latent + 1]))
     row_E = entries.row[span].astype(np.int64)
@@ -138,7 +190,7 @@ class Examples:
 
 def sample(
     found: Activity,
-    windows: Windows,
+    windows: Grid,
     *,
     active_W: np.ndarray,
     silent: int,
@@ -203,11 +255,18 @@ def choose(
     if how == "random":
         return rng.permutation(found.active_A)[:count]
     top = {"top": count, "mix": int(count * ratio_top), "quantiles": 0}[how]
-    rest, strongest = np.split(weakest_first, [len(weakest_first) - top])
-    bins = np.array_split(rest, quantiles)
-    shares = [len(part) for part in np.array_split(np.arange(count - top), quantiles)]
-    drawn = [rng.permutation(part)[:share] for part, share in zip(bins, shares)]
-    return np.concatenate([*drawn, strongest])
+    there = len(weakest_first) - top
+    drawn, begin = [], 0
+    for size, share in zip(_equal(there, quantiles), _equal(count - top, quantiles)):
+        drawn.append(rng.permutation(weakest_first[begin : begin + size])[:share])
+        begin += size
+    return np.concatenate([*drawn, weakest_first[there:]])
+
+
+def _equal(number: int, parts: int) -> list[int]:
+    """`number` in parts that differ by one at most, the larger ones first."""
+    size, more = divmod(number, parts)
+    return [size + (part < more) for part in range(parts)]
 
 
 def activations(
@@ -218,15 +277,13 @@ def activations(
     Activations at uncounted positions are left out.
     """
     span = slice(int(entries.offsets[latent]), int(entries.offsets[latent + 1]))
-    row_E = entries.row[span].astype(np.int64)
+    some = windows.these(window_W)
+    row_U, at_W = np.unique(some.row_N, return_inverse=True)
+    at_E = np.searchsorted(row_U, entries.row[span])
+    known_E = at_E < len(row_U)
+    known_E[known_E] = row_U[at_E[known_E]] == entries.row[span][known_E]
+    act_US = np.zeros((len(row_U), windows.counted_RS.shape[1]), dtype=np.float32)
     position_E = entries.position[span].astype(np.int64)
-    act_E = np.where(windows.counted_RS[row_E, position_E], entries.act[span], 0)
-    window_E = windows.number_RK[row_E, position_E // windows.size]
-    order_W = np.argsort(window_W)
-    at_E = np.searchsorted(window_W[order_W], window_E)
-    wanted_E = at_E < len(window_W)
-    wanted_E[wanted_E] = window_W[order_W][at_E[wanted_E]] == window_E[wanted_E]
-    act_WL = np.zeros((len(window_W), windows.size), dtype=np.float32)
-    at_E = order_W[at_E[wanted_E]]
-    act_WL[at_E, position_E[wanted_E] % windows.size] = np.maximum(act_E[wanted_E], 0)
-    return act_WL
+    act_US[at_E[known_E], position_E[known_E]] = entries.act[span][known_E]
+    act_US = np.where(windows.counted_RS[row_U], np.maximum(act_US, 0), 0)
+    return Windows(some.size, some.counted_RS, at_W, some.start_N).cut(act_US)

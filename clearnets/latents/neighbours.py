@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from clearnets.artifacts import UserError, missing, remake
-from clearnets.latents.examples import Activity, Windows, activity
+from clearnets.latents.examples import Activity, Grid, activity
 from clearnets.latents.store import LayerCache
 
 # Windows taken from one neighbour, the strongest first, before the next one has its turn; and
@@ -23,7 +23,7 @@ PER_NEIGHBOUR = 10
 MOST = 10
 
 
-def jaccard(cache: LayerCache, latent: int, windows: Windows) -> np.ndarray:
+def jaccard(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:
     """Co-occurrence of `latent` with every latent, (L,): tokens at which both are active over those
     at which either is. Uncounted positions do not count; 0 where neither is ever active."""
     counted_E = windows.counted_RS[cache.row, cache.position] & (cache.act > 0)
@@ -52,7 +52,7 @@ def nearest(similarity_L: np.ndarray, latent: int, count: int = MOST) -> np.ndar
 
 
 def windows_near(
-    cache: LayerCache, neighbours: np.ndarray, found: Activity, windows: Windows, count: int
+    cache: LayerCache, neighbours: np.ndarray, found: Activity, windows: Grid, count: int
 ) -> np.ndarray:
     """Up to `count` windows, all different, in which a latent is silent and a neighbour active.
 

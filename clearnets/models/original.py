@@ -33,7 +33,7 @@ from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
 from clearnets.artifacts import UserError
-from clearnets.folders import made_whole
+from clearnets.folders import check_new, made_whole
 from clearnets.models.loading import silence
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM
 
@@ -78,8 +78,7 @@ def run(checkpoint: Path, out: Path, assignments: Mapping[str, Any]) -> PreTrain
     Raises:
         UserError: it is no checkpoint of the original, lacks something, or `out` is there.
     """
-    if out.exists():
-        raise UserError(f"{out} is there already; name a new folder, or delete it")
+    check_new(out)
     for key in assignments:
         if key not in KEYS:
             raise UserError(f"--set {key}: unknown key; there are: {', '.join(KEYS)}")

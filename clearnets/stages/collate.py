@@ -23,8 +23,11 @@ def units(config: Config) -> list[Unit]:
                 "families",
                 "coders.existing",
                 "match",
+                "explain.protocol",
                 "score.n_examples_test",
                 "score.n_non_activating",
+                "score.non_activating",
+                "score.scorers",
                 "concepts",
                 "generalize.tasks",
                 "collate",
@@ -45,6 +48,6 @@ def run(config: Config, *, runtime: Runtime) -> None:
     for _, work in artifacts.build_all(units(config)):
         frames = registry.make(sources.read(config) if config.compares else None, config)
         registry.write(frames, work.out)
-        compared = summary.markdown(frames, config.collate) if config.compares else ""
+        compared = summary.markdown(frames, config) if config.compares else ""
         text = compared + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)

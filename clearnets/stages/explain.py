@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clearnets.autointerp.sampling import Negatives
     from clearnets.autointerp.transcripts import Session
     from clearnets.config import DelphiExplainer, Explain
-    from clearnets.latents.examples import Examples
+    from clearnets.latents.examples import Examples, Grid
     from clearnets.latents.store import LayerCache
 
 SPLIT = "explain"
@@ -80,7 +80,7 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
 class _Source:
     """The text of the split, as rules read it and as tokens with their texts."""
 
-    text: Text
+    text: Text[Grid]
     tokens_RS: np.ndarray
     strings: list[str]
 
@@ -114,7 +114,7 @@ def _label(unit: Unit) -> str:
     return f"explain {family} seed {seed} {point}"
 
 
-def _build(settings: Explain, unit: Unit, work: Work, text: Text) -> None:
+def _build(settings: Explain, unit: Unit, work: Work, text: Text[Grid]) -> None:
     cache, negatives, latents = _drawn(settings, unit)
     with (
         JsonlWriter(work.out / EXPLANATIONS) as writer,
@@ -157,15 +157,15 @@ async def _ask(
     from clearnets.latents.examples import activations
 
     cache, negatives, latents = _drawn(settings, unit)
-    windows = source.text.windows
 
     async def one(latent: int) -> dict[str, Any]:
         seed = seed_for(settings.seed, "explain", *_names(unit), latent)
-        record, examples = survey(source.text, cache, latent, settings, negatives, seed)
-        if examples is None:
+        record, seen = survey(source.text, cache, latent, settings, negatives, seed)
+        if seen is None:
             return record
-        token_WL = windows.cut(source.tokens_RS)[examples.window_W]
-        act_WL = activations(cache, latent, windows, examples.window_W)
+        text, examples = seen
+        token_WL = text.windows.these(examples.window_W).cut(source.tokens_RS)
+        act_WL = activations(cache, latent, text.windows, examples.window_W)
         active, silent = examples_of(token_WL, act_WL, source.strings)
         asked = language.record_of(unit.settings["hookpoint"], latent, active, silent)
         explanation = await language.explain(explainer, session, asked, seed=seed)
@@ -200,7 +200,7 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
 
 
 def explain_latent(
-    text: Text,
+    text: Text[Grid],
     cache: LayerCache,
     latent: int,
     settings: Explain,
@@ -211,28 +211,28 @@ def explain_latent(
     from clearnets.autointerp.explainers import tokens
     from clearnets.autointerp.rules import render
 
-    record, examples = survey(text, cache, latent, settings, negatives, seed)
-    if examples is not None:
+    record, seen = survey(text, cache, latent, settings, negatives, seed)
+    if seen is not None:
         trigger = record["trigger"]
-        rule = tokens.explain(text, examples, trigger=trigger, max_words=settings.max_words)
+        rule = tokens.explain(*seen, trigger=trigger, max_words=settings.max_words)
         record["explanation"] = render(rule)
     return record
 
 
 def survey(
-    text: Text,
+    text: Text[Grid],
     cache: LayerCache,
     latent: int,
     settings: Explain,
     negatives: Negatives,
     seed: int,
-) -> tuple[dict[str, Any], Examples | None]:
+) -> tuple[dict[str, Any], tuple[Text, Examples] | None]:
     """The record of one latent, still without an explanation, and the windows that its explainer
-    sees; none where it cannot be explained."""
+    sees, with the text that they number; none where it cannot be explained."""
     import numpy as np
 
     from clearnets.autointerp.explainers import tokens
-    from clearnets.autointerp.sampling import status, to_explain
+    from clearnets.autointerp.sampling import centred, status, to_explain
     from clearnets.latents.examples import activity
 
     windows = text.windows
@@ -258,4 +258,8 @@ def survey(
         negatives=negatives,
         rng=np.random.default_rng(seed),
     )
-    return record, examples
+    if not examples.num_active:  # delphi draws none of fewer windows than there are quantiles.
+        return record | {"status": "too_rare", "trigger": None}, None
+    if settings.center_examples:
+        return record, centred(text, cache, latent, examples)
+    return record, (text, examples)

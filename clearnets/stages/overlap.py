@@ -19,6 +19,7 @@ from clearnets.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from clearnets.autointerp.reading import Text
+    from clearnets.latents.examples import Grid
 
 EXPLAIN, SCORE = "explain", "score"
 TABLE = "overlap.csv"
@@ -30,6 +31,8 @@ COLUMNS = (
 
 def units(config: Config, *, family: Family) -> list[Unit]:
     """One unit per seed."""
+    from clearnets.autointerp.sampling import needed
+
     return [
         Unit(
             stage="overlap",
@@ -39,6 +42,12 @@ def units(config: Config, *, family: Family) -> list[Unit]:
                 "data": paths.data(),
                 EXPLAIN: paths.cache(family, seed, EXPLAIN),
                 SCORE: paths.cache(family, seed, SCORE),
+                **needed(
+                    config.explain.non_activating,
+                    family,
+                    embed=paths.embed(),
+                    coders=paths.coders(family, seed),
+                ),
             },
         )
         for seed in config.seeds
@@ -47,7 +56,7 @@ def units(config: Config, *, family: Family) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime, family: Family) -> None:
     """Write the table of a family for every seed."""
-    texts: dict[str, Text] = {}
+    texts: dict[str, Text[Grid]] = {}
     for unit, work in build_all(units(config, family=family)):
         texts = texts or _texts(config.explain.window)
         rows = []
@@ -59,7 +68,7 @@ def run(config: Config, *, runtime: Runtime, family: Family) -> None:
         write_table(work.out / TABLE, COLUMNS, rows)
 
 
-def _texts(size: int) -> dict[str, Text]:
+def _texts(size: int) -> dict[str, Text[Grid]]:
     from clearnets.autointerp.reading import read
     from clearnets.data.tokens import open_tokens
 
@@ -67,16 +76,22 @@ def _texts(size: int) -> dict[str, Text]:
     return {split: read(store, split, size=size) for split in (EXPLAIN, SCORE)}
 
 
-def _layer(config: Config, unit: Unit, point: str, texts: dict[str, Text]) -> list[dict]:
+def _layer(config: Config, unit: Unit, point: str, texts: dict[str, Text[Grid]]) -> list[dict]:
     """The rows of one layer."""
     from clearnets.autointerp.protocols import Side, compare
-    from clearnets.autointerp.sampling import draw
+    from clearnets.autointerp.sampling import Negatives, draw
     from clearnets.latents.store import load_layer
 
     settings = config.overlap
     names = (unit.settings["family"], point, unit.settings["seed"])
+    kind = config.explain.non_activating
     explain, score = (
-        Side(texts[split], load_layer(unit.inputs[split], point)) for split in (EXPLAIN, SCORE)
+        Side(
+            texts[split],
+            load_layer(unit.inputs[split], point),
+            Negatives.load(kind, unit.inputs, point, split),
+        )
+        for split in (EXPLAIN, SCORE)
     )
     drawn = seed_for(settings.seed, "latents", *names)
     latents = draw(explain.cache.num_latents, settings.latents, drawn)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from clearnets.autointerp.scorers.rules import Trial
     from clearnets.autointerp.transcripts import Session
     from clearnets.config import DelphiScorer, Explain, NonActivating, Score
+    from clearnets.latents.examples import Grid
     from clearnets.latents.store import LayerCache
 
 # Where explanations are scored: on text that the explainer never saw, or on what it saw.
@@ -110,10 +111,10 @@ class Texts:
 
         self.split = split
         self._store = open_tokens(paths.data())
-        self._read: dict[int, Text] = {}
+        self._read: dict[int, Text[Grid]] = {}
         self.tokens_RS = self._store.split(split)
 
-    def of(self, size: int) -> Text:
+    def of(self, size: int) -> Text[Grid]:
         """The split in windows of `size` tokens."""
         from clearnets.autointerp.reading import read
 
@@ -178,7 +179,7 @@ class Layer:
     """
 
     draws: Draws
-    text: Text
+    text: Text[Grid]
     cache: LayerCache
     records: list[dict[str, Any]]
     trials: dict[int, Trial]
@@ -214,7 +215,7 @@ def _label(names: tuple[str, str, int]) -> str:
 
 
 def _write_scores(settings: Score, layer: Layer, work: Work) -> None:
-    scored = score_latents(layer.text, layer.records, layer.trials, rules=settings.rules)
+    scored = score_latents(layer.records, layer.trials, rules=settings.rules)
     write_text(work.out / SCORED, "".join(f"{to_line(record)}\n" for record in scored))
 
 
@@ -279,20 +280,19 @@ class Reader:
 
     def __init__(self, layer: Layer, texts: Texts) -> None:
         self._layer, self._strings = layer, texts.strings()
-        self._token_NL = layer.text.windows.cut(texts.tokens_RS)
+        self._tokens_RS = texts.tokens_RS
 
     def shown(self, latent: int, trial: Trial) -> Shown:
         """The windows of a trial, to be read."""
         from clearnets.autointerp.scorers.language import Shown
         from clearnets.latents.examples import activations
 
-        window_W = trial.examples.window_W
+        windows, window_W = trial.text.windows, trial.examples.window_W
+        token_WL = windows.these(window_W).cut(self._tokens_RS)
         return Shown(
             trial=trial,
-            strings_W=[
-                [self._strings[token] for token in token_L] for token_L in self._token_NL[window_W]
-            ],
-            act_WL=activations(self._layer.cache, latent, self._layer.text.windows, window_W),
+            strings_W=[[self._strings[token] for token in token_L] for token_L in token_WL],
+            act_WL=activations(self._layer.cache, latent, windows, window_W),
         )
 
 
@@ -360,18 +360,18 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
 
 
 def prepare(
-    text: Text,
+    text: Text[Grid],
     cache: LayerCache,
     record: Mapping[str, Any],
     settings: Score,
     draws: Draws,
     seed: int,
 ) -> Trial | None:
-    """What a latent is judged on; None where it is not explained, or active or silent in fewer
-    than `explain.min_windows` windows."""
+    """What a latent is judged on; None where it is not explained, is active or silent in fewer
+    than `explain.min_windows` windows, or has none left that the protocol draws."""
     import numpy as np
 
-    from clearnets.autointerp.sampling import status, to_explain, to_score
+    from clearnets.autointerp.sampling import centred, status, to_explain, to_score
     from clearnets.autointerp.scorers.rules import Trial, mark
     from clearnets.latents.examples import activity
 
@@ -390,11 +390,16 @@ def prepare(
     examples = to_score(
         *here, settings, trigger=trigger, negatives=draws.to_score, seen=seen, rng=rng
     )
-    return Trial(examples, mark(text, examples, trigger=trigger, rng=rng))
+    # delphi draws none of fewer windows than quantiles; what the explainer saw is left out.
+    if examples.num_active in (0, len(examples.window_W)):
+        return None
+    shown: Text = text
+    if explained.center_examples:
+        shown, examples = centred(text, cache, latent, examples)
+    return Trial(shown, examples, mark(shown, examples, trigger=trigger, rng=rng))
 
 
 def score_latents(
-    text: Text,
     records: Sequence[Mapping[str, Any]],
     trials: Mapping[int, Trial],
     *,
@@ -410,7 +415,7 @@ def score_latents(
     sentences = {record["latent"]: record["explanation"] for record in records}
     judged = trials if rules else {}
     parsed = [parse(sentences[latent]) for latent in judged]
-    verdicts = dict(zip(judged, judge_all(text, list(judged.values()), parsed)))
+    verdicts = dict(zip(judged, judge_all(list(judged.values()), parsed)))
     scored = []
     for record in records:
         line = _line(record, trials)

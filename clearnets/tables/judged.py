@@ -25,11 +25,13 @@ from clearnets.autointerp import statistics as stats
 from clearnets.autointerp.records import PROBABILITY_BINS
 from clearnets.config import Collate, Config
 from clearnets.tables.frames import columns_of, ordered, pick, sort, stacked
-from clearnets.tables.judgements import AGAIN, MAIN_MEASURE, MEASURES
+from clearnets.tables.judgements import AGAIN, GIVER, MAIN_MEASURE, MEASURES
 from clearnets.tables.samples import CHANCE, bootstrap, interval
 from clearnets.tables.sources import Sources
 
 KEYS = ["family", "seed", "layer", "latent"]
+# What the tables of a judge are called that has qualified, and of one that has not.
+JUDGED, DEMONSTRATION = "judged", "demonstration"
 # A judge that knows nothing gets this much of these measures.
 AT_CHANCE = {"accuracy": CHANCE, "auroc": CHANCE, "correlation": 0.0}
 
@@ -42,7 +44,7 @@ def tables(
     if sources.judged is None or sources.probabilities is None:
         return {}
     tables = {}
-    for name, which in (("judged", False), ("demonstration", True)):
+    for name, which in ((JUDGED, False), (DEMONSTRATION, True)):
         own = pick(sources.judged, demonstration=which)
         if len(own):
             probabilities = pick(sources.probabilities, demonstration=which)
@@ -72,15 +74,16 @@ def judged_tables(
 def latent_table(judged: pd.DataFrame) -> pd.DataFrame:
     """Every latent's scores with its own explanation."""
     table = sort(pick(judged, kind="own"), KEYS)
-    return table.drop(columns=["demonstration", "kind", *AGAIN])
+    return table.drop(columns=["demonstration", "kind", GIVER, *AGAIN])
 
 
 def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
     """Means over judged latents with bootstrap intervals over latents within (seed, layer).
 
     `explanation` shuffled: of other latents of the layer; a latent's score is the mean over those
-    it was judged by, and `at_chance` says that the interval lies within `margin` of chance. No
-    interval is given from fewer than `min_stratum` latents. `missing` is the share of all answers
+    it was judged by, the interval knows that latents share these (`stats.sampled_pairs`), and
+    `at_chance` says that it lies within `margin` of chance. No interval is given from fewer than
+    `min_stratum` latents. `missing` is the share of all answers
     asked for that are missing; they have no part in the scores.
     """
     rows = []
@@ -90,14 +93,13 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
         answered, missing = found["answered"].sum(), found["missing"].sum()
         for measure in MEASURES:
             there = found.dropna(subset=[measure])
-            latents = there.groupby(KEYS, as_index=False).agg({measure: "mean"})
-            if latents.empty:
+            if there.empty:
                 continue
-            value = latents[measure].to_numpy(np.float64)
-            strata = stats.strata_ids(latents["seed"].to_numpy(), latents["layer"].to_numpy())
+            count = len(there.drop_duplicates(KEYS))
+            value, strata = _values(there, measure)
             random = bootstrap(settings, "judged", family, scorer, kind, measure)
             estimate = stats.mean_estimate(value, strata, **random)
-            estimate = interval(estimate, settings, len(value))
+            estimate = interval(estimate, settings, count)
             chance = AT_CHANCE.get(measure) if scorer != "intruder" else None
             rows.append(
                 {
@@ -105,7 +107,7 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
                     "scorer": scorer,
                     "explanation": kind,
                     "measure": measure,
-                    "n": len(value),
+                    "n": count,
                     "mean": estimate.value,
                     "low": estimate.low,
                     "high": estimate.high,
@@ -115,6 +117,18 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _values(scores: pd.DataFrame, measure: str) -> tuple[stats.Floats, stats.Ints]:
+    """What the mean of one kind of judgement is estimated from, and its strata (seed, layer)."""
+    value = scores[measure].to_numpy(np.float64)
+    seeds, layers, judged = (scores[name].to_numpy(np.int64) for name in KEYS[1:])
+    strata = stats.strata_ids(seeds, layers)
+    if scores[GIVER].isna().all():
+        return value, strata
+    givers = scores[GIVER].to_numpy(np.int64)
+    numbers = stats.strata_ids(np.tile(strata, 2), np.concatenate([judged, givers]))
+    return stats.sampled_pairs(value, *numbers.reshape(2, -1), strata)
 
 
 def noise_table(judged: pd.DataFrame) -> pd.DataFrame:

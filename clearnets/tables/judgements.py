@@ -15,7 +15,9 @@ MEASURES = ("accuracy", "auroc", "precision", "recall", "correlation")
 MAIN_MEASURE = {"simulation": "correlation", "surprisal": "auroc"}
 COUNTS = ("answered", "missing")
 AGAIN = ("both", "same")
-ROW = ("latent", "status", "demonstration", "scorer", "kind", *MEASURES, *COUNTS, *AGAIN)
+# Whose explanation it was, of the kind `shuffled`.
+GIVER = "giver"
+ROW = ("latent", "status", "demonstration", "scorer", "kind", GIVER, *MEASURES, *COUNTS, *AGAIN)
 
 
 def rows(records: Iterable[Mapping[str, Any]], scorers: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -28,10 +30,11 @@ def rows(records: Iterable[Mapping[str, Any]], scorers: Iterable[str]) -> Iterat
                 found = record.get(scorer if kind == "own" else f"{scorer}_{kind}")
                 for counts in found if isinstance(found, list) else [found]:
                     if counts is not None or kind == "own":
-                        again = {key: counts.get(key) if counts else None for key in AGAIN}
+                        said = counts or {}
                         yield {
                             **names, "scorer": scorer, "kind": kind,
-                            **measured(scorer, counts), **again,
+                            GIVER: said.get("explanation_of"), **measured(scorer, counts),
+                            **{key: said.get(key) for key in AGAIN},
                         }  # fmt: skip
 
 

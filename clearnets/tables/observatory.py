@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clearnets.tables.frames import pick, records
-from clearnets.tables.summary import DASH, number, percent, table
+from clearnets.tables.text import DASH, number, percent, table
 
 DECIDED = ("before", "with", "after")
 Row = dict[str, Any]

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.records import UNSCORABLE
 from clearnets.config import Config
 from clearnets.tables.frames import columns_of, ordered, pick
 from clearnets.tables.samples import bootstrap, interval
@@ -31,7 +32,7 @@ DIFFERENCES = {
 }
 MEANS = {"delphi": "delphi", "disjoint": "disjoint", "held_out": "held-out"}
 COLUMNS = (
-    *("family", "scorer", "rate_low", "rate_high", "n", "drawn", "positives", "seen"),
+    *("family", "scorer", "rate_low", "rate_high", "n", "drawn", "too_few", "positives", "seen"),
     *MEANS,
     *(f"{name}{end}" for name in DIFFERENCES for end in ("", "_low", "_high")),
     "confidence",
@@ -54,11 +55,13 @@ def tables(
 def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[dict[str, Any]]:
     """All latents of a family, and those of each bin of firing rate with `min_stratum` of them.
 
-    `n` of the `drawn` latents have enough windows for every draw. `seen`: share of the `positives`,
-    the active windows of `delphi`, that the explainer had seen. `drawn` is empty for a bin.
+    `n` of the `drawn` latents are compared; `too_few` could be explained, but have too few windows
+    for one of the draws, unseen ones for example. Both are empty for a bin. `seen`: share of the
+    `positives`, the active windows of `delphi`, that the explainer had seen.
     """
     keys = ["seed", "layer", "latent"]
     drawn = len(own[keys].drop_duplicates())
+    too_few = int((own["status"] == UNSCORABLE).sum())
     own = cast(pd.DataFrame, own[own["protocol"].notna()])
     if own.empty:
         return []
@@ -68,16 +71,14 @@ def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[d
     index = wide.index.to_frame()
     strata = stats.strata_ids(index["seed"].to_numpy(), index["layer"].to_numpy())
     bins = stats.rate_bin(rate, BINS_PER_DECADE)
-    groups: list[tuple[str, np.ndarray, tuple[float, float], int | None]] = [
-        ("all", np.ones(len(wide), dtype=bool), (np.nan, np.nan), drawn)
-    ]
+    groups = [("all", np.ones(len(wide), dtype=bool), (np.nan, np.nan))]
     for number in np.unique(bins):
         edges = stats.bin_edges(int(number), BINS_PER_DECADE)
-        groups.append((str(number), bins == number, edges, None))
+        groups.append((str(number), bins == number, edges))
     rows = []
-    for name, inside, (low, high), count in groups:
-        part, there = wide[inside], int(inside.sum())
-        if count is None and there < config.collate.min_stratum:
+    for name, inside, (low, high) in groups:
+        part, there, whole = wide[inside], int(inside.sum()), name == "all"
+        if not whole and there < config.collate.min_stratum:
             continue
         row: dict[str, Any] = {
             "family": family,
@@ -85,7 +86,8 @@ def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[d
             "rate_low": low,
             "rate_high": high,
             "n": there,
-            "drawn": np.nan if count is None else count,
+            "drawn": drawn if whole else np.nan,
+            "too_few": too_few if whole else np.nan,
             "positives": delphi["positives"][inside].mean(),
             "seen": (delphi["seen"] / delphi["positives"])[inside].mean(),
         }

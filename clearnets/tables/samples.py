@@ -76,13 +76,35 @@ def shuffled_scores(latents: pd.DataFrame, scorer: str, layers: str, *, minus: b
     how the others' explanations do on it and how its own does on the others (`stats.paired`). A
     latent that is the only scored one of its layer has no other's explanation.
     """
+    sample, rows, columns = _shuffled(latents, scorer, layers)
+    pairs = stats.paired(rows, columns, sample.strata)
+    return replace(sample, value=sample.value - pairs if minus else pairs)
+
+
+def shuffled_by_bin(latents: pd.DataFrame, scorer: str, per_decade: int) -> dict[int, Sample]:
+    """By bin of firing rate, scores of its latents with the explanations of all others of their
+    layer. A sample holds all latents, for the explanations are theirs; those of the bin have a
+    `rate`, the others nan."""
+    sample, rows, columns = _shuffled(latents, scorer, "all")
+    bins = stats.rate_bin(sample.rate, per_decade)
+    return {
+        int(index): replace(
+            sample,
+            value=stats.paired(rows, columns, sample.strata, bins == index),
+            rate=np.where(bins == index, sample.rate, np.nan),
+        )
+        for index in np.unique(bins)
+    }
+
+
+def _shuffled(
+    latents: pd.DataFrame, scorer: str, layers: str
+) -> tuple[Sample, stats.Floats, stats.Floats]:
+    """The own scores of latents with a control, and the control's means from both sides."""
     latents = chosen(latents, layers, "explained")
     latents = latents.dropna(subset=[f"{scorer}-shuffled"])
-    own = latents[scorer].to_numpy(np.float64)
-    sample = _grouped(latents, own)
     rows, columns = (latents[f"{scorer}-{name}"].to_numpy(np.float64) for name in CONTROLS)
-    pairs = stats.paired(rows, columns, sample.strata)
-    return replace(sample, value=own - pairs if minus else pairs)
+    return _grouped(latents, latents[scorer].to_numpy(np.float64)), rows, columns
 
 
 def by_seed(latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:

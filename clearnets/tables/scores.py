@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import product
 from typing import Any, cast
 
@@ -17,10 +18,12 @@ from clearnets.tables.frames import NO_LAYER, columns_of, ordered, pick
 from clearnets.tables.samples import (
     ACCURACY,
     CHANCE,
+    Sample,
     bootstrap,
     by_seed,
     interval,
     own_scores,
+    shuffled_by_bin,
     shuffled_scores,
     unless_accuracy,
 )
@@ -140,29 +143,25 @@ def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Mean score of explained latents by bin of firing rate, with their own explanation and with
-    a shuffled one."""
-    settings, rows = config.collate, []
+    those of all other latents of their layer. `n`: latents of the bin."""
+    rows = []
     for family in ordered(config.families):
         own = pick(latents, family=family)
         for scorer in SCORERS:
-            judged = own.dropna(subset=[f"{scorer}-shuffled"])
             samples = {
-                "own": own_scores(own, scorer, "all", "explained"),
-                "shuffled": own_scores(judged, f"{scorer}-shuffled", "all", "explained"),
+                "own": _own_by_bin(own, scorer),
+                "shuffled": shuffled_by_bin(own, scorer, BINS_PER_DECADE),
             }
-            for explanation, sample in samples.items():
-                bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
-                for index in np.unique(bins):
-                    inside = bins == index
-                    count = int(inside.sum())
+            for explanation, by_bin in samples.items():
+                for index, sample in by_bin.items():
+                    count = int(np.isfinite(sample.rate).sum())
                     if count < MIN_BIN:
                         continue
+                    names = (family, scorer, explanation, "rate", str(index))
                     estimate = stats.mean_estimate(
-                        sample.value[inside],
-                        np.zeros(count, np.int64),
-                        **bootstrap(settings, family, scorer, explanation, "rate", str(index)),
+                        sample.value, sample.strata, **bootstrap(config.collate, *names)
                     )
-                    low, high = stats.bin_edges(int(index), BINS_PER_DECADE)
+                    low, high = stats.bin_edges(index, BINS_PER_DECADE)
                     rows.append(
                         {
                             "family": family,
@@ -178,3 +177,16 @@ def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
                     )
     columns = ["family", "scorer", "explanation", "rate_low", "rate_high"]
     return columns_of(pd.DataFrame(rows), [*columns, "n", "mean", "low", "high"])
+
+
+def _own_by_bin(latents: pd.DataFrame, scorer: str) -> dict[int, Sample]:
+    """By bin of firing rate, its latents' own scores; a bin is one stratum."""
+    sample = own_scores(latents, scorer, "all", "explained")
+    bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
+    return {
+        int(index): Sample(
+            *(getattr(sample, field.name)[bins == index] for field in fields(sample)[:-1]),
+            strata=np.zeros((bins == index).sum(), np.int64),
+        )
+        for index in np.unique(bins)
+    }

@@ -8,22 +8,31 @@ from typing import Any, cast
 
 import pandas as pd
 
-from clearnets.config import Collate
+from clearnets.autointerp.records import SCORERS as SCORES
+from clearnets.config import Config
+from clearnets.tables.contrasts import SUBJECTS
 from clearnets.tables.frames import pick, records
+from clearnets.tables.notes import notes, off_chance
 from clearnets.tables.samples import ACCURACY
+from clearnets.tables.sources import MEASURES, SCORERS
+from clearnets.tables.text import (
+    DASH,
+    Row,
+    difference,
+    ends,
+    interval,
+    number,
+    percent,
+    several,
+    table,
+)
 
-SUBJECTS = ("native", "transcoder", "skip-transcoder", "sae")
 KINDS = ("primary", "secondary", "untrained twin", "untrained model", "neurons")
-SCORES = ("detection", "fuzzing")
-SCORERS = tuple(f"rule-{score}" for score in SCORES)
-MEASURES = ("precision", "recall", "coverage")
 LEVELS = ("layers", "seeds")
 BASELINES = ("token_mean", "pca", "linear")
-DASH = "–"
-Row = dict[str, Any]
 
 
-def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
+def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     """Families, contrasts, models, and how to read them, of the tables by name."""
     parts = [
         _score_table(frames["summary"]),
@@ -37,7 +46,7 @@ def markdown(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
         parts.append(_protocol_table(frames["protocols"]))
     if len(frames["concept_summary"]):
         parts.append(_concept_table(frames["concept_summary"]))
-    parts.append(_notes(frames, settings))
+    parts.append(notes(frames, config))
     return "\n\n".join(parts) + "\n"
 
 
@@ -63,7 +72,7 @@ def _family_table(summary: pd.DataFrame) -> str:
         tokens = [number(row[f"{part}_tokens"], ",.0f") for part in ("model", "coder")]
         rows.append(
             [
-                _name(row["family"]),
+                _named(row["family"]),
                 row["model"] if isinstance(row["model"], str) else DASH,
                 row["reads"],
                 row["reconstructs"],
@@ -100,12 +109,12 @@ def _score_table(summary: pd.DataFrame) -> str:
     rows = []
     for row in records(summary):
         shuffled = [
-            number(row[f"{key}_shuffled"], ".2f") + ("\\*" if _off(row, key) else "")
+            number(row[f"{key}_shuffled"], ".2f") + ("\\*" if off_chance(row, key) else "")
             for key in SCORES
         ]
         rows.append(
             [
-                _name(row["family"]),
+                _named(row["family"]),
                 percent(row["explained"]),
                 number(row["detection_n"], ",.0f"),
                 *(
@@ -151,7 +160,7 @@ def _embedding_table(frames: Mapping[str, pd.DataFrame]) -> str:
         both = {row["scorer"]: row for row in records(pick(agreement, family=family))}
         rows.append(
             [
-                _name(family),
+                _named(family),
                 number(first["n"], ",.0f"),
                 interval(first, "mean"),
                 number(mean("own", "explained", "matter")["mean"], ".2f"),
@@ -164,7 +173,7 @@ def _embedding_table(frames: Mapping[str, pd.DataFrame]) -> str:
     return table(head, rows)
 
 
-def _name(family: str) -> str:
+def _named(family: str) -> str:
     return f"**{family}**" if family in SUBJECTS else family
 
 
@@ -180,7 +189,7 @@ def _measure_table(means: pd.DataFrame) -> str:
             for scorer in SCORERS
             for measure in MEASURES
         ]
-        rows.append([_name(family), *map(_measure, cells)])
+        rows.append([_named(family), *map(_measure, cells)])
     return table(head, rows)
 
 
@@ -287,19 +296,8 @@ def _protocol_table(protocols: pd.DataFrame) -> str:
         ]
         first = scorers[0]
         n, seen = number(first["n"], ",.0f"), percent(first["seen"])
-        rows.append([_name(family), n, seen, *means, *worth])
+        rows.append([_named(family), n, seen, *means, *worth])
     return table(head, rows)
-
-
-def _on_protocols(protocols: pd.DataFrame) -> str:
-    """How to read the table of protocols."""
-    return (
-        "Protocols: the same latents with the same explanations, scored in three ways. Seen: share "
-        "of the active windows under delphi's protocol that the explainer had seen. Disjoint: "
-        "drawn in the same way from what it had not seen of the same text, so that the overlap is "
-        "worth the difference; held-out: from other text. "
-        f"{percent(protocols['confidence'].iloc[0])} intervals of differences within latents."
-    )
 
 
 def _concept_table(concepts: pd.DataFrame) -> str:
@@ -343,7 +341,7 @@ def _concept_table(concepts: pd.DataFrame) -> str:
         rules = sum(row["rules"] for row in kinds)
         rows.append(
             [
-                _name(family),
+                _named(family),
                 both("f1", ".2f"),
                 DASH if set(above) == {DASH} else " / ".join(above),
                 both("recovered", ".1f"),
@@ -364,179 +362,3 @@ def _over_rules(kinds: Sequence[Row], column: str) -> str:
     there = [row for row in kinds if row["rules"] and not math.isnan(row[column])]
     total = sum(row["rules"] for row in there)
     return percent(sum(row["rules"] * row[column] for row in there) / total) if total else DASH
-
-
-def _on_concepts(concepts: pd.DataFrame) -> str:
-    """How to read the table of concepts."""
-    lexical, contextual = (
-        max(row["concepts"] for row in records(pick(concepts, kind=kind)))
-        for kind in ("lexical", "contextual")
-    )
-    first = concepts.iloc[0]
-    return (
-        f"Concepts: {lexical} lexical / {contextual} contextual ones, known from the generator; a "
-        "lexical one is predicted by a set of tokens. Latents and thresholds are chosen on one "
-        f"text and measured on another. Mean F1, its distance to the null and the concepts "
-        f"recovered are those of the best of {first['candidates']:,} latents, drawn "
-        f"{first['draws']:,} times; ranges are those of the central {percent(first['confidence'])} "
-        "of the draws. The null are random directions of the space that a family reads. Split, "
-        "absorbed: concepts that several latents of a layer share, or that a special latent "
-        "takes a part of. Redundancy: latents per recovered concept. Named: explained latents "
-        f"that recover a concept with an F1 of at least {first['named_from']:g} and whose rule, "
-        "executed on the same text, predicts that concept best, too; by another's: a rule of "
-        "another latent of the layer. As well: its F1 for the concept is lower by at most "
-        f"{first['tolerance']:g}."
-    )
-
-
-def _notes(frames: Mapping[str, pd.DataFrame], settings: Collate) -> str:
-    level = percent(frames["means"]["confidence"].iloc[0])
-    pair, summary = frames["pair"], frames["summary"]
-    worst = max(abs(difference) for difference in pair["difference"])
-    models = records(pick(frames["compute"], kind="model"))
-    taken = all(math.isnan(row["training_tokens"]) for row in models)
-    if math.isnan(worst):
-        read = "taken over as it is" if taken else "read at the end of its training"
-        verdict = f"There is no sparse model: the dense one is {read}."
-    elif all(summary["pair_matched"]):
-        verdict = f"The pair's validation losses differ by {worst:.3f} nats."
-    else:
-        verdict = f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
-    seeds = len(pair)
-    notes = [
-        f"Intervals are {level} bootstrap intervals over latents and describe these trained models "
-        f"only ({seeds} training seed{'s' if seeds > 1 else ''}). {_on_levels(seeds)}",
-        "Precision and recall are those of the rule on windows of which half are active, recall "
-        "over explained latents and precision over those whose rule ever says yes; coverage: "
-        "windows that there were over those asked for. "
-        f"≈: the difference is shown to be smaller than {settings.equivalence:g}, its 90 % "
-        "interval lying within (two one-sided tests at 5 % each).",
-        "Scores are balanced accuracies of a short rule, parsed back from the explanation, on "
-        "unseen text; chance is 0.5. They measure predictability by such a rule. Pairs of numbers "
-        "are rule-detection / rule-fuzzing. Coverage-adjusted: latents that could not be explained "
-        "or scored count as chance. No interval is given for fewer than "
-        f"{settings.min_stratum} latents.",
-        "Half of the negatives of rule-detection are windows that hold the latent's most telling "
-        "token while it is silent. Of those of rule-fuzzing half are such windows, a quarter "
-        "random silent ones, and a quarter active windows with silent positions marked.",
-        "fvu and its baselines (the mean by token / PCA of rank k / for transcoders a linear map) "
-        "and loss recovered are means over layers, loss recovered over layers that matter.",
-        "Families differ in width where it cannot be equal (neurons, token-unigram), and fvu and "
-        "loss recovered exist only for coders.",
-        *_other_widths(summary),
-        verdict,
-    ]
-    notes.append(_on_shuffled(summary, settings.margin))
-    notes.append(_on_embeddings(frames["embedding"]))
-    if len(frames["protocols"]):
-        notes.append(_on_protocols(frames["protocols"]))
-    if len(frames["concept_summary"]):
-        notes.append(_on_concepts(frames["concept_summary"]))
-    return " ".join(notes)
-
-
-def _on_levels(seeds: int) -> str:
-    """What the intervals over layers and seeds speak for."""
-    text = (
-        "Over layers: the layers are drawn, the same ones for both families, as if these models "
-        "had other layers such as theirs."
-    )
-    if seeds == 1:
-        return f"{text} With one seed nothing here speaks for architectures."
-    return (
-        f"{text} Over seeds: the {seeds} training seeds are drawn; these intervals speak for "
-        "models that are trained like these."
-    )
-
-
-def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
-    """Whether shuffled explanations lie at chance."""
-    rows = [(row, key) for row in records(summary) for key in SCORES]
-    given = [pair for pair in rows if not math.isnan(pair[0][f"{pair[1]}_shuffled_low"])]
-    hold = sum(
-        row[f"{key}_shuffled_low"] <= 0.5 <= row[f"{key}_shuffled_high"] for row, key in given
-    )
-    off = sum(_off(row, key) for row, key in given)
-    text = (
-        "Shuffled: every latent is judged by the explanation of every other scored latent of its "
-        f"layer; it lies at chance where its interval lies within {margin} of 0.5, as "
-        f"{len(given) - off} of {len(given)} do ({hold} hold 0.5 itself)."
-    )
-    return text + (" \\* Not at chance." if off else "")
-
-
-def _on_embeddings(latents: pd.DataFrame) -> str:
-    """How to read the table of the scorer by embeddings."""
-    windows = latents[["positives", "negatives"]].sum(axis=1).max()
-    return (
-        f"Embeddings: a small model of sentences ranks {number(windows, ',.0f')} windows, the same "
-        "for all latents, by their similarity to the explanation; AUROC of active against silent "
-        "ones, whose chance is 0.5 and whose scale is its own. Above shuffled: a latent's own "
-        "explanation minus the mean over all others of its layer. Rank correlations are over the "
-        "latents that both scorers judge."
-    )
-
-
-def _other_widths(summary: pd.DataFrame) -> list[str]:
-    """A sentence where the subjects differ in width, as coders of others may."""
-    widths = {
-        row["family"]: row["latents_per_layer"]
-        for row in records(summary)
-        if row["family"] in SUBJECTS
-    }
-    if len(set(widths.values())) < 2:
-        return []
-    listed = ", ".join(f"{family} {number(width, ',.0f')}" for family, width in widths.items())
-    return [f"**Latents per layer differ: {listed}.**"]
-
-
-def _off(row: Row, key: str) -> bool:
-    """Whether shuffled explanations have an interval and it does not lie at chance."""
-    return not (math.isnan(row[f"{key}_shuffled_low"]) or row[f"{key}_shuffled_at_chance"])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left and all others to the right."""
-    lines = [list(head), ["---"] + ["---:"] * (len(head) - 1), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def number(value: float, form: str) -> str:
-    """A number, or a dash where there is none."""
-    return DASH if value is None or math.isnan(value) else format(value, form).replace("-", "−")
-
-
-def several(values: Sequence[float], form: str) -> str:
-    """Numbers with slashes between them, or one dash where there is none at all."""
-    texts = [number(value, form) for value in values]
-    return DASH if set(texts) == {DASH} else " / ".join(texts)
-
-
-def percent(value: float) -> str:
-    """A share as a whole percentage."""
-    return f"{100 * value:.0f} %"
-
-
-def interval(row: Row, key: str) -> str:
-    """`0.81 [0.80, 0.82]` of the columns key, key_low, key_high, or low and high."""
-    low, high = (f"{key}_{end}" if f"{key}_{end}" in row else end for end in ("low", "high"))
-    if math.isnan(row[low]):
-        return number(row[key], ".2f")
-    return f"{row[key]:.2f} [{row[low]:.2f}, {row[high]:.2f}]".replace("-", "−")
-
-
-def ends(row: Row, level: str) -> str:
-    """`[−0.003, +0.045]` of the interval over a level, and whether that shows equivalence."""
-    low, high = row[f"low_{level}"], row[f"high_{level}"]
-    if math.isnan(low):
-        return DASH
-    equal = " ≈" if row[f"equivalent_{level}"] else ""
-    return f"[{low:+.3f}, {high:+.3f}]".replace("-", "−") + equal
-
-
-def difference(row: Row) -> str:
-    """`+0.021 [−0.003, +0.045]` of a row of the contrasts."""
-    if math.isnan(row["low"]):
-        return number(row["difference"], "+.3f")
-    value, low, high = (f"{row[key]:+.3f}" for key in ("difference", "low", "high"))
-    return f"{value} [{low}, {high}]".replace("-", "−")

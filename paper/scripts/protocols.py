@@ -67,6 +67,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     panels[3].set_title(SCORERS[0])
     figure.legend(handles=_keys(), loc="outside lower center", ncols=2)
     pooled = whole[whole["scorer"] == SCORERS[0]]
+    left, compared = pooled["too_few"].sum(), pooled["n"].sum()
     caption = (
         "What scoring on windows that the explainer has seen is worth: the same latents with the "
         "same explanations, scored by the judge of rules under three protocols. delphi's draws "
@@ -76,8 +77,10 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         "windows (the overlap alone, upper markers) and minus that on held-out text (lower "
         "markers). Right, by firing rate per token: the share of the active scoring windows that "
         f"the explainer had seen ({100 * pooled['seen'].min():.0f} to "
-        f"{100 * pooled['seen'].max():.0f} % by family), and what the overlap is worth. Families "
-        "and bins with too few latents are left out. Negative windows are never shared. Hollow: "
+        f"{100 * pooled['seen'].max():.0f} % by family), and what the overlap is worth. Left out "
+        f"are {left:,.0f} of the {left + compared:,.0f} latents that could be explained, whose "
+        "windows are too few for one of the draws (unseen ones among them), and families and bins "
+        "with too few latents. Negative windows are never shared. Hollow: "
         "untrained twins; half filled: coders trained on the untrained model. "
         + ONLY_THESE.format(level=level(table))
     )

@@ -106,7 +106,7 @@ def shown_of(act_RS: np.ndarray, tokens_RS: np.ndarray, *, active=20, silent=20)
     act_WL = activations(entries, 0, text.windows, examples.window_W)
     token_WL = text.windows.cut(tokens_RS)[examples.window_W]
     strings = [[synthetic.STRINGS[t] for t in token_L] for token_L in token_WL]
-    trial = Trial(examples, mark(text, examples, trigger="fox", rng=rng))
+    trial = Trial(text, examples, mark(text, examples, trigger="fox", rng=rng))
     return Shown(trial, strings, act_WL)
 
 
@@ -424,7 +424,7 @@ def test_delphi_refuses_a_latent_without_negatives_and_we_count_none(shown):
     cut = examples_.num_active
     parts = (examples_.window_W[:cut], cut, examples_.hard_W[:cut], examples_.active_WL[:cut])
     none = {"negative_Q": np.array([], int), "marked_QL": np.zeros((0, SIZE), bool)}
-    trial = Trial(Examples(*parts), replace(shown.trial.marks, **none))
+    trial = Trial(shown.trial.text, Examples(*parts), replace(shown.trial.marks, **none))
     bare = Shown(trial, shown.strings_W[:cut], shown.act_WL[:cut])
     names = ("detection", "fuzzing", "intruder")
     scores = run(judging.judge(judge(*names), Says(always("1")), bare, "foxes", seed=0))

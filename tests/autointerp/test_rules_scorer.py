@@ -133,8 +133,8 @@ def test_everyone_is_judged_by_everyone_one_pair_at_a_time():
         Rule((Clause(("The", "a")), Clause((), Context("closed-quotation")))),
         Rule((Clause((), Context("inside-quotation")),)),
     ]
-    trials = [Trial(*latent(share, extra)) for share, extra in CASES[:3]]
-    verdicts = judge_all(TEXT, trials, rules)
+    trials = [Trial(TEXT, *latent(share, extra)) for share, extra in CASES[:3]]
+    verdicts = judge_all(trials, rules)
     for scorer in ("detection", "fuzzing"):
         pairs = [
             [
@@ -157,8 +157,8 @@ def test_everyone_is_judged_by_everyone_one_pair_at_a_time():
 
 
 def test_one_alone_has_no_other():
-    trial, rule = Trial(*latent(0.5, 0.0)), Rule((Clause((TRIGGER,)),))
-    (verdict,) = judge_all(TEXT, [trial], [rule])
+    trial, rule = Trial(TEXT, *latent(0.5, 0.0)), Rule((Clause((TRIGGER,)),))
+    (verdict,) = judge_all([trial], [rule])
     own = detect(trial.examples, rule).of(0)
     assert verdict["detection"] == Verdict(own, None, None)
-    assert judge_all(TEXT, [], []) == []
+    assert judge_all([], []) == []

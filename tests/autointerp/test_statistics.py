@@ -73,15 +73,15 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     for seed in range(300):
         values = truth + 0.1 * (strata - 1.5) + generator.normal(0, 0.15, 120)
         hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(truth)
-    low, high = scipy_stats.binom.interval(0.999, 300, 0.945)
+    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
     assert low <= hits <= high
 
 
-def pairs_of(generator: np.random.Generator, n: int) -> np.ndarray:
+def pairs_of(generator: np.random.Generator, n: int, noise: float = 0.1) -> np.ndarray:
     """Scores of all pairs of latents with mean 0.5: an effect of the judged one, of the one whose
     explanation it is, and of the pair. Their diagonal is not used."""
     judged, giver = generator.normal(0, 0.04, (n, 1)), generator.normal(0, 0.06, (1, n))
-    return 0.5 + judged + giver + generator.normal(0, 0.1, (n, n))
+    return 0.5 + judged + giver + generator.normal(0, noise, (n, n))
 
 
 def test_intervals_of_means_over_pairs_cover_the_truth_as_often_as_they_say():
@@ -99,10 +99,74 @@ def test_intervals_of_means_over_pairs_cover_the_truth_as_often_as_they_say():
         assert values.mean() == pytest.approx(row_values.mean())
         hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(0.5)
         naive_hits += stats.mean_estimate(row_values, strata, **options(seed, 400)).contains(0.5)
-    low, high = scipy_stats.binom.interval(0.999, 300, 0.945)
+    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
     assert low <= hits <= high
     # One side alone says too little of how uncertain the mean is.
     assert naive_hits < low
+
+
+def test_intervals_of_some_latents_by_all_explanations_cover_the_truth():
+    """The judged latents inside are half of each stratum; all others give explanations, too."""
+    hits, naive_hits, generator, n = 0, 0, rng(7), 30
+    strata, inside = np.repeat(np.arange(3), n), np.tile(np.arange(n) % 2 == 0, 3)
+    for seed in range(300):
+        pairs = [pairs_of(generator, n) for _ in range(3)]
+        for one in pairs:
+            np.fill_diagonal(one, 0)
+        rows, columns = (
+            np.concatenate([one.sum(axis=axis) / (n - 1) for one in pairs]) for axis in (1, 0)
+        )
+        values = stats.paired(rows, columns, strata, inside)
+        assert values.mean() == pytest.approx(rows[inside].mean())
+        hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(0.5)
+        alone = stats.mean_estimate(rows[inside], strata[inside], **options(seed, 400))
+        naive_hits += alone.contains(0.5)
+    everyone = stats.paired(rows, columns, strata, np.ones(3 * n, bool))
+    assert everyone == pytest.approx(stats.paired(rows, columns, strata))
+    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
+    assert low <= hits <= high
+    assert naive_hits < low
+
+
+@pytest.mark.parametrize("givers", [1, 2])
+def test_intervals_of_some_pairs_cover_the_truth_as_often_as_they_say(givers):
+    """Each latent is judged by a few others' explanations, which several latents may share."""
+    hits, naive_hits, generator, n = 0, 0, rng(8), 30
+    judged = np.repeat(np.arange(3 * n), givers)
+    stratum = judged // n
+    for seed in range(300):
+        pairs = np.stack([pairs_of(generator, n, 0.04 * givers) for _ in range(3)])
+        other = np.argsort(generator.random((3 * n, n - 1)), axis=1)[:, :givers].ravel()
+        other += other >= judged % n
+        values = pairs[stratum, judged % n, other]
+        found, strata = stats.sampled_pairs(values, judged, other + n * stratum, stratum)
+        assert found.mean() == pytest.approx(values.mean())
+        hits += stats.mean_estimate(found, strata, **options(seed, 400)).contains(0.5)
+        rows = values.reshape(-1, givers).mean(axis=1)
+        alone = stats.mean_estimate(rows, stratum[::givers], **options(seed, 400))
+        naive_hits += alone.contains(0.5)
+    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
+    assert low <= hits <= high
+    assert naive_hits < low
+
+
+def test_the_variance_of_some_pairs_is_the_sum_over_pairs_that_share_a_latent():
+    """By a loop over all pairs of pairs, up to the correction for the estimated mean."""
+    generator, n = rng(3), 12
+    judged = np.repeat(np.arange(n), 2)
+    giver = (judged + np.tile([1, 3], n)) % n
+    values = pairs_of(generator, n, 0.01)[judged, giver]
+    found, _ = stats.sampled_pairs(values, judged, giver, np.zeros(2 * n, np.int64))
+    off = (values - values.mean()) / 2
+    total = sum(
+        off[p] * off[q]
+        for p in range(2 * n)
+        for q in range(2 * n)
+        if {judged[p], giver[p]} & {judged[q], giver[q]}
+    )
+    # Every latent is judged with weight 1 and gives with weight 1: a share of 2 / n each.
+    corrected = total / n**2 / (1 - n * (2 / n) ** 2)
+    assert found.var() / n == pytest.approx(corrected)
 
 
 def test_unmatched_difference_is_the_difference_of_means():
@@ -181,7 +245,7 @@ def test_rate_matching_covers_a_real_difference_between_families_of_other_rates(
         arrays = (a, 10**log_a, b, 10**log_b)
         contrast, _ = stats.rate_matched(*arrays, min_stratum=20, **options(seed, 200))
         hits += contrast.difference.contains(0.02)
-    low, high = scipy_stats.binom.interval(0.999, 100, 0.94)
+    low, high = scipy_stats.binom.interval(0.999, 100, 0.95)
     assert low <= hits <= high
 
 

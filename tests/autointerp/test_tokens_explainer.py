@@ -170,7 +170,7 @@ def test_the_trigger_is_the_word_with_most_activations():
     assert tokens.trigger(text, found) == names[counts.argmax()]
 
 
-@pytest.mark.parametrize("size", [16, 128])
+@pytest.mark.parametrize("size", [16, 64, 128])
 def test_every_clause_tried_fires_as_the_text_says(size):
     """Also where a window's bits take several machine words."""
     text = read_rows(ROWS["explain"].reshape(-1, 128), counted, LEXICON, size=size)
@@ -185,9 +185,12 @@ def test_every_clause_tried_fires_as_the_text_says(size):
     )
     search = tokens._Search(text, seen, trigger)
     options = search.options(np.zeros_like(search.counted_WB), MAX_WORDS)
-    kinds = {option.clause.context.kind for option in options if option.clause.context}
+    clauses = [option.clause(LEXICON.words) for option in options]
+    kinds = {clause.context.kind for clause in clauses if clause.context}
     assert {"right-after", "shortly-after", "seen"} <= kinds
-    for option in options:
-        expected_WB = text.fires(Rule((option.clause,)), seen.window_W)
+    for option, clause in zip(options, clauses):
+        rule = Rule((clause,))
+        expected_WB = text.fires(rule, seen.window_W)
         np.testing.assert_array_equal(option.fired_WB, expected_WB)
-        assert option.worth <= search.quality(expected_WB) + 1e-12
+        cost = tokens.WORD_COST * rule.num_words + tokens.CONTEXT_COST * bool(clause.context)
+        assert option.worth == pytest.approx(search.quality(expected_WB) - cost, abs=1e-12)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from synthetic_text import entries
 
-from clearnets.latents.examples import activity, choose, sample, windows_of
+from clearnets.latents.examples import activity, centred, choose, sample, windows_of
 
 SIZE, CTX = 8, 32
 QUANTILES = 10
@@ -148,3 +148,34 @@ def test_silent_windows_are_drawn_uniformly():
     assert times[[0, 1, 2, 3, 7]].sum() == 0
     assert rest.sum() == 600 * 5
     assert chisquare(rest).pvalue > 1e-3
+
+
+def test_centred_windows_hold_their_place_in_the_middle_or_lie_at_the_end_of_the_document():
+    """Rows with documents of all lengths, against a search for the nearest window that fits."""
+    rng = np.random.default_rng(0)
+    rows, positions, size = 40, 48, 8
+    counted = np.ones((rows, positions), dtype=bool)
+    for row in counted:
+        row[rng.permutation(positions)[: rng.integers(0, 5)]] = False
+    windows = windows_of(counted, size=size)
+    place_N = (
+        np.array([rng.choice(np.flatnonzero(where)) for where in windows.cut(counted)])
+        + windows.start_N
+    )
+    moved = centred(windows, place_N)
+    assert (moved.row_N == windows.row_N).all()
+    seen = set()
+    for row, place, grid, start in zip(
+        windows.row_N.tolist(), place_N.tolist(), windows.start_N.tolist(), moved.start_N.tolist()
+    ):
+        fits = [
+            first
+            for first in range(place - size + 1, place + 1)
+            if first >= 0 and first + size <= positions and all(counted[row, first : first + size])
+        ]
+        nearest = min(fits, key=lambda first: abs(first + size // 2 - place), default=grid)
+        assert start == nearest
+        assert 0 <= place - start < size
+        assert counted[row, start : start + size].sum() >= counted[row, grid : grid + size].sum()
+        seen.add("stays" if not fits else "middle" if place - start == size // 2 else "edge")
+    assert seen == {"stays", "middle", "edge"}

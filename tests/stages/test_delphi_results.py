@@ -25,6 +25,7 @@ from clearnets.autointerp.clients import RequestFailed
 from clearnets.autointerp.statistics import balanced_accuracy
 from clearnets.stages import explain, score
 from clearnets.tables import theirs
+from clearnets.tables.frames import NO_LAYER
 
 from delphi.log import result_analysis  # isort: skip
 from delphi.scorers import (  # isort: skip
@@ -204,11 +205,13 @@ def test_results_of_delphi_are_read_into_our_tables(tmp_path):
         return "hm" if next(turn) % 3 == 2 else always_yes(text)
 
     run_of_delphi(tmp_path / "run", answers)
-    count = theirs.run(tmp_path / "run", tmp_path / "out", family="sae", settings=SETTINGS)
-    assert count == 2
+    about = {"family": "sae", "judge": "delphi's own", "settings": SETTINGS}
+    assert theirs.run(tmp_path / "run", tmp_path / "out", **about) == 2
     frame, _ = result_analysis.load_data(tmp_path / "run/scores", ["layers.1.mlp"])
     judged = pd.read_csv(tmp_path / "out/judged.csv")
     assert len(judged) == 4
+    assert set(judged["judge"]) == {"delphi's own"}
+    assert set(judged["layer"]) == {1}
     for row in judged.itertuples():
         kind = "fuzz" if row.scorer == "fuzzing" else row.scorer
         own = frame[(frame["latent_idx"] == row.latent) & (frame["score_type"] == kind)]
@@ -227,6 +230,14 @@ def test_results_of_delphi_are_read_into_our_tables(tmp_path):
     assert set(explanations["explanation"]) == {"foxes"}
     means = pd.read_csv(tmp_path / "out/judged_means.csv")
     assert set(means["measure"]) == {"accuracy", "precision", "recall"}
+    # Where nobody vouches for the judge, the same numbers are a demonstration.
+    about["judge"] = None
+    theirs.run(tmp_path / "run", tmp_path / "bare", **about)
+    found = {path.name for path in (tmp_path / "bare").iterdir()}
+    assert found == {"explanations.csv", "demonstration.csv", "demonstration_means.csv"}
+    shown = pd.read_csv(tmp_path / "bare/demonstration.csv")
+    assert set(shown.pop("judge")) == {"imported"}
+    assert shown.equals(judged.drop(columns="judge"))
 
 
 def test_other_scorers_of_delphi_are_read(tmp_path):
@@ -263,13 +274,22 @@ def test_other_scorers_of_delphi_are_read(tmp_path):
     assert one.scores["simulation"] == {"correlation": 0.25, "answered": 2, "missing": 0}
 
 
-def test_layers_are_in_the_order_of_their_numbers(tmp_path):
+@pytest.mark.parametrize("name", ["layers.{}.mlp", "transformer.h.{}", "layer_{}/width_16k/l0_82"])
+def test_layers_are_those_of_the_modules_names(tmp_path, name):
     for layer in (10, 9, 2):
-        delphi_layout.write_explanation(tmp_path, f"layers.{layer}.mlp", 0, "x")
-    made = theirs.tables(delphi_layout.read(tmp_path), "sae", SETTINGS)
-    assert list(made["explanations"]["module"]) == [f"layers.{n}.mlp" for n in (2, 9, 10)]
-    assert list(made["explanations"]["layer"]) == [0, 1, 2]
+        module = name.format(layer).replace("/", "--")
+        delphi_layout.write_explanation(tmp_path, module, 0, "x")
+    made = theirs.tables(delphi_layout.read(tmp_path), "sae", None, SETTINGS)
+    assert list(made["explanations"]["module"]) == [name.format(n) for n in (2, 9, 10)]
+    assert list(made["explanations"]["layer"]) == [2, 9, 10]
     assert set(made) == {"explanations"}
+
+
+def test_two_modules_of_one_layer_are_refused():
+    assert theirs.layers_of(["tokens"]) == {"tokens": NO_LAYER}
+    with pytest.raises(UserError, match="of one layer") as error:
+        theirs.layers_of(["layers.2.attention", "layers.2.mlp"])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +307,7 @@ def test_what_delphi_did_not_write_is_refused_in_one_line(tmp_path, file, conten
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(UserError, match=words) as error:
-        theirs.run(tmp_path / "run", tmp_path / "out", family="sae", settings=SETTINGS)
+        theirs.run(tmp_path / "run", tmp_path / "out", family="sae", judge=None, settings=SETTINGS)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 

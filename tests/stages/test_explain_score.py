@@ -18,8 +18,10 @@ from tokenizers.models import WordLevel
 from clearnets import paths
 from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
 from clearnets.autointerp import sampling
+from clearnets.autointerp.explainers import tokens
 from clearnets.autointerp.reading import Lexicon, read, read_rows
 from clearnets.autointerp.rules import Clause, Context, Rule, parse
+from clearnets.autointerp.scorers import rules
 from clearnets.config import Config, load
 from clearnets.data.tokens import open_tokens
 from clearnets.latents import published
@@ -213,7 +215,7 @@ def test_shuffled_scores_are_those_of_all_other_latents_sentences():
         for giver in there:
             # A latent with another's sentence in its record, scored by itself.
             record = explained[judged] | {"explanation": explained[giver]["explanation"]}
-            (alone,) = score.score_latents(text, [record], {judged: trials[judged]})
+            (alone,) = score.score_latents([record], {judged: trials[judged]})
             for key in ("detection", "fuzzing"):
                 accuracy[key, judged, giver] = balanced(alone[key])
     for key in ("detection", "fuzzing"):
@@ -361,3 +363,91 @@ def test_explanations_of_another_protocol_are_not_scored():
     explain.run(config(), runtime=RUNTIME, family="native", layers=(0,))
     with pytest.raises(UserError, match="made under protocol held-out; run `dvc repro"):
         score.run(config(protocol="delphi"), runtime=RUNTIME, family="native", layers=(0,))
+
+
+def centred_by_hand(acts: np.ndarray, counted: np.ndarray) -> dict[tuple[int, int], int]:
+    """By row and place of the maximum: where a window begins that is centred on it."""
+    starts = {}
+    for row, first in np.ndindex(len(acts), synthetic.CTX // SIZE):
+        grid = range(first * SIZE, (first + 1) * SIZE)
+        live = [acts[row, p] if counted[row, p] else 0 for p in grid]
+        if 2 * sum(counted[row, p] for p in grid) < SIZE or not max(live):
+            continue
+        top = begin = grid[int(np.argmax(live))]
+        end = top + 1
+        while begin > 0 and counted[row, begin - 1]:
+            begin -= 1
+        while end < synthetic.CTX and counted[row, end]:
+            end += 1
+        start = min(max(top - SIZE // 2, begin), end - SIZE)
+        starts[row, top] = start if start >= begin else grid[0]
+    return starts
+
+
+@pytest.mark.parametrize("protocol", ["held-out", "delphi"])
+def test_centred_windows_have_the_strongest_activation_in_their_middle(monkeypatch, protocol):
+    shown: dict[str, list] = {"explain": [], "score": []}
+    learn, judge = tokens.explain, rules.judge_all
+
+    def explained(text, examples, **options):
+        shown["explain"].append((text, examples))
+        return learn(text, examples, **options)
+
+    def judged(trials, sentences):
+        shown["score"] += [(trial.text, trial.examples) for trial in trials]
+        return judge(trials, sentences)
+
+    monkeypatch.setattr(tokens, "explain", explained)
+    monkeypatch.setattr(rules, "judge_all", judged)
+    settings = config(latents=LATENTS, center_examples=True, protocol=protocol)
+    run_both(settings, layers=(0,))
+    scored = records(paths.score("native", 0, "layers.0.mlp"))
+    latents = [latent for latent, record in scored.items() if record["detection"]]
+    assert len(latents) == len(shown["score"]) > 5
+    # A latent that cannot be scored has been explained all the same.
+    told = [latent for latent in scored if scored[latent]["status"] in ("explained", "unscorable")]
+    where = {"explain": told, "score": latents}
+    middle = edge = 0
+    for stage, split in (("explain", "explain"), ("score", score.SPLITS[protocol])):
+        tokens_RS = synthetic.rows(int(split == "score"), 300)
+        counted = synthetic.counted(tokens_RS)
+        for latent, (text, examples) in zip(where[stage], shown[stage], strict=True):
+            acts = acts_of(latent, split, 0, tokens_RS).astype(np.float16)
+            starts = centred_by_hand(acts, counted)
+            allowed = {(row, start): top for (row, top), start in starts.items()}
+            windows = text.windows.these(examples.window_W)
+            places = list(zip(windows.row_N.tolist(), windows.start_N.tolist()))
+            for number, (row, start) in enumerate(places):
+                piece = slice(start, start + SIZE)
+                live = (acts[row, piece] > 0) & counted[row, piece]
+                np.testing.assert_array_equal(examples.active_WL[number], live)
+                if number >= examples.num_active:
+                    assert start % SIZE == 0
+                    assert not live.any()
+                    continue
+                top = allowed[row, start]
+                assert acts[row, top] > 0
+                middle += top - start == SIZE // 2
+                edge += top - start != SIZE // 2
+    # Documents have 30 to 62 tokens and windows 16.
+    assert middle > 2 * edge > 0
+
+
+def test_fewer_windows_than_quantiles_are_no_fault_under_delphis_protocol():
+    """delphi draws none of them: to explain they are too few, and to score as well."""
+    tokens_RS = synthetic.rows(0, 300)
+    text = read_rows(tokens_RS, synthetic.counted, Lexicon(synthetic.STRINGS), size=SIZE)
+    acts = acts_of(RARE, "explain", 0, tokens_RS)
+    there = len({*zip(*np.nonzero(text.windows.cut(acts))[:1])})
+    assert 2 < there < 20
+    for quantiles, train, test in ((there, there, there + 1), (there + 1, there + 1, 10)):
+        settings = config(latents=LATENTS, protocol="delphi", min_windows=2, n_quantiles=train)
+        values = settings.model_dump(mode="json")
+        values["score"] |= {"n_quantiles": test, "n_examples_test": 50}
+        run_both(Config.model_validate(values, strict=False), layers=(0,))
+        explained = records(paths.explain("native", 0, "layers.0.mlp"))[RARE]
+        scored = records(paths.score("native", 0, "layers.0.mlp"))[RARE]
+        status = {there: ("explained", "unscorable"), there + 1: ("too_rare", "too_rare")}
+        assert (explained["status"], scored["status"]) == status[quantiles]
+        assert (explained["explanation"] is None) == (explained["status"] == "too_rare")
+        assert scored["detection"] is None

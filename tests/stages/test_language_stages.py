@@ -3,6 +3,7 @@ come out is known."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -18,7 +19,19 @@ import synthetic_text as synthetic
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from test_explain_score import DEAD, GONE, LAYERS, RUNTIME, SIZE, config, make_cache, make_data
+from test_explain_score import (
+    DEAD,
+    GONE,
+    LATENTS,
+    LAYERS,
+    RUNTIME,
+    SIZE,
+    acts_of,
+    centred_by_hand,
+    config,
+    make_cache,
+    make_data,
+)
 
 from clearnets import paths
 from clearnets.artifacts import (
@@ -174,14 +187,26 @@ def test_a_model_that_sees_the_marks_explains_and_judges_the_latent(connected):
     assert read_json(paths.metrics("score-native"))["seed-0"]["explained"] == 16
 
 
-def test_explainer_and_judge_see_their_own_splits(connected):
+@pytest.mark.parametrize("centred", [False, True])
+def test_explainer_and_judge_see_their_own_splits(connected, centred):
+    """Windows of the grid, or active ones that are centred on the latent's maximum."""
     model = connected(Reader())
-    run_all(language())
-    cut, strings = {}, open_tokens(paths.data()).strings()
+    run_all(language(explain__center_examples=centred))
+    cut, active, strings = {}, {}, open_tokens(paths.data()).strings()
     for seed, split in enumerate(("explain", "score")):
-        window_NL = synthetic.rows(seed, 300).reshape(-1, SIZE)
-        cut[split] = {"".join(strings[t] for t in window_L) for window_L in window_NL}
-    seen = Counter()
+        tokens_RS = synthetic.rows(seed, 300)
+        counted = synthetic.counted(tokens_RS)
+        cut[split] = {"".join(strings[t] for t in part) for part in tokens_RS.reshape(-1, SIZE)}
+        active[split] = set()
+        for latent, layer in itertools.product(range(LATENTS), LAYERS):
+            acts = acts_of(latent, split, layer, tokens_RS).astype(np.float16)
+            for (row, _), start in centred_by_hand(acts, counted).items():
+                part = tokens_RS[row, start : start + SIZE]
+                active[split].add("".join(strings[t] for t in part))
+    grid = dict(cut)
+    if centred:
+        cut = {"explain": active["explain"], "score": active["score"] | cut["score"]}
+    seen, moved = Counter(), 0
     for text in model.asked:
         bare = text.replace("<<", "").replace(">>", "")
         if bare.startswith("Latent explanation: ") and "quote mark" not in bare:
@@ -194,6 +219,8 @@ def test_explainer_and_judge_see_their_own_splits(connected):
             continue  # The test of the judge, on concept_fit.
         assert set(lines) <= cut[split]
         seen[split] += len(lines)
+        moved += len(set(lines) - grid[split])
+    assert moved > 100 if centred else not moved
     assert min(seen["explain"], seen["score"]) > 100
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from clearnets.autointerp.reading import NEAR, Text, count, fires, pack
 from clearnets.autointerp.rules import Rule
 from clearnets.autointerp.statistics import mean_of_others
-from clearnets.latents.examples import Examples
+from clearnets.latents.examples import Examples, Windows
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,9 @@ def fuzzing(fired_RWB: np.ndarray, marks: Marks) -> Counts:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one latent is judged on."""
+    """What one latent is judged on: windows of a text, and the marks of fuzzing."""
 
+    text: Text
     examples: Examples
     marks: Marks
 
@@ -159,12 +160,22 @@ class Verdict:
     elsewhere: float | None
 
 
-def judge_all(
-    text: Text, trials: Sequence[Trial], rules: Sequence[Rule]
-) -> list[dict[str, Verdict]]:
+def _shown(trials: Sequence[Trial]) -> tuple[Text, list[np.ndarray]]:
+    """The windows that any trial shows, each once, and their numbers by trial."""
+    seen = [trial.text.windows.these(trial.examples.window_W) for trial in trials]
+    rows, length = trials[0].text.rows, trials[0].text.rows.counted_RS.shape[1]
+    place = [windows.row_N * length + windows.start_N for windows in seen]
+    place_U, number = np.unique(np.concatenate(place), return_inverse=True)
+    row_U, start_U = np.divmod(place_U, length)
+    shown = Text.of(rows, Windows(seen[0].size, rows.counted_RS, row_U, start_U))
+    return shown, np.split(number, np.cumsum([len(windows) for windows in seen])[:-1])
+
+
+def judge_all(trials: Sequence[Trial], rules: Sequence[Rule]) -> list[dict[str, Verdict]]:
     """Judge every latent by every latent's rule; rule i is the explanation of trial i.
 
-    All pairs rather than one draw of them: the control's mean then depends on no permutation.
+    All pairs rather than one draw of them: the control's mean then depends on no permutation. All
+    trials are from one split.
 
     Returns:
         By scorer (`detection`, `fuzzing`), for each trial in order.
@@ -172,11 +183,11 @@ def judge_all(
     if not trials:
         return []
     # Each rule is executed once, on the windows that any trial shows.
-    shown_U = np.unique(np.concatenate([trial.examples.window_W for trial in trials]))
-    fired_RUB = np.stack([text.fires(rule, shown_U) for rule in rules])
+    shown, number_TW = _shown(trials)
+    fired_RUB = np.stack([shown.fires(rule) for rule in rules])
     counts: dict[str, list[Counts]] = {"detection": [], "fuzzing": []}
-    for trial in trials:
-        fired_RWB = fired_RUB[:, np.searchsorted(shown_U, trial.examples.window_W)]
+    for trial, number_W in zip(trials, number_TW):
+        fired_RWB = fired_RUB[:, number_W]
         counts["detection"].append(detection(fired_RWB, trial.examples))
         counts["fuzzing"].append(fuzzing(fired_RWB, trial.marks))
     verdicts: list[dict[str, Verdict]] = [{} for _ in trials]

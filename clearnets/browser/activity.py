@@ -1,0 +1,113 @@
+"""When and how strongly one latent is active: examples by strength, histogram, silent windows.
+
+Shape suffixes: A active windows, L positions of a window, E active positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from clearnets.config import Browse
+from clearnets.latents.examples import Activity, Windows, activations, activity
+from clearnets.latents.store import LayerCache
+
+# The part of the examples that hold the strongest activations; quantiles count from 1.
+TOP = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A window in which a latent is active.
+
+    Attributes:
+        window: its number in the split.
+        quantile: TOP, or which part of the other active windows it is from, 1 the strongest.
+        act_L: the activations, zero where the latent is silent.
+    """
+
+    window: int
+    quantile: int
+    act_L: np.ndarray
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One latent on one split.
+
+    Attributes:
+        count: counted positions at which it is active.
+        rate: the share of all counted positions that they are.
+        windows: the share of windows in which it is active.
+        largest: its largest activation, 0 where it is never active.
+        histogram: activations by strength, in equal bins from 0 to the largest.
+        examples: windows in which it is active, the strongest first.
+    """
+
+    count: int
+    rate: float
+    windows: float
+    largest: float
+    histogram: list[int]
+    examples: list[Example]
+
+
+def see(
+    cache: LayerCache, latent: int, windows: Windows, settings: Browse, rng: np.random.Generator
+) -> Seen:
+    """What `latent` does on a split, with examples of all its strengths."""
+    found = activity(cache, latent, windows)
+    act_E = _counted(cache, latent, windows)
+    largest = float(act_E.max(initial=0))
+    histogram, _ = np.histogram(act_E, settings.bins, (0, largest or 1))
+    return Seen(
+        count=found.count,
+        rate=found.count / max(windows.tokens, 1),
+        windows=len(found.active_A) / max(len(windows), 1),
+        largest=largest,
+        histogram=histogram.tolist(),
+        examples=_examples(cache, latent, windows, _by_strength(found, settings, rng)),
+    )
+
+
+def held_out(
+    cache: LayerCache, latent: int, windows: Windows, count: int, rng: np.random.Generator
+) -> tuple[list[Example], list[int]]:
+    """Up to `count` active windows of a split, drawn uniformly, and as many silent ones."""
+    found = activity(cache, latent, windows)
+    active = rng.permutation(found.active_A)[:count]
+    silent = rng.permutation(found.silent(windows))[:count]
+    drawn = ((int(window), TOP) for window in active)
+    return _examples(cache, latent, windows, drawn), silent.tolist()
+
+
+def _counted(cache: LayerCache, latent: int, windows: Windows) -> np.ndarray:
+    span = cache.entries(latent)
+    counted_E = windows.counted_RS[cache.row[span], cache.position[span]]
+    act_E = cache.act[span][counted_E]
+    return act_E[act_E > 0]
+
+
+def _by_strength(
+    found: Activity, settings: Browse, rng: np.random.Generator
+) -> Iterator[tuple[int, int]]:
+    """Windows with their quantiles: the strongest, and some of each part of the others."""
+    top, others = np.split(found.strongest_first, [settings.top])
+    yield from ((int(window), TOP) for window in top)
+    place_A = np.arange(len(others))
+    for number, part_A in enumerate(np.array_split(place_A, settings.quantiles), 1):
+        for place in np.sort(rng.permutation(part_A)[: settings.per_quantile]):
+            yield int(others[place]), number
+
+
+def _examples(
+    cache: LayerCache, latent: int, windows: Windows, drawn: Iterator[tuple[int, int]]
+) -> list[Example]:
+    chosen = list(drawn)
+    window_W = np.array([window for window, _ in chosen], dtype=np.int64)
+    if not len(window_W):
+        return []
+    act_WL = activations(cache, latent, windows, window_W)
+    return [Example(*names, act_L) for names, act_L in zip(chosen, act_WL)]

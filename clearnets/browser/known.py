@@ -1,0 +1,207 @@
+"""What the stages found out about latents: explanations, scores, concepts, exchanges."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from clearnets import paths
+from clearnets.artifacts import UserError, missing, read_jsonl
+from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR, hookpoints
+from clearnets.autointerp.transcripts import TRANSCRIPT, read_transcript
+from clearnets.config import Config, Family
+from clearnets.tables.judgements import MAIN_MEASURE, measured
+
+# The one place of a family whose latents belong to no layer.
+TOKENS = "tokens"
+NO_LAYER = -1
+EMBEDDING = "embedding"
+# By hookpoint and latent: name, F1 and MCC of a concept.
+Recovered = Mapping[tuple[str, int], tuple[str, float, float]]
+
+
+ABOUT: Mapping[Family, str] = {
+    "native": "the sparse model's own feedforward latents",
+    "transcoder": "transcoders on the dense model, from a feedforward's input to its output",
+    "sae": "SAEs on the output of the dense model's feedforwards",
+    "skip-transcoder": "transcoders with a linear path beside their latents",
+    "neurons": "the dense model's neurons, each sign for itself",
+    "random-native": "control: the sparse model before its training",
+    "random-transcoder": "control: untrained transcoders on the dense model",
+    "random-sae": "control: untrained SAEs on the dense model",
+    "step0-transcoder": "control: transcoders fitted to the dense model before its training",
+    "step0-sae": "control: SAEs fitted to the dense model before its training",
+    "token-unigram": "control: active on one fixed token",
+}
+# Why a latent has no explanation, or no score.
+REASONS = {
+    "dead": "never active on this text",
+    "too_rare": "active in too few windows to explain",
+    "too_frequent": "active in nearly all windows",
+    "unscorable": "active, or silent, in too few windows of the held-out text to score",
+    "unparsable": "the language model gave no explanation that could be read",
+    "not_drawn": "not among the latents that were drawn to be explained",
+}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request to a language model and its reply.
+
+    Attributes:
+        task: `explain` or `score`.
+        model: its name.
+        messages: (role, text) of the request.
+        reply: None where none came.
+    """
+
+    task: str
+    model: str
+    messages: list[tuple[str, str]]
+    reply: str | None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a latent that was drawn.
+
+    Attributes:
+        status: `explained`, or why there is no explanation or no score.
+        trigger: the word at which it is active most often.
+        explanation: a sentence.
+        scores: by scorer, where there is one; of most scorers 0.5 is chance.
+        concept: (name, F1, MCC) of the corpus's concept that the latent recovers best.
+    """
+
+    status: str
+    trigger: str | None = None
+    explanation: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    concept: tuple[str, float, float] | None = None
+
+
+def places(config: Config, family: Family) -> dict[int, str]:
+    """The hookpoints of a family by layer."""
+    points = hookpoints(family, config.model, config.model.layers)
+    return {NO_LAYER: TOKENS} if points == [TOKENS] else dict(enumerate(points))
+
+
+def scorers(config: Config) -> list[str]:
+    """Names of all scorers of an experiment."""
+    rules = [f"rule-{name}" for name in SCORERS] if config.score.rules else []
+    judges = config.score.judge.scorers if config.score.judge else ()
+    return [*rules, *(f"judge-{name}" for name in judges), EMBEDDING]
+
+
+def of_layer(
+    config: Config, family: Family, seed: int, hookpoint: str, concepts: Recovered
+) -> dict[int, Known]:
+    """What is known of each drawn latent of one hookpoint, by its number.
+
+    Args:
+        concepts: what `recovered` gave.
+
+    Raises:
+        UserError: a result is missing or broken; it names the stage to run.
+    """
+    explained = read_jsonl(paths.explain(family, seed, hookpoint) / EXPLANATIONS)
+    folder = paths.score(family, seed, hookpoint)
+    scored = {record["latent"]: record for record in read_jsonl(folder / SCORED)}
+    similar = read_jsonl(paths.similarity(family, seed, hookpoint) / SIMILAR)
+    judges = config.score.judge.scorers if config.score.judge else ()
+    judged = read_jsonl(folder / JUDGED) if judges else []
+    scores: dict[int, dict[str, float]] = {record["latent"]: {} for record in explained}
+    for latent, record in scored.items():
+        for name in SCORERS:
+            if record.get(name):
+                cells = {cell: record[name][cell] for cell in ("tp", "fp", "tn", "fn")}
+                scores[latent][f"rule-{name}"] = float(stats.balanced_accuracy(**cells))
+    for record in judged:
+        for name in judges:
+            measure = MAIN_MEASURE.get(name, "accuracy")
+            value = measured(name, record[name])[measure] if record[name] else None
+            if value is not None:
+                scores[record["latent"]][f"judge-{name}"] = value
+    for record in similar:
+        if record["auroc"] is not None:
+            scores[record["latent"]][EMBEDDING] = record["auroc"]
+    return {
+        record["latent"]: Known(
+            status=scored.get(record["latent"], record)["status"],
+            trigger=record["trigger"],
+            explanation=record["explanation"],
+            scores=scores[record["latent"]],
+            concept=concepts.get((hookpoint, record["latent"])),
+        )
+        for record in explained
+    }
+
+
+def recovered(config: Config, family: Family, seed: int) -> Recovered:
+    """The concept that each latent of a family recovers best, on `concept_test`; none where the
+    corpus has no labels.
+
+    Raises:
+        UserError: the table is missing.
+    """
+    if not config.concept_splits:
+        return {}
+    path = paths.concepts(family, seed) / "latents.csv"
+    if not path.exists():
+        raise UserError(missing(path))
+    with path.open(newline="", encoding="utf-8") as file:
+        return {
+            (row["hookpoint"], int(row["latent"])): (
+                row["concept"],
+                float(row["f1"]),
+                float(row["mcc"]),
+            )
+            for row in csv.DictReader(file)
+            if row["source"] == "own" and row["concept"]
+        }
+
+
+class Transcripts:
+    """What a language model was asked about one hookpoint, and said."""
+
+    def __init__(self, family: Family, seed: int, hookpoint: str) -> None:
+        self._entries = {
+            task: list(_entries(paths.transcripts(task, family, seed, hookpoint)))
+            for task in ("explain", "score")
+        }
+
+    def of(self, explanation: str | None, most: int) -> tuple[list[Exchange], int]:
+        """Exchanges that gave an explanation or were about it, at most so many of each task, and
+        how many there are. They are found by the explanation's text."""
+        if not explanation:
+            return [], 0
+        asked = [e for e in self._entries["explain"] if explanation in _reply(e, "")]
+        judged = [
+            entry
+            for entry in self._entries["score"]
+            if any(explanation in message["content"] for message in entry["messages"])
+        ]
+        shown = [
+            Exchange(
+                task,
+                str(entry["model"].get("model", "")),
+                [(message["role"], message["content"]) for message in entry["messages"]],
+                _reply(entry, None),
+            )
+            for task, entries in (("explain", asked), ("score", judged))
+            for entry in islice(entries, most)
+        ]
+        return shown, len(asked) + len(judged)
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    return list(read_transcript(folder / TRANSCRIPT).values())
+
+
+def _reply(entry: Mapping[str, Any], otherwise: Any) -> Any:
+    return entry["reply"]["text"] if "reply" in entry else otherwise

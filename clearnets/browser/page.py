@@ -1,0 +1,39 @@
+"""The page: one HTML file that holds its style, code and data, and asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+# In the order in which the browser reads them.
+SCRIPTS = ("dom", "data", "window", "latent", "list", "families", "rate", "main")
+
+
+def pack(data: Mapping[str, Any]) -> str:
+    """JSON, compressed, in letters that mean nothing to HTML."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def unpack(page: str) -> dict[str, Any]:
+    """The data in a page."""
+    begin = '<script id="packed" type="text/plain">'
+    packed = page.split(begin, 1)[1].split("</script>", 1)[0]
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def render(data: Mapping[str, Any]) -> str:
+    """The whole file. Nothing of the data is in it as text, so none of it can be markup."""
+    assets = files("clearnets.browser") / "assets"
+
+    def read(name: str) -> str:
+        return (assets / name).read_text(encoding="utf-8")
+
+    script = "\n".join(read(f"js/{name}.js") for name in SCRIPTS)
+    page = read("page.html").replace("/*STYLE*/", read("page.css"))
+    page = page.replace("/*SCRIPT*/", f'"use strict";\n{script}')
+    return page.replace("/*DATA*/", pack(data))

@@ -1,0 +1,42 @@
+"""`clearnets browse`: every latent that was drawn, with all that is known of it, as one HTML file
+that needs no server and no network."""
+
+from __future__ import annotations
+
+from clearnets import artifacts, paths
+from clearnets.artifacts import Unit
+from clearnets.config import Config
+from clearnets.runtime import Runtime
+
+PAGE = "index.html"
+
+
+def units(config: Config) -> list[Unit]:
+    """The one unit of this stage; an experiment that compares nothing has none."""
+    from clearnets.browser import gather
+
+    if not config.compares:
+        return []
+    return [
+        Unit(
+            stage="browse",
+            out=paths.browser(),
+            settings=config.dump("experiment", "seeds", "families", "explain.window", "browse"),
+            inputs=gather.inputs(config),
+        )
+    ]
+
+
+def run(config: Config, *, runtime: Runtime) -> None:
+    """Write the page, where it is stale.
+
+    Raises:
+        UserError: a result is missing or damaged; it names the stage to run.
+    """
+    from clearnets.browser.gather import gather
+    from clearnets.browser.page import render
+
+    for _, work in artifacts.build_all(units(config)):
+        artifacts.write_text(work.out / PAGE, render(gather(config)))
+    if config.compares:
+        print(f"open {paths.browser() / PAGE} in a browser")

@@ -1,0 +1,173 @@
+"""Which stages are fresh, stale or missing, and what `dvc repro` would take: by the same record and
+rules as `clearnets verify`, but a file is hashed again only where its size or time has changed."""
+
+from __future__ import annotations
+
+import configparser
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clearnets import trail
+from clearnets.artifacts import write_text
+from clearnets.paths import LOGS
+
+FRESH, STALE, MISSING, NEW, BEHIND = "fresh", "stale", "missing", "never run", "behind"
+HASHES = LOGS / "hashes.json"
+# Causes that are named for one stage.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one stage stands.
+
+    Attributes:
+        state: FRESH; STALE: an input or output is not as recorded; MISSING: an output is not here;
+            NEW: it has not run; BEHIND: it reads from one of those, and runs again if that comes
+            out otherwise.
+        causes: paths and parameters that are the reason.
+        seconds: what it took when it last ran, if that is known.
+        restorable: it only lacks outputs that DVC's cache holds.
+    """
+
+    stage: str
+    state: str
+    causes: tuple[str, ...] = ()
+    seconds: float | None = None
+    restorable: bool = False
+
+
+class Hashes:
+    """MD5 of files, remembered by size and time of change."""
+
+    def __init__(self, path: Path = HASHES) -> None:
+        self._path = path
+        try:
+            self._known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def __call__(self, path: Path) -> str:
+        stat = path.stat()
+        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        found = self._known.get(str(path))
+        if found is None or found[:3] != mark:
+            found = self._known[str(path)] = [*mark, trail.md5_of_file(path)]
+        return found[3]
+
+    def keep(self) -> None:
+        """Write them down."""
+        write_text(self._path, json.dumps(self._known))
+
+
+def standings(
+    steps: Sequence[trail.Step],
+    found: Sequence[trail.Fault],
+    seconds: Mapping[str, float],
+    cached: frozenset[str] = frozenset(),
+) -> list[Standing]:
+    """Every stage, in the order of the pipeline; those that have never run at the end.
+
+    Args:
+        steps: of the record, in order.
+        found: what `trail.faults` finds.
+        seconds: what stages took, by name.
+        cached: outputs that DVC's cache holds.
+    """
+    states = {trail.MISSING: MISSING, trail.UNRECORDED: NEW}
+    by_step: dict[str, list[trail.Fault]] = {}
+    for fault in found:
+        by_step.setdefault(fault.step, []).append(fault)
+    made: dict[str, Standing] = {}
+    for step in steps:
+        faults = by_step.get(step.name, [])
+        causes = tuple(dict.fromkeys(fault.path for fault in faults))
+        # What differs weighs more than what is not there.
+        kinds = {states.get(fault.state, STALE) for fault in faults}
+        state = next((kind for kind in (STALE, NEW, MISSING) if kind in kinds), FRESH)
+        restorable = state == MISSING and cached.issuperset(causes)
+        if state == FRESH:
+            before = [
+                other.name
+                for other in trail.makers(step, steps)
+                if made[other.name].state != FRESH and not made[other.name].restorable
+            ]
+            state, causes = (BEHIND, tuple(before)) if before else (FRESH, ())
+        made[step.name] = Standing(step.name, state, causes, seconds.get(step.name), restorable)
+    for name in by_step:
+        if name not in made:
+            made[name] = Standing(name, NEW, (), seconds.get(name))
+    return list(made.values())
+
+
+def in_cache(steps: Sequence[trail.Step], root: Path = Path()) -> frozenset[str]:
+    """Outputs of the record that DVC's cache could bring back, by path."""
+    folder = _cache_folder(root) / "files/md5"
+    return frozenset(
+        entry.path
+        for step in steps
+        for entry in step.writes
+        if (folder / entry.md5[:2] / entry.md5[2:]).exists()
+    )
+
+
+def _cache_folder(root: Path) -> Path:
+    config = configparser.ConfigParser()
+    config.read([root / ".dvc/config", root / ".dvc/config.local"])
+    # As DVC reads it, a relative folder is relative to the file that names it.
+    return root / ".dvc" / config.get("cache", "dir", fallback="cache").strip()
+
+
+def told(standing: Sequence[Standing]) -> Iterator[str]:
+    """The standings as lines of text."""
+    rows = [s for s in standing if s.state != FRESH]
+    if rows:
+        width = max(len(s.stage) for s in rows)
+        for s in rows:
+            yield f"{s.stage:{width}}  {s.state:9}  {_duration(s.seconds):>9}  {_why(s)}".rstrip()
+        yield ""
+    counts = {state: sum(s.state == state for s in standing) for state in (STALE, MISSING, NEW)}
+    others = "".join(f", {count} {state}" for state, count in counts.items() if count)
+    behind = sum(s.state == BEHIND for s in standing)
+    others += f", {behind} behind them" if behind else ""
+    yield f"{len(standing) - len(rows)} of {len(standing)} stages fresh{others}"
+    yield from _cost(rows)
+
+
+def _why(s: Standing) -> str:
+    more = f" and {len(s.causes) - NAMED} more" if len(s.causes) > NAMED else ""
+    restored = "in DVC's cache: " if s.restorable else ""
+    return restored + ", ".join(s.causes[:NAMED]) + more
+
+
+def _cost(rows: Sequence[Standing]) -> Iterator[str]:
+    if not rows:
+        yield "`dvc repro` has nothing to do"
+        return
+    runs = [s for s in rows if not s.restorable]
+    for label, part in (
+        ("`dvc repro` takes about", [s for s in runs if s.state != BEHIND]),
+        ("and those behind, if their inputs come out otherwise, about", runs),
+    ):
+        part = [s for s in part if label.startswith("`") or s.state == BEHIND]
+        if part:
+            total = sum(s.seconds or 0 for s in part)
+            unknown = sum(s.seconds is None for s in part)
+            known = _duration(total) if unknown < len(part) else "an unknown time"
+            never = f", not counting {unknown} that no run here has timed"
+            yield f"{label} {known}{never if 0 < unknown < len(part) else ''}"
+    if not runs:
+        yield "`dvc repro` only brings back what DVC's cache holds"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

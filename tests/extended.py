@@ -1,0 +1,54 @@
+"""A small experiment with everything that docs/extending.md adds, run where that was applied:
+`python tests/extended.py FAMILY` in an empty folder."""
+
+from __future__ import annotations
+
+import sys
+
+from whole_pipeline import CPU, ROOT
+
+from clearnets import config
+from clearnets.stages import cache, data, explain, generalize, match, score, sparsify, train
+
+OBSERVED = {
+    "tasks": {
+        **dict.fromkeys(("grokking", "digits", "grid", "checkpoints")),
+        "parity": "clearnets/generalization/parity.py",
+    },
+    "parity": {
+        "seeds": [0, 1],
+        "bits": 8,
+        "parity": 2,
+        "train": 100,
+        "width": 32,
+        "steps": 40,
+        "checkpoints": 4,
+    },
+}
+
+
+def main(family: str) -> None:
+    own = {
+        "models": ["dense"],
+        "families": {"native": None, "random-transcoder": None, family: f"coders/{family}"},
+        "coders": {"families": ["transcoder", family]},
+        "explain": {"explainer": {"kind": "trigger"}},
+        "generalize": OBSERVED,
+    }
+    values = config.read_yaml(ROOT / "params.yaml")
+    for over in (config.read_yaml(ROOT / "experiments/smoke.yaml"), own):
+        values = config.overlay(values, over)
+    values["coders"]["existing"] = dict.fromkeys(values["coders"]["families"])
+    cfg = config.parse(values, "extended")
+    data.run(cfg, runtime=CPU)
+    train.run(cfg, runtime=CPU, mlp="dense")
+    match.run(cfg, runtime=CPU)
+    sparsify.run(cfg, runtime=CPU, family=family)
+    cache.run(cfg, runtime=CPU, family=family)
+    explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+    score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+    generalize.run(cfg, runtime=CPU, task="parity")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
