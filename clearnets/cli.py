@@ -674,9 +674,9 @@ def compare(
     from clearnets import comparison as module
     from clearnets.console import print_table
 
-    runs = module.chosen([module.read(name) for name in (first, second)], tables)
+    one, other = module.chosen(module.read(first), module.read(second), tables)
     tolerance = module.Tolerance(relative, absolute)
-    results = list(module.compare(*runs, tolerance, intervals_only=intervals))
+    results = list(module.compare(one, other, tolerance, intervals_only=intervals))
     print_table(module.HEADER, module.by_table(results))
     apart = [result for result in results if not result.agrees]
     for result in apart[:show]:

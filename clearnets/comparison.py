@@ -215,20 +215,21 @@ def _number(text: str) -> float | None:
         return None
 
 
-def chosen(runs: Sequence[Run], names: str | None) -> list[Run]:
-    """Runs with nothing but the named tables, written with commas between.
+def chosen(first: Run, second: Run, names: str | None) -> tuple[Run, Run]:
+    """Both runs with nothing but the named tables, written with commas between.
 
     Raises:
         UserError: neither run has a table of that name.
     """
     if names is None:
-        return list(runs)
+        return first, second
+    known = sorted({*first, *second})
     wanted = names.split(",")
     for name in wanted:
-        if not any(name in run for run in runs):
-            known = ", ".join(sorted({table for run in runs for table in run}))
-            raise UserError(f"no table {name!r}; there are: {known}")
-    return [{name: run[name] for name in wanted if name in run} for run in runs]
+        if name not in known:
+            raise UserError(f"no table {name!r}; there are: {', '.join(known)}")
+    one, other = ({name: run[name] for name in wanted if name in run} for run in (first, second))
+    return one, other
 
 
 HEADER = ("table", "results", SAME, WITHIN, OVERLAP, DIFFERS, "in one only")
