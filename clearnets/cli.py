@@ -598,17 +598,25 @@ def paper(
     check: Annotated[
         bool, typer.Option("--check", help="Tell whether the PDF is what the tables give.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what is read and written; do nothing.")
+    ] = False,
 ) -> None:
     """Compile the paper and its LaTeX tables from paper/results/ and the figures, in seconds.
 
     Example: [bold]clearnets paper[/bold]
     """
-    from clearnets import config
+    from clearnets import config, times
     from clearnets import manuscript as module
 
-    place = module.place_of(experiment or config.load().experiment, tracked=experiment is None)
-    if not check:
-        module.run(place)
+    name = experiment or config.load().experiment
+    place = module.place_of(name, tracked=experiment is None)
+    if dry_run:
+        print(f"experiment: {name}\n\n# reads\n{place.tables}\n{place.figures}\n{place.params}")
+        print(f"# writes\n{place.out}\n{place.latex}")
+    elif not check:
+        with times.timed("paper", worth=not experiment):
+            module.run(place)
     elif module.differs(place):
         print(f"{place.out} is not what the tables give; run `clearnets paper`")
         raise typer.Exit(1)
