@@ -36,7 +36,7 @@ $(READY): requirements.txt pyproject.toml overrides.txt
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode $(OVERRIDE) $(LINKS) $(INDEX) -c requirements.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-repro: env ## Run the whole pipeline: text to figures
+repro: env ## Run the whole pipeline: text to paper
 	$(BIN)/dvc repro
 
 figures: env ## Rebuild every figure from the tables in git, without training
@@ -48,9 +48,10 @@ test: env ## Run the tests
 test-slow: env ## Run the slow tests too
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu'
 
-check: env ## Lint, format check and types
+check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python paper/lint.py
 	$(BIN)/pyright
 
 docs: env ## Build the API reference from the docstrings: site/clearnets.html

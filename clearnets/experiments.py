@@ -26,7 +26,10 @@ from clearnets.artifacts import UserError, fingerprint, write_text
 # Folders of artifacts with one folder for each family.
 PER_FAMILY = ("coders", "cache", "explain", "score", "overlap", "similarity", "concepts")
 # What a run makes: never checked out into a worktree, or the default's results would stand there.
-OUTPUTS = ("artifacts", "paper/results", "paper/figures", "dvc.lock", "params.yaml")
+OUTPUTS = (
+    *("artifacts", "paper/results", "paper/figures", "paper/clearnets.pdf", "paper/tables"),
+    *("dvc.lock", "params.yaml"),
+)
 
 
 def overlay_path(name: str) -> Path:

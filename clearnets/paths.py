@@ -17,6 +17,9 @@ REPLIES = Path(".clearnets/replies")
 WORKTREES = Path(".clearnets/exp")
 PARAMS = Path("params.yaml")
 FIGURES = Path("paper/figures")
+PAPER = Path("paper/clearnets.pdf")
+# The paper's tables for those who write in LaTeX.
+LATEX = Path("paper/tables")
 
 
 def data() -> Path:

@@ -21,7 +21,11 @@ from clearnets.config import read_yaml
 
 LOCK = Path("dvc.lock")
 PIPELINE = Path("dvc.yaml")
-CODE = ("clearnets/", "paper/scripts", "paper/clearnets.mplstyle")
+CODE = (
+    *("clearnets/", "paper/scripts", "paper/clearnets.mplstyle"),
+    *("paper/clearnets.typ", "paper/sections", "paper/typst", "paper/references.bib"),
+    "paper/claims.yaml",
+)
 
 UNRECORDED, CHANGED, STALE, MISSING = "unrecorded", "changed", "stale", "missing"
 

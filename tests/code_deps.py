@@ -20,12 +20,18 @@ OUTSIDE = {f"clearnets.{name}" for name in ("cli", "config", "paths", "processes
 EXTRA = {
     "figures": ["paper/clearnets.mplstyle", "paper/scripts"],
     "browse": ["clearnets/browser/assets"],
+    "paper": [
+        *("paper/claims.yaml", "paper/clearnets.typ", "paper/references.bib"),
+        *("paper/sections", "paper/typst"),
+    ],
 }
+# Stages whose module is not one of `clearnets.stages`: they read tables and no artifact.
+ROOTS = {"figures": "clearnets.figures", "paper": "clearnets.manuscript"}
 
 
 def root_module(stage: str) -> str:
     """The module whose imports a stage computes with."""
-    return "clearnets.figures" if stage == "figures" else f"clearnets.stages.{stage}"
+    return ROOTS.get(stage, f"clearnets.stages.{stage}")
 
 
 def _outside(module: str) -> bool:
@@ -65,7 +71,7 @@ def build_graph() -> grimp.ImportGraph:
 
 def is_code(dep: str) -> bool:
     """True for dependencies on source, false for artifacts."""
-    return dep.startswith(("clearnets/", "paper/scripts", "paper/clearnets.mplstyle"))
+    return dep.startswith(("clearnets/", *(path for paths in EXTRA.values() for path in paths)))
 
 
 def main() -> None:

@@ -30,6 +30,9 @@ COMMANDS = [
     "figures",
     "show",
     "status",
+    "paper",
+    "claims",
+    "compare",
     "compute",
     "export",
     "import",
@@ -96,6 +99,10 @@ def test_help_lists_every_command():
         (["train", "--mlp", "dense"], "artifacts/data is missing; run `dvc repro data` first"),
         (["explain", "--aux", "sae"], "run `dvc repro"),
         (["figures"], "run `dvc repro collate` first"),
+        (["paper"], "run `dvc repro collate` first"),
+        (["paper", "--experiment", "smoke"], "run `clearnets exp smoke` first"),
+        (["claims"], "run `dvc repro collate` first"),
+        (["compare", "default", "nothing"], "no run 'default': give a folder of tables"),
     ],
 )
 def test_mistakes_get_one_line_exit_2_and_nothing_written(place, words, says):

@@ -54,7 +54,7 @@ def clone(folder: Path) -> Path:
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    results = ("artifacts/", "paper/results/", "paper/figures/", "dvc.lock")
+    results = ("artifacts/", "paper/results/", "paper/figures/", "paper/tables/", "dvc.lock")
     for name in listed:
         if (ROOT / name).is_file() and not name.startswith(results):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +110,12 @@ def test_figures_are_drawn(home):
     assert {path.name: path.read_bytes() for path in at_home.iterdir()} == drawn
 
 
+def test_the_report_of_the_experiment_is_made(home):
+    paper = place(home) / "paper"
+    assert (paper / "clearnets.pdf").read_bytes().startswith(b"%PDF")
+    assert "native" in (paper / "tables/summary.tex").read_text()
+
+
 def test_a_second_run_does_nothing_and_status_is_clean(home):
     assert ran(run("clearnets", "exp", "smoke", at=home)) == []
     assert "up to date" in run("dvc", "status", at=place(home))
@@ -157,7 +163,7 @@ def test_a_fresh_folder_and_kills_on_the_way_give_the_same_hashes(home, tmp_path
 def test_a_changed_key_reruns_only_what_depends_on_it(home):
     output = run("clearnets", "exp", "smoke", "--set", "score.n_examples_test=18", at=home)
     stages = {stage.split("@")[0] for stage in ran(output)}
-    assert stages == {"score", "browse", "collate", "figures"}
+    assert stages == {"score", "browse", "collate", "figures", "paper"}
     results = home / "paper/results/smoke"
     assert YAML_.load((results / "params.yaml").read_text())["score"]["n_examples_test"] == 18
     assert "n_examples_test: 18" in (home / "experiments/smoke.yaml").read_text()

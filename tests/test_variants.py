@@ -136,7 +136,7 @@ def test_dvc_has_a_training_stage_for_each_model():
     cfg = experiment(["dense"], ["transcoder"])
     alone = {"train@dense", "sparsify@transcoder", "cache@transcoder"}
     shared = {"data", "match", "evaluate", "embed", "qualify", "similarity"}
-    shared |= {"generalize@checkpoints", "collate", "figures"}
+    shared |= {"generalize@checkpoints", "browse", "collate", "figures", "paper"}
     rest = {f"{stage}@transcoder" for stage in ("explain", "score", "overlap", "concepts")}
     assert stages(cfg) == alone | shared | rest
     with_sparse = stages(experiment(["dense", "sparse_topk"], ["native", "transcoder"]))

@@ -1,0 +1,158 @@
+"""The paper, compiled from `paper/clearnets.typ` and committed tables and figures alone.
+
+Typst is a self-contained wheel: no network, no fonts but those it brings, no date in the file, so
+that the same tables give the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clearnets import artifacts, latex, paths
+from clearnets.artifacts import UserError
+
+SOURCE = Path("paper/clearnets.typ")
+# Where other experiments have their tables, which may enter the paper if they have run.
+RESULTS = Path("paper/results")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the paper is about and where it goes. Paths are relative to the project.
+
+    Attributes:
+        tables: the experiment's folder of tables.
+        figures: its figures, with their captions.
+        params: its parameters as YAML.
+        out: the PDF.
+        latex: the folder of the same tables in LaTeX.
+    """
+
+    tables: Path
+    figures: Path
+    params: Path
+    out: Path
+    latex: Path
+
+
+def place_of(experiment: str, *, tracked: bool) -> Place:
+    """The pipeline's own paper, where DVC tracks it, or that of tables which came home."""
+    tables = paths.results(experiment)
+    if tracked:
+        return Place(tables, paths.FIGURES, paths.PARAMS, paths.PAPER, paths.LATEX)
+    figures, params = tables / paths.FIGURES.name, tables / paths.PARAMS.name
+    return Place(tables, figures, params, tables / paths.PAPER.name, tables / paths.LATEX.name)
+
+
+def run(place: Place) -> None:
+    """Compile the paper, and write its tables in LaTeX beside it.
+
+    Raises:
+        UserError: a table, figure or source is not there, the parameters are not those of the
+            results, or a sentence asks for a result that the tables do not hold.
+    """
+    compiler = _compiler(place, "pdf")
+    pdf = _compiled(compiler, "pdf")
+    part = place.latex.with_name(f".{place.latex.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for name, text in _latex(compiler).items():
+        artifacts.write_text(part / f"{name}.tex", text)
+    shutil.rmtree(place.latex, ignore_errors=True)
+    part.rename(place.latex)
+    artifacts.write_bytes(place.out, pdf)
+
+
+def differs(place: Place) -> bool:
+    """Whether the PDF at `place.out` is another than its tables and figures would give."""
+    pdf = _compiled(_compiler(place, "pdf"), "pdf")
+    return not place.out.exists() or place.out.read_bytes() != pdf
+
+
+def as_html(place: Place) -> str:
+    """The whole text as HTML, which a test or a screen reader can read."""
+    return _compiled(_compiler(place, "html"), "html").decode()
+
+
+def _compiler(place: Place, target: str) -> Any:
+    import typst
+
+    artifacts.check(place.tables)
+    _check_parameters(place)
+    captions = place.figures / "captions.json"
+    if not captions.exists():
+        raise UserError(f"{captions} is missing; run `clearnets figures` first")
+    if not SOURCE.exists():
+        raise UserError(f"{SOURCE} is missing; run in the project's folder")
+    inputs = {
+        "target": target,
+        "experiment": artifacts.settings_of(place.tables)["experiment"],
+        "tables": _typst(place.tables),
+        "figures": _typst(place.figures),
+        "params": _typst(place.params),
+        "results": _typst(RESULTS),
+        "there": [
+            *sorted(path.stem for path in place.tables.glob("*.csv")),
+            *sorted(f"{path.parent.name}/{path.stem}" for path in RESULTS.glob("*/*.csv")),
+        ],
+    }
+    return typst.Compiler(
+        SOURCE, root=".", ignore_system_fonts=True, sys_inputs={"place": json.dumps(inputs)}
+    )
+
+
+def _check_parameters(place: Place) -> None:
+    """The parameters that the paper prints must be those that the tables were made with."""
+    from clearnets import config
+
+    if not place.params.exists():
+        raise UserError(f"{place.params} is missing; {artifacts.remake(place.params)}")
+    recorded = artifacts.settings_of(place.tables)
+    # As they stand: an older run may lack keys that are there by now.
+    now = dict(_leaves(config.read_yaml(place.params)))
+    for key, value in _leaves(recorded):
+        if now.get(key) != value:
+            raise UserError(
+                f"{place.tables} was made with other parameters than {place.params} has ({key}); "
+                "run `dvc repro collate figures` first"
+            )
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a mapping by its dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _typst(path: Path) -> str:
+    """A path as Typst takes it: from the root, which is the project."""
+    return f"/{path.as_posix()}"
+
+
+def _compiled(compiler: Any, format: str) -> bytes:
+    import typst
+
+    try:
+        # Tags for every cell of every table would be a third of the file.
+        return compiler.compile(format=format, timestamp=0, pdf_tags=False)
+    except typst.TypstError as error:
+        raise UserError(_told(error)) from None
+
+
+def _told(error: Any) -> str:
+    """A compiler's complaint in one line. What a sentence misses in the tables stands in it."""
+    message = str(error.message).removeprefix("panicked with: ").splitlines()[0]
+    cure = "run `dvc repro collate figures`, or mend the sentence that asks for it"
+    return f"{SOURCE} does not compile: {message}; {cure}"
+
+
+def _latex(compiler: Any) -> dict[str, str]:
+    found = json.loads(compiler.query("<tabular>", field="value"))
+    return {value["name"]: latex.of_metadata(value) for value in found}
