@@ -237,6 +237,9 @@ def test_no_column_is_empty(tables):
         if name == "generalization_leads":
             # Runs differ in their seed and variant alone.
             table = table.drop(columns="setting")
+        if name == "generalization_phases":
+            # The one task here groks, and its phases are others.
+            table = table.drop(columns=["learned", "best"])
         if name == "layers":
             table = table[table["kind"] == "family"].drop(columns="cost")
         assert not table.columns[table.isna().all()].tolist(), name
