@@ -35,7 +35,7 @@ import numpy as np
 from clearnets.autointerp.rules import STATES, Clause, Rule, State
 from clearnets.latents.examples import Grid, Windows, windows_of
 
-W = TypeVar("W", bound=Windows, covariant=True)
+W = TypeVar("W", bound=Windows)
 
 # Tokens back to which "shortly after" reaches.
 NEAR = 5

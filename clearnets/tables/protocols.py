@@ -61,7 +61,7 @@ def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[d
     """
     keys = ["seed", "layer", "latent"]
     drawn = len(own[keys].drop_duplicates())
-    too_few = int((own["status"] == UNSCORABLE).sum())
+    too_few = int(np.sum(own["status"].to_numpy() == UNSCORABLE))
     own = cast(pd.DataFrame, own[own["protocol"].notna()])
     if own.empty:
         return []

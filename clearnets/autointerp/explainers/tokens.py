@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clearnets.autointerp.reading import NEAR, Text, count, fires, pack, shortly_after
-from clearnets.autointerp.rules import AFTERS, STATES, After, Clause, Context, Kind, Rule
+from clearnets.autointerp.rules import AFTERS, STATES, Clause, Context, Kind, Rule
 from clearnets.latents.examples import Activity, Examples
 
 # What a quoted word and a context must add to the objective; against learning single windows, and
@@ -55,6 +55,10 @@ _BACK: dict[str, tuple[int, ...]] = {
 }
 
 
+# Kind of a context, the numbers of its words, and whether it is negated.
+_Place = tuple[Kind, tuple[int, ...], bool]
+
+
 class _Option(NamedTuple):
     """A clause, in numbers of words, that could be added to a rule.
 
@@ -66,7 +70,7 @@ class _Option(NamedTuple):
     """
 
     words: tuple[int, ...]
-    context: tuple[Kind, tuple[int, ...], bool] | None
+    context: _Place | None
     fired_WB: np.ndarray
     worth: float
 
@@ -211,7 +215,7 @@ class _Search:
 
         # Any word in a state of the text.
         any_CWB = fired_WB | self.states_CWB
-        states = [state and (state[0], (), state[1]) for state in _STATES]
+        states: list[_Place | None] = [state and (state[0], (), state[1]) for state in _STATES]
         found = [
             _option((), state, _Grown((), bits, value))
             for state, bits, value in zip(states, any_CWB, self.quality(any_CWB).tolist())
@@ -231,13 +235,14 @@ class _Search:
             np.bitwise_or.reduce(self._marked("trigger", np.array(seed))) & self.counted_WB
             for seed in seeds
         ]
-        tries: list[tuple[After, tuple[int, ...], bool]] = []
+        tries: list[_Place] = []
         bases, atoms = [], []
         for kind in AFTERS:
             words = self._candidates(kind, wanted_WL)
             if len(words.words_K):
-                tries += [(kind, (), False)]
-                tries += [(kind, seed, negated) for negated in (False, True) for seed in seeds]
+                tries.append((kind, (), False))
+                for negated in (False, True):
+                    tries.extend((kind, seed, negated) for seed in seeds)
                 bases += [self.counted_WB, *seed_masks, *seed_masks]
                 atoms += [words] * (1 + 2 * len(seeds))
         if not tries:
@@ -374,9 +379,7 @@ def _cost(num_words: int, has_context: bool) -> float:
     return WORD_COST * num_words + CONTEXT_COST * has_context
 
 
-def _option(
-    words: tuple[int, ...], context: tuple[Kind, tuple[int, ...], bool] | None, grown: _Grown
-) -> _Option:
+def _option(words: tuple[int, ...], context: _Place | None, grown: _Grown) -> _Option:
     cost = _cost(len(words) + len(context[1]) if context else len(words), context is not None)
     return _Option(words, context, grown.fired_WB, grown.value - cost)
 
