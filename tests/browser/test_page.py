@@ -242,6 +242,10 @@ def test_nothing_is_wider_than_a_phone(tab):
     assert not page.is_visible("#list")
     page.click("text=← List")
     assert page.is_visible("#list")
+    page = tab.open("rate")
+    start(page)
+    box = page.locator("[data-answer=yes]").bounding_box()
+    assert box["y"] + box["height"] <= 700, "the answers are always in sight"
 
 
 def test_ten_thousand_latents_are_few_elements(chromium, tmp_path):
