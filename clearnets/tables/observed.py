@@ -69,7 +69,8 @@ def phases(runs: pd.DataFrame, curves: pd.DataFrame, measures: pd.DataFrame) -> 
     last checkpoint.
     """
     rows = []
-    for (task, run), own in measures.groupby(["task", "run"], sort=False):
+    grouped: Any = measures.groupby(["task", "run"], sort=False)
+    for (task, run), own in grouped:
         of_run: Any = curves[(curves["task"] == task) & (curves["run"] == run)]
         at: Any = of_run.set_index("step").reindex(sorted(own["step"].unique()))
         excluded: Any = own[own["metric"] == "excluded_loss"]
