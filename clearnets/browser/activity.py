@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearnets.config import Browse
-from clearnets.latents.examples import Activity, Windows, activations, activity
+from clearnets.latents.examples import Activity, Grid, activations, activity
 from clearnets.latents.store import LayerCache
 
 # The part of the examples that hold the strongest activations; quantiles count from 1.
@@ -55,7 +55,7 @@ class Seen:
 
 
 def see(
-    cache: LayerCache, latent: int, windows: Windows, settings: Browse, rng: np.random.Generator
+    cache: LayerCache, latent: int, windows: Grid, settings: Browse, rng: np.random.Generator
 ) -> Seen:
     """What `latent` does on a split, with examples of all its strengths."""
     found = activity(cache, latent, windows)
@@ -73,7 +73,7 @@ def see(
 
 
 def held_out(
-    cache: LayerCache, latent: int, windows: Windows, count: int, rng: np.random.Generator
+    cache: LayerCache, latent: int, windows: Grid, count: int, rng: np.random.Generator
 ) -> tuple[list[Example], list[int]]:
     """Up to `count` active windows of a split, drawn uniformly, and as many silent ones."""
     found = activity(cache, latent, windows)
@@ -83,7 +83,7 @@ def held_out(
     return _examples(cache, latent, windows, drawn), silent.tolist()
 
 
-def _counted(cache: LayerCache, latent: int, windows: Windows) -> np.ndarray:
+def _counted(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:
     span = cache.entries(latent)
     counted_E = windows.counted_RS[cache.row[span], cache.position[span]]
     act_E = cache.act[span][counted_E]
@@ -103,7 +103,7 @@ def _by_strength(
 
 
 def _examples(
-    cache: LayerCache, latent: int, windows: Windows, drawn: Iterator[tuple[int, int]]
+    cache: LayerCache, latent: int, windows: Grid, drawn: Iterator[tuple[int, int]]
 ) -> list[Example]:
     chosen = list(drawn)
     window_W = np.array([window for window, _ in chosen], dtype=np.int64)

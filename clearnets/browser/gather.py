@@ -33,7 +33,7 @@ from clearnets.browser.known import (
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.latents.examples import Windows, windows_of
+from clearnets.latents.examples import Grid, windows_of
 from clearnets.latents.store import load_layer
 from clearnets.runtime import progress, seed_for
 
@@ -75,7 +75,7 @@ class Text:
     """One split: its tokens and windows."""
 
     tokens_RS: np.ndarray
-    windows: Windows
+    windows: Grid
 
     @classmethod
     def of(cls, store: TokenStore, split: str, size: int) -> Text:

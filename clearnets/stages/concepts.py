@@ -7,7 +7,7 @@ null.
 concepts.csv    a concept: its kind, the best set of token ids, the latent that recovers it best
 draws.csv       a draw of equally many candidates: concepts recovered, mean F1
 latents.csv     a latent, every one: the concept that it recovers best
-rules.csv       an explained latent: what its explanation says of that concept
+rules.csv       a latent explained by a rule: what its explanation says of that concept
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
         inputs[split] = paths.cache(family, seed, split)
         if family == "native":
             inputs[f"{split} {DIRECTIONS}"] = paths.directions(seed, split)
-    if config.concept_splits:
+    # What a sentence says of a concept is known of rules alone, which can be executed.
+    if config.concept_splits and config.explain.explainer.kind != "delphi":
         for point in hookpoints(family, config.model, config.model.layers):
             inputs[f"explain {point}"] = paths.explain(family, seed, point)
     return inputs
@@ -213,7 +214,10 @@ class _Source:
         tables.draws += self._draw_rows(pairs["f1"], draws_RC)
         latents = self._latents(pairs)
         tables.latents += latents
-        truths = self._truths() if self.name == OWN else None
+        explained = {
+            p: unit.inputs[name] for p in self.points if (name := f"explain {p}") in unit.inputs
+        }
+        truths = self._truths() if self.name == OWN and explained else None
         size = pairs["f1"].fit_CN.shape[1] // len(self.points)
         for number, (point, (fitted, tested)) in enumerate(zip(self.points, self.layers())):
             for concept, row in enumerate(rows):
@@ -222,7 +226,7 @@ class _Source:
                     row |= self._split(fitted, tested, best, concept)
             if truths is not None:
                 own = latents[number * size : (number + 1) * size]
-                records = read_jsonl(unit.inputs[f"explain {point}"] / EXPLANATIONS)
+                records = read_jsonl(explained[point] / EXPLANATIONS)
                 codes = pairs["f1"].code_CN[:, number * size : (number + 1) * size]
                 tables.rules += self._rules(records, own, codes, tested, truths)
         tables.concepts += rows

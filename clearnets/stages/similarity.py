@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from clearnets.autointerp.encoder import Encoder
     from clearnets.config import Similarity
-    from clearnets.latents.examples import Windows
+    from clearnets.latents.examples import Grid
     from clearnets.latents.store import LayerCache
 
 SPLIT = "score"
@@ -98,7 +98,7 @@ class _Sample:
     """
 
     encoder: Encoder
-    windows: Windows
+    windows: Grid
     chosen_W: np.ndarray
     vector_WD: np.ndarray
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from clearnets.autointerp.records import SCORERS as SCORES
@@ -171,7 +172,7 @@ def _on_judge() -> str:
 def _on_protocols(protocols: pd.DataFrame) -> str:
     """How to read the table of protocols."""
     whole = protocols[protocols["rate_low"].isna() & (protocols["scorer"] == SCORERS[0])]
-    left, compared = int(whole["too_few"].sum()), int(whole["n"].sum())
+    left, compared = (int(np.sum(whole[name])) for name in ("too_few", "n"))
     return (
         "Protocols: the same latents with the same explanations, scored in three ways. Seen: share "
         "of the active windows under delphi's protocol that the explainer had seen. Disjoint: "

@@ -230,6 +230,24 @@ def test_a_corpus_without_labels_gives_empty_tables_and_reads_no_cache():
     assert read_json(paths.metrics("concepts-native")) == {"seed-0": {}}
 
 
+def test_sentences_of_a_language_model_are_not_read_as_rules():
+    """Nothing but rules can be executed; all else is as with them."""
+    run(config())
+    others = ("concepts", "draws", "latents")
+    before = {name: table(name) for name in others}
+    values = config().model_dump(mode="json")
+    client = {"kind": "openai", "model": "m"}
+    values["explain"]["explainer"] = {"kind": "delphi", "explainer": "default", "client": client}
+    values["score"]["scorers"] = [{"kind": "delphi", "scorers": ["detection"], "client": client}]
+    asked = Config.model_validate(values, strict=False)
+    for layer in LAYERS:
+        file = paths.explain("native", 0, hookpoint(layer)) / "explanations.jsonl"
+        file.write_text(file.read_text().replace("said", "no rule at all"))
+    run(asked)
+    assert table("rules") == []
+    assert {name: table(name) for name in others} == before
+
+
 def test_too_many_candidates_name_the_key():
     values = config().model_dump(mode="json")
     values["concepts"]["candidates"] = LATENTS * len(LAYERS) + 1
