@@ -112,23 +112,25 @@ def _check_parameters(place: Place) -> None:
     if not place.params.exists():
         raise UserError(f"{place.params} is missing; {artifacts.remake(place.params)}")
     recorded = artifacts.settings_of(place.tables)
-    # As they stand: an older run may lack keys that are there by now.
-    now = dict(_leaves(config.read_yaml(place.params)))
-    for key, value in _leaves(recorded):
-        if now.get(key) != value:
-            raise UserError(
-                f"{place.tables} was made with other parameters than {place.params} has ({key}); "
-                "run `dvc repro collate figures` first"
-            )
+    now = config.read_yaml(place.params)
+    if key := next(_differing(recorded, now), None):
+        raise UserError(
+            f"{place.tables} was made with other parameters than {place.params} has ({key}); "
+            "run `dvc repro collate figures` first"
+        )
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value below a mapping by its dotted key."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
+def _differing(one: Any, other: Any, at: str = "") -> Iterator[str]:
+    """Dotted keys of the values that differ. A key that one of them lacks has its default there, or
+    has come since."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted(one.keys() & other.keys()):
+            yield from _differing(one[key], other[key], f"{at}.{key}" if at else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for place, pair in enumerate(zip(one, other)):
+            yield from _differing(*pair, f"{at}[{place}]")
+    elif one != other:
+        yield at
 
 
 def _typst(path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from clearnets import artifacts, latex, manuscript
+from clearnets import artifacts, config, latex, manuscript
 from clearnets.artifacts import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -79,12 +79,7 @@ def project(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     recorded = artifacts.settings_of(RESULTS)
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    for key, value in manuscript._leaves(recorded):
-        inner = values
-        *above, last = key.split(".")
-        for part in above:
-            inner = inner[part]
-        inner[last] = value
+    values = config.overlay(values, recorded)
     with Path("params.yaml").open("w") as file:
         YAML().dump(values, file)
     return tmp_path
@@ -217,6 +212,16 @@ def test_a_row_that_is_not_there_stops_the_compiler(project):
     change("contrasts", PRIMARY, {"seed": "none"})
     with pytest.raises(UserError, match=r"contrasts.csv has 0 rows with a=.native.*not one;"):
         manuscript.run(place())
+
+
+def test_defaults_that_params_leaves_out_are_no_other_parameters(project):
+    values = YAML(typ="safe").load(Path("params.yaml").read_text())
+    recorded = artifacts.settings_of(RESULTS)["score"]["scorers"]
+    assert recorded == values["score"]["scorers"] == [{"kind": "rules"}]
+    values["score"]["scorers"] = [{}]
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    manuscript._check_parameters(place())
 
 
 def test_parameters_other_than_those_of_the_results_are_refused(project):
