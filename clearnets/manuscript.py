@@ -113,19 +113,30 @@ def _check_parameters(place: Place) -> None:
         raise UserError(f"{place.params} is missing; {artifacts.remake(place.params)}")
     recorded = artifacts.settings_of(place.tables)
     now = config.read_yaml(place.params)
-    if key := next(_differing(recorded, now), None):
+    differing = (
+        at for key, value in recorded.items() for at in _differing(value, _at(now, key), key)
+    )
+    if key := next(differing, None):
         raise UserError(
             f"{place.tables} was made with other parameters than {place.params} has ({key}); "
             "run `dvc repro collate figures` first"
         )
 
 
-def _differing(one: Any, other: Any, at: str = "") -> Iterator[str]:
+def _at(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _differing(one: Any, other: Any, at: str) -> Iterator[str]:
     """Dotted keys of the values that differ. A key that one of them lacks has its default there, or
     has come since."""
+    if other is None:
+        return
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in sorted(one.keys() & other.keys()):
-            yield from _differing(one[key], other[key], f"{at}.{key}" if at else key)
+            yield from _differing(one[key], other[key], f"{at}.{key}")
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for place, pair in enumerate(zip(one, other)):
             yield from _differing(*pair, f"{at}[{place}]")
