@@ -1,4 +1,4 @@
-"""The README's table from the original's commands to these: each row runs, at small size."""
+"""The table from the original's commands to these: each row runs, at small size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clearnets.data.storybook import stories
 from clearnets.models import build_model
 from clearnets.runtime import Runtime
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = (ROOT / "docs/originals.md").read_text(encoding="utf-8")
 # Sizes that a test cannot afford, and in `HERE` names for those of the table.
 SMALL: dict[str, Any] = {
     "train.epochs": 2,
@@ -55,7 +55,7 @@ OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts")
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
     """(original, command, assignments) of each row."""
-    inside = README.split("<!-- originals -->", 1)[1].split("<!-- end originals -->", 1)[0]
+    inside = TABLE.split("<!-- originals -->", 1)[1].split("<!-- end originals -->", 1)[0]
     found = []
     for line in inside.strip().splitlines()[2:]:
         left, middle, right = line.strip().removeprefix("|").removesuffix("|").split(" | ")
