@@ -184,7 +184,8 @@ class _Asked:
     def tolerance(self, times: list[Floats]) -> float:
         """The middle distance of neighbouring checkpoints in the spans; in the runs without any."""
         inside = [np.diff(t[span]) for t, span in zip(times, self.spans)]
-        return float(np.median(np.concatenate([*inside] if any(map(len, inside)) else times)))
+        found = inside if any(map(len, inside)) else [np.diff(t) for t in times]
+        return float(np.median(np.concatenate(found)))
 
 
 def _asked(times: list[Floats], losses: list[Floats]) -> _Asked:

@@ -6,6 +6,7 @@
 | judged_means | family, scorer, explanation, measure: the mean over latents with its interval |
 | judged_contrasts | as `contrasts`, of latents that were judged |
 | judged_noise | family or all, scorer, way of asking again: how far apart two scores lie |
+| judge | test: how well the judge told known concepts apart, and whether that qualifies it |
 | judged_probabilities | family, scorer, bin of probability: positives and negatives |
 
 Those of a judge that has not qualified are called `demonstration` in place of `judged`: no figure
@@ -53,6 +54,8 @@ def tables(
             found = judged_tables(own, probabilities, config.collate)
             found["_contrasts"] = contrast_table(found[""], made["latents"], made["pair"], config)
             tables |= {name + suffix: table for suffix, table in found.items() if len(table)}
+    if sources.qualification is not None:
+        tables["judge"] = sources.qualification
     return tables
 
 

@@ -23,6 +23,7 @@ the same bytes.
 | embedding ... | see `clearnets.tables.embedding` |
 | judged ... | see `clearnets.tables.judged`: scores by a language model that has qualified |
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
+| judge | test of the language model that judges, where one does: how well it did |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | ratings ... | see `clearnets.tables.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.tables.concepts` |

@@ -48,9 +48,14 @@ def own_scores(
 ) -> Sample:
     """The latents' own scores. Without one a latent counts as chance in balanced accuracy and is
     left out of other measures, of which it has none (a rule that never says yes has no precision).
+    Where no explained latent has a score this scorer has not judged, and the sample is empty.
     """
     column = scorer if measure == ACCURACY else f"{scorer}-{measure}"
-    latents = chosen(columns_of(latents, [*GROUPING, column]), layers, which)
+    latents = columns_of(latents, [*GROUPING, column])
+    judged = pick(latents, status=EXPLAINED)[column].notna()
+    latents = chosen(latents, layers, which)
+    if len(judged) and not judged.any():
+        latents = latents.iloc[:0]
     if measure != ACCURACY:
         latents = latents.dropna(subset=[column])
     value = latents[column].to_numpy(np.float64)

@@ -73,6 +73,8 @@ class Sources:
             `clearnets.tables.judgements`; None where none judges.
         probabilities: seed, family, layer, demonstration, scorer, bin, positives, negatives: how
             often it gave which probability.
+        qualification: test, auroc, answered, qualified of the language model that judges: how well
+            it tells known concepts apart, and in which share of its answers; None where none judges.
         ratings: what people answered (see `clearnets.tables.answers`); None where nobody did.
     """
 
@@ -94,6 +96,7 @@ class Sources:
     concepts: Mapping[str, pd.DataFrame]
     judged: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
+    qualification: pd.DataFrame | None = None
     ratings: pd.DataFrame | None = None
 
 
@@ -173,6 +176,7 @@ def read(config: Config) -> Sources:
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
         probabilities=probabilities,
+        qualification=_qualification() if config.score.judge else None,
         ratings=answers.read(
             config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in places}
         ),
@@ -301,3 +305,14 @@ def _roc(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
     }
     names = {"family": family, "seed": seed, "layer": layer, "latents": found["latents"]}
     return pd.DataFrame(columns).assign(**names)
+
+
+def _qualification() -> pd.DataFrame:
+    from clearnets.autointerp.qualification import JUDGES
+
+    tests = [
+        {"test": name, **{key: test[key] for key in ("auroc", "answered", "qualified")}}
+        for judge in artifacts.read_json(paths.qualify() / JUDGES).values()
+        for name, test in judge["tests"].items()
+    ]
+    return pd.DataFrame(tests, columns=["test", "auroc", "answered", "qualified"])

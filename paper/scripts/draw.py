@@ -11,13 +11,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 from common import save
 
-COMPARISON = (
-    *("losses", "fvu", "ablation", "recovered"),
-    *("scores", "precision_recall", "layers", "rates", "densities", "contrasts"),
-    *("embedding", "roc", "protocols", "concepts", "concept_map"),
-)
+MODELS = ("losses", "fvu", "ablation", "recovered")
+RULES = ("scores", "precision_recall", "layers", "rates", "densities", "contrasts")
+OTHER_SCORES = ("embedding", "roc", "protocols", "concepts", "concept_map")
 JUDGES = ("judged",)
 OBSERVATORY = ("observed", "ranking", "leads")
 
@@ -26,13 +25,15 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     """Draw the named figures, or all of them and their captions.
 
     A figure of what the experiment does not have (fvu without coders) is left out; so are those of
-    a comparison where an experiment compares nothing. Some modules
-    draw several, by name.
+    a comparison where an experiment compares nothing, and those of rule scores where no judge of
+    rules has scored. Some modules draw several, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     compared = (tables / "summary.csv").exists()
-    for name in names or (*(COMPARISON if compared else ()), *JUDGES, *OBSERVATORY):
+    ruled = compared and pd.read_csv(tables / "means.csv")["mean"].notna().any()
+    comparison = (*MODELS, *RULES * ruled, *OTHER_SCORES) if compared else ()
+    for name in names or (*comparison, *JUDGES, *OBSERVATORY):
         drawn = import_module(name).draw(tables)
         several = drawn if isinstance(drawn, dict) else {name: drawn} if drawn else {}
         for part, (figure, caption) in several.items():

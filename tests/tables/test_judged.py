@@ -9,9 +9,11 @@ import synthetic_judge
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from clearnets import paths
+from clearnets.artifacts import read_json
 from clearnets.runtime import Runtime
 from clearnets.stages import collate
 from clearnets.tables import judgements
+from clearnets.tables.samples import own_scores
 
 TABLES = ("", "_means", "_contrasts", "_noise", "_probabilities")
 
@@ -28,6 +30,8 @@ def collated(folder, monkeypatch, name="judged", **how) -> dict[str, pd.DataFram
     made = {suffix: pd.read_csv(results / f"{name}{suffix}.csv") for suffix in TABLES}
     return made | {
         "latents": pd.read_csv(results / "latents.csv"),
+        "judge": pd.read_csv(results / "judge.csv"),
+        "judges": read_json(paths.qualify() / "judges.json"),
         "summary": (results / "summary.md").read_text(),
         "sample": pd.read_json(results / "transcripts.jsonl", lines=True),
     }
@@ -215,3 +219,23 @@ def test_a_sample_of_the_exchanges_lies_beside_the_tables(tables):
         for names in places
         for n in range(3)
     ]
+
+
+def test_the_judge_s_own_test_stands_beside_its_scores(tables):
+    """As `clearnets qualify` wrote it."""
+    (judge,) = tables["judges"].values()
+    rows = tables["judge"].set_index("test")
+    assert set(rows.index) == set(judge["tests"])
+    for name, test in judge["tests"].items():
+        assert rows.loc[name, "qualified"] == test["qualified"]
+        assert rows.loc[name, "auroc"] == pytest.approx(test["auroc"], abs=1e-5)
+
+
+def test_where_no_judge_of_rules_scored_there_are_no_rule_scores(tables):
+    """Explained latents without one are not at chance: nobody asked."""
+    bare = tables["latents"].assign(status="explained", seed=0, matters=True)
+    bare["rule-detection"] = np.nan
+    for which in ("explained", "all"):
+        assert len(own_scores(bare, "rule-detection", "all", which)) == 0
+    bare.loc[bare.index[0], "rule-detection"] = 0.75
+    assert len(own_scores(bare, "rule-detection", "all", "all")) == len(bare)
