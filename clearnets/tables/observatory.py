@@ -133,7 +133,8 @@ def _on_ranking(ranking: pd.DataFrame) -> str:
         "over runs. Conditional information: the competition's score (Jiang et al.), what a metric "
         "tells of the order of two runs' gaps beyond any two settings, in per cent of what is "
         f"unknown. p: by {int(first['permutations']):,} permutations of whole runs, of the largest "
-        "over all metrics. In italics what is known without a metric: the settings and the "
+        "over all metrics: the null of no relation to the gaps at all, which the score of a metric "
+        "that follows a setting with noise can pass, too. In italics what is known without a metric: the settings and the "
         "training loss. All of it speaks for runs of these settings only."
     )
 

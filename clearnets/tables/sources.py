@@ -73,8 +73,8 @@ class Sources:
             `clearnets.tables.judgements`; None where none judges.
         probabilities: seed, family, layer, demonstration, scorer, bin, positives, negatives: how
             often it gave which probability.
-        qualification: test, auroc, answered, qualified of the language model that judges: how well
-            it tells known concepts apart, and in which share of its answers; None where none judges.
+        qualification: test, auroc, answered, qualified: how well the language model that judges
+            tells known concepts apart, and how often it answers; None where none judges.
         ratings: what people answered (see `clearnets.tables.answers`); None where nobody did.
     """
 
