@@ -134,8 +134,9 @@ def _on_ranking(ranking: pd.DataFrame) -> str:
         "tells of the order of two runs' gaps beyond any two settings, in per cent of what is "
         f"unknown. p: by {int(first['permutations']):,} permutations of whole runs, of the largest "
         "over all metrics: the null of no relation to the gaps at all, which the score of a metric "
-        "that follows a setting with noise can pass, too. In italics what is known without a metric: the settings and the "
-        "training loss. All of it speaks for runs of these settings only."
+        "that follows a setting with noise can pass, too. In italics what is known without a "
+        "metric: the settings and the training loss. All of it speaks for runs of these settings "
+        "only."
     )
 
 
