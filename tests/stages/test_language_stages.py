@@ -48,7 +48,7 @@ from clearnets.autointerp.clients import Reply, RequestFailed
 from clearnets.autointerp.clients.gguf import locate
 from clearnets.autointerp.qualification import is_qualified, tasks
 from clearnets.config import Config
-from clearnets.data.tokens import open_tokens
+from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.latents.examples import windows_of
 from clearnets.stages import explain, qualify, score
 from clearnets.tables import exchanges
@@ -369,6 +369,19 @@ class Taught(Reader):
         if word == "quote mark":
             return all('"' in mark for mark in marked or [example])
         return super()._holds(example, word)
+
+
+def test_without_known_concepts_a_judge_works_and_its_scores_are_a_demonstration(
+    connected, monkeypatch
+):
+    monkeypatch.setattr(TokenStore, "labels", lambda self, name: None)
+    connected(Taught(can_judge=True, sees_marks=True))
+    run_all(language(), layers=(0,))
+    (record,) = read_json(paths.qualify() / "judges.json").values()
+    assert {test["qualified"] for test in record["tests"].values()} == {False}
+    rows = judged().values()
+    assert {row["demonstration"] for row in rows} == {True}
+    assert any(row["detection"] for row in rows)
 
 
 @pytest.mark.parametrize(("can_judge", "sees_marks"), [(True, True), (True, False), (False, True)])
