@@ -92,7 +92,7 @@ def _judge(config: Config, family, seed: int, point: str, demonstration: bool) -
 
 def leave_samples(config: Config) -> None:
     """Units with the sample of a transcript each, or such a sample in the unit that is there."""
-    synthetic_results._unit("qualify", paths.qualify(), _exchanges)
+    synthetic_results._unit("qualify", paths.qualify(), _qualified)
     for family in config.families:
         for seed in config.seeds:
             for point in hookpoints(family, config.model, config.model.layers):
@@ -100,6 +100,15 @@ def leave_samples(config: Config) -> None:
                 if config.explain.explainer.kind == "delphi":
                     unit = paths.explain(family, seed, point)
                     synthetic_results._unit("explain", unit, _exchanges)
+
+
+def _qualified(folder: Path) -> None:
+    _exchanges(folder)
+    tests = {
+        "detection": {"auroc": 0.912345, "answered": 0.95, "qualified": True, "concepts": {}},
+        "fuzzing": {"auroc": None, "answered": 0.0, "qualified": False, "concepts": {}},
+    }
+    write_json(folder / "judges.json", {"id": {"judge": {}, "tests": tests}})
 
 
 def _exchanges(folder: Path) -> None:

@@ -197,11 +197,12 @@ class Count(Session):
         there: requests whose answers are there.
         to_ask: requests that would be asked.
         tokens: of their messages, estimated by their length.
+        longest: tokens that their answers may have together.
     """
 
     def __init__(self, model: Mapping[str, Any], placed: Path) -> None:
         super().__init__(model, placed, self._refuse)
-        self.there, self.to_ask, self.tokens = 0, 0, 0
+        self.there, self.to_ask, self.tokens, self.longest = 0, 0, 0, 0
         self._counted: set[str] = set()
 
     @staticmethod
@@ -237,17 +238,20 @@ class Count(Session):
             return await super().ask(messages, settings)
         self.to_ask += new
         self.tokens += new * sum(len(message["content"]) for message in messages) // CHARACTERS
+        # What is only read back takes a token of answer.
+        self.longest += new * settings.get("max_tokens", 1)
         raise RequestFailed("a dry run asks nothing")
 
 
-def report(counts: Sequence[Count], *, longest: int, retries: int = 0) -> list[str]:
-    """What `counts` found, as lines. `longest` is the cap on an answer's tokens; a prompt is asked
-    `retries` times more as long as its answer cannot be used."""
+def report(counts: Sequence[Count], *, retries: int = 0) -> list[str]:
+    """What `counts` found, as lines. A prompt is asked `retries` times more as long as its answer
+    cannot be used."""
     there, to_ask = sum(c.there for c in counts), sum(c.to_ask for c in counts)
+    longest = sum(c.longest for c in counts)
     again = f"up to {retries * to_ask:,} more where answers cannot be used, and " if retries else ""
     return [
         f"{to_ask:,} prompts to ask, of about {sum(c.tokens for c in counts):,} tokens (estimated "
-        f"at {CHARACTERS} characters each) and at most {longest * to_ask:,} tokens of answers; "
+        f"at {CHARACTERS} characters each) and at most {longest:,} tokens of answers; "
         f"{again}what a server fails at comes on top",
         f"{there:,} answers are there already",
     ]

@@ -196,7 +196,7 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
             with Count(identity(explainer.client), _transcript(unit)) as count:
                 asyncio.run(_ask(config.explain, explainer, unit, source, count))
             counts.append(count)
-    return report(counts, longest=explainer.max_tokens, retries=explainer.retries)
+    return report(counts, retries=explainer.retries)
 
 
 def explain_latent(

@@ -114,4 +114,4 @@ def estimate(config: Config) -> list[str]:
         with Count(identity(judge.client), PLACED) as count:
             asyncio.run(_examine(judge, config.qualify, config.explain.window, count))
         counts.append(count)
-    return report(counts, longest=judge.max_tokens)
+    return report(counts)

@@ -356,7 +356,7 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
             with Count(identity(judge.client), transcript(unit)) as count:
                 asyncio.run(_judge(config.score, judge, layer, texts, count))
             counts.append(count)
-    return report(counts, longest=judge.max_tokens)
+    return report(counts)
 
 
 def prepare(

@@ -150,6 +150,7 @@ def test_log_probabilities_are_asked_for_and_read():
         (429, b"", {}),
         (500, b"oops", {}),
         (503, b"", {}),
+        (529, b"", {}),
         (200, b"<html>busy</html>", {}),
         (200, b"{}", {}),
         (200, b'{"choices": []}', {}),
@@ -182,9 +183,17 @@ def test_a_request_that_is_refused_is_not_asked_again():
     assert len(server.requests) == 2
 
 
+def test_refusals_in_a_row_name_another_cure_than_waiting():
+    with Misbehaving((400, b"", {})) as server:
+        found = ask(replace(server.where, concurrency=1), times=PATIENCE)
+    assert isinstance(found[-1], UserError)
+    assert "longer than its context" in str(found[-1])
+    assert "is well" not in str(found[-1])
+
+
 def test_retry_after_is_honoured():
     with Misbehaving((429, b"", {"Retry-After": "0.4"}), OK) as server:
-        assert ask(server.where) == [Reply("fine")]
+        assert ask(server.where) == [Reply("fine", attempts=2)]
     assert server.times[1] - server.times[0] >= 0.4
     assert asked_wait("7") == 7
     assert asked_wait(None) == asked_wait("soon") == asked_wait("-3") == 0

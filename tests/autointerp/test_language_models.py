@@ -8,6 +8,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from clearnets.autointerp.explainers import language as explaining
 from clearnets.autointerp.explainers.language import parse_explanation
 from clearnets.autointerp.reading import Lexicon, read_rows
 from clearnets.autointerp.scorers import language as judging
+from clearnets.autointerp.scorers import surprisal
 from clearnets.autointerp.scorers.language import (
     Shown,
     parse_answers,
@@ -42,6 +44,7 @@ from clearnets.autointerp.scorers.language import (
 from clearnets.autointerp.scorers.ranking import area
 from clearnets.autointerp.scorers.rules import Trial, mark
 from clearnets.autointerp.scorers.simulation import parse_simulation
+from clearnets.autointerp.transcripts import Count
 from clearnets.config import DelphiExplainer, DelphiScorer
 from clearnets.latents.examples import Examples, activations, activity, choose, sample
 
@@ -589,15 +592,24 @@ def test_surprisal_is_the_area_of_what_an_explanation_gains():
     }  # fmt: skip
     other = run(judging.judge(judge("surprisal"), session, shown, "whale", seed=0))["surprisal"]
     assert other["auroc"] == 0.5
-    scores = run(judging.judge(judge("surprisal"), Surprised(missing=2), shown, "fox", seed=0))
-    # The first request of two windows.
-    assert (scores["surprisal"]["answered"], scores["surprisal"]["missing"]) == (14, 2)
+    scores = run(judging.judge(judge("surprisal"), Surprised(missing=1), shown, "fox", seed=0))
+    # One of a window's two requests.
+    assert (scores["surprisal"]["answered"], scores["surprisal"]["missing"]) == (15, 1)
     before = {prefix.rsplit("Description: \n", 1)[1] for prefix, _ in session.asked}
     assert before == {
         f"{said}\n Sentences:\n" for said in ("Various unrelated sentences.", "fox", "whale")
     }
     windows = {text for _, text in session.asked}
     assert windows == {"".join(strings) for strings in shown.strings_W}
+
+
+def test_a_dry_run_of_surprisal_counts_both_requests_of_a_window():
+    shown = marking_shown()
+    with Count({"model": "m"}, Path("nowhere")) as count:
+        run(judging.judge(judge("surprisal"), count, shown, "fox", seed=0))
+    both = {prefix + "".join(s) for s in shown.strings_W for prefix in surprisal.prefixes("fox")}
+    assert count.to_ask == len(both) == 2 * len(shown.strings_W)
+    assert count.longest == count.to_ask
 
 
 class TinyLanguage(torch.nn.Module):

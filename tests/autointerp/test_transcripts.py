@@ -178,7 +178,7 @@ def test_a_dry_run_counts_and_asks_and_writes_nothing():
 
     counted = asyncio.run(count())
     assert (counted.there, counted.to_ask, counted.tokens) == (1, 2, 110)
-    first, second = report([counted, counted], longest=9)
+    first, second = report([counted, counted])
     assert first.startswith("4 prompts to ask, of about 220 tokens (estimated")
     assert "36 tokens of answers" in first
     assert second == "2 answers are there already"

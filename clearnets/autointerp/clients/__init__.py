@@ -27,11 +27,12 @@ class RequestFailed(Exception):
 
     Attributes:
         attempts: how often it was sent.
+        refused: the server would refuse it again.
     """
 
-    def __init__(self, reason: str, *, attempts: int = 1) -> None:
+    def __init__(self, reason: str, *, attempts: int = 1, refused: bool = False) -> None:
         super().__init__(reason)
-        self.attempts = attempts
+        self.attempts, self.refused = attempts, refused
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from clearnets.config import OpenAIClient
 
-AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
+# Statuses after which the same request may succeed, beside all of the server's own faults (5xx).
+AGAIN = (408, 409, 425, 429)
 # Requests failed in a row, each after all its retries, after which the server counts as down.
 PATIENCE = 5
 LONGEST_PAUSE = 60.0
@@ -112,9 +113,12 @@ class OpenAI:
             except RequestFailed as failure:
                 self._failed_in_a_row += 1
                 if self._failed_in_a_row >= PATIENCE:
+                    cure = "run the same command again when it is well"
+                    if failure.refused:
+                        cure = "is a prompt longer than its context? show fewer windows"
                     raise UserError(
                         f"{self._where.base_url} failed at {PATIENCE} requests in a row "
-                        f"({failure}); run the same command again when it is well"
+                        f"({failure}); {cure}"
                     ) from None
                 raise
             self._failed_in_a_row = 0
@@ -150,13 +154,13 @@ class OpenAI:
             else:
                 unreachable = False
                 self._refuse(response)
-                if response.status_code in AGAIN:
+                if response.status_code in AGAIN or response.status_code >= 500:
                     failure = f"status {response.status_code}"
                     wait = max(wait, asked_wait(response.headers.get("retry-after")))
                 elif response.status_code != 200:
                     # Not the server's words: they may repeat what they were sent.
                     said = f"status {response.status_code}"
-                    raise RequestFailed(said, attempts=attempt + 1)
+                    raise RequestFailed(said, attempts=attempt + 1, refused=True)
                 else:
                     try:
                         return replace(read(response.json()), attempts=attempt + 1)

@@ -66,20 +66,20 @@ async def weigh(session: Session, shown: Shown, explanation: str) -> list[Surpri
     found = []
     for place, strings in enumerate(shown.strings_W):
         text = "".join(strings)
-        try:
-            without, given = [
-                await _mean_log_probability(session, prefix, text) for prefix in before
-            ]
-        except RequestFailed:
-            found.append(Surprised(place < active, None))
-        else:
-            found.append(Surprised(place < active, given - without))
+        # Both are asked whatever becomes of the first, so that a dry run counts both.
+        without, given = [await _mean_log_probability(session, prefix, text) for prefix in before]
+        there = without is not None and given is not None
+        found.append(Surprised(place < active, given - without if there else None))
     return found
 
 
-async def _mean_log_probability(session: Session, prefix: str, text: str) -> float:
+async def _mean_log_probability(session: Session, prefix: str, text: str) -> float | None:
+    """In nats, of the text's tokens behind the prefix; None without an answer."""
     message = {"role": "user", "content": prefix + text}
-    reply = await session.ask([message], {"echo_from": len(prefix)})
+    try:
+        reply = await session.ask([message], {"echo_from": len(prefix)})
+    except RequestFailed:
+        return None
     assert reply.logprobs
     return float(np.mean([others[0][1] for _, others in reply.logprobs]))
 
