@@ -31,8 +31,8 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     compared = (tables / "summary.csv").exists()
-    ruled = compared and pd.read_csv(tables / "means.csv")["mean"].notna().any()
-    comparison = (*MODELS, *RULES * ruled, *OTHER_SCORES) if compared else ()
+    ruled = compared and bool(pd.read_csv(tables / "means.csv")["mean"].notna().any())
+    comparison = (*MODELS, *(RULES if ruled else ()), *OTHER_SCORES) if compared else ()
     for name in names or (*comparison, *JUDGES, *OBSERVATORY):
         drawn = import_module(name).draw(tables)
         several = drawn if isinstance(drawn, dict) else {name: drawn} if drawn else {}
