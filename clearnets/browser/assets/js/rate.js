@@ -154,7 +154,7 @@ class Rating {
     this.question.textContent = QUESTIONS[question];
     this.shown.replaceChildren(
       ...(says ? [h("p", { class: "explanation" }, latents.get("explanation", i))] : []),
-      h("h3", {}, "It is active here", h("small", {}, "the deeper the colour, the more strongly")), list(active, "Windows in which it is active"),
+      h("h3", {}, "It is active here", h("small", {}, "the stronger the shade, the more strongly")), list(active, "Windows in which it is active"),
       ...(says ? [h("h3", {}, "and silent here"), list(silent, "Windows in which it is silent")] : []));
     this.put(this.asking, [`Latent ${place + 1} of ${this.order.length}, question ${says ? 2 : 1} of 2`,
       h("span", { class: "hidden-text" }, `: ${QUESTIONS[question]}`)]);
