@@ -114,7 +114,8 @@ def in_cache(steps: Sequence[trail.Step], root: Path = Path()) -> frozenset[str]
 
 
 def _cache_folder(root: Path) -> Path:
-    config = configparser.ConfigParser()
+    # A % in a path is a %.
+    config = configparser.ConfigParser(interpolation=None)
     config.read([root / ".dvc/config", root / ".dvc/config.local"])
     # As DVC reads it, a relative folder is relative to the file that names it.
     return root / ".dvc" / config.get("cache", "dir", fallback="cache").strip()

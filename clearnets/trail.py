@@ -331,14 +331,18 @@ def _together(paths: Sequence[str]) -> Iterator[str]:
 
 
 def commit_of(path: Path) -> str | None:
-    """The commit that last changed a file; None where git does not know."""
-    done = subprocess.run(
-        ["git", "log", "-1", "--format=%h of %cs", "--", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or None
+    """The commit that last changed a file, and whether the file is modified since; None where git
+    does not know."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        words = ("git", *words, "--", str(path))
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    commit = git("log", "-1", "--format=%h of %cs").stdout.strip()
+    if not commit:
+        return None
+    modified = git("diff", "--quiet", "HEAD").returncode == 1
+    return f"{commit} ({path} is modified since)" if modified else commit
 
 
 def _short(path: str) -> str:

@@ -114,6 +114,14 @@ def test_outputs_in_dvcs_cache_are_found_where_its_settings_say(tmp_path):
     assert status.in_cache(steps, tmp_path) == frozenset()
 
 
+def test_a_percent_sign_in_the_path_of_dvcs_cache_is_one(tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "100%(free)s/files/md5/aa").mkdir(parents=True)
+    (tmp_path / "100%(free)s/files/md5/aa" / ("a" * 30)).write_text("")
+    (tmp_path / ".dvc/config").write_text("[cache]\n    dir = ../100%(free)s\n")
+    assert status.in_cache([step("data")], tmp_path) == {"artifacts/data"}
+
+
 def test_times_are_of_whole_runs_the_longest_of_the_last(tmp_path):
     assert times.recorded() == {}
     with times.timed("score@sae", worth=False):

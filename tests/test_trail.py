@@ -91,6 +91,23 @@ def test_a_result_comes_from_the_stages_behind_it_and_no_others(project):
     assert "data.size: 5" in done.output
 
 
+def test_the_record_is_of_a_commit_or_modified_since(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lock = Path("dvc.lock")
+    lock.write_text("one")
+    assert trail.commit_of(lock) is None
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "Run"]):
+        subprocess.run(["git", *words], check=True)
+    words = ["git", "show", "-s", "--format=%h of %cs"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    assert trail.commit_of(lock) == commit
+    lock.write_text("two")
+    assert trail.commit_of(lock) == f"{commit} (dvc.lock is modified since)"
+    subprocess.run(["git", "add", "."], check=True)
+    assert trail.commit_of(lock) == f"{commit} (dvc.lock is modified since)"
+
+
 @pytest.mark.parametrize("path", ["artifacts/nothing", "README.md", "paper/figures/none.svg"])
 def test_what_no_stage_wrote_is_one_line(project, path):
     with pytest.raises(UserError, match=f"no stage wrote {path}"):

@@ -138,6 +138,86 @@ def test_marks_are_as_strong_as_the_activations(tab):
     assert shown == pytest.approx([level / PAGE["levels"] for level in levels], abs=6e-4)
 
 
+def test_readers_of_the_screen_get_the_strength_of_each_mark(tab):
+    page = tab.open(name(1))
+    shares = page.eval_on_selector_all(
+        "mark", "all => all.map((m) => +m.style.getPropertyValue('--a'))"
+    )
+    heard = page.eval_on_selector_all(
+        "mark", "all => all.map((m) => [m.textContent, m.firstChild.data, m.title])"
+    )
+    for share, (whole, token, title) in zip(shares, heard, strict=True):
+        percent = int(re.fullmatch(re.escape(token) + r" \((\d+) %\)", whole)[1])
+        assert percent == pytest.approx(100 * share, abs=0.56)
+        assert f"{percent} % of its largest" in title
+    assert re.search(r"\(\d+ %\)", page.locator(".examples").first.aria_snapshot())
+    box = page.locator("mark .hidden-text").first.bounding_box()
+    assert box["width"] * box["height"] <= 1
+    assert page.evaluate("document.documentElement.scrollHeight") <= 800, "it takes no place"
+    page = tab.open("rate")
+    start(page)
+    marks = page.eval_on_selector_all("mark", "all => all.map((m) => [m.textContent, m.title])")
+    assert marks
+    for text, title in marks:
+        assert f"({title.split(' of ')[0]})" in text
+
+
+def luminance(colour) -> float:
+    """WCAG 2.1's relative luminance of sRGB from 0 to 255."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (channel / 255 for channel in colour)
+    ]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def colours(theme: str) -> dict[str, str]:
+    """The custom properties of the style sheet, by name."""
+    style = render(PAGE).split("<style>")[1].split("</style>")[0]
+    blocks = re.findall(r":root(\[data-theme=\"dark\"\])? \{(.*?)\}", style, re.DOTALL)
+    found = {}
+    for dark, block in blocks:
+        if not dark or theme == "dark":
+            found |= dict(re.findall(r"--([\w-]+): ([^;]+);", block))
+    return found
+
+
+def channels(hexed: str) -> list[int]:
+    digits = hexed[1:] if len(hexed) == 7 else "".join(2 * digit for digit in hexed[1:])
+    return [int(digits[k : k + 2], 16) for k in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_on_a_mark_of_any_strength_has_the_contrast_of_wcag(theme):
+    found = colours(theme)
+    glow = [int(channel) for channel in found["glow"].split(",")]
+    weak, strong = float(found["weak"]), float(found["strong"])
+    ink = luminance(channels(found["ink"]))
+    assert 0 < weak < strong
+    for ground in ("paper", "panel"):
+        below = channels(found[ground])
+        for step in range(101):
+            alpha = strong * step / 100  # From a cell of the families without any to the strongest.
+            mixed = [alpha * g + (1 - alpha) * b for g, b in zip(glow, below, strict=True)]
+            dark, light = sorted([ink, luminance(mixed)])
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, alpha)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_marks_are_drawn_in_the_colours_of_the_style_sheet(chromium, file, theme):
+    tab, found = Tab(chromium, file, color_scheme=theme), colours(theme)
+    drawn = tab.open(name(1)).evaluate("""() => [...document.querySelectorAll(".window mark")].map(
+        (mark) => [+mark.style.getPropertyValue("--a"), getComputedStyle(mark).backgroundColor,
+        getComputedStyle(mark).color])""")
+    weak, strong = float(found["weak"]), float(found["strong"])
+    for share, back, ink in drawn:
+        *rgb, alpha = map(float, re.findall(r"[\d.]+", back))
+        assert rgb == [float(channel) for channel in found["glow"].split(",")]
+        assert alpha == pytest.approx(weak + (strong - weak) * share, abs=0.005)
+        assert re.findall(r"\d+", ink) == list(map(str, channels(found["ink"])))
+    tab.context.close()
+
+
 def test_text_of_the_data_stays_text(tab):
     page = tab.open(name(0))
     assert page.inner_text(".explanation") == PAGE["latents"]["explanation"][0]
@@ -208,6 +288,57 @@ def test_keys(tab):
     assert page.evaluate("document.getElementById('keys').open")
 
 
+def test_single_keys_can_be_switched_off_but_for_the_rating_in_focus(tab):
+    page, order = tab.open(""), explained()
+    page.click("#help")
+    page.uncheck("#single-keys")
+    page.click("text=Close")
+    for _ in range(2):  # And it is kept.
+        for key in "jr/t?":
+            page.keyboard.press(key)
+        assert page.evaluate("location.hash") == ""
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"
+        assert page.evaluate("document.activeElement.id") != "search"
+        assert not page.evaluate("document.getElementById('keys').open")
+        page = tab.open("")
+    page.focus("#list")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("location.hash") == f"#{name(order[1])}", "a key of several letters"
+    page = tab.open("rate")
+    start(page)
+    page.keyboard.press("y")
+    assert page.evaluate("app.rating.answers.length") == 1
+    page.focus("#theme")
+    page.keyboard.press("y")
+    assert page.evaluate("app.rating.answers.length") == 1
+    page.click("#help")
+    page.check("#single-keys")
+    page.click("text=Close")
+    page.keyboard.press("y")
+    assert page.evaluate("app.rating.answers.length") == 2
+
+
+def test_an_address_that_cannot_be_decoded_names_no_latent(tab):
+    for link in ("%", "native/%E0%A4%A"):
+        page = tab.open(link)
+        assert page.inner_text("#latent-title") == f"No latent {link}"
+        assert found(page) == explained()
+
+
+def test_seeds_are_told_apart_where_there_are_several(tab, chromium, tmp_path):
+    assert tab.page.locator("[aria-label='Training seed']").count() == 0
+    several, path = synthetic.page(seeds=(3, 5)), tmp_path / "index.html"
+    path.write_text(render(several), encoding="utf-8")
+    other = Tab(chromium, path)
+    seeds = several["latents"]["seed"]
+    for label, wanted in (("seed 5", {5}), ("seed 3", {3}), ("all seeds", {3, 5})):
+        other.page.select_option("[aria-label='Training seed']", label=label)
+        assert found(other.page) == [i for i in explained(several) if seeds[i] in wanted]
+    assert "seed 3" in other.page.inner_text("#row-0")
+    assert other.errors == []
+    other.context.close()
+
+
 def test_readers_of_the_screen_get_names_and_places(tab):
     for link in (name(1), "families", "rate"):
         page = tab.open(link)
@@ -268,6 +399,28 @@ def start(page, rater="mara", count=4) -> None:
     page.fill("#rater", rater)
     page.fill("#how-many", str(count))
     page.click("text=Start")
+
+
+def test_rating_keeps_the_focus_and_says_where_it_is_in_one_place(tab):
+    page = tab.open("rate")
+    page.evaluate("window.said = document.querySelector('#view [role=status]')")
+    focused = "document.activeElement.dataset.answer || document.activeElement.id"
+    start(page)
+    assert page.evaluate(focused) == "main"
+    page.click("[data-answer=no]")
+    for place in ("Latent 1 of 4, question 2", "Latent 2 of 4, question 1"):
+        assert place in page.inner_text("[role=status]")
+        assert page.evaluate(focused) == "no"
+        page.keyboard.press("Enter")
+    for _ in range(5):
+        page.keyboard.press("y")
+    assert page.inner_text("h2") == "Done"
+    assert page.evaluate(focused) == "main"
+    page.click("text=One answer back")
+    assert page.evaluate(focused) == "main"
+    assert "Latent 4 of 4, question 2" in page.inner_text("[role=status]")
+    assert page.locator("#view [aria-live]").count() == 1
+    assert page.evaluate("window.said === document.querySelector('#view [role=status]')")
 
 
 def test_ratings_are_blind_kept_and_saved_as_collate_reads_them(tab, tmp_path, monkeypatch):

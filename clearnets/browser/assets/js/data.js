@@ -70,6 +70,7 @@ class Latents {
     for (let i = 0; i < this.size; i++) {
       if (filters.family !== "" && c.family[i] !== +filters.family) continue;
       if (filters.layer !== "" && c.layer[i] !== +filters.layer) continue;
+      if (filters.seed !== "" && c.seed[i] !== +filters.seed) continue;
       if (filters.status !== "" && c.status[i] !== filters.status) continue;
       if (filters.concept !== "" && c.concept[i] !== +filters.concept) continue;
       if (filters.f1 > 0 && !(c.f1[i] >= filters.f1)) continue;

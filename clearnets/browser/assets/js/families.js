@@ -34,7 +34,7 @@ function familiesPage(latents, show) {
     if (middle == null) return h("td", {}, "–");
     const chance = latents.chance[latents.scorers.indexOf(scorer)] ?? 0;
     const shade = Math.max(0, Math.min(1, (middle - chance) / (1 - chance)));
-    return h("td", {}, h("button", { type: "button", "--a": (0.75 * shade).toFixed(3),
+    return h("td", {}, h("button", { type: "button", "--a": shade.toFixed(3),
       title: `${family}, layer ${layer}: list these latents`,
       onclick: () => show({ family: latents.families.indexOf(family), layer, scorer, sort: "score" }) }, number(middle)));
   };

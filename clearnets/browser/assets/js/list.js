@@ -3,7 +3,7 @@
 const ROW = 66;
 
 function freshFilters(latents) {
-  return { query: "", examples: false, family: "", layer: "", status: "explained", concept: "", f1: 0,
+  return { query: "", examples: false, family: "", layer: "", seed: "", status: "explained", concept: "", f1: 0,
     scorer: latents.scorers[0], low: 0, high: 1, rarest: 0, most: 1, sort: "" };
 }
 
@@ -47,9 +47,10 @@ class List {
     return h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); this.box.focus(); } },
       this.query,
       h("label", { class: "inline" }, h("input", { type: "checkbox", checked: filters.examples, onchange: set("examples", "check") }), "also in the text of the examples"),
-      h("div", { class: "row" },
+      h("div", { class: latents.seeds.length > 1 ? "row three" : "row" },
         select("family", "Family", [["", "all families"], ...latents.families.map((name, k) => [k, name])]),
-        select("layer", "Layer", [["", "all layers"], ...layers.map((n) => [n, n < 0 ? "no layer" : `layer ${n}`])])),
+        select("layer", "Layer", [["", "all layers"], ...layers.map((n) => [n, n < 0 ? "no layer" : `layer ${n}`])]),
+        latents.seeds.length > 1 && select("seed", "Training seed", [["", "all seeds"], ...latents.seeds.map((n) => [n, `seed ${n}`])])),
       h("div", { class: "row" },
         select("sort", "Order", [["", "in their order"], ["score", "highest score"], ["worst", "lowest score"], ["rate", "most active"], ["rare", "least active"], ["f1", "concept F1"]]),
         select("scorer", "Score shown", latents.scorers.map((name) => [name, name]))),
@@ -91,7 +92,7 @@ class List {
       "aria-selected": String(place === this.chosen), "aria-posinset": place + 1, "aria-setsize": this.found.length,
       onclick: () => this.choose(place) },
       h("div", { class: "head" }, swatch(latents.family(i)), h("b", {}, latents.family(i)),
-        `${latents.layerName(i)}/${latents.get("latent", i)}`,
+        `${latents.layerName(i)}/${latents.get("latent", i)}`, latents.seeds.length > 1 && ` · seed ${latents.get("seed", i)}`,
         h("span", { class: "score" }, scoreBar(latents, this.filters.scorer, score), number(score))),
       h("div", { class: `says ${says ? "" : "none"}` }, says || latents.reasons[latents.get("status", i)] || latents.get("status", i)));
   }

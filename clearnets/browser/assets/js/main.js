@@ -18,6 +18,21 @@ function startTheme() {
   });
 }
 
+// Keys of one letter or sign can be switched off, as dictation and stray touches may press them.
+function startKeys() {
+  const box = document.getElementById("single-keys");
+  try { box.checked = localStorage.getItem("clearnets-keys") !== "off"; } catch { /* none is kept */ }
+  box.addEventListener("change", () => {
+    try { localStorage.setItem("clearnets-keys", box.checked ? "on" : "off"); } catch { /* for this page only */ }
+  });
+}
+
+// What is behind #; an address that no browser can decode names no latent, and is left as it is.
+function hashOf(address) {
+  const hash = address.slice(1);
+  try { return decodeURIComponent(hash); } catch { return hash; }
+}
+
 class App {
   constructor(latents) {
     this.latents = latents;
@@ -42,7 +57,7 @@ class App {
   }
 
   route() {
-    const hash = decodeURIComponent(location.hash.slice(1));
+    const hash = hashOf(location.hash);
     const name = hash === "families" || hash === "rate" ? hash : "latents";
     for (const link of document.querySelectorAll("nav a")) {
       if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -87,6 +102,11 @@ class App {
       return;
     }
     if (typing) return;
+    const single = document.getElementById("single-keys").checked;
+    // The rating's keys are the rating's own: without the others they need it in focus.
+    const rates = this.name === "rate" && (single || this.rating.element.contains(event.target));
+    if (rates && this.rating.key_(event.key)) { event.preventDefault(); return; }
+    if (event.key.length === 1 && !single) return;
     const keys = {
       "?": () => document.getElementById("keys").showModal(),
       t: () => document.getElementById("theme").click(),
@@ -101,12 +121,12 @@ class App {
           Enter: () => document.getElementById("latent-title").focus() });
       } else if (!event.target.closest("a, button, summary")) keys.Enter = () => document.getElementById("latent-title").focus();
     }
-    if (this.name === "rate" && this.rating.key_(event.key)) { event.preventDefault(); return; }
     if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   }
 }
 
 startTheme();
+startKeys();
 unpack(document.getElementById("packed").textContent).then((page) => {
   window.app = new App(new Latents(page));
 }).catch((error) => {

@@ -48,10 +48,35 @@ function toRate(latents, count, random) {
 class Rating {
   constructor(latents) {
     this.latents = latents;
-    this.main = h("main", { id: "main", tabindex: "-1" });
+    // These stay, whatever is asked: what is said in them is heard, and a button keeps the focus.
+    this.said = h("p", { class: "note", role: "status", "aria-live": "polite" });
+    this.stage = h("div", {});
+    this.main = h("main", { id: "main", tabindex: "-1" }, this.said, this.stage);
     this.element = h("div", { class: "rate" }, this.main);
+    this.asking = this.questions();
     this.rater = null;
     this.begin();
+  }
+
+  // What is asked, as elements that are filled anew for each question.
+  questions() {
+    const button = (key, text, attributes, act) => h("button", { type: "button", ...attributes, onclick: act }, h("kbd", {}, key), ` ${text}`);
+    this.progress = h("progress", { "aria-label": "Progress" });
+    this.shown = h("div", {});
+    this.question = h("p", { id: "question" });
+    return [this.progress, this.shown, h("div", { class: "answers" }, this.question,
+      h("div", { class: "row", role: "group", "aria-labelledby": "question" },
+        Object.entries(ANSWERS).map(([key, answer]) => button(key, answer, { "data-answer": answer }, () => this.answer(answer))),
+        button("b", "back", {}, () => this.back()),
+        button("s", "save", {}, () => this.save())))];
+  }
+
+  // Show other elements and say what they are. The focus goes to the whole if what had it is gone.
+  put(elements, said) {
+    const inside = this.main.contains(document.activeElement);
+    if (this.stage.firstChild !== elements[0]) this.stage.replaceChildren(...elements);
+    this.said.replaceChildren(...said);
+    if (inside && !this.main.contains(document.activeElement)) this.main.focus();
   }
 
   get key() { return `clearnets-ratings/${this.latents.experiment}/${this.rater}`; }
@@ -59,12 +84,12 @@ class Rating {
   begin() {
     const name = h("input", { id: "rater", required: true, pattern: "[a-z0-9][a-z0-9\\-]*", autocomplete: "off", placeholder: "for example mara" });
     const count = h("input", { id: "how-many", type: "number", min: 1, max: this.latents.size, value: 40 });
-    this.main.replaceChildren(h("h2", {}, "Rate blind"),
+    this.put([h("h2", {}, "Rate blind"),
       h("p", {}, "You will see latents of all families, mixed, without a word on which family each is of. Of each you first see windows of text in which it is active, and then its explanation with windows in which it is silent, and answer one question about each with one key. No explainer has seen these windows."),
       h("p", { class: "note" }, "What you answer stays in this browser until you save it as a file. `clearnets collate` reads such files from paper/ratings/ and tells how far the automatic scores agree with you."),
       h("form", { onsubmit: (event) => { event.preventDefault(); this.start(name.value, +count.value); } },
         h("label", {}, "Your name, in small letters; the same name goes on where it stopped", name),
-        h("label", {}, "How many latents", count), h("div", {}, h("button", {}, "Start"))));
+        h("label", {}, "How many latents", count), h("div", {}, h("button", {}, "Start")))], []);
   }
 
   start(rater, count) {
@@ -124,17 +149,15 @@ class Rating {
     const active = latents.get("active", i).map((example) => windowOf(latents, "score", example, null));
     const silent = latents.get("silent", i).map((window) => windowOf(latents, "score", [window, 0], null));
     const list = (windows, label) => h("ol", { class: "examples plain", "aria-label": label }, windows.map((w) => h("li", {}, w)));
-    this.main.replaceChildren(
-      h("p", { class: "note", role: "status" }, `Latent ${place + 1} of ${this.order.length}, question ${says ? 2 : 1} of 2`),
-      h("progress", { max: this.order.length * 2, value: place * 2 + (says ? 1 : 0), "aria-label": "Progress" }),
+    this.progress.max = this.order.length * 2;
+    this.progress.value = place * 2 + (says ? 1 : 0);
+    this.question.textContent = QUESTIONS[question];
+    this.shown.replaceChildren(
       ...(says ? [h("p", { class: "explanation" }, latents.get("explanation", i))] : []),
-      h("h3", {}, "It is active here", h("small", {}, "darker: more strongly")), list(active, "Windows in which it is active"),
-      ...(says ? [h("h3", {}, "and silent here"), list(silent, "Windows in which it is silent")] : []),
-      h("div", { class: "answers" }, h("p", { id: "question" }, QUESTIONS[question]),
-        h("div", { class: "row", role: "group", "aria-labelledby": "question" },
-          Object.entries(ANSWERS).map(([key, answer]) => h("button", { type: "button", "data-answer": answer, onclick: () => this.answer(answer) }, h("kbd", {}, key), ` ${answer}`)),
-          h("button", { type: "button", onclick: () => this.back() }, h("kbd", {}, "b"), " back"),
-          h("button", { type: "button", onclick: () => this.save() }, h("kbd", {}, "s"), " save"))));
+      h("h3", {}, "It is active here", h("small", {}, "the stronger the shade, the more strongly")), list(active, "Windows in which it is active"),
+      ...(says ? [h("h3", {}, "and silent here"), list(silent, "Windows in which it is silent")] : []));
+    this.put(this.asking, [`Latent ${place + 1} of ${this.order.length}, question ${says ? 2 : 1} of 2`,
+      h("span", { class: "hidden-text" }, `: ${QUESTIONS[question]}`)]);
     this.main.scrollTop = 0;
   }
 
@@ -147,12 +170,12 @@ class Rating {
       };
       return h("tr", {}, h("th", { scope: "row" }, swatch(family), " ", family), Object.keys(QUESTIONS).map((q) => h("td", {}, share(q))));
     });
-    this.main.replaceChildren(h("h2", {}, "Done"),
+    this.put([h("h2", {}, "Done"),
       h("p", {}, `${this.answers.length} answers. Save them as a file and put it into paper/ratings/${this.latents.experiment}/; then run clearnets collate.`),
       h("p", {}, h("button", { type: "button", onclick: () => this.save() }, h("kbd", {}, "s"), " Save the ratings"), " ",
         h("button", { type: "button", onclick: () => this.back() }, h("kbd", {}, "b"), " One answer back")),
       h("details", {}, h("summary", {}, "Show the families"),
-        h("table", {}, h("thead", {}, h("tr", {}, ["family", "could be put in words", "explanation fits"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, rows))));
+        h("table", {}, h("thead", {}, h("tr", {}, ["family", "could be put in words", "explanation fits"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, rows)))], ["All questions are answered."]);
   }
 
   // One JSON object per line.

@@ -20,9 +20,10 @@ function windowOf(latents, split, example, largest) {
     const word = text.trimStart();
     if (word) plain += text.slice(0, text.length - word.length);
     flush();
-    const share = level / latents.levels;
-    const title = largest ? `${(share * largest).toPrecision(3)}, ${Math.round(100 * share)} % of its largest` : null;
-    box.append(h("mark", { "--a": share.toFixed(3), title }, word || text));
+    const share = level / latents.levels, strength = `${Math.round(100 * share)} %`;
+    const title = largest ? `${(share * largest).toPrecision(3)}, ${strength} of its largest` : `${strength} of the largest here`;
+    // Who cannot see the shade reads or hears the number; a mark itself can have no label.
+    box.append(h("mark", { "--a": share.toFixed(3), title }, word || text, h("span", { class: "hidden-text" }, ` (${strength})`)));
   });
   flush();
   if (box.firstChild?.nodeType === Node.TEXT_NODE) box.firstChild.data = box.firstChild.data.trimStart();
