@@ -1,8 +1,8 @@
 """No result in the manuscript but through its one door: `python paper/lint.py` tells what slips by.
 
-Prose holds no decimal, no percentage and no number of more than one digit: what is a result comes
-from `result`, what is a parameter from `setting`. The files in `typst/` may hold lengths. Only
-`typst/results.typ` reads files, and only files in `typst/` make texts of numbers.
+Prose holds no decimal, no percentage, no number of more than one digit and none with a unit: what
+is a result comes from `result`, what is a parameter from `setting`. The files in `typst/` may hold
+lengths. Only `typst/results.typ` reads files, and only files in `typst/` make texts of numbers.
 """
 
 from __future__ import annotations

@@ -171,7 +171,9 @@ def test_sparsity_is_asked_about_the_fall_of_the_test_loss_alone(project):
         reseal()
         told = text_of(place())
         told = told[told.index("Does sparsity announce") :]
-        assert re.search(rf"Of {pairs} pairs .* about, {before} change level before it, 0", told)
+        told = told[: told.index("no change of level")]
+        assert f"Of {pairs} pairs" in told
+        assert f"that fall, {before} change level before it, 0 after it" in told
         assert f"{pairs - before} within one checkpoint" in told
 
 
@@ -319,11 +321,24 @@ def test_another_experiment_enters_the_text_where_it_has_run(project):
     for name in ("generalization_runs", "generalization_phases"):
         shutil.copy(RESULTS / f"{name}.csv", other)
     shutil.copy("params.yaml", other)
-    with (RESULTS / "generalization_runs.csv").open(newline="") as file:
-        run = next(row for row in csv.DictReader(file) if row["run"] == "sparse-0")
+    runs = pd.read_csv(other / "generalization_runs.csv").set_index(["task", "run"])
+    runs.loc[("grokking", "dense-0"), "test_loss"] = 0.0000996
+    runs.loc[("grokking", "sparse-0"), "test_loss"] = 8.056
+    runs.reset_index().to_csv(other / "generalization_runs.csv", index=False)
+    phases = pd.read_csv(other / "generalization_phases.csv", dtype={"cleaned_up": "Int64"})
+    phases.loc[phases["run"] == "dense-0", "cleaned_up"] = 1311
+    phases.loc[phases["run"] == "sparse-0", "cleaned_up"] = pd.NA
+    phases.to_csv(other / "generalization_phases.csv", index=False)
     told = text_of(place())
     told = told[told.index("At the published size") :]
-    assert f"ends at {float(run['test_accuracy']):.3f} and" in told
+    dense, sparse = told.split("The run with sparse feedforwards", 1)
+    seeds = (runs.loc["grokking", "variant"] == "dense").sum()
+    assert f"{['no', 'one', 'two', 'three', 'four', 'five'][seeds]} training seed" in dense
+    assert "a test loss of 1.0 × 10⁻⁴;" in dense
+    assert "clean-up ends by step 1,311." in dense
+    accuracy = runs.loc[("grokking", "sparse-0"), "test_accuracy"]
+    assert f"ends at {accuracy:.3f} and 8.06;" in sparse
+    assert "clean-up has not ended." in sparse
 
 
 def test_no_number_is_written_by_hand():
