@@ -912,7 +912,7 @@ def show(
 ) -> None:
     """Print one latent: explanation, scores, where it is active, what it promotes.
 
-    Example: [bold]clearnets show transcoder 3 1187[/bold]
+    Example: [bold]clearnets show transcoder 3 37[/bold]
     """
     from clearnets import experiments
     from clearnets import show as module

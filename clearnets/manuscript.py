@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearnets import artifacts, latex, paths
+from clearnets import artifacts, claims, latex, paths
 from clearnets.artifacts import UserError
 
 SOURCE = Path("paper/clearnets.typ")
+# The experiment that the text is about; any other gets a report.
+SUBJECT = "default"
 # Where other experiments have their tables, which may enter the paper if they have run.
 RESULTS = Path("paper/results")
 
@@ -88,9 +90,11 @@ def _compiler(place: Place, target: str) -> Any:
         raise UserError(f"{captions} is missing; run `clearnets figures` first")
     if not SOURCE.exists():
         raise UserError(f"{SOURCE} is missing; run in the project's folder")
+    experiment = artifacts.settings_of(place.tables)["experiment"]
     inputs = {
         "target": target,
-        "experiment": artifacts.settings_of(place.tables)["experiment"],
+        "experiment": experiment,
+        "claims": _found(place.tables) if experiment == SUBJECT else {},
         "tables": _typst(place.tables),
         "figures": _typst(place.figures),
         "params": _typst(place.params),
@@ -103,6 +107,17 @@ def _compiler(place: Place, target: str) -> Any:
     return typst.Compiler(
         SOURCE, root=".", ignore_system_fonts=True, sys_inputs={"place": json.dumps(inputs)}
     )
+
+
+def _found(folder: Path) -> dict[str, dict[str, str]]:
+    """By name what each claim that is a relation gives on a folder's tables."""
+    tables = claims.tables_in(folder)
+    return {
+        claim.name: {"state": finding.state, "found": finding.found}
+        for claim in claims.read()
+        if claim.holds is not None
+        for finding in (claims.check(claim, tables),)
+    }
 
 
 def _check_parameters(place: Place) -> None:

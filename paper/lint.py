@@ -1,8 +1,8 @@
 """No result in the manuscript but through its one door: `python paper/lint.py` tells what slips by.
 
-Prose holds no decimal, no percentage and no number of more than one digit: what is a result comes
-from `result`, what is a parameter from `setting`. The files in `typst/` may hold lengths. Only
-`typst/results.typ` reads files, and only files in `typst/` make texts of numbers.
+Prose holds no decimal, no percentage, no number of more than one digit and none with a unit: what
+is a result comes from `result`, what is a parameter from `setting`. The files in `typst/` may hold
+lengths. Only `typst/results.typ` reads files, and only files in `typst/` make texts of numbers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from pathlib import Path
 
 PAPER = Path(__file__).parent
 DOOR = "typst/results.typ"
-NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?:\s?%|\s?per cent)?(?![\w])")
-LENGTH = re.compile(r"\d+(?:\.\d+)?(?:pt|cm|mm|em|fr|%)")
+# With what makes it no word: a unit, a power of ten, a per cent; not behind a letter or its hyphen.
+NUMBER = re.compile(
+    r"(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)(?:e[-+−]?\d+)?"
+    r"(?:\s?%|\s?per cent|[^\W\d_]{1,3})?(?!\w)"
+)
+LENGTH = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:pt|cm|mm|em|fr)(?!\w)")
 READERS = re.compile(r"\b(?:csv|json|yaml|toml|xml|cbor|read)\(")
 MAKERS = re.compile(r"\b(?:shown|format|value-of|value-at|row-of|rows|load|reduced)\(")
-# What is a number and no result: the dimensions of code in typst/.
+# What is a number and no result: what code in typst/ counts and how wide it sets.
 ALLOWED = {
-    DOOR: {"40", "100", "0.5", "10.0", "1.0"},
-    "typst/style.typ": {"1.1", "A.1"},
+    DOOR: {"10", "40", "100", "0.5", "10.0", "1.0", "200b"},
+    "typst/style.typ": {"1.1", "84%"},
 }
 
 

@@ -145,6 +145,16 @@ def test_every_claim_reads_numbers_that_the_results_have_and_can_fail(monkeypatc
             assert claims.check(claim, spoilt).state == "FAILS", claim.name
 
 
+@pytest.mark.skipif(not RESULTS.exists(), reason="the results are not in this checkout")
+def test_every_claim_about_results_holds_on_the_committed_ones(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tables = claims.tables_in(RESULTS)
+    related = [claim for claim in claims.read() if claim.holds is not None]
+    findings = [claims.check(claim, tables) for claim in related]
+    assert len(findings) > 15
+    assert [(one.claim.name, one.state, one.found) for one in findings if one.broken] == []
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

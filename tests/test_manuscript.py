@@ -12,10 +12,11 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from clearnets import artifacts, config, latex, manuscript
+from clearnets import artifacts, claims, config, latex, manuscript
 from clearnets.artifacts import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -133,12 +134,58 @@ def test_another_result_is_another_sentence(project):
     assert told == ["higher than", "lower than", "not distinguishably otherwise than"]
 
 
+def test_a_claim_that_the_tables_break_says_so_where_it_is_made_and_in_the_table(project):
+    known = [claim.name for claim in claims.read()]
+    mark = f"[C{known.index('native-below-transcoder') + 1}"
+    for high, broken in ((-0.1111, False), (0.1111, True)):
+        change("contrasts", PRIMARY, {"difference": -0.15, "low": -0.2222, "high": high})
+        text = text_of(place())
+        assert (f"{mark} does not hold]" in text) == broken
+        assert (f"{mark}]" in text) != broken
+        state = "FAILS" if broken else "holds"
+        assert f"{state} (high = {high:g}, below 0)" in text[text.index("What the text claims") :]
+
+
+def test_words_for_all_or_none_of_no_rows_are_refused(project, monkeypatch):
+    monkeypatch.setattr(manuscript, "SOURCE", Path("paper/probe.typ"))
+    for family, words in (("native", "every one"), ("nobody", None)):
+        manuscript.SOURCE.write_text(
+            '#import "typst/results.typ": *\n#quantified("means", test: _ => true, '
+            f'all: "every one", where: (family: "{family}"))\n'
+        )
+        if words:
+            assert words in text_of(place())
+            continue
+        with pytest.raises(UserError, match=r"means.csv has no rows there") as told:
+            manuscript.run(place())
+        assert "\n" not in str(told.value)
+
+
+def test_sparsity_is_asked_about_the_fall_of_the_test_loss_alone(project):
+    path = RESULTS / "generalization_leads.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    asked = (table["task"] == "grokking") & table["metric"].isin(["hoyer", "gini", "entropy"])
+    table = table.assign(leg="fall", verdict=table["verdict"].mask(asked, "with"))
+    first = table.index[asked][0]
+    table.loc[first, "verdict"] = "before"
+    for leg, pairs, before in (("fall", asked.sum(), 1), ("rise", asked.sum() - 1, 0)):
+        table.loc[first, "leg"] = leg
+        table.to_csv(path, index=False)
+        reseal()
+        told = text_of(place())
+        told = told[told.index("Does sparsity announce") :]
+        told = told[: told.index("no change of level")]
+        assert f"Of {pairs} pairs" in told
+        assert f"that fall, {before} change level before it, 0 after it" in told
+        assert f"{pairs - before} within one checkpoint" in told
+
+
 def test_the_same_tables_give_the_same_bytes_wherever_and_whenever(project, monkeypatch):
     manuscript.run(place())
     first = place().out.read_bytes()
     tables = {path.name: path.read_bytes() for path in place().latex.iterdir()}
     assert first.startswith(b"%PDF")
-    assert len(first) < 2**20
+    assert len(first) < 3 * 2**19
     assert not manuscript.differs(place())
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     monkeypatch.setenv("TZ", "Pacific/Auckland")
@@ -152,7 +199,7 @@ def test_the_same_tables_give_the_same_bytes_wherever_and_whenever(project, monk
 
 def unescaped(cell: str) -> str:
     """What LaTeX prints for a cell, by rules of its own."""
-    for mark, text in (("$-$", "−"), ("{[}", "["), ("{]}", "]"), ("--", "–")):
+    for mark, text in (("$-$", "−"), ("{[}", "["), ("{]}", "]"), ("--", "–"), ("-{}-", "--")):
         cell = cell.replace(mark, text)
     return re.sub(r"\\([&%$#_{}])", r"\1", cell).replace("$", "").strip()
 
@@ -163,14 +210,19 @@ def test_latex_tables_are_balanced_and_hold_the_numbers_of_the_results(project):
     assert {"summary", "contrasts", "concepts", "fidelity", "ranking"} <= set(tables)
     for text in tables.values():
         opened, closed = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
-        assert opened == closed[::-1] == ["table", "tabular"]
+        long = "longtable" in opened
+        assert opened == closed[::-1] == (["longtable"] if long else ["table", "tabular"])
         bare = re.sub(r"\\[{}]", "", text)
         assert bare.count("{") == bare.count("}")
         assert bare.count("$") % 2 == 0 or r"\$" in bare
-        columns = len(re.search(r"\\begin{tabular}{([lr]+)}", text)[1])
+        columns = text.count(r"\tabcolsep\relax}") or len(re.search(r"tabular}{([lr]+)}", text)[1])
         lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+        lines = [line for line in lines if r"\caption" not in line]
         assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {columns}
-        assert [text.count(rf"\{rule}rule") for rule in ("top", "mid", "bottom")] == [1, 1, 1]
+        rules = [text.count(rf"\{rule}rule") for rule in ("top", "mid", "bottom")]
+        # The head of a long table is there twice: for its first page and for all others.
+        assert rules == ([2, 2, 1] if long else [1, 1, 1])
+    assert {name for name in tables if "longtable" in tables[name]} == {"claims", "settings"}
     with (RESULTS / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     lines = [line for line in tables["summary"].splitlines() if line.endswith(r"\\")][1:]
@@ -191,8 +243,20 @@ def test_latex_escapes_what_it_would_read():
     assert r"a\_b & c \\" in text
     assert r"50 \% \& \#1 & {[}$-$0.1, \{x\}{]} \\" in text
     assert r"\caption{x\textasciicircum{}2 \$}" in text
-    with pytest.raises(ValueError, match="not as long"):
-        latex.tabular(["a"], [["1", "2"]], caption="", label="t")
+    for write in (latex.tabular, latex.long):
+        with pytest.raises(ValueError, match="not as long"):
+            write(["a"], [["1", "2"]], caption="", label="t")
+
+
+def test_a_long_table_is_as_wide_as_a_line_and_its_words_break():
+    rows = [["C1", "run it --force", "a" * 64], ["C2", "x < y", "b"]]
+    text = latex.long(["", "command", "hash"], rows, caption="c", label="t")
+    shares = [float(share) for share in re.findall(r"dimexpr ([\d.]+)\\linewidth", text)]
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(1, abs=0.002)
+    assert shares[0] < 0.1 < shares[1] < shares[2]
+    assert r"C1 & run it -{}-force & a\allowbreak{}a" in text
+    assert r"C2 & x $<$ y & b \\" in text
 
 
 def test_what_is_missing_is_one_line_that_names_the_cure(project):
@@ -260,11 +324,24 @@ def test_another_experiment_enters_the_text_where_it_has_run(project):
     for name in ("generalization_runs", "generalization_phases"):
         shutil.copy(RESULTS / f"{name}.csv", other)
     shutil.copy("params.yaml", other)
-    with (RESULTS / "generalization_runs.csv").open(newline="") as file:
-        run = next(row for row in csv.DictReader(file) if row["run"] == "sparse-0")
+    runs = pd.read_csv(other / "generalization_runs.csv").set_index(["task", "run"])
+    runs.loc[("grokking", "dense-0"), "test_loss"] = 0.0000996
+    runs.loc[("grokking", "sparse-0"), "test_loss"] = 8.056
+    runs.reset_index().to_csv(other / "generalization_runs.csv", index=False)
+    phases = pd.read_csv(other / "generalization_phases.csv", dtype={"cleaned_up": "Int64"})
+    phases.loc[phases["run"] == "dense-0", "cleaned_up"] = 1311
+    phases.loc[phases["run"] == "sparse-0", "cleaned_up"] = pd.NA
+    phases.to_csv(other / "generalization_phases.csv", index=False)
     told = text_of(place())
     told = told[told.index("At the published size") :]
-    assert f"ends at {float(run['test_accuracy']):.3f} and" in told
+    dense, sparse = told.split("The run with sparse feedforwards", 1)
+    seeds = (runs.loc["grokking", "variant"] == "dense").sum()
+    assert f"{['no', 'one', 'two', 'three', 'four', 'five'][seeds]} training seed" in dense
+    assert "a test loss of 1.0 × 10⁻⁴;" in dense
+    assert "clean-up ends by step 1,311." in dense
+    accuracy = runs.loc[("grokking", "sparse-0"), "test_accuracy"]
+    assert f"ends at {accuracy:.3f} and 8.06;" in sparse
+    assert "clean-up has not ended." in sparse
 
 
 def test_no_number_is_written_by_hand():
@@ -281,6 +358,14 @@ def test_no_number_is_written_by_hand():
         "They score 0.73 in rule-detection.",
         "A share of 9 % is dead.",
         "We trained 48 runs.",
+        "It changes by -0.025 on average.",
+        "It changes by −0.025 on average.",
+        "It is 2.3x as fast.",
+        "A correlation of .73 is found.",
+        "A rise of 0.5pp is seen.",
+        "A loss of 1e-3 is reached.",
+        "They have 1,189,184 parameters.",
+        "It takes 3x the tokens.",
         '#csv("/paper/results/default/means.csv")',
         "#shown(row, column)",
         'scored (#result("means")); others',
@@ -299,10 +384,18 @@ def test_the_lint_sees_what_is_written_by_hand(line):
         "@paulo2024 and #cite(<gao2025>)",
         "three seeds, chance is one half, at least 3",
         r"(#result(..a)\; #result(..b))",
+        '#has("grokking-113/generalization_runs") and a step-10 model',
     ],
 )
 def test_the_lint_leaves_prose_alone(line):
     assert list(load_lint().faults("sections/results.typ", line)) == []
+
+
+def test_the_lint_allows_lengths_but_no_shares_in_code():
+    lint = load_lint()
+    assert list(lint.faults("typst/report.typ", 'size: 7.5pt, inset: (x: 0.45em), "1.1fr"')) == []
+    (fault,) = lint.faults("typst/report.typ", 'caption: "of which 73% are dead"')
+    assert "73% is written by hand" in fault
 
 
 def test_every_reference_is_cited_and_every_citation_has_one():
