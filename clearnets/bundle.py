@@ -105,7 +105,7 @@ def _kind(step: trail.Step) -> str:
 def _fill(
     folder: Path, steps: Sequence[trail.Step], without: Sequence[str], commit: str, branch: str
 ) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(exist_ok=True)
     kept = [step for step in steps if _kind(step) not in without]
     cached = _push(kept, folder)
     outputs = []
