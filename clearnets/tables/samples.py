@@ -52,9 +52,9 @@ def own_scores(
     """
     column = scorer if measure == ACCURACY else f"{scorer}-{measure}"
     latents = columns_of(latents, [*GROUPING, column])
-    judged = pick(latents, status=EXPLAINED)[column].notna()
+    explained = pick(latents, status=EXPLAINED)[column].to_numpy(np.float64)
     latents = chosen(latents, layers, which)
-    if len(judged) and not judged.any():
+    if len(explained) and np.isnan(explained).all():
         latents = latents.iloc[:0]
     if measure != ACCURACY:
         latents = latents.dropna(subset=[column])

@@ -68,8 +68,8 @@ async def weigh(session: Session, shown: Shown, explanation: str) -> list[Surpri
         text = "".join(strings)
         # Both are asked whatever becomes of the first, so that a dry run counts both.
         without, given = [await _mean_log_probability(session, prefix, text) for prefix in before]
-        there = without is not None and given is not None
-        found.append(Surprised(place < active, given - without if there else None))
+        gain = None if without is None or given is None else given - without
+        found.append(Surprised(place < active, gain))
     return found
 
 
