@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 from clearnets import config, paths, trail
 from clearnets.artifacts import UserError, sha256, write_json, write_text
 from clearnets.folders import made_whole
+from clearnets.git import git
 
 SUMS = "SHA256SUMS"
 SOURCE = "source.bundle"
@@ -118,7 +118,7 @@ def _fill(
             outputs.append({"stage": step.name, **entry, "place": place})
     # One thread packs the same bytes each time.
     source = str(folder.resolve() / SOURCE)
-    _git("-c", "pack.threads=1", "bundle", "create", "-q", source, "HEAD", branch)
+    git("-c", "pack.threads=1", "bundle", "create", "-q", source, "HEAD", branch)
     for name in BESIDE:
         shutil.copyfile(name, folder / name)
     manifest = {"commit": commit, "experiment": _params()["experiment"], "outputs": outputs}
@@ -217,20 +217,12 @@ def _commit() -> tuple[str, str]:
     Raises:
         UserError: there are none, or a tracked file is not as committed.
     """
-    if _git("status", "--porcelain", "--untracked-files=no"):
+    if git("status", "--porcelain", "--untracked-files=no"):
         raise UserError("tracked files differ from the last commit; commit or restore them first")
-    branch = _git("branch", "--show-current")
+    branch = git("branch", "--show-current")
     if not branch:
         raise UserError("no branch is checked out; `git switch` to one first")
-    return _git("rev-parse", "HEAD"), branch
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"`git {' '.join(words)}` failed: {reason}")
-    return done.stdout.strip()
+    return git("rev-parse", "HEAD"), branch
 
 
 def _pack(folder: Path, out: Path) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from clearnets.artifacts import UserError
 from clearnets.config import read_yaml
+from clearnets.tables.text import parsed
 
 SOURCE = Path("paper/claims.yaml")
 HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "no table", "needs training"
@@ -212,7 +213,7 @@ def _judge_row(relation: Relation, row: Row, tables: Tables) -> _RowResult:
             texts = ", ".join(map(_text, wanted))
             passed = cell in set(map(_text, wanted))
             return _RowResult(passed, f"{relation.column} is {cell or 'empty'} (wanted {texts})")
-    value = _number(cell)
+    value = parsed(cell)
     if value is None:
         # A number that does not exist breaks no count and satisfies no relation.
         return _RowResult(False, f"{relation.column} is {cell or 'empty'}")
@@ -247,7 +248,7 @@ def _value(bound: float | Reference, row: Row, table: str, tables: Tables) -> fl
         if len(found) != 1:
             raise UserError(f"{SOURCE}: {len(found)} rows of {bound.table} as a bound, not one")
         row, table = found[0], bound.table
-    value = _number(_cell(row, bound.column, table))
+    value = parsed(_cell(row, bound.column, table))
     if value is None:
         raise UserError(f"{SOURCE}: {table}.csv has no number in {bound.column} as a bound")
     return value
@@ -268,13 +269,6 @@ def _cell(row: Row, column: str, table: str) -> str:
     if column not in row:
         raise UserError(f"{SOURCE}: {table}.csv has no column {column!r}")
     return row[column]
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def _text(value: Scalar) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from pathlib import Path
 
 from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
+from clearnets.git import git
+from clearnets.tables.text import parsed
 
 SAME, WITHIN, OVERLAP, DIFFERS = "same", "within tolerance", "intervals overlap", "differs"
 ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"
@@ -94,17 +95,12 @@ def read(name: str) -> dict[str, list[Row]]:
 
 def _of_commit(name: str, commit: str) -> Iterator[tuple[str, str]]:
     folder = paths.results(name)
-    for path in _git("ls-tree", "--name-only", commit, f"{folder}/").splitlines():
+    listed = git("ls-tree", "--name-only", commit, f"{folder}/")
+    if not listed:
+        raise UserError(f"{folder} at commit {commit}: nothing is there")
+    for path in listed.splitlines():
         if path.endswith(".csv"):
-            yield Path(path).stem, _git("show", f"{commit}:{path}")
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], check=False, capture_output=True, text=True)
-    if done.returncode or not done.stdout:
-        reason = (done.stderr.strip().splitlines() or ["nothing is there"])[-1]
-        raise UserError(f"`git {' '.join(words)}` failed: {reason}")
-    return done.stdout
+            yield Path(path).stem, git("show", f"{commit}:{path}")
 
 
 def compare(
@@ -159,7 +155,7 @@ def _judged(
 ) -> str:
     if texts[0] == texts[1]:
         return SAME
-    a, b = map(_number, texts)
+    a, b = map(parsed, texts)
     if a is not None and b is not None and tolerance.holds(a, b):
         return WITHIN
     one, other = ends
@@ -179,7 +175,7 @@ def _names_rows(column: str, rows: Sequence[Row]) -> bool:
     if column in INDEX or column.endswith(("_low", "_high")):
         return True
     cells = (row.get(column) or "" for row in rows)
-    return any(cell and cell not in ("True", "False") and _number(cell) is None for cell in cells)
+    return any(cell and cell not in ("True", "False") and parsed(cell) is None for cell in cells)
 
 
 def _by_key(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[str, ...], Row]:
@@ -196,7 +192,7 @@ def _by_key(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[str, ...], R
 def _interval(row: Row, column: str) -> tuple[float, float] | None:
     """The ends of a column's interval, where it has one."""
     names = ("low", "high") if column in PLAIN else (f"{column}_low", f"{column}_high")
-    low, high = (_number(row.get(name) or "") for name in names)
+    low, high = (parsed(row.get(name) or "") for name in names)
     return None if low is None or high is None else (low, high)
 
 
@@ -206,13 +202,6 @@ def _is_end(column: str, row: Row) -> bool:
         return any(name in row for name in PLAIN)
     base = column.removesuffix("_low").removesuffix("_high")
     return base != column and base in row
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def chosen(first: Run, second: Run, names: str | None) -> tuple[Run, Run]:

@@ -22,6 +22,7 @@ from typing import Any
 from clearnets import config as cfg
 from clearnets import paths
 from clearnets.artifacts import UserError, fingerprint, write_text
+from clearnets.git import git
 
 # Folders of artifacts with one folder for each family.
 PER_FAMILY = ("coders", "cache", "explain", "score", "overlap", "similarity", "concepts")
@@ -275,7 +276,7 @@ def _bring_home(tables: Path, target: Path) -> None:
     shutil.copytree(paths.FIGURES, part / paths.FIGURES.name)
     for file in ("dvc.lock", paths.PARAMS.name):
         shutil.copyfile(file, part / file)
-    write_text(part / "commit.txt", _git("rev-parse", "HEAD") + "\n")
+    write_text(part / "commit.txt", git("rev-parse", "HEAD") + "\n")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
 
@@ -359,26 +360,17 @@ def _write_yaml(path: Path, values: dict[str, Any]) -> None:
         write_text(path, out.getvalue())
 
 
-def _git(*words: str, at: Path | None = None) -> str:
-    command = ["git", *(("-C", str(at)) if at else ()), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"`git {' '.join(words[:2])}` failed: {reason}")
-    return done.stdout.strip()
-
-
 def _worktree(name: str) -> Path:
     """The experiment's worktree, with the code of the checkout's commit and its own outputs."""
-    head = _git("rev-parse", "HEAD")
+    head = git("rev-parse", "HEAD")
     folder = place(name)
     if not (folder / ".git").exists():
-        _git("worktree", "prune")
-        _git("worktree", "add", "--detach", "--no-checkout", str(folder), head)
+        git("worktree", "prune")
+        git("worktree", "add", "--detach", "--no-checkout", str(folder), head)
     else:
-        _git("update-ref", "--no-deref", "HEAD", head, at=folder)
+        git("update-ref", "--no-deref", "HEAD", head, at=folder)
     kept = [f":(exclude){path}" for path in OUTPUTS]
-    _git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
+    git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
     write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {_dvc_cache()}\n")
     return folder
 

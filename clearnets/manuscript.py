@@ -129,19 +129,15 @@ def _check_parameters(place: Place) -> None:
     recorded = artifacts.settings_of(place.tables)
     now = config.read_yaml(place.params)
     differing = (
-        at for key, value in recorded.items() for at in _differing(value, _at(now, key), key)
+        at
+        for key, value in recorded.items()
+        for at in _differing(value, config.value_at(now, key), key)
     )
     if key := next(differing, None):
         raise UserError(
             f"{place.tables} was made with other parameters than {place.params} has ({key}); "
             "run `dvc repro collate figures` first"
         )
-
-
-def _at(tree: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def _differing(one: Any, other: Any, at: str) -> Iterator[str]:

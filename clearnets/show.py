@@ -11,12 +11,13 @@ from rich.text import Text
 
 from clearnets import paths
 from clearnets.artifacts import UserError
+from clearnets.autointerp.places import NO_LAYER, TOKENS, places
 from clearnets.autointerp.sampling import status
 from clearnets.browser import known as knowledge
 from clearnets.browser.activity import TOP, Example, Seen, see
 from clearnets.browser.gather import SPLIT
 from clearnets.browser.gather import Text as Split
-from clearnets.browser.known import NO_LAYER, REASONS, Known
+from clearnets.browser.known import REASONS, Known
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import FAMILIES, Config, Family
 from clearnets.data.tokens import open_tokens
@@ -116,10 +117,10 @@ def _family(config: Config, family: str) -> Family:
 
 
 def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:
-    there = knowledge.places(config, family)
+    there = places(config, family)
     if NO_LAYER in there:
-        if layer != knowledge.TOKENS:
-            raise UserError(f"{family} has no layers; write `{knowledge.TOKENS}` for the layer")
+        if layer != TOKENS:
+            raise UserError(f"{family} has no layers; write `{TOKENS}` for the layer")
         return NO_LAYER, there[NO_LAYER]
     if not layer.isdecimal() or int(layer) not in there:
         raise UserError(f"no layer {layer!r}; layers go from 0 to {len(there) - 1}")

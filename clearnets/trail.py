@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clearnets.artifacts import UserError
-from clearnets.config import read_yaml
+from clearnets.config import read_yaml, value_at
 
 LOCK = Path("dvc.lock")
 PIPELINE = Path("dvc.yaml")
@@ -208,7 +208,7 @@ def expected(stages: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[s
     for name, stage in stages.items():
         grid = stage.get("matrix", {"": stage["foreach"]} if "foreach" in stage else {})
         items = [
-            _value(params, items[2:-1]) if isinstance(items, str) else items
+            value_at(params, items[2:-1]) if isinstance(items, str) else items
             for items in grid.values()
         ]
         assert len(items) <= 1, "no stage has two dimensions"
@@ -246,16 +246,8 @@ def faults(
             if found[entry.path] != entry.md5 and not lacks:
                 yield Fault(step.name, entry.path, STALE)
         for key, value in step.params.items():
-            if _value(params, key) != value:
+            if value_at(params, key) != value:
                 yield Fault(step.name, f"params.yaml: {key}", STALE)
-
-
-def _value(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(tree, Mapping) or part not in tree:
-            return None
-        tree = tree[part]
-    return tree
 
 
 def told(chain: Sequence[Step], path: str, commit: str | None) -> Iterator[str]:

@@ -132,7 +132,8 @@ def record_of(
 
 
 def verdict(settings: Qualify, by_concept: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What one test has found."""
+    """What one test has found. Where no concept is known nothing has been asked, and nobody
+    qualifies."""
     rows = {name: {**scores, "auroc": area_of(scores)} for name, scores in by_concept.items()}
     areas = [row["auroc"] for row in rows.values() if row["auroc"] is not None]
     missing = sum(row["missing_positives"] + row["missing_negatives"] for row in rows.values())
@@ -140,7 +141,7 @@ def verdict(settings: Qualify, by_concept: dict[str, dict[str, Any]]) -> dict[st
     mean = round(sum(areas) / len(areas), 6) if areas else None
     return {
         "auroc": mean,
-        "answered": round(1 - missing / asked, 6),
+        "answered": round(1 - missing / asked, 6) if asked else 0.0,
         "qualified": mean is not None and mean >= settings.min_auroc and 2 * missing < asked,
         "concepts": rows,
     }

@@ -18,6 +18,7 @@ from scipy.sparse import hstack
 
 from clearnets import paths
 from clearnets.artifacts import read_json
+from clearnets.autointerp.places import places
 from clearnets.browser import near
 from clearnets.browser.activity import Example, held_out, see
 from clearnets.browser.known import (
@@ -26,7 +27,6 @@ from clearnets.browser.known import (
     Known,
     Transcripts,
     of_layer,
-    places,
     recovered,
     scorers,
 )

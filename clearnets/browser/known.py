@@ -12,14 +12,11 @@ from typing import Any
 from clearnets import paths
 from clearnets.artifacts import UserError, missing, read_jsonl
 from clearnets.autointerp import statistics as stats
-from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR, hookpoints
+from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
 from clearnets.autointerp.transcripts import TRANSCRIPT, read_transcript
 from clearnets.config import Config, Family
 from clearnets.tables.judgements import MAIN_MEASURE, measured
 
-# The one place of a family whose latents belong to no layer.
-TOKENS = "tokens"
-NO_LAYER = -1
 EMBEDDING = "embedding"
 # By hookpoint and latent: name, F1 and MCC of a concept.
 Recovered = Mapping[tuple[str, int], tuple[str, float, float]]
@@ -83,12 +80,6 @@ class Known:
     explanation: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     concept: tuple[str, float, float] | None = None
-
-
-def places(config: Config, family: Family) -> dict[int, str]:
-    """The hookpoints of a family by layer."""
-    points = hookpoints(family, config.model, config.model.layers)
-    return {NO_LAYER: TOKENS} if points == [TOKENS] else dict(enumerate(points))
 
 
 def scorers(config: Config) -> list[str]:

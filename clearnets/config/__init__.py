@@ -45,7 +45,7 @@ from clearnets.config.fields import (
     PositiveFloat,
     Precision,
 )
-from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml
+from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml, value_at
 from clearnets.config.generalize import (
     TASKS,
     CheckpointCoders,
@@ -187,4 +187,5 @@ __all__ = [
     "parse",
     "parse_layers",
     "read_yaml",
+    "value_at",
 ]

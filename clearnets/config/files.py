@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,15 @@ def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _same_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
     return "kind" not in new or new["kind"] == old.get("kind")
+
+
+def value_at(tree: Any, key: str) -> Any:
+    """The value under a dotted key of plain values; None where there is none."""
+    for part in key.split("."):
+        if not isinstance(tree, Mapping) or part not in tree:
+            return None
+        tree = tree[part]
+    return tree
 
 
 def overlays() -> list[str]:

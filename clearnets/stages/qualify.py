@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 SPLIT = "concept_fit"
 PLACED = paths.transcripts_of("qualify", "judge")
 
-# The verdict on a judge that nothing tests, as `verdict` gives it on one that fails.
-UNTESTED = {"auroc": None, "answered": 0.0, "qualified": False, "concepts": {}}
-
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage. Without a language model among the scorers it is an empty list
@@ -50,14 +47,12 @@ async def _run(config: Config, threads: int) -> None:
             continue
         from clearnets.autointerp.asking import connection
         from clearnets.autointerp.clients import identity
-        from clearnets.autointerp.qualification import judge_id, record_of, tests_of
+        from clearnets.autointerp.qualification import judge_id, record_of
 
         async with connection(judge.client, threads=threads) as connect:
             with Session(identity(judge.client), PLACED, connect) as session:
                 scores = await _examine(judge, config.qualify, config.explain.window, session)
                 record = record_of(judge, config.qualify, scores)
-                if not scores:
-                    record["tests"] = dict.fromkeys(tests_of(judge), UNTESTED)
                 write_json(work.out / JUDGES, {judge_id(judge): record})
                 session.seal(work.out)
     if config.score.judge:
@@ -69,7 +64,7 @@ async def _run(config: Config, threads: int) -> None:
 async def _examine(
     judge: DelphiScorer, settings: Qualify, window: int, session: Session
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The judge's answers by test and concept; none on a corpus whose concepts are not known."""
+    """The judge's answers by test and concept; none where the corpus's concepts are not known."""
     from clearnets.autointerp.asking import together
     from clearnets.autointerp.qualification import Task, tasks, tests_of
     from clearnets.autointerp.scorers import language
@@ -80,7 +75,7 @@ async def _examine(
     tokens_RS, label_RS = store.split(SPLIT), store.labels(SPLIT)
     if label_RS is None:
         print("qualify: no concepts of this corpus are known, so scores are a demonstration")
-        return {}
+        return {name: {} for name in tests_of(judge)}
     windows = windows_of(store.counted(tokens_RS), size=window)
     token_NL, strings = windows.cut(tokens_RS), store.strings()
 

@@ -11,9 +11,10 @@ import pandas as pd
 
 from clearnets import paths
 from clearnets.artifacts import UserError, read_jsonl
+from clearnets.autointerp.places import NO_LAYER
 from clearnets.autointerp.records import EXPLANATIONS
 from clearnets.config import Config
-from clearnets.tables.frames import NO_LAYER, sort
+from clearnets.tables.frames import sort
 
 KEYS = ["family", "seed", "layer", "latent"]
 QUESTIONS = ("interpretable", "fits")

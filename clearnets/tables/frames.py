@@ -8,10 +8,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from clearnets.autointerp.places import NO_LAYER
 from clearnets.config import FAMILIES, MLPS
-
-# token-unigram latents read no layer; in the tables their layer is empty.
-NO_LAYER = -1
 
 
 def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:

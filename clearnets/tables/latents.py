@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clearnets.autointerp.places import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, STATUSES
 from clearnets.config import Config
-from clearnets.tables.frames import NO_LAYER, columns_of, sort
+from clearnets.tables.frames import columns_of, sort
 from clearnets.tables.models import model_of
 from clearnets.tables.sources import SCORERS, Sources
 

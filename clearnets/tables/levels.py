@@ -33,8 +33,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.places import NO_LAYER
 from clearnets.config import Config
-from clearnets.tables.frames import NO_LAYER
 from clearnets.tables.samples import Sample
 
 UPPER = ("layers", "seeds")

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.places import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import Config
 from clearnets.tables import levels
-from clearnets.tables.frames import NO_LAYER, columns_of, ordered, pick
+from clearnets.tables.frames import columns_of, ordered, pick
 from clearnets.tables.samples import (
     ACCURACY,
     CHANCE,

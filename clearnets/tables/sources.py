@@ -14,6 +14,7 @@ import pandas as pd
 from clearnets import artifacts, paths
 from clearnets.artifacts import UserError
 from clearnets.autointerp import statistics as stats
+from clearnets.autointerp.places import places
 from clearnets.autointerp.records import (
     JUDGED,
     PROBABILITIES,
@@ -21,12 +22,11 @@ from clearnets.autointerp.records import (
     ROC_STEPS,
     SCORED,
     SIMILAR,
-    hookpoints,
 )
-from clearnets.config import Config, Family
+from clearnets.config import Config
 from clearnets.latents.store import STATS
 from clearnets.tables import answers, judgements
-from clearnets.tables.frames import NO_LAYER, columns_of
+from clearnets.tables.frames import columns_of
 
 NAMES = ("family", "seed", "layer")
 SCORERS = ("rule-detection", "rule-fuzzing")
@@ -114,19 +114,13 @@ def inputs(config: Config) -> dict[str, Path]:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
             named[f"overlap/{family}/seed-{seed}"] = paths.overlap(family, seed)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
-            for point in _hookpoints(config, family).values():
+            for point in places(config, family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
                 named[f"similarity/{place}"] = paths.similarity(family, seed, point)
                 if answers.files(config):
                     named[f"explain/{place}"] = paths.explain(family, seed, point)
     return named
-
-
-def _hookpoints(config: Config, family: Family) -> dict[int, str]:
-    """What was scored of a family, by layer."""
-    points = hookpoints(family, config.model, config.model.layers)
-    return {NO_LAYER: points[0]} if points == ["tokens"] else dict(enumerate(points))
 
 
 def read(config: Config) -> Sources:
@@ -142,11 +136,11 @@ def read(config: Config) -> Sources:
         for mlp in config.models
         for seed in seeds
     ]
-    places = [
+    scored = [
         (family, seed, layer, point)
         for family in config.families
         for seed in seeds
-        for layer, point in _hookpoints(config, family).items()
+        for layer, point in places(config, family).items()
     ]
     activity = {
         (family, seed): artifacts.read_json(paths.cache(family, seed, "explain") / STATS)
@@ -169,16 +163,16 @@ def read(config: Config) -> Sources:
         latents_per_layer={
             family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
         },
-        scores=pd.concat([_scores(*place, wanted) for place in places], ignore_index=True),
-        similarity=pd.concat([_similarity(*place) for place in places], ignore_index=True),
-        roc=pd.concat([_roc(*place) for place in places], ignore_index=True),
+        scores=pd.concat([_scores(*place, wanted) for place in scored], ignore_index=True),
+        similarity=pd.concat([_similarity(*place) for place in scored], ignore_index=True),
+        roc=pd.concat([_roc(*place) for place in scored], ignore_index=True),
         overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
         judged=judged,
         probabilities=probabilities,
         qualification=_qualification() if config.score.judge else None,
         ratings=answers.read(
-            config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in places}
+            config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in scored}
         ),
     )
 
@@ -188,7 +182,7 @@ def _overlap(config: Config) -> pd.DataFrame:
     frames = []
     for family, seed in product(config.families, config.seeds):
         frame = _read_csv(paths.overlap(family, seed) / "overlap.csv")
-        layers = {point: n for n, point in _hookpoints(config, family).items()}
+        layers = {point: n for n, point in places(config, family).items()}
         frame["layer"] = frame.pop("hookpoint").map(layers)
         for scorer in SCORERS:
             name = scorer.removeprefix("rule-")
@@ -207,7 +201,7 @@ def _concepts(config: Config, name: str) -> pd.DataFrame:
             source = frame.pop("source") if "source" in frame else pd.Series("own", frame.index)
             frame["family"] = source.where(source != "own", family)
             if "hookpoint" in frame:
-                layers = {point: n for n, point in _hookpoints(config, family).items()}
+                layers = {point: n for n, point in places(config, family).items()}
                 frame["layer"] = frame.pop("hookpoint").map(layers)
             frames.append(frame.assign(seed=seed))
     return pd.concat(frames, ignore_index=True)
@@ -218,7 +212,7 @@ def _judged(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     assert config.score.judge is not None
     scores, probabilities = [], []
     for family, seed in product(config.families, config.seeds):
-        for layer, point in _hookpoints(config, family).items():
+        for layer, point in places(config, family).items():
             folder = paths.score(family, seed, point)
             names = {"family": family, "seed": seed, "layer": layer}
             records = artifacts.read_jsonl(folder / JUDGED)

@@ -1,4 +1,4 @@
-"""Numbers, intervals and tables as Markdown."""
+"""Numbers, intervals and tables as Markdown, and numbers out of the cells of a table."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def number(value: float, form: str) -> str:
     """A number, or a dash where there is none."""
     return DASH if value is None or math.isnan(value) else format(value, form).replace("-", "−")
+
+
+def parsed(cell: str) -> float | None:
+    """The number in a cell of a table; None where it holds none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
 
 def several(values: Sequence[float], form: str) -> str:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from clearnets import delphi_layout
 from clearnets.artifacts import UserError, write_text
+from clearnets.autointerp.places import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, PROBABILITY_BINS
 from clearnets.config import Collate
 from clearnets.folders import check_new, made_whole
 from clearnets.tables import judgements
-from clearnets.tables.frames import NO_LAYER, columns_of, to_csv
+from clearnets.tables.frames import columns_of, to_csv
 from clearnets.tables.judged import DEMONSTRATION, JUDGED, judged_tables
 
 # The judge of a run that nobody vouches for.
