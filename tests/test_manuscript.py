@@ -74,7 +74,7 @@ def text_of(place: manuscript.Place) -> str:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """The paper's sources on a copy of its results, with the parameters that made them."""
-    unread = shutil.ignore_patterns("*.svg", "scripts", "results", "tables", "clearnets.pdf")
+    unread = shutil.ignore_patterns("*.pdf", "scripts", "results", "tables", "clearnets.pdf")
     shutil.copytree(PAPER, tmp_path / "paper", ignore=unread)
     shutil.copytree(ROOT / RESULTS, tmp_path / RESULTS)
     monkeypatch.chdir(tmp_path)
@@ -186,6 +186,9 @@ def test_the_same_tables_give_the_same_bytes_wherever_and_whenever(project, monk
     tables = {path.name: path.read_bytes() for path in place().latex.iterdir()}
     assert first.startswith(b"%PDF")
     assert len(first) < 3 * 2**19
+    # Tagged, of a language, and said to be accessible.
+    for mark in (b"/StructTreeRoot", b"/Lang", b"pdfuaid:part"):
+        assert mark in first
     assert not manuscript.differs(place())
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     monkeypatch.setenv("TZ", "Pacific/Auckland")
