@@ -30,6 +30,8 @@ GROKKING = {
     "formed": "circuit formation",
     "cleaned_up": "clean-up",
 }
+# Test accuracy at which a run has generalized.
+GROKKED = 0.99
 LEARNING = {"learned": "learning", "best": "refinement", "": "overfitting"}
 SHADE = ("0.93", "0.87", "0.81")
 # A phase that is narrower than this share of the axis has its name written upwards.
@@ -279,7 +281,7 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
             " Restricted: test loss with nothing left of the logits but the key frequencies; "
             "excluded: training loss without them. Shaded, at the middle seed: memorisation, up to "
             "the lowest excluded loss; circuit formation, until the test loss begins to fall; "
-            "clean-up, until test accuracy stays above 0.99."
+            f"clean-up, until test accuracy stays above {GROKKED:g}."
         )
     elif _phases(of.phases):
         said += (
