@@ -3,13 +3,12 @@ rules as `clearnets verify`, but a file is hashed again only where its size or t
 
 from __future__ import annotations
 
-import configparser
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clearnets import trail
+from clearnets import kept, trail
 from clearnets.artifacts import write_text
 from clearnets.paths import LOGS
 
@@ -104,21 +103,9 @@ def standings(
 
 def in_cache(steps: Sequence[trail.Step], root: Path = Path()) -> frozenset[str]:
     """Outputs of the record that DVC's cache could bring back, by path."""
-    folder = _cache_folder(root) / "files/md5"
     return frozenset(
-        entry.path
-        for step in steps
-        for entry in step.writes
-        if (folder / entry.md5[:2] / entry.md5[2:]).exists()
+        made.path for step in steps for made in step.writes if kept.cached(made.md5, root).exists()
     )
-
-
-def _cache_folder(root: Path) -> Path:
-    # A % in a path is a %.
-    config = configparser.ConfigParser(interpolation=None)
-    config.read([root / ".dvc/config", root / ".dvc/config.local"])
-    # As DVC reads it, a relative folder is relative to the file that names it.
-    return root / ".dvc" / config.get("cache", "dir", fallback="cache").strip()
 
 
 def told(standing: Sequence[Standing]) -> Iterator[str]:

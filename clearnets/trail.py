@@ -2,8 +2,8 @@
 
 DVC records in `dvc.lock`, for every stage of the last complete run, its command, its parameters and
 the MD5 of all that it read and wrote. `trace` follows that record from one file back to the corpus;
-`verify` hashes what is there and compares. Neither asks DVC, whose own state would believe the time
-stamps, nor imports it.
+`faults` compares what is there by its hashes. Neither asks DVC, whose own state would believe the
+time stamps, nor imports it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class Entry:
     md5: str
     size: int
     files: int = 1
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it was a folder."""
+        return self.md5.endswith(".dir")
 
     @property
     def is_code(self) -> bool:
@@ -132,11 +137,11 @@ def makers(step: Step, steps: Sequence[Step]) -> list[Step]:
         other
         for other in steps
         if other is not step
-        and any(_overlap(made.path, read.path) for made in other.writes for read in step.artifacts)
+        and any(overlap(made.path, read.path) for made in other.writes for read in step.artifacts)
     ]
 
 
-def _overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
     """Whether one path is the other or lies in it."""
     a, b = PurePosixPath(one), PurePosixPath(other)
     return a.is_relative_to(b) or b.is_relative_to(a)
@@ -178,18 +183,25 @@ def md5_of_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def listing(folder: Path, of_file: Callable[[Path], str] = md5_of_file) -> dict[str, str]:
+    """The hash of each file that DVC sees in a folder, by its path in it."""
+    return {
+        file.relative_to(folder).as_posix(): of_file(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def md5_of_listing(files: Mapping[str, str]) -> str:
+    """DVC's hash of a folder with these files."""
+    listed = [{"md5": md5, "relpath": name} for name, md5 in sorted(files.items())]
+    text = json.dumps(listed, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
 def md5(path: Path, of_file: Callable[[Path], str] = md5_of_file) -> str:
     """DVC's hash of a file or folder, whose files are hashed by `of_file`."""
-    if path.is_dir():
-        listed = [
-            {"md5": of_file(file), "relpath": file.relative_to(path).as_posix()}
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and "__pycache__" not in file.parts
-        ]
-        listed.sort(key=lambda entry: entry["relpath"])
-        text = json.dumps(listed, sort_keys=True)
-        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
-    return of_file(path)
+    return md5_of_listing(listing(path, of_file)) if path.is_dir() else of_file(path)
 
 
 def look(
@@ -242,7 +254,7 @@ def faults(
                 yield Fault(step.name, entry.path, CHANGED)
         for entry in step.reads:
             # What a stage lacks of others is said where they wrote it.
-            lacks = any(_overlap(entry.path, path) for path in missing)
+            lacks = any(overlap(entry.path, path) for path in missing)
             if found[entry.path] != entry.md5 and not lacks:
                 yield Fault(step.name, entry.path, STALE)
         for key, value in step.params.items():
@@ -286,40 +298,6 @@ def told(chain: Sequence[Step], path: str, commit: str | None) -> Iterator[str]:
 
 def _is_metrics(entry: Entry) -> bool:
     return entry.path.startswith("artifacts/metrics/")
-
-
-def judged(steps: Sequence[Step], found: Sequence[Fault]) -> Iterator[str]:
-    """What `faults` found, as lines of text, each kind with its cure."""
-    cures = {
-        UNRECORDED: "stages that have not run: `dvc repro` runs them",
-        CHANGED: "differs from what its stage wrote: `dvc checkout` restores it, or git if it is "
-        "in git; `dvc repro` makes it anew",
-        STALE: "differs from what the results were made from: `dvc repro` makes them anew",
-        MISSING: "not here: `dvc pull` brings it where a remote has it, `dvc repro` makes it",
-    }
-    for state, cure in cures.items():
-        faulty = dict.fromkeys(fault.path for fault in found if fault.state == state)
-        if faulty:
-            yield f"{state}: {cure}"
-            yield from (f"  {line}" for line in _together(list(faulty)))
-            yield ""
-    counts = {state: len({f.step for f in found if f.state == state}) for state in cures}
-    wrong = {fault.step for fault in found}
-    names = {step.name for step in steps} | wrong
-    intact = len(names) - len(wrong)
-    others = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    yield f"{intact} of {len(names)} stages as recorded" + (f"; {others}" if others else "")
-
-
-def _together(paths: Sequence[str]) -> Iterator[str]:
-    """Paths, those of one folder on one line."""
-    folders: dict[str, list[str]] = {}
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        folders.setdefault(folder, []).append(name)
-    for folder, names in folders.items():
-        listed = names[0] if len(names) == 1 else f"{{{', '.join(names)}}}"
-        yield f"{folder}/{listed}" if folder else listed
 
 
 def commit_of(path: Path) -> str | None:

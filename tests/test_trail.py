@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from clearnets import trail
-from clearnets.artifacts import UserError
+from clearnets import kept, trail, verification
+from clearnets.artifacts import Unit, UserError, build_all
 from clearnets.cli import app
 from clearnets.config import read_yaml
 
@@ -125,31 +126,130 @@ def test_a_result_changed_by_hand_is_told_from_stale_and_missing_ones(project):
     os.utime(before, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     code, said = verify()
     assert code == 1
-    assert "changed: differs from what its stage wrote" in said
-    assert "artifacts/cache/a\n" in said
-    # The stage behind it read something else.
-    assert "stale: differs from what the results were made from" in said
-    assert said.endswith("3 of 5 stages as recorded; 1 changed, 1 stale\n")
+    assert said.splitlines() == [
+        "changed: artifacts/cache/a/y",
+        "restore from DVC's cache: `dvc checkout --force artifacts/cache/a`",
+        # The stage behind it read something else.
+        "stale until then, as they read these: figures",
+        "",
+        "3 of 5 stages as recorded; 1 changed, 1 stale",
+    ]
+
+
+def test_files_of_a_folder_are_told_by_name_and_brought_back_by_the_cure(project):
+    shutil.rmtree("artifacts/cache/a/deep")
+    Path("artifacts/cache/b/more").write_text("")
+    code, said = verify()
+    assert code == 1
+    assert said.splitlines()[:2] == [
+        "extra: artifacts/cache/b/more",
+        "missing: artifacts/cache/a/deep/x",
+    ]
+    assert said.endswith("2 of 5 stages as recorded; 1 missing, 1 extra, 1 stale\n")
+    cure = re.search("`(dvc .*)`", said)[1].split()
+    dvc = Path(sys.executable).with_name("dvc")
+    subprocess.run([dvc, *cure[1:]], check=True, capture_output=True)
+    assert verify() == (0, "5 of 5 stages as recorded\n")
+
+
+def test_many_files_are_counted(project):
+    for number in range(8):
+        Path(f"artifacts/cache/b/{number}").write_text("")
+    said = verify()[1].splitlines()
+    assert said[:5] == [f"extra: artifacts/cache/b/{number}" for number in range(5)]
+    assert said[5] == "extra: and 3 more in artifacts/cache/b"
+
+
+def test_what_is_changed_in_dvcs_cache_too_cannot_come_from_there(project):
+    entry = next(
+        e for step in trail.read_lock() for e in step.writes if e.path == "artifacts/other"
+    )
+    held = kept.cached(entry.md5)
+    held.chmod(0o644)
+    for path in (held, Path(entry.path)):
+        path.unlink()
+        path.write_text("2\n")
+    said = verify()[1]
+    assert f"changed in DVC's cache, too: `rm -f {held}`, then `dvc repro`" in said
+    assert "dvc checkout" not in said
+    held.unlink()
+    dvc = Path(sys.executable).with_name("dvc")
+    subprocess.run([dvc, "repro", "-q", "other"], check=True)
+    assert Path(entry.path).read_text() == "1\n"
+    assert verify()[0] == 0
+
+
+def test_what_is_in_git_comes_from_there_if_it_is_there_as_recorded(project):
+    shutil.rmtree(".dvc/cache")
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (["init", "-q"], ["add", "-f", "artifacts"], [*who, "commit", "-qm", "Run"]):
+        subprocess.run(["git", *words], check=True)
+    Path("artifacts/cache/b/y").write_text("changed\n")
+    Path("artifacts/other").unlink()
+    said = verify()[1]
+    assert "changed: artifacts/cache/b/y\n" in said
+    cure = re.search("`(git checkout .*)`", said)[1].split()
+    assert cure[2] == "--"
+    assert set(cure[3:]) == {"artifacts/cache/b", "artifacts/other"}
+    subprocess.run(cure, check=True, capture_output=True)
+    assert verify()[0] == 0
+    # A commit of something else is no cure.
+    Path("artifacts/cache/b/y").write_text("changed\n")
+    for words in (["add", "-f", "artifacts"], [*who, "commit", "-qm", "Another"]):
+        subprocess.run(["git", *words], check=True)
+    said = verify()[1]
+    assert said.startswith(
+        "changed: artifacts/cache/b\nneither in DVC's cache nor in the last commit"
+    )
+
+
+def test_without_cache_and_git_manifests_tell_the_files(tmp_path):
+    def fill(work: Path) -> None:
+        (work / "one").write_text("1")
+        (work / "deep").mkdir()
+        (work / "deep/two").write_text("2")
+
+    for item in "ab":
+        unit = Unit("cache", Path("out") / item, {}, {})
+        for _, work in build_all([unit]):
+            fill(work.out)
+    entry = trail.Entry("out", trail.md5(Path("out")), 4, 6)
+    step = trail.Step("cache", "", (), (entry,), {})
+    Path("out/a/one").write_text("3")
+    Path("out/a/deep/two").unlink()
+    Path("out/b/deep/three").write_text("")
+    found = list(trail.faults([step], {}, {}, trail.look([step])))
+    told = {(one.path, one.state) for one in verification.differences([step], found)}
+    assert told == {
+        ("out/a/one", "changed"),
+        ("out/a/deep/two", "missing"),
+        ("out/b/deep/three", "extra"),
+    }
 
 
 def test_code_and_parameters_make_stale_what_was_made_from_them(project):
     Path("clearnets/code.py").write_text("x = 2\n")
-    assert verify()[1].endswith("3 of 5 stages as recorded; 2 stale\n")
+    code, said = verify()
+    assert code == 1
+    assert said.startswith("stale: clearnets/code.py, which cache@a, cache@b read otherwise\n")
+    assert said.endswith("3 of 5 stages as recorded; 2 stale\n")
     Path("params.yaml").write_text("data: {size: 6}\n")
     code, said = verify()
     assert code == 1
-    assert "params.yaml: data.size" in said
+    assert "stale: parameter data.size, which data read otherwise\n" in said
     assert said.endswith("2 of 5 stages as recorded; 3 stale\n")
     Path("params.yaml").write_text("data: null\n")
-    assert "params.yaml: data.size" in verify()[1]
+    assert "parameter data.size" in verify()[1]
 
 
 def test_what_is_not_here_is_no_fault(project):
     shutil.rmtree("artifacts/cache/b")
     code, said = verify()
     assert code == 0
-    assert "dvc pull" in said
+    assert said.startswith("missing: artifacts/cache/b\nrestore from DVC's cache: `dvc checkout")
     assert said.endswith("4 of 5 stages as recorded; 1 missing\n")
+    shutil.rmtree(".dvc/cache")
+    assert "`dvc pull` brings what a remote has, `dvc repro` makes it" in verify()[1]
 
 
 def test_a_stage_that_has_not_run_is_told(project):
@@ -157,7 +257,7 @@ def test_a_stage_that_has_not_run_is_told(project):
     Path("dvc.yaml").write_text(text)
     code, said = verify()
     assert code == 1
-    assert "  cache@c\n" in said
+    assert said.startswith("unrecorded: cache@c\n")
     assert said.endswith("5 of 6 stages as recorded; 1 unrecorded\n")
 
 

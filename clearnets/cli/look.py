@@ -44,14 +44,15 @@ def trace(
 
 
 def verify() -> None:
-    """Hash all results and tell what is missing, stale, or changed by hand.
+    """Hash all results and tell which files are missing, changed by hand, or stale.
 
     Example: [bold]clearnets verify[/bold]
     """
-    from clearnets import trail
+    from clearnets import trail, verification
 
     steps, found = _faults(trail.md5_of_file)
-    for line in trail.judged(steps, found):
+    differing = list(verification.differences(steps, found))
+    for line in verification.told(steps, found, differing):
         print(line)
     raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
 
