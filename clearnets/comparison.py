@@ -95,9 +95,13 @@ def read(name: str) -> dict[str, list[Row]]:
 
 def _of_commit(name: str, commit: str) -> Iterator[tuple[str, str]]:
     folder = paths.results(name)
-    listed = git("ls-tree", "--name-only", commit, f"{folder}/")
+    cure = f"`git log --oneline -- {folder}` lists the commits that changed it"
+    try:
+        listed = git("ls-tree", "--name-only", commit, f"{folder}/")
+    except UserError:
+        raise UserError(f"no commit {commit!r} here; {cure}") from None
     if not listed:
-        raise UserError(f"{folder} at commit {commit}: nothing is there")
+        raise UserError(f"{folder} is not in commit {commit!r}; {cure}")
     for path in listed.splitlines():
         if path.endswith(".csv"):
             yield Path(path).stem, git("show", f"{commit}:{path}")

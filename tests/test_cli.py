@@ -107,6 +107,12 @@ def test_help_lists_every_command_in_its_panel():
         (["import-scores", "run", "out", "--aux", "saes"], "unknown --aux 'saes'; choose one of"),
         (["export", "out", "--aux", "sae", "--by", "me"], "unknown --by 'me'; choose one of rules"),
         (["compare", "default", "nothing"], "no run 'default': give a folder of tables"),
+        (["compare", "a", "b", "--rel", "-1"], "'--rel': Input should be greater than or equal to"),
+        (["bundle"], "missing argument 'out'; see `clearnets bundle --help`"),
+        (["browse", "--nope"], "no such option: --nope; see `clearnets browse --help`"),
+        (["nothing"], "no such command 'nothing'; see `clearnets --help`"),
+        (["show", "transcoder", "-1", "3"], "no layer '-1'; layers go from 0 to 7"),
+        (["show", "sae", "1", "2", "--nope"], "(--nope); see `clearnets show --help`"),
     ],
 )
 def test_mistakes_get_one_line_exit_2_and_nothing_written(place, words, says):
@@ -160,6 +166,13 @@ def test_a_mistake_beside_set_writes_no_overlay(place, words, says):
     assert says in output
     assert len(output.strip().splitlines()) == 1
     assert files(place) == before
+
+
+def test_a_command_line_without_a_command_is_help(place):
+    code, output = run()
+    assert code == 2
+    assert "Usage: clearnets" in output
+    assert "clearnets: " not in output
 
 
 def test_an_overlay_that_is_no_mapping_is_refused(place):

@@ -136,8 +136,8 @@ def test_a_run_is_a_folder_a_name_or_a_name_at_a_commit(project):
     ("words", "message"),
     [
         (["default", "nothing"], "no run 'nothing': give a folder of tables"),
-        (["default", "default@nowhere"], "`git ls-tree --name-only nowhere"),
-        (["default", "other@HEAD"], "nothing is there"),
+        (["default", "default@nowhere"], "no commit 'nowhere' here; `git log"),
+        (["default", "other@HEAD"], "paper/results/other is not in commit 'HEAD'; `git log"),
         (["default", "default@HEAD", "--tables", "t,u"], "no table 'u'; there are: t"),
     ],
 )

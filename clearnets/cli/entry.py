@@ -52,7 +52,9 @@ def one_process(context: typer.Context) -> None:
 for panel, commands in PANELS.items():
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")
-        app.command(name, rich_help_panel=panel)(command)
+        # There a negative number is an argument, of which the command tells the range.
+        settings = {"ignore_unknown_options": True} if command is look.show else None
+        app.command(name, rich_help_panel=panel, context_settings=settings)(command)
 
 
 def main() -> None:
@@ -60,4 +62,4 @@ def main() -> None:
     from clearnets import processes
 
     processes.follow_launcher()
-    sys.exit(guarded(lambda: app(standalone_mode=True)))
+    sys.exit(guarded(lambda: app(prog_name="clearnets", standalone_mode=False)))

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import typer
 
 # Exit code of a command that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
 
 
 def guarded(call: Callable[[], Any]) -> int:
-    """Run `call`; a user's mistake or a full disk becomes one line and exit code 2."""
+    """Run `call`, which may give an exit code; a user's mistake or a full disk becomes one line and
+    exit code 2."""
+    import typer
+
     from clearnets import processes
     from clearnets.artifacts import UserError
 
     code = 2
     try:
-        return call() or 0
+        code = int(call() or 0)
+        # Typer turns Ctrl-C into an exit.
+        if code != INTERRUPTED:
+            return code
+        message = "interrupted; run the same command again to go on"
     except UserError as error:
         message = str(error)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # Typer turns Ctrl-C into an exit.
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
-            raise
-        message, code = "interrupted; run the same command again to go on", INTERRUPTED
+    except typer.TyperException as error:
+        message = _usage(error)
+        if not message:
+            return error.exit_code
     except Exception as error:
         if not _no_space(error):
             raise
@@ -37,6 +46,16 @@ def guarded(call: Callable[[], Any]) -> int:
     if code == 2 or processes.is_main():
         print(f"clearnets: {message}", file=sys.stderr)
     return code
+
+
+def _usage(error: typer.TyperException) -> str:
+    """A command line that is not understood, as one line; empty where there is nothing to say: a
+    command without its arguments has printed its help."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    if not said or context is None:
+        return said
+    return f"{said[0].lower()}{said[1:]}; see `{context.command_path} --help`"
 
 
 def _no_space(error: Exception) -> bool:
