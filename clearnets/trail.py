@@ -147,12 +147,13 @@ def overlap(one: str, other: str) -> bool:
     return a.is_relative_to(b) or b.is_relative_to(a)
 
 
-def trace(steps: Sequence[Step], path: str) -> list[Step]:
+def trace(steps: Sequence[Step], path: str, here: Callable[[str], Path] = Path) -> list[Step]:
     """The stages that a result comes from, the one that wrote it first, the corpus last.
 
     Args:
         steps: of `read_lock`.
         path: a file or folder that a stage wrote, or that lies in such a folder.
+        here: where in this checkout that lies which the record calls so.
 
     Raises:
         UserError: no stage wrote it.
@@ -164,12 +165,13 @@ def trace(steps: Sequence[Step], path: str) -> list[Step]:
         if any(wanted.is_relative_to(PurePosixPath(made.path)) for made in step.writes)
     ]
     # A folder that is here tells which files there are.
-    here = any(Path(made.path).is_dir() for step in last for made in step.writes)
-    if not last or (here and not Path(path).exists()):
+    known = any(here(made.path).is_dir() for step in last for made in step.writes)
+    if not last or (known and not here(path).exists()):
         made = sorted({entry.path for step in steps for entry in step.writes})
         near = [name for name in made if PurePosixPath(name).is_relative_to(wanted)]
-        hint = f"name one of {', '.join(near[:4])}" if near else "name a file that a stage wrote"
-        raise UserError(f"no stage wrote {path}; {hint}")
+        some = ", ".join(str(here(name)) for name in near[:4])
+        hint = f"name one of {some}" if near else "name a file that a stage wrote"
+        raise UserError(f"no stage wrote {here(path)}; {hint}")
     chain = list(last)
     for step in reversed(steps):
         if step not in chain and any(step in makers(later, steps) for later in chain):
@@ -262,16 +264,17 @@ def faults(
                 yield Fault(step.name, f"params.yaml: {key}", STALE)
 
 
-def told(chain: Sequence[Step], path: str, commit: str | None) -> Iterator[str]:
+def told(chain: Sequence[Step], path: str, origin: str, lock: Path = LOCK) -> Iterator[str]:
     """The chain of `trace` as lines of text. Of what a stage wrote, the metrics, which repeat what
     is in the tables, and empty folders are left out.
 
     Args:
         chain: the stages, the one that wrote `path` first.
         path: what was traced.
-        commit: the one that recorded the run, if it is known.
+        origin: where the record is from, in words.
+        lock: the file of the record.
     """
-    yield f"{path}, as recorded{f' by commit {commit}' if commit else ''}"
+    yield f"{path}, {origin}"
     yield ""
     rows = [("stage", "wrote", "md5", "size", "from")]
     for step in chain:
@@ -293,7 +296,7 @@ def told(chain: Sequence[Step], path: str, commit: str | None) -> Iterator[str]:
             yield f"  {key}: {json.dumps(value, ensure_ascii=False)}"
     code = {entry.path for step in chain for entry in step.code}
     yield ""
-    yield f"code: {len(code)} files, each with its hash in {LOCK}"
+    yield f"code: {len(code)} files, each with its hash in {lock}"
 
 
 def _is_metrics(entry: Entry) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from clearnets import kept, trail, verification
+from clearnets import kept, runs, trail, verification
 from clearnets.artifacts import Unit, UserError, build_all
 from clearnets.cli import app
 from clearnets.config import read_yaml
@@ -90,6 +90,66 @@ def test_a_result_comes_from_the_stages_behind_it_and_no_others(project):
     assert ["cache@b", "artifacts/cache/b", shown, "12", "B", "data"] in lines
     assert not any("cache@a" in line for line in lines)
     assert "data.size: 5" in done.output
+
+
+def came_home(name: str, lock: str) -> Path:
+    """What `clearnets exp` leaves in the checkout, as far as a trace reads it."""
+    home = Path("paper/results") / name
+    shutil.copytree("paper/figures", home / "figures")
+    (home / "dvc.lock").write_text(lock)
+    (home / "commit.txt").write_text("0123456789abcdef\n")
+    shutil.rmtree("paper/figures")
+    return home
+
+
+def test_results_of_an_experiment_have_the_trail_of_its_own_run(project):
+    home = came_home(
+        "wide",
+        Path("dvc.lock").read_text().replace("artifacts/other", "paper/results/wide"),
+    )
+    # The checkout's own record and artifacts are not asked.
+    Path("dvc.lock").unlink()
+    done = CliRunner().invoke(app, ["trace", str(home / "figures/f.svg")])
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[0] == f"{home}/figures/f.svg, of experiment wide, run at commit 0123456789ab"
+    assert {line.split()[0] for line in lines[3:7]} == {"figures", "cache@a", "cache@b", "data"}
+    said, _, cure = lines[-1].partition("; ")
+    lacking = {"artifacts/cache/a", "artifacts/cache/b", "artifacts/data"}
+    assert set(said.removeprefix("not here: ").split(", ")) == lacking
+    assert cure == "`clearnets exp wide` makes it"
+    # Where the experiment ran, all is there.
+    Path(".clearnets/exp/wide").mkdir(parents=True)
+    shutil.copytree("artifacts", ".clearnets/exp/wide/artifacts")
+    again = CliRunner().invoke(app, ["trace", "--experiment", "wide", "paper/figures/f.svg"])
+    assert again.output.splitlines()[1:] == lines[1:-1]
+    with pytest.raises(UserError, match="no stage wrote paper/results/wide"):
+        run = runs.of(f"{home}/figures/none.svg")
+        trail.trace(run.steps, run.recorded(f"{home}/figures/none.svg"), run.here)
+
+
+def test_an_experiment_that_compares_nothing_is_collated_and_drawn_outside_dvc(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = "paper/results/grokking-113/figures/observed-grokking.pdf"
+    run = runs.of(path)
+    chain = trail.trace(run.steps, run.recorded(path), run.here)
+    assert [step.name for step in chain] == ["figures", "collate", "generalize@grokking"]
+    commit = Path("paper/results/grokking-113/commit.txt").read_text()
+    assert commit.startswith(run.origin.split()[-1])
+    assert [made.md5 for step in chain[:2] for made in step.writes] == [runs.NO_HASH] * 2
+
+
+def test_an_experiment_without_a_record_is_to_run(tmp_path):
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    shutil.copytree(ROOT / "experiments", "experiments")
+    for words in (
+        ["paper/results/smoke/means.csv"],
+        ["paper/figures/a.pdf", "--experiment", "smoke"],
+    ):
+        done = CliRunner().invoke(app, ["trace", *words])
+        assert str(done.exception).endswith("no run is recorded; run `clearnets exp smoke`")
+    done = CliRunner().invoke(app, ["trace", "a", "--experiment", "nothing"])
+    assert "unknown experiment 'nothing'" in str(done.exception)
 
 
 def test_the_record_is_of_a_commit_or_modified_since(tmp_path, monkeypatch):

@@ -35,12 +35,14 @@ def trace(
 
     Example: [bold]clearnets trace paper/figures/scores.pdf[/bold]
     """
-    from clearnets import paths, trail
+    from clearnets import runs, trail
 
-    lock = paths.results(experiment) / trail.LOCK if experiment else trail.LOCK
-    steps = trail.read_lock(lock)
-    for line in trail.told(trail.trace(steps, path), path, trail.commit_of(lock)):
+    run = runs.of(path, experiment)
+    chain = trail.trace(run.steps, run.recorded(path), run.here)
+    for line in trail.told(chain, path, run.origin, run.lock):
         print(line)
+    if absent := run.absent(chain):
+        print(absent)
 
 
 def verify() -> None:
