@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clearnets import kept, trail
+from clearnets import kept, times, trail
 from clearnets.artifacts import write_text
 from clearnets.paths import LOGS
 
@@ -108,13 +108,21 @@ def in_cache(steps: Sequence[trail.Step], root: Path = Path()) -> frozenset[str]
     )
 
 
-def told(standing: Sequence[Standing]) -> Iterator[str]:
-    """The standings as lines of text."""
+def told(standing: Sequence[Standing], record: times.Record | None = None) -> Iterator[str]:
+    """The standings as lines of text.
+
+    Args:
+        record: what stages without a time took elsewhere.
+    """
     rows = [s for s in standing if s.state != FRESH]
+    borrowed = [s for s in rows if record and s.seconds is None and s.stage in record.seconds]
+    if record:
+        rows = [replace(s, seconds=record.seconds[s.stage]) if s in borrowed else s for s in rows]
     if rows:
         width = max(len(s.stage) for s in rows)
         for s in rows:
-            yield f"{s.stage:{width}}  {s.state:9}  {_duration(s.seconds):>9}  {_why(s)}".rstrip()
+            time = "not timed" if s.seconds is None else _duration(s.seconds)
+            yield f"{s.stage:{width}}  {s.state:9}  {time:>9}  {_why(s)}".rstrip()
         yield ""
     counts = {state: sum(s.state == state for s in standing) for state in (STALE, MISSING, NEW)}
     others = "".join(f", {count} {state}" for state, count in counts.items() if count)
@@ -122,6 +130,9 @@ def told(standing: Sequence[Standing]) -> Iterator[str]:
     others += f", {behind} behind them" if behind else ""
     yield f"{len(standing) - len(rows)} of {len(standing)} stages fresh{others}"
     yield from _cost(rows)
+    if borrowed and record:
+        which = "times" if len(borrowed) == len(rows) else f"{len(borrowed)} of {len(rows)} times"
+        yield f"{which} as recorded on {record.machine}; this machine has not run these stages"
 
 
 def _why(s: Standing) -> str:
@@ -135,24 +146,27 @@ def _cost(rows: Sequence[Standing]) -> Iterator[str]:
         yield "`dvc repro` has nothing to do"
         return
     runs = [s for s in rows if not s.restorable]
-    for label, part in (
-        ("`dvc repro` takes about", [s for s in runs if s.state != BEHIND]),
-        ("and those behind, if their inputs come out otherwise, about", runs),
-    ):
-        part = [s for s in part if label.startswith("`") or s.state == BEHIND]
-        if part:
-            total = sum(s.seconds or 0 for s in part)
-            unknown = sum(s.seconds is None for s in part)
-            known = _duration(total) if unknown < len(part) else "an unknown time"
-            never = f", not counting {unknown} that no run here has timed"
-            yield f"{label} {known}{never if 0 < unknown < len(part) else ''}"
     if not runs:
         yield "`dvc repro` only brings back what DVC's cache holds"
+    elif all(s.seconds is None for s in runs):
+        yield "what `dvc repro` takes is not known: none of these stages has been timed"
+    else:
+        first = [s for s in runs if s.state != BEHIND]
+        behind = [s for s in runs if s.state == BEHIND]
+        if first:
+            yield f"`dvc repro` takes about {_sum(first)}"
+        if behind:
+            yield f"and those behind, if their inputs come out otherwise, about {_sum(behind)}"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
+def _sum(part: Sequence[Standing]) -> str:
+    known = [s.seconds for s in part if s.seconds is not None]
+    untimed = len(part) - len(known)
+    never = f", not counting {untimed} that were never timed" if untimed else ""
+    return _duration(sum(known)) + never
+
+
+def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

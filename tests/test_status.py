@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 import synthetic_results
+from typer.testing import CliRunner
 
 from clearnets import status, times, trail
+from clearnets.cli import app
 from clearnets.cli.place import Place
+from clearnets.config import read_yaml
 from clearnets.status import BEHIND, FRESH, MISSING, NEW, STALE
 from clearnets.trail import Entry, Fault, Step
 
@@ -78,11 +82,59 @@ def test_the_cost_is_what_stages_took_and_says_what_is_unknown():
         "2 of 5 stages fresh, 1 stale, 2 behind them",
         "`dvc repro` takes about 5 min 0 s",
         "and those behind, if their inputs come out otherwise, about 7 s, "
-        "not counting 1 that no run here has timed",
+        "not counting 1 that were never timed",
     ]
     assert lines[0].split() == ["train", "stale", "5", "min", "0", "s", "clearnets/a.py"]
     nothing = list(status.told(status.standings(STEPS, [Fault("score", "a", trail.STALE)], {})))
-    assert nothing[-1] == "`dvc repro` takes about an unknown time"
+    assert nothing[0].split() == ["score", "stale", "not", "timed", "a"]
+    assert nothing[-1] == (
+        "what `dvc repro` takes is not known: none of these stages has been timed"
+    )
+
+
+def test_what_was_not_timed_here_is_as_on_the_machine_that_made_the_results():
+    record = times.Record("default", "Z80, 1 core", {"train": 7.0, "cache": 9.0, "score": 30.0})
+    found = status.standings(STEPS, [Fault("train", "a", trail.STALE)], {"cache": 5.0})
+    assert list(status.told(found, record))[-3:] == [
+        "`dvc repro` takes about 7 s",
+        "and those behind, if their inputs come out otherwise, about 35 s",
+        "2 of 3 times as recorded on Z80, 1 core; this machine has not run these stages",
+    ]
+    # Nothing is said of it where all is known, or nothing is to do.
+    found = status.standings(
+        STEPS, [Fault("train", "a", trail.STALE)], dict.fromkeys(record.seconds, 1.0)
+    )
+    assert not any("Z80" in line for line in status.told(found, record))
+    assert not any("Z80" in line for line in status.told(status.standings(STEPS, [], {}), record))
+
+
+def test_times_are_recorded_for_others_with_the_machine(tmp_path):
+    Path("params.yaml").write_text("experiment: default\nnames: [a, b]\n")
+    Path("dvc.yaml").write_text("stages: {data: {}, cache: {foreach: '${names}', do: {}}}\n")
+    done = CliRunner().invoke(app, ["status", "--record"])
+    assert "no stage was timed here" in str(done.exception)
+    assert times.recorded("default") is None
+    times.TIMES.parent.mkdir(parents=True)
+    lines = [f'{{"stage": "{stage}", "seconds": 2.34}}\n' for stage in ("data", "cache@a", "old")]
+    times.TIMES.write_text("".join(lines))
+    done = CliRunner().invoke(app, ["status", "--record"])
+    assert done.output == "experiments/times.json; never timed here: cache@b\n"
+    found = times.recorded("default")
+    assert found.seconds == {"data": 2.3, "cache@a": 2.3}
+    assert found.machine == times.machine()
+    assert re.search(r"\S, \d+ cores?$", found.machine)
+    assert times.recorded("wide") is None, "another experiment's stages take other times"
+    done = CliRunner().invoke(app, ["status", "--record", "--experiment", "wide"])
+    assert "leave --experiment out" in str(done.exception)
+
+
+def test_the_record_in_the_repository_is_of_stages_of_the_default(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    params, pipeline = (read_yaml(Path(name)) for name in ("params.yaml", "dvc.yaml"))
+    stages = set(trail.expected(pipeline["stages"], params))
+    timed = set(times.recorded("default").seconds)
+    assert timed <= stages
+    assert {"train@dense", "train@sparse", "cache@native", "similarity", "figures"} <= timed
 
 
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path):
@@ -123,18 +175,18 @@ def test_a_percent_sign_in_the_path_of_dvcs_cache_is_one(tmp_path):
 
 
 def test_times_are_of_whole_runs_the_longest_of_the_last(tmp_path):
-    assert times.recorded() == {}
+    assert times.here() == {}
     with times.timed("score@sae", worth=False):
         pass
     assert not times.TIMES.exists()
     with times.timed("score@sae"):
         time.sleep(0.03)
-    assert 0.02 <= times.recorded()["score@sae"] < 5
+    assert 0.02 <= times.here()["score@sae"] < 5
     with pytest.raises(ZeroDivisionError), times.timed("score@sae"):
         _ = 1 / 0
     lines = [f'{{"stage": "data", "seconds": {s}}}\n' for s in (99, 5, 7, 6)]
     times.TIMES.write_text("".join(lines) + '{"stage": "da')
-    assert times.recorded() == {"data": 7.0}
+    assert times.here() == {"data": 7.0}
 
 
 def test_a_stage_is_timed_where_it_had_something_to_do():
@@ -143,4 +195,4 @@ def test_a_stage_is_timed_where_it_had_something_to_do():
     for _ in range(2):
         Place(config, {}, None, []).run("collate", dry_run=False)
         assert len(times.TIMES.read_text().splitlines()) == 1, "the second time all is fresh"
-    assert set(times.recorded()) == {"collate"}
+    assert set(times.here()) == {"collate"}

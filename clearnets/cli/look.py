@@ -99,18 +99,37 @@ def show(
     module.run(module.look(place.config, family, layer, latent, seed=seed), examples)
 
 
-def status(experiment: Experiment = None) -> None:
+def status(
+    experiment: Experiment = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="Write what the stages took here to experiments/times.json, for those who have "
+            "not run them.",
+        ),
+    ] = False,
+) -> None:
     """Tell which stages are fresh, stale or missing, and what `dvc repro` would take.
 
     Example: [bold]clearnets status[/bold]
     """
+    from clearnets import config, paths, times, trail
     from clearnets import status as module
-    from clearnets import times
+    from clearnets.artifacts import UserError
 
+    if record and experiment:
+        raise UserError("--record is of params.yaml, here; leave --experiment out")
     move_to_run(experiment)
+    params = config.read_yaml(paths.PARAMS)
+    if record:
+        stages = trail.expected(config.read_yaml(trail.PIPELINE)["stages"], params)
+        lacking = times.record(params["experiment"], stages)
+        print(f"{times.RECORD}; never timed here: {', '.join(lacking) or 'none'}")
+        return
     hashes = module.Hashes()
     steps, found = _faults(hashes)
     hashes.keep()
-    standing = module.standings(steps, found, times.recorded(), module.in_cache(steps))
-    for line in module.told(standing):
+    standing = module.standings(steps, found, times.here(), module.in_cache(steps))
+    for line in module.told(standing, times.recorded(params["experiment"])):
         print(line)
