@@ -131,5 +131,5 @@ def status(
     steps, found = _faults(hashes)
     hashes.keep()
     standing = module.standings(steps, found, times.here(), module.in_cache(steps))
-    for line in module.told(standing, times.recorded(params["experiment"])):
+    for line in module.told(standing, times.recorded(params.get("experiment", ""))):
         print(line)
