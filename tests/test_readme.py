@@ -127,6 +127,22 @@ def test_numbers_without_an_address_are_found(tables):
     assert stated.unstated(PAGE + "\n9 more.") == ["9"]
 
 
+def test_the_latent_in_the_terminal_has_the_scores_of_the_tables():
+    svg = (ROOT / "docs/show.svg").read_text(encoding="utf-8")
+    text = " ".join(re.findall(r"<text[^>]*>(.*?)</text>", svg)).replace("&#160;", " ")
+    title = re.search(r"clearnets show (\S+) (\d+) (\d+)", text)
+    assert title is not None
+    where = dict(zip(("family", "layer", "latent"), title.groups(), strict=True))
+    address = " ".join(f"{key}={value}" for key, value in where.items())
+    for table, scorer in (
+        ("latents", "rule-detection"),
+        ("latents", "rule-fuzzing"),
+        ("embedding", "embedding"),
+    ):
+        score, _ = stated.read(f"{table} {scorer} {address}", RESULTS)
+        assert f"{scorer} {score:.2f}" in text, "run `python docs/terminal.py` after a run"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_links_is_there(page):
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page])
