@@ -277,14 +277,15 @@ def _text(value: Scalar) -> str:
 
 
 def tables_in(folder: Path) -> Tables:
-    """The tables of a folder as rows of texts, each read once."""
+    """The tables of a folder as rows of texts, each read once; `NAME/table` is of an experiment
+    beside it."""
     import csv
 
     read: dict[str, list[Row]] = {}
 
     def rows(name: str) -> list[Row]:
         if name not in read:
-            path = folder / f"{name}.csv"
+            path = (folder.parent if "/" in name else folder) / f"{name}.csv"
             if not path.exists():
                 raise _Absent(f"no {path}")
             with path.open(encoding="utf-8", newline="") as file:
