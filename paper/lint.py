@@ -22,8 +22,8 @@ from ruamel.yaml import YAML
 
 PAPER = Path(__file__).parent
 DOOR = "typst/results.typ"
-# With what makes it no word: a unit, a power of ten, a per cent; a whole number not behind a letter or
-# its hyphen.
+# With what makes it no word: a unit, a power of ten, a per cent; a whole number not behind a letter
+# or its hyphen.
 NUMBER = re.compile(
     r"(?:(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)|(?<![\d.])\d+\.\d+)(?:e[-+−]?\d+)?"
     r"(?:\s?%|\s?per\s?cent|[^\W\d_]{1,3})?(?!\w)"
