@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from clearnets import delphi_layout as delphi
 from clearnets.artifacts import UserError, check
 from clearnets.autointerp.clients import Backend
-from clearnets.config import Config, Family
+from clearnets.config import Config, Family, parse_seed
 from clearnets.folders import check_new, made_whole
 from clearnets.stages import score
 
@@ -33,7 +33,7 @@ def run(
     *,
     family: Family,
     layers: tuple[int, ...],
-    seed: int,
+    seed: int | None,
     by: By | None,
     firing_counts: bool,
     out: Path,
@@ -41,6 +41,7 @@ def run(
     """Write the folder `out`, all or nothing.
 
     Args:
+        seed: a training seed; the first where None.
         by: whose answers; without, the language model's where one judges.
         firing_counts: also how often each latent is active in the split `score`.
 
@@ -56,8 +57,7 @@ def run(
         raise UserError("the judge of rules is not among score.scorers; use --by language")
     if by == "language" and config.score.judge is None:
         raise UserError("no language model is among score.scorers; use --by rules")
-    if seed not in config.seeds:
-        raise UserError(f"there is no seed {seed}; there are: {', '.join(map(str, config.seeds))}")
+    seed = parse_seed(seed, config)
     check_new(out)
     units = score.units(config, family=family, layers=layers)
     units = [unit for unit in units if unit.settings["seed"] == seed]

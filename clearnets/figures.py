@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from clearnets import artifacts
-from clearnets.artifacts import UserError
+from clearnets.artifacts import Unit, UserError
+from clearnets.folders import replaced
 
 SCRIPT = Path("paper/scripts/draw.py")
 
@@ -26,15 +26,13 @@ def run(tables: Path, folder: Path) -> None:
     artifacts.check(tables)
     if not SCRIPT.exists():
         raise UserError(f"{SCRIPT} is missing; run in the project's folder")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     # A date in the environment would end up in the files.
     env = {key: value for key, value in os.environ.items() if key != "SOURCE_DATE_EPOCH"}
-    command = [sys.executable, str(SCRIPT), str(tables), str(part)]
-    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
-    if done.returncode:
-        shutil.rmtree(part, ignore_errors=True)
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"{SCRIPT} failed ({last}); run `{' '.join(command[1:3])} FOLDER` to see")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    settings = artifacts.settings_of(tables)
+    with replaced(Unit("figures", folder, settings, {"tables": tables})) as part:
+        command = [sys.executable, str(SCRIPT), str(tables), str(part)]
+        done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            again = f"{SCRIPT} {tables} FOLDER"
+            raise UserError(f"{SCRIPT} failed ({last}); run `python {again}` to see")

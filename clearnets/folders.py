@@ -1,4 +1,5 @@
-"""Folders that a user asks for by name, outside the pipeline: there as a whole, or not at all."""
+"""Folders that are there as a whole, or not at all, and that no stage skips as fresh: those that a
+user asks for by name, and the paper's, which are written anew each time."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clearnets.artifacts import UserError
+from clearnets.artifacts import MANIFEST, Unit, UserError, fingerprint, sha256, write_json
 
 
 def check_new(out: Path) -> None:
@@ -38,6 +39,29 @@ def made_whole(out: Path) -> Iterator[Path]:
             raise _unwritable(out, error) from None
         yield part
         part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def replaced(unit: Unit) -> Iterator[Path]:
+    """A new folder to write into. At the end it gets the unit's manifest, as every artifact has,
+    and takes the place of `unit.out`, which stays as it was where the block does not come that far.
+    """
+    part = unit.out.with_name(f".{unit.out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        files = {
+            path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+            for path in sorted(part.iterdir())
+        }
+        identity = unit.identity()
+        whole = {**identity, "fingerprint": fingerprint(identity), "files": files}
+        write_json(part / MANIFEST, whole)
+        shutil.rmtree(unit.out, ignore_errors=True)
+        part.rename(unit.out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

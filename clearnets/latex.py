@@ -1,12 +1,14 @@
 """Tables as LaTeX, for those who write elsewhere: one file each, nothing but what the paper's say.
 
-They need the package booktabs; long ones, which break over pages, longtable and array, too.
+They need the packages booktabs and graphicx; long ones, which break over pages, longtable and
+array instead of graphicx.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import floor
 from typing import Any
 
 _SPECIAL = str.maketrans(
@@ -33,10 +35,12 @@ _SPECIAL = str.maketrans(
     }
 )
 # Characters of small type in a line, and of the space between two columns.
-_LINE, _GAP = 90, 3
+_LINE, _GAP = 85, 4
 # A column of a long table whose cells have no more is as wide as they are; all others share what is
 # left of the line in proportion to their longest cell, of which no more than `_WIDE` count.
 _NARROW, _WIDE = 12, 40
+# A table that is wider than the line is made as wide as that.
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 # A word as long as this may break anywhere.
 _LONG_WORD = 20
 
@@ -50,7 +54,7 @@ def escaped(text: str) -> str:
 def tabular(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, label: str
 ) -> str:
-    """A floating table, first column left, all others right.
+    """A floating table in small type, at most as wide as a line; first column left, others right.
 
     Raises:
         ValueError: a row is longer or shorter than the header.
@@ -59,16 +63,19 @@ def tabular(
     return "\n".join(
         (
             r"\begin{table}",
-            r"  \centering",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
             f"  \\caption{{{escaped(caption)}}}",
             f"  \\label{{tab:{label}}}",
+            r"  \smallskip",
+            "",
+            f"  {_FIT}",
             f"  \\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
             r"    \toprule",
             f"    {lines[0]}",
             r"    \midrule",
             *(f"    {line}" for line in lines[1:]),
             r"    \bottomrule",
-            r"  \end{tabular}",
+            r"  \end{tabular}}",
             r"\end{table}",
             "",
         )
@@ -83,7 +90,11 @@ def long(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, 
     """
     lines = _lines(header, [[_foldable(cell) for cell in row] for row in rows], label)
     shares = _shares([max(map(len, column)) for column in zip(header, *rows)])
-    widths = [rf"\dimexpr {share:.3f}\linewidth-2\tabcolsep\relax" for share in shares]
+    # Rounded down, so that together they are no more than a line.
+    widths = [
+        rf"\dimexpr {floor(1000 * share) / 1000:.3f}\linewidth-2\tabcolsep\relax"
+        for share in shares
+    ]
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in widths)
     return "\n".join(
         (
@@ -124,8 +135,9 @@ def _lines(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> 
 
 
 def _foldable(cell: str) -> str:
-    """A cell whose keys may break behind their dots and marks, and whose hashes anywhere."""
-    keys = re.sub(r"(?<=\w)[._/:](?=\w)", lambda mark: mark[0] + "\u200b", cell)
+    """A cell whose keys may break behind their dots and marks, and whose hashes anywhere; no
+    number breaks at its point."""
+    keys = re.sub(r"(?<=\w)(?:[_/:]|\.(?!\d))(?=\w)", lambda mark: mark[0] + "\u200b", cell)
     return re.sub(rf"\w{{{_LONG_WORD},}}", lambda word: "\u200b".join(word[0]), keys)
 
 

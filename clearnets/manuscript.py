@@ -7,18 +7,20 @@ that the same tables give the same bytes on any machine.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clearnets import artifacts, claims, latex, paths
-from clearnets.artifacts import UserError
+from clearnets.artifacts import Unit, UserError
+from clearnets.folders import replaced
 
 SOURCE = Path("paper/clearnets.typ")
 # The experiment that the text is about; any other gets a report.
 SUBJECT = "default"
+# By format what the file must be: of PDF, accessible (ISO 14289-1, PDF/UA).
+STANDARDS = {"pdf": ["ua-1"], "html": []}
 # Where other experiments have their tables, which may enter the paper if they have run.
 RESULTS = Path("paper/results")
 
@@ -60,12 +62,11 @@ def run(place: Place) -> None:
     """
     compiler = _compiler(place, "pdf")
     pdf = _compiled(compiler, "pdf")
-    part = place.latex.with_name(f".{place.latex.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for name, text in _latex(compiler).items():
-        artifacts.write_text(part / f"{name}.tex", text)
-    shutil.rmtree(place.latex, ignore_errors=True)
-    part.rename(place.latex)
+    settings = artifacts.settings_of(place.tables)
+    unit = Unit("paper", place.latex, settings, {"tables": place.tables, "figures": place.figures})
+    with replaced(unit) as part:
+        for name, text in _latex(compiler).items():
+            artifacts.write_text(part / f"{name}.tex", text)
     artifacts.write_bytes(place.out, pdf)
 
 
@@ -85,9 +86,8 @@ def _compiler(place: Place, target: str) -> Any:
 
     artifacts.check(place.tables)
     _check_parameters(place)
-    captions = place.figures / "captions.json"
-    if not captions.exists():
-        raise UserError(f"{captions} is missing; run `clearnets figures` first")
+    if not (place.figures / artifacts.MANIFEST).exists():
+        raise UserError(f"{place.figures} is missing or incomplete; run `clearnets figures` first")
     if not SOURCE.exists():
         raise UserError(f"{SOURCE} is missing; run in the project's folder")
     experiment = artifacts.settings_of(place.tables)["experiment"]
@@ -164,8 +164,8 @@ def _compiled(compiler: Any, format: str) -> bytes:
     import typst
 
     try:
-        # Tags for every cell of every table would be a third of the file.
-        return compiler.compile(format=format, timestamp=0, pdf_tags=False)
+        # Tagged, and every figure with words for who cannot see it: the compiler checks that.
+        return compiler.compile(format=format, timestamp=0, pdf_standards=STANDARDS[format])
     except typst.TypstError as error:
         raise UserError(_told(error)) from None
 

@@ -19,7 +19,7 @@ from clearnets.browser.gather import SPLIT
 from clearnets.browser.gather import Text as Split
 from clearnets.browser.known import REASONS, Known
 from clearnets.browser.lens import Lenses, extremes
-from clearnets.config import FAMILIES, Config, Family
+from clearnets.config import Config, Family, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.examples import activity
 from clearnets.latents.store import load_layer
@@ -62,11 +62,8 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
     Raises:
         UserError: there is no such family, layer, latent or seed, or a result is missing.
     """
-    name = _family(config, family)
-    seed = config.seeds[0] if seed is None else seed
-    if seed not in config.seeds:
-        listed = ", ".join(map(str, config.seeds))
-        raise UserError(f"no training seed {seed}; choose one of {listed}")
+    name = parse_family(family, config)
+    seed = parse_seed(seed, config)
     number, point = _place(config, name, layer)
     unit = paths.cache(name, seed, SPLIT)
     cache = load_layer(unit, point)
@@ -103,17 +100,6 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
         strings=strings,
         hidden=frozenset((store.pad, store.bos, store.eos)),
     )
-
-
-def _family(config: Config, family: str) -> Family:
-    if family not in FAMILIES:
-        raise UserError(f"unknown family {family!r}; choose one of {', '.join(config.families)}")
-    if family not in config.families:
-        raise UserError(
-            f"experiment {config.experiment!r} has no family {family!r}; "
-            f"choose one of {', '.join(config.families)}"
-        )
-    return family
 
 
 def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:

@@ -3,24 +3,39 @@
 Prose holds no decimal, no percentage, no number of more than one digit and none with a unit: what
 is a result comes from `result`, what is a parameter from `setting`. The files in `typst/` may hold
 lengths. Only `typst/results.typ` reads files, and only files in `typst/` make texts of numbers.
+
+What a claim of `claims.yaml` says holds no decimal and no share but those of its own relation, so
+that the sentence and what is checked cannot part. The texts of the figure scripts hold such numbers
+only through format fields.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
 
 PAPER = Path(__file__).parent
 DOOR = "typst/results.typ"
-# With what makes it no word: a unit, a power of ten, a per cent; not behind a letter or its hyphen.
+# With what makes it no word: a unit, a power of ten, a per cent; a whole number not behind a letter
+# or its hyphen.
 NUMBER = re.compile(
-    r"(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)(?:e[-+−]?\d+)?"
-    r"(?:\s?%|\s?per cent|[^\W\d_]{1,3})?(?!\w)"
+    r"(?:(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)|(?<![\d.])\d+\.\d+)(?:e[-+−]?\d+)?"
+    r"(?:\s?%|\s?per\s?cent|[^\W\d_]{1,3})?(?!\w)"
+)
+# A decimal, or a share, whose sign for per cent is the second group.
+PRECISE = re.compile(
+    r"(?<![\w.,])[-+−]?((?:\d+\.\d+|\.\d+)|\d+(?=\s?%|\s?per\s?cent))(\s?%|\s?per\s?cent)?"
 )
 LENGTH = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:pt|cm|mm|em|fr)(?!\w)")
 READERS = re.compile(r"\b(?:csv|json|yaml|toml|xml|cbor|read)\(")
+# A number that a sentence would compute.
+COMPUTED = re.compile(r"\bcalc\.|\bstr\(|\d\s*/\s*\d")
 MAKERS = re.compile(r"\b(?:shown|format|value-of|value-at|row-of|rows|load|reduced)\(")
 # What is a number and no result: what code in typst/ counts and how wide it sets.
 ALLOWED = {
@@ -44,6 +59,8 @@ def faults(name: str, text: str) -> Iterator[str]:
             yield f"{place}: only {DOOR} reads files"
         if not code and (found := MAKERS.search(line)):
             yield f"{place}: {found[0]}...) belongs into typst/; sentences use result(...)"
+        if not code and (found := COMPUTED.search(line)):
+            yield f"{place}: {found[0]} computes a number; sentences use result(...)"
         if not code and re.search(r"[)\]];(?:\s|$)", line):
             yield f"{place}: Typst swallows a semicolon behind an expression; write \\;"
         if code:
@@ -53,17 +70,84 @@ def faults(name: str, text: str) -> Iterator[str]:
                 yield f"{place}: {found} is written by hand; use result(...) or setting(...)"
 
 
+def claim_faults(claim: Mapping[str, Any]) -> Iterator[str]:
+    """Decimals and shares that a claim says and its relation does not hold."""
+    held = list(_numbers(claim.get("holds", {})))
+    for found in PRECISE.finditer(claim["says"]):
+        value = float(found[1]) / (100 if found[2] else 1)
+        if not any(abs(value - number) < 1e-12 for number in held):
+            yield (
+                f"paper/claims.yaml: {claim['name']} says {found[0].strip()}, which is no number "
+                "of its relation; give it there or say it in words"
+            )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Magnitudes of all numbers in a relation, however deep."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield abs(float(value))
+
+
+def script_faults(name: str, source: str) -> Iterator[str]:
+    """Numbers in the texts of a figure script, `name` relative to `paper/`, with their lines.
+
+    A text is a string of several words or with format fields, but no docstring and no format.
+    """
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    fields = [node for node in nodes if isinstance(node, ast.FormattedValue)]
+    formats = [
+        part for field in fields if field.format_spec for part in ast.walk(field.format_spec)
+    ]
+    alone = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    skipped = {id(node) for node in (*formats, *alone)}
+    joined = [part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values]
+    parts = {id(part) for part in joined}
+    for node in nodes:
+        if not isinstance(node, ast.Constant) or id(node) in skipped:
+            continue
+        text = node.value
+        if isinstance(text, str) and (id(node) in parts or re.search(r"\s", text.strip())):
+            for found in NUMBER.findall(text):
+                if len(found) > 1:
+                    place = f"paper/{name}:{node.lineno}"
+                    yield f"{place}: {found} is written by hand; use a format field"
+    for field in fields:
+        if isinstance(field.value, ast.Constant):
+            yield f"paper/{name}:{field.lineno}: a format field holds a number written by hand"
+
+
 def sources() -> list[Path]:
     """Every Typst source of the paper."""
     return sorted(PAPER.rglob("*.typ"))
 
 
+def scripts() -> list[Path]:
+    """Every script that draws figures."""
+    return sorted((PAPER / "scripts").glob("*.py"))
+
+
+def claims() -> list[dict[str, Any]]:
+    """Every claim of the paper."""
+    text = (PAPER / "claims.yaml").read_text(encoding="utf-8")
+    return YAML(typ="safe").load(text)["claims"]
+
+
+def _read(path: Path) -> tuple[str, str]:
+    return path.relative_to(PAPER).as_posix(), path.read_text(encoding="utf-8")
+
+
 def main() -> int:
     """Print all faults; 1 where there is one."""
     found = [
-        fault
-        for path in sources()
-        for fault in faults(path.relative_to(PAPER).as_posix(), path.read_text(encoding="utf-8"))
+        *(fault for path in sources() for fault in faults(*_read(path))),
+        *(fault for path in scripts() for fault in script_faults(*_read(path))),
+        *(fault for claim in claims() for fault in claim_faults(claim)),
     ]
     print(*found, sep="\n", end="\n" if found else "")
     return bool(found)

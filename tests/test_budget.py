@@ -132,8 +132,8 @@ def test_a_sparse_model_that_costs_less_has_no_surplus():
 
 def test_the_command_prints_without_torch():
     code = (
-        "import sys; from clearnets import cli; sys.argv = ['clearnets', 'compute'];"
-        "code = cli._guarded(lambda: cli.app(standalone_mode=False));"
+        "import sys; from clearnets.cli import app, errors; sys.argv = ['clearnets', 'compute'];"
+        "code = errors.guarded(lambda: app(standalone_mode=False));"
         "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run(

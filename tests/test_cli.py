@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,32 +14,22 @@ from typer.testing import CliRunner
 
 from clearnets import cli, experiments
 from clearnets.artifacts import UserError
+from clearnets.cli.errors import guarded
 from clearnets.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [
-    "data",
-    "train",
-    "match",
-    "sparsify",
-    "evaluate",
-    "cache",
-    "explain",
-    "score",
-    "browse",
-    "collate",
-    "figures",
-    "show",
-    "status",
-    "paper",
-    "claims",
-    "compare",
-    "compute",
-    "export",
-    "import",
-    "import-scores",
-    "exp",
-]
+# As `clearnets --help` is to show them.
+PANELS = {
+    "Pipeline": [
+        *("data", "train", "match", "sparsify", "evaluate", "cache", "explain", "score", "embed"),
+        *("similarity", "overlap", "concepts", "generalize", "qualify", "collate"),
+    ],
+    "Paper": ["figures", "paper", "claims", "compare"],
+    "Look": ["browse", "trace", "verify", "show", "status"],
+    "Exchange": ["import", "export", "import-scores", "bundle"],
+    "Experiments": ["compute", "exp"],
+}
+COMMANDS = [command for panel in PANELS.values() for command in panel]
 
 
 @pytest.fixture
@@ -54,7 +45,7 @@ def place(tmp_path, monkeypatch):
 
 def run(*words: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "clearnets.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "clearnets", *words], capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -71,9 +62,16 @@ def test_every_command_has_help_with_an_example(command):
     assert "Example:" in done.output
 
 
-def test_help_lists_every_command():
-    output = CliRunner().invoke(cli.app, ["--help"]).output
-    assert all(f" {command} " in output for command in COMMANDS)
+def test_help_lists_every_command_in_its_panel():
+    lines = CliRunner().invoke(cli.app, ["--help"]).output.splitlines()
+    shown: dict[str, list[str]] = {}
+    for line in lines:
+        if title := re.match(r"╭─ (\w+) ─", line):
+            listed = shown.setdefault(title[1], [])
+        elif command := re.match(r"│ ([a-z-]+) ", line):
+            listed.append(command[1])
+    assert list(shown.pop("Options")) == ["--help"]
+    assert list(shown.items()) == list(PANELS.items())
 
 
 @pytest.mark.parametrize(
@@ -102,6 +100,12 @@ def test_help_lists_every_command():
         (["paper"], "run `dvc repro collate` first"),
         (["paper", "--experiment", "smoke"], "run `clearnets exp smoke` first"),
         (["claims"], "run `dvc repro collate` first"),
+        (["status", "--experiment", "nothing"], "unknown experiment 'nothing'; there are: smoke"),
+        (["status", "--experiment", "smoke"], "has not run here; run `clearnets exp smoke` first"),
+        (["show", "saes", "1", "2"], "unknown family 'saes'; choose one of native"),
+        (["generalize", "chess"], "unknown task 'chess'; choose one of grokking"),
+        (["import-scores", "run", "out", "--aux", "saes"], "unknown --aux 'saes'; choose one of"),
+        (["export", "out", "--aux", "sae", "--by", "me"], "unknown --by 'me'; choose one of rules"),
         (["compare", "default", "nothing"], "no run 'default': give a folder of tables"),
     ],
 )
@@ -304,9 +308,9 @@ def test_a_full_disk_is_told_from_a_bug(capsys, error, caught):
 
     if not caught:
         with pytest.raises(type(error)):
-            cli._guarded(fail)
+            guarded(fail)
         return
-    assert cli._guarded(fail) == 2
+    assert guarded(fail) == 2
     assert "the disk is full" in capsys.readouterr().err
 
 
@@ -315,7 +319,7 @@ def test_files_that_cannot_be_written_are_one_line(place, kilobytes):
     """A limit on the size of files stands for a full disk: native code fails in the same way."""
     values = experiments.resolve("smoke", [])
     YAML().dump(values, place / "params.yaml")
-    command = f"ulimit -f {kilobytes}; exec {sys.executable} -m clearnets.cli data"
+    command = f"ulimit -f {kilobytes}; exec {sys.executable} -m clearnets data"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

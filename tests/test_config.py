@@ -131,6 +131,51 @@ def test_bad_layers(text, says):
         cfg.parse_layers(text, cfg.parse(PARAMS, "params.yaml"))
 
 
+def test_what_there_is_is_chosen_by_its_name():
+    config = cfg.parse(with_({"seeds": [3, 1]}), "params.yaml")
+    assert [cfg.parse_family(name, config) for name in config.families] == list(config.families)
+    assert [cfg.parse_mlp(name, config) for name in config.models] == list(config.models)
+    tasks = list(config.generalize.tasks)
+    assert [cfg.parse_task(name, config) for name in tasks] == tasks
+    assert [cfg.parse_seed(seed, config) for seed in (None, 3, 1)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("parse", "name", "says"),
+    [
+        (cfg.parse_family, "saes", "unknown family 'saes'; choose one of native, transcoder"),
+        (
+            cfg.parse_family,
+            "neurons",
+            "experiment 'few' has no family 'neurons'; choose one of native",
+        ),
+        (cfg.parse_mlp, "thin", "unknown --mlp 'thin'; choose one of dense, sparse"),
+        (cfg.parse_mlp, "sparse_topk", "experiment 'few' has no 'sparse_topk' model; choose one"),
+        (cfg.parse_task, "chess", "unknown task 'chess'; choose one of grokking"),
+        (cfg.parse_task, "cifar10", "experiment 'few' has no task 'cifar10'; choose one of grokk"),
+        (cfg.parse_seed, 7, "no training seed 7; choose one of 0"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(parse, name, says):
+    over = {"experiment": "few", "families": {"neurons": None}}
+    config = cfg.parse(with_(over), "params.yaml")
+    with pytest.raises(UserError) as error:
+        parse(name, config)
+    assert str(error.value).startswith(says)
+    offered = str(error.value).split("choose one of ")[1].split(", or ")[0].split(", ")
+    assert all(str(parse(type(name)(other), config)) == other for other in offered)
+
+
+def test_nothing_is_offered_where_an_experiment_has_no_families(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = cfg.parse(experiments.resolve("grokking-113", []), "grokking-113")
+    with pytest.raises(UserError) as error:
+        cfg.parse_family("sae", config)
+    assert str(error.value) == (
+        "experiment 'grokking-113' has no family 'sae'; add it to `families`"
+    )
+
+
 @pytest.mark.parametrize("mode", ["sparse", "sparse_topk", "sparse_low_rank"])
 def test_native_weights_follow_the_sparse_model(mode):
     families = {"native": f"train/{mode}", "random-native": f"train/{mode}"}

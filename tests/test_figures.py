@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from clearnets import figures, paths
+from clearnets import artifacts, figures, paths
 from clearnets.artifacts import UserError
 from clearnets.runtime import Runtime
 from clearnets.stages import collate
@@ -61,12 +62,26 @@ def drawn(tmp_path_factory):
 def test_every_figure_is_drawn_as_pdf_and_svg_with_a_caption(drawn):
     found = {path.name for path in (drawn / paths.FIGURES).iterdir()}
     files = {f"{name}.{kind}" for name in NAMES for kind in ("pdf", "svg")}
-    assert found == files | {"captions.json"}
+    assert found == files | {"captions.json", "manifest.json"}
     captions = json.loads((drawn / paths.FIGURES / "captions.json").read_text())
     assert set(captions) == NAMES
     for name in ("scores", "rates", "contrasts"):
         assert "describe these trained models only" in captions[name]
         assert "95 %" in captions[name]
+
+
+def test_figures_carry_the_configuration_of_their_tables(drawn):
+    experiment = synthetic_results.small().experiment
+    folder, tables = drawn / paths.FIGURES, drawn / paths.results(experiment)
+    assert artifacts.settings_of(folder) == artifacts.settings_of(tables)
+    manifest = artifacts.read_json(folder / "manifest.json")
+    assert manifest["inputs"] == {"tables": artifacts.manifest_hash(tables)}
+    listed = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    assert listed == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "manifest.json"
+    }
 
 
 def test_drawing_again_gives_the_same_bytes(drawn):

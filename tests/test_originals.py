@@ -18,6 +18,7 @@ from test_variants import ROOT, experiment
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from clearnets import cli, config, experiments
+from clearnets.cli.errors import guarded
 from clearnets.config import CODER_FAMILIES, Config, GPTNeoX
 from clearnets.data.storybook import stories
 from clearnets.models import build_model
@@ -91,7 +92,7 @@ def run(command: str) -> int:
     # Every row is as it would be typed; a stage takes one thread, because threads that wait for
     # cores which other work holds cost many times what they save at this size.
     with mock.patch.object(Runtime, "num_threads", 1):
-        return cli._guarded(lambda: cli.app(words, standalone_mode=False))
+        return guarded(lambda: cli.app(words, standalone_mode=False))
 
 
 def commands(cfg: Config) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 import synthetic_results
 
 from clearnets import status, times, trail
-from clearnets.cli import _Place
+from clearnets.cli.place import Place
 from clearnets.status import BEHIND, FRESH, MISSING, NEW, STALE
 from clearnets.trail import Entry, Fault, Step
 
@@ -141,6 +141,6 @@ def test_a_stage_is_timed_where_it_had_something_to_do():
     config = synthetic_results.few(seeds=[0])
     synthetic_results.write(config)
     for _ in range(2):
-        _Place(config, {}, None, []).run("collate", dry_run=False)
+        Place(config, {}, None, []).run("collate", dry_run=False)
         assert len(times.TIMES.read_text().splitlines()) == 1, "the second time all is fresh"
     assert set(times.recorded()) == {"collate"}

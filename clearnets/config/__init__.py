@@ -23,6 +23,14 @@ from clearnets.config.autointerp import (
     VLLMClient,
 )
 from clearnets.config.browse import Browse
+from clearnets.config.choices import (
+    parse_choice,
+    parse_family,
+    parse_layers,
+    parse_mlp,
+    parse_seed,
+    parse_task,
+)
 from clearnets.config.coders import Cache, Coders, Existing
 from clearnets.config.data import (
     AnyTokenizer,
@@ -45,7 +53,7 @@ from clearnets.config.fields import (
     PositiveFloat,
     Precision,
 )
-from clearnets.config.files import load, overlay, overlays, parse, parse_layers, read_yaml, value_at
+from clearnets.config.files import load, overlay, overlays, parse, read_yaml, value_at
 from clearnets.config.generalize import (
     TASKS,
     CheckpointCoders,
@@ -185,7 +193,12 @@ __all__ = [
     "overlay",
     "overlays",
     "parse",
+    "parse_choice",
+    "parse_family",
     "parse_layers",
+    "parse_mlp",
+    "parse_seed",
+    "parse_task",
     "read_yaml",
     "value_at",
 ]

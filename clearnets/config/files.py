@@ -112,29 +112,3 @@ def value_at(tree: Any, key: str) -> Any:
 def overlays() -> list[str]:
     """Names of the experiments in `experiments/`."""
     return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
-
-
-def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
-    """Layers of "0-7", "2,5" or "0,3-5", sorted; None means all.
-
-    Raises:
-        UserError: not a range, the wrong way round, or beyond the model.
-    """
-    every = config.model.layers
-    if text is None:
-        return every
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f"--layers {text!r}: write layers as 0-7 or 2,5")
-        low, high = int(first), int(last) if dash else int(first)
-        if low > high:
-            raise UserError(f"--layers {text!r}: {low}-{high} is backwards; write {high}-{low}")
-        if high not in every:
-            count = len(every)
-            raise UserError(
-                f"--layers {text!r}: layer {high} of {count}; layers go from 0 to {count - 1}"
-            )
-        chosen.update(range(low, high + 1))
-    return tuple(sorted(chosen))

@@ -28,7 +28,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         if len(at_floor):
             hollow = look | {"ls": "", "markerfacecolor": "white", "clip_on": False, "zorder": 4}
             axes.plot(at_floor["layer"], at_floor["cost"], **hollow)
-    axes.axhline(threshold, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+    axes.axhline(threshold, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
     axes.annotate(
         f"{threshold:g} nats: layers above it matter",
         (0.0, threshold),

@@ -34,7 +34,7 @@ def panels(
     for line, scorer in zip(grid, SCORERS):
         line[0].set_ylabel(scorer)
         for axes in line:
-            axes.axhline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0)
+            axes.axhline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     cells = (
         (axes, scorer, family, [one for one in BESIDE[family] if one in present])
         for line, scorer in zip(grid, SCORERS)

@@ -37,7 +37,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         _panel(axes, part, "f1", rows)
         if len(part):
             best = part["token_set_f1"].iloc[0]
-            axes.axvline(best, color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=0)
+            axes.axvline(best, color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=0.6)
         axes.set_xlim(0, 1)
         axes.set_xlabel("mean F1 of a concept's best latent")
         axes.set_title(f"{int(part['concepts'].max())} {kind} concepts")
@@ -107,7 +107,14 @@ def _keys() -> list[Line2D]:
     plain = {"ls": "", "color": "0.25"}
     return [
         Line2D([], [], marker="o", **plain, label="best of equally many latents"),
-        Line2D([], [], marker="o", markerfacecolor="white", **plain, label="random directions"),
+        Line2D(
+            [],
+            [],
+            marker="o",
+            markerfacecolor="white",
+            **plain,
+            label="untrained, or random directions",
+        ),
         Line2D([], [], marker="x", **plain, label="best of all latents"),
         Line2D([], [], color=GREY, lw=0.9, ls=(0, (1, 1.5)), label="best set of tokens"),
     ]

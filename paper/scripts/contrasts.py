@@ -39,6 +39,8 @@ HEADINGS = {
 }
 # Controls that lie far off have an axis of their own, or they would flatten all others.
 FAR = ("token-unigram", "own shuffled")
+# Level of the interval that shows equivalence: two one-sided tests at 5 % each.
+EQUIVALENCE = 0.9
 GAP, HEADING, STEP = 1.5, 0.85, 0.24
 
 
@@ -64,7 +66,7 @@ def margin_note(contrasts: pd.DataFrame) -> str:
     """How the caption explains what shows equivalence."""
     return (
         f"Shaded: differences below {contrasts['equivalence'].iloc[0]:g}; hollow markers: the "
-        "difference is shown to be so small (90 % interval within). "
+        f"difference is shown to be so small ({100 * EQUIVALENCE:g} % interval within). "
     )
 
 

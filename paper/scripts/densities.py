@@ -83,7 +83,7 @@ def _panel(
     axes: Axes, latents: pd.DataFrame, scorer: str, bins: pd.DataFrame, rows: dict[str, float]
 ) -> None:
     """The families that have a mean in a stratum."""
-    axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0)
+    axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     for family, y in rows.items():
         if family not in bins.index:
             continue

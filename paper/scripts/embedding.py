@@ -46,7 +46,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         sharey=True,
         width_ratios=(3, 2),
     )
-    scores.axvline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+    scores.axvline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
     for family, y in rows.items():
         own = latents.loc[latents["family"] == family, "embedding"].dropna().to_numpy()
         violin(scores, own, y, family)

@@ -101,7 +101,7 @@ def _accuracies(
     for axes, scorer in zip(panels, scorers):
         chance = CLASSIFIERS[scorer]
         if chance is not None:
-            axes.axvline(chance, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+            axes.axvline(chance, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
         own = latents[latents["scorer"] == scorer].dropna(subset=["accuracy"])
         for family, y in rows.items():
             violin(axes, own.loc[own["family"] == family, "accuracy"].to_numpy(), y, family)
@@ -213,9 +213,9 @@ def _roc(given: pd.DataFrame, means: pd.DataFrame) -> tuple[Figure, str]:
     caption = (
         "ROC of a language model that has qualified as a judge, by family: of all windows of all "
         "latents, the share of those with the latent that get at least some probability, against "
-        "that of those without, from 50 bins of probability. The titles give the range over "
-        "families of the mean over latents of each latent's own AUROC, which a pooled curve need "
-        "not have. Dotted: chance."
+        f"that of those without, from {given['low'].nunique()} bins of probability. The titles "
+        "give the range over families of the mean over latents of each latent's own AUROC, which a "
+        "pooled curve need not have. Dotted: chance."
     )
     return figure, caption
 

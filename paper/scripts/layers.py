@@ -17,6 +17,9 @@ from common import (
 )
 from matplotlib.figure import Figure
 
+# Shares of a family's latents that the bands hold, and how dense they are drawn.
+BANDS = {0.9: 0.12, 0.5: 0.2}
+
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
     """The figure and its caption; nothing where there is no family to draw."""
@@ -29,7 +32,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     for axes, scorer, family, controls in panels:
         own = latents[(latents["family"] == family) & latents[scorer].notna()]
         by_layer = own.groupby("layer")[scorer]
-        for tail, alpha in ((0.05, 0.12), (0.25, 0.2)):
+        for share, alpha in BANDS.items():
+            tail = (1 - share) / 2
             low, high = by_layer.quantile(tail), by_layer.quantile(1 - tail)
             color = COLOR[trained(family)]
             axes.fill_between(low.index, low, high, color=color, alpha=alpha, lw=0)
@@ -42,10 +46,9 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     keys = control_keys(drawn, chance_key())
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     caption = (
-        "Scores of explained latents by layer: means, and bands that hold the central 50 % and "
-        "90 % of a family's latents; beside them means of its untrained twin (hollow) and of "
-        "coders trained on the untrained model (half filled). "
-        + ONLY_THESE.format(level=level(means))
-        + pair_note(tables)
+        "Scores of explained latents by layer: means, and bands that hold the central "
+        f"{' and '.join(f'{100 * share:g} %' for share in sorted(BANDS))} of a family's latents; "
+        "beside them means of its untrained twin (hollow) and of coders trained on the untrained "
+        "model (half filled). " + ONLY_THESE.format(level=level(means)) + pair_note(tables)
     )
     return figure, caption

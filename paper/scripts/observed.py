@@ -30,10 +30,10 @@ GROKKING = {
     "formed": "circuit formation",
     "cleaned_up": "clean-up",
 }
+# Test accuracy at which a run has generalized.
+GROKKED = 0.99
 LEARNING = {"learned": "learning", "best": "refinement", "": "overfitting"}
 SHADE = ("0.93", "0.87", "0.81")
-# A phase that is narrower than this share of the axis has its name written upwards.
-NARROW = 0.28
 COLUMNS = 5
 
 Drawn = dict[str, tuple[Figure, str]]
@@ -90,13 +90,8 @@ class _Task:
         if self.log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlim(*self.limits())
-
-    def limits(self) -> tuple[float, float]:
-        """Ends of the time axis."""
         steps = self.measures["step"]
-        low, high = self.x(pd.Index([steps.min(), steps.max()]))
-        return float(low), float(high)
+        axes.set_xlim(*self.x(pd.Index([steps.min(), steps.max()])))
 
 
 def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
@@ -124,7 +119,9 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     """Losses, then chosen metrics by hookpoint, a column for each group of runs."""
     names = list(of.groups)[:MAX_GROUPS]
     metrics = [name for name in MAIN if name in of.measures and of.measures[name].notna().any()]
-    progress = [name for name in PROGRESS if name in of.measures]
+    progress = [
+        name for name in PROGRESS if name in of.measures and of.measures[name].notna().any()
+    ]
     rows = 1 + len(metrics)
     figure, grid = plt.subplots(
         rows,
@@ -137,7 +134,7 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     for column, name in enumerate(names):
         runs = of.groups[name]
         top = grid[0][column]
-        top.set_title(name, pad=10)
+        top.set_title(name)
         curves = of.curves[of.curves["run"].isin(runs)]
         measures = of.measures[of.measures["run"].isin(runs)]
         _spread(top, of, curves, "train_loss", color=GREY, ls=(0, (4, 1.2)), label="training loss")
@@ -151,7 +148,7 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
                 at = measures[measures["hookpoint"] == point]
                 _spread(grid[row][column], of, at, metric, **_style(point, _points(measures)))
         for axes in grid[:, column]:
-            _mark(axes, of, runs, named=axes is grid[0][column])
+            _mark(axes, of, runs)
             of.axis(axes)
         grid[-1][column].set_xlabel("step + 1" if of.log else "step")
     for axes, text in zip(grid[:, 0], ["nats", *(MAIN[metric] for metric in metrics)]):
@@ -160,7 +157,10 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     for axes in grid.flat:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    # Lines as they come, then phases in their order.
+    phases = [name for name in (*GROKKING.values(), *LEARNING.values()) if name in handles]
+    labels = [*(label for label in handles if label not in phases), *phases]
+    figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=5)
     return figure, _caption(task, of, bool(progress), names)
 
 
@@ -182,7 +182,7 @@ def _kind(point: str) -> str:
     return "attention" if "att" in point or "layernorm_before" in point else "feedforward"
 
 
-def _mark(axes: Axes, of: _Task, runs: Sequence[str], *, named: bool) -> None:
+def _mark(axes: Axes, of: _Task, runs: Sequence[str]) -> None:
     """Shade the phases, at the middle seed's steps; one that does not end goes to the last step."""
     own = of.phases[of.phases["run"].isin(runs)]
     last = float(of.measures["step"].max())
@@ -193,32 +193,8 @@ def _mark(axes: Axes, of: _Task, runs: Sequence[str], *, named: bool) -> None:
         if end <= start:
             continue
         low, high = of.x(pd.Index([start, end]))
-        axes.axvspan(low, high, color=shade, lw=0, zorder=0)
+        axes.axvspan(low, high, color=shade, lw=0, zorder=0, label=name)
         start = end
-        if named:
-            _name(axes, of, name, low, high)
-
-
-def _name(axes: Axes, of: _Task, name: str, low: float, high: float) -> None:
-    """Write a phase's name above the axes, or upwards within them where there is no room."""
-    first, last = of.limits()
-    if of.log:
-        middle, share = (low * high) ** 0.5, np.log(high / low) / np.log(last / first)
-    else:
-        middle, share = (low + high) / 2, (high - low) / (last - first)
-    narrow = share < NARROW
-    axes.annotate(
-        name,
-        (middle, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, -2 if narrow else 1.5),
-        textcoords="offset points",
-        ha="center",
-        va="top" if narrow else "bottom",
-        rotation=90 if narrow else 0,
-        color=GREY,
-        fontsize=5.5,
-    )
 
 
 def _phases(own: pd.DataFrame) -> dict[str, str]:
@@ -279,7 +255,7 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
             " Restricted: test loss with nothing left of the logits but the key frequencies; "
             "excluded: training loss without them. Shaded, at the middle seed: memorisation, up to "
             "the lowest excluded loss; circuit formation, until the test loss begins to fall; "
-            "clean-up, until test accuracy stays above 0.99."
+            f"clean-up, until test accuracy stays above {GROKKED:g}."
         )
     elif _phases(of.phases):
         said += (

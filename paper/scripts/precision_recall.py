@@ -107,16 +107,22 @@ PLACES = [
     *(((6, 4), ("left", "bottom")), ((-6, 4), ("right", "bottom"))),
     *(((6, -4), ("left", "top")), ((-6, -4), ("right", "top"))),
     *(((0, 13), ("center", "bottom")), ((0, -13), ("center", "top"))),
+    *(((6, 11), ("left", "bottom")), ((-6, 11), ("right", "bottom"))),
+    *(((6, -11), ("left", "top")), ((-6, -11), ("right", "top"))),
+    *(((0, 20), ("center", "bottom")), ((0, -20), ("center", "top"))),
 ]
 
 
 def _labels(axes: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Names beside the points, each where it covers least of points and other names."""
+    """Names beside the points, each where it covers least of points and other names and does not
+    leave the axes."""
     figure = axes.figure
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
     place = axes.transData.transform(np.column_stack([x, y]))
     taken = [Bbox.from_bounds(a - 7, b - 7, 14, 14) for a, b in place]
+    taken += [text.get_window_extent(renderer) for text in axes.texts]
+    inside = axes.get_window_extent(renderer)
     for family in x.index:
         options = []
         for offset, (ha, va) in PLACES:
@@ -131,7 +137,9 @@ def _labels(axes: Axes, x: pd.Series, y: pd.Series) -> None:
                 color=COLOR[trained(family)],
             )
             box = text.get_window_extent(renderer)
-            options.append((sum(_overlap(box, other) for other in taken), text, box))
+            covered = sum(_overlap(box, other) for other in taken)
+            outside = box.width * box.height - _overlap(box, inside)
+            options.append((covered + outside, text, box))
         best = min(range(len(options)), key=lambda i: (options[i][0], i))
         taken.append(options[best][2])
         for index, (_, text, _) in enumerate(options):

@@ -29,7 +29,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         last.plot([offset] * len(own), own, **(style | {"linestyle": ""}))
     for one in (axes, last):
         one.axhline(1, color=GREY, lw=0.7, zorder=0)
-        one.axhline(0, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+        one.axhline(0, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
         one.grid(axis="y")
     for layer in _left_out(coders):
         axes.axvspan(layer - 0.4, layer + 0.4, color="0.94", lw=0, zorder=0)

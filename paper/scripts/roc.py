@@ -45,13 +45,13 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         for one in (*controls, family):
             _curve(axes, roc, one, "own", **{**line_style(one), "marker": "", "label": None})
         drawn |= {family, *controls}
-        axes.set_title(f"{LABEL[family]}\n{areas[family]:.2f}")
+        axes.set_title(f"{LABEL[family]}\nAUROC {areas[family]:.2f}")
         axes.set_aspect("equal")
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_xlabel("silent windows")
-    grid[0][0].set_ylabel("active windows")
+        axes.set_xlabel("share of silent windows")
+    grid[0][0].set_ylabel("share of active windows")
     keys = _keys(drawn)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     windows = read(tables, "embedding")[["positives", "negatives"]].sum(axis=1).max()

@@ -37,7 +37,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
     for axes, scorer in zip(panels, SCORERS):
         chosen = means[(means["scorer"] == scorer) & (means["layers"] == "all")]
         chosen = chosen[chosen["latents"] == "explained"]
-        axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0)
+        axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
         for family, y in rows.items():
             own = latents.loc[latents["family"] == family, scorer].dropna().to_numpy()
             violin(axes, own, y, family)

@@ -1,0 +1,63 @@
+"""The app and the entry point."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from clearnets.cli import exchange, experiments, look, paper, stages
+from clearnets.cli.errors import guarded
+
+app = typer.Typer(
+    name="clearnets",
+    help="Are networks that are sparse by construction more interpretable than the SAEs and "
+    "transcoders fitted to dense ones? Each stage of the comparison is a command; `dvc repro` "
+    "runs them all. `clearnets COMMAND --help` gives an example of each.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# In the order of `--help`. A command has its function's name.
+PANELS = {
+    "Pipeline": (
+        *(stages.data, stages.train, stages.match, stages.sparsify, stages.evaluate),
+        *(stages.cache, stages.explain, stages.score, stages.embed, stages.similarity),
+        *(stages.overlap, stages.concepts, stages.generalize, stages.qualify, stages.collate),
+    ),
+    "Paper": (paper.figures, paper.paper, paper.claims, paper.compare),
+    "Look": (look.browse, look.trace, look.verify, look.show, look.status),
+    "Exchange": (exchange.import_, exchange.export, exchange.import_scores, exchange.bundle),
+    "Experiments": (experiments.compute, experiments.exp),
+}
+
+
+@app.callback()
+def one_process(context: typer.Context) -> None:
+    """Refuse torchrun's processes where one does the work."""
+    from clearnets import processes
+    from clearnets.artifacts import UserError
+
+    name = context.invoked_subcommand
+    if processes.count() > 1 and name != "train":
+        cure = "start it without torchrun"
+        if name == "exp":
+            cure += "; `clearnets exp NAME --processes N` trains on several"
+        raise UserError(f"`clearnets {name}` runs on one process; {cure}")
+
+
+for panel, commands in PANELS.items():
+    for command in commands:
+        name = command.__name__.rstrip("_").replace("_", "-")
+        app.command(name, rich_help_panel=panel)(command)
+
+
+def main() -> None:
+    """Entry point of the command `clearnets`."""
+    from clearnets import processes
+
+    processes.follow_launcher()
+    sys.exit(guarded(lambda: app(standalone_mode=True)))

@@ -1,0 +1,128 @@
+"""Exchange with other programs and people: checkpoints, runs of delphi, a deposit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clearnets.cli.options import Experiment, LatentAux, Layers, Seed
+from clearnets.cli.place import Place, move_to_run
+
+
+def import_(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A Lightning (.ckpt), torch (.pt, .bin) or safetensors file, or a folder with one."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="The new Hugging Face folder.")],
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What the checkpoint does not say, in the original's names, e.g. "
+            "num_attention_heads=16, of a GPT-Neo num_heads=16. A config.json beside the "
+            "checkpoint is read too.",
+        ),
+    ] = None,
+) -> None:
+    """Convert a checkpoint of the original clearnets into a Hugging Face folder.
+
+    Example: [bold]clearnets import last.ckpt models/dense --set num_attention_heads=16[/bold]
+    """
+    from clearnets import experiments
+    from clearnets.models import original
+
+    model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
+    kind = getattr(model.config, "mlp", "dense")
+    print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    aux: LatentAux,
+    layers: Layers = None,
+    seed: Seed = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="Whose answers: rules, or language (the default where a language model judges).",
+        ),
+    ] = None,
+    firing_counts: Annotated[
+        bool,
+        typer.Option("--firing-counts", help="Also write delphi's log/hookpoint_firing_counts.pt."),
+    ] = False,
+    experiment: Experiment = None,
+) -> None:
+    """Write a family's explanations and scores in the file layout of delphi's runs.
+
+    Example: [bold]clearnets export --aux sae /tmp/sae[/bold]
+    """
+    from clearnets import export as module
+    from clearnets.config import parse_choice, parse_layers
+
+    if by is not None:
+        by = parse_choice("--by", by, ("rules", "language"))
+    place = Place.of(experiment)
+    family = place.family(aux)
+    out = out.absolute()
+    move_to_run(experiment)
+    explanations, files = module.run(
+        place.config,
+        family=family,
+        layers=parse_layers(layers, place.config),
+        seed=seed,
+        by=by,  # pyright: ignore[reportArgumentType]
+        firing_counts=firing_counts,
+        out=out,
+    )
+    print(f"{out}: {explanations:,} explanations, {files:,} files of scores")
+
+
+def import_scores(
+    run: Annotated[Path, typer.Argument(help="The folder of a run of delphi.")],
+    out: Annotated[Path, typer.Argument(help="The new folder of tables.")],
+    aux: LatentAux,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run's judge, where it has qualified; without, its scores are called a "
+            "demonstration.",
+        ),
+    ] = None,
+) -> None:
+    """Read explanations and scores of a run of delphi into tables like ours.
+
+    Example: [bold]clearnets import-scores results/my-run /tmp/theirs --aux sae[/bold]
+    """
+    from clearnets import config
+    from clearnets.config import FAMILIES, parse_choice
+    from clearnets.tables import theirs
+
+    parse_choice("--aux", aux, FAMILIES)
+    count = theirs.run(run, out, family=aux, judge=judge, settings=config.load().collate)
+    print(f"{out}: tables of {count:,} latents")
+
+
+def bundle(
+    out: Annotated[Path, typer.Argument(help="The new folder, or the new file: NAME.tar.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Leave the artifacts of this stage out, e.g. cache."),
+    ] = None,
+) -> None:
+    """Write a deposit: all artifacts and the source, as a remote for `dvc pull`.
+
+    Example: [bold]clearnets bundle ../deposit.tar[/bold]
+    """
+    from clearnets import bundle as module
+
+    size = module.run(out, without=tuple(dict.fromkeys(without or ())))
+    print(f"{out}: {size / 1e6:,.1f} MB")

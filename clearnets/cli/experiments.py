@@ -1,0 +1,52 @@
+"""Whole experiments: what one costs, and running it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clearnets.cli.options import DryRun, Experiment, Processes, Set
+
+
+def compute(
+    experiment: Experiment = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Try a parameter; nothing is written."),
+    ] = None,
+) -> None:
+    """Print what an experiment costs: parameters, FLOPs, and the coders' fair budget.
+
+    Example: [bold]clearnets compute --set model.hidden_size=256[/bold]
+    """
+    from clearnets import budget, config, experiments, paths
+
+    if experiment:
+        values = experiments.resolve(experiment, assign or [])
+    else:
+        values = experiments.assigned(config.read_yaml(paths.PARAMS), assign or [])
+    parsed = config.parse(values, experiment or str(paths.PARAMS))
+    if experiment:
+        # `resolve` names local sources as the worktree will see them.
+        parsed = experiments.seen_from_checkout(parsed, experiments.place(experiment))
+    for line in budget.report(parsed):
+        print(line)
+
+
+def exp(
+    name: Annotated[str | None, typer.Argument(help="Its name; none lists them.")] = None,
+    assign: Set = None,
+    dry_run: DryRun = False,
+    processes: Processes = 1,
+) -> None:
+    """Run a whole experiment of experiments/ in a place of its own; or list them.
+
+    Example: [bold]clearnets exp smoke[/bold]
+    """
+    from clearnets import experiments
+
+    if name is None:
+        experiments.show_all()
+    else:
+        experiments.run(name, assign or [], processes=processes, dry_run=dry_run)

@@ -1,0 +1,137 @@
+"""From tables to the paper, and checks of what it says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clearnets.cli.options import DryRun, Results
+
+
+def figures(
+    experiment: Results = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw the paper's figures from the tables in paper/results/, without training.
+
+    Example: [bold]clearnets figures[/bold]
+    """
+    from clearnets import config, paths, times
+    from clearnets import figures as module
+
+    name = experiment or config.load().experiment
+    # The pipeline's own go to paper/figures, where DVC tracks them.
+    folder = paths.results(name) / paths.FIGURES.name if experiment else paths.FIGURES
+    if dry_run:
+        print(f"experiment: {name}\n\n# reads\n{paths.results(name)}\n# writes\n{folder}")
+    else:
+        with times.timed("figures", worth=not experiment):
+            module.run(paths.results(name), folder)
+
+
+def paper(
+    experiment: Results = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Tell whether the PDF is what the tables give.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Compile the paper and its LaTeX tables from paper/results/ and the figures, in seconds.
+
+    Example: [bold]clearnets paper[/bold]
+    """
+    from clearnets import config, times
+    from clearnets import manuscript as module
+
+    name = experiment or config.load().experiment
+    place = module.place_of(name, tracked=experiment is None)
+    if dry_run:
+        print(f"experiment: {name}\n\n# reads\n{place.tables}\n{place.figures}\n{place.params}")
+        print(f"# writes\n{place.out}\n{place.latex}")
+    elif not check:
+        with times.timed("paper", worth=not experiment):
+            module.run(place)
+    elif module.differs(place):
+        print(f"{place.out} is not what the tables give; run `clearnets paper`")
+        raise typer.Exit(1)
+
+
+def claims(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also name the claims that need training, and their cost.")
+    ] = False,
+    experiment: Results = None,
+) -> None:
+    """Check the paper's claims on its tables, without training, in less than a minute.
+
+    On the tables of another experiment: whether it says the same, as far as it asks.
+
+    Example: [bold]clearnets claims[/bold]
+    """
+    from clearnets import artifacts, config, manuscript, paths
+    from clearnets import claims as module
+    from clearnets.console import print_table
+
+    name = experiment or config.load().experiment
+    of_paper = name == manuscript.SUBJECT
+    folder = paths.results(name)
+    artifacts.check(folder)
+    marked = [
+        (mark, claim)
+        for mark, claim in module.marked(module.read())
+        # What a command checks is the paper and what the pipeline made.
+        if (every or not claim.training) and (of_paper or claim.holds is not None)
+    ]
+    findings = module.check_all([claim for _, claim in marked], module.tables_in(folder))
+    print_table(
+        ("", "claim", "says", "", "found", "cost"),
+        [
+            (mark, f.claim.name, f.claim.says, f.state, f.found, f.claim.cost)
+            for (mark, _), f in zip(marked, findings)
+        ],
+        styles=module.STYLES,
+    )
+    print(module.counted(findings))
+    broken = any(f.broken if of_paper else f.state == module.FAILS for f in findings)
+    raise typer.Exit(broken)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A folder of tables, NAME, or NAME@COMMIT.")],
+    second: Annotated[str, typer.Argument(help="The same of the other run.")],
+    relative: Annotated[
+        float, typer.Option("--rel", min=0, help="Agree within this share of the greater number.")
+    ] = 0.02,
+    absolute: Annotated[
+        float, typer.Option("--abs", min=0, help="Agree within this distance.")
+    ] = 0.002,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Only results that have an interval.")
+    ] = False,
+    tables: Annotated[
+        str | None, typer.Option(metavar="TABLES", help="Only these, e.g. means,contrasts.")
+    ] = None,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Print at most so many that do not agree.")
+    ] = 20,
+) -> None:
+    """Tell which results of two runs agree within tolerance or by their intervals.
+
+    Example: [bold]clearnets compare default default@HEAD~1 --intervals[/bold]
+    """
+    from clearnets import comparison as module
+    from clearnets.console import print_table
+
+    one, other = module.chosen(module.read(first), module.read(second), tables)
+    tolerance = module.Tolerance(relative, absolute)
+    results = list(module.compare(one, other, tolerance, intervals_only=intervals))
+    print_table(module.HEADER, module.by_table(results))
+    apart = [result for result in results if not result.agrees]
+    for result in apart[:show]:
+        print(module.told(result))
+    if len(apart) > show:
+        print(f"... and {len(apart) - show:,} more (--show N)")
+    print(f"{len(results) - len(apart):,} of {len(results):,} results agree")
+    # No results are no agreement.
+    raise typer.Exit(bool(apart) or not results)

@@ -1,0 +1,109 @@
+"""What a command works on, by name: checked against what there is and what the experiment has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from clearnets.artifacts import UserError
+from clearnets.config.experiment import Config
+from clearnets.config.generalize import TASKS, TaskName
+from clearnets.config.names import FAMILIES, MLPS, Family, Mlp
+
+
+def parse_choice(said: str, name: str, known: Sequence[str], there: Sequence[str] = ()) -> str:
+    """`name`, if it is one of `known`.
+
+    Args:
+        said: what a message calls it: an option, or a word.
+        there: which of them a message offers; all where empty.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name not in known:
+        raise UserError(f"unknown {said} {name!r}; choose one of {', '.join(there or known)}")
+    return name
+
+
+def parse_family(
+    name: str, config: Config, known: Sequence[Family] = FAMILIES, said: str = "family"
+) -> Family:
+    """`name`, if it is one of the families `known` and in the experiment.
+
+    Raises:
+        UserError: it is not.
+    """
+    there = [family for family in known if family in config.families]
+    parse_choice(said, name, known, there)
+    _check_has(name, there, config, f"family {name!r}", "add it to `families`")
+    return cast(Family, name)
+
+
+def parse_mlp(name: str, config: Config) -> Mlp:
+    """`name`, if it is a feedforward and one of the experiment's models has it.
+
+    Raises:
+        UserError: it is not.
+    """
+    parse_choice("--mlp", name, MLPS, config.models)
+    _check_has(name, config.models, config, f"{name!r} model", "change `models`")
+    return cast(Mlp, name)
+
+
+def parse_task(name: str, config: Config) -> TaskName:
+    """`name`, if it is a task of the observatory that the experiment has.
+
+    Raises:
+        UserError: it is not.
+    """
+    there = tuple(config.generalize.tasks)
+    parse_choice("task", name, TASKS, there)
+    _check_has(name, there, config, f"task {name!r}", "add it to `generalize.tasks`")
+    return cast(TaskName, name)
+
+
+def _check_has(name: str, there: Sequence[str], config: Config, what: str, otherwise: str) -> None:
+    if name not in there:
+        others = f"choose one of {', '.join(there)}, or " if there else ""
+        raise UserError(f"experiment {config.experiment!r} has no {what}; {others}{otherwise}")
+
+
+def parse_seed(seed: int | None, config: Config) -> int:
+    """`seed`, if it is one of the experiment's training seeds; None means the first.
+
+    Raises:
+        UserError: it is not.
+    """
+    if seed is None:
+        return config.seeds[0]
+    if seed not in config.seeds:
+        listed = ", ".join(map(str, config.seeds))
+        raise UserError(f"no training seed {seed}; choose one of {listed}")
+    return seed
+
+
+def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
+    """Layers of "0-7", "2,5" or "0,3-5", sorted; None means all.
+
+    Raises:
+        UserError: not a range, the wrong way round, or beyond the model.
+    """
+    every = config.model.layers
+    if text is None:
+        return every
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"--layers {text!r}: write layers as 0-7 or 2,5")
+        low, high = int(first), int(last) if dash else int(first)
+        if low > high:
+            raise UserError(f"--layers {text!r}: {low}-{high} is backwards; write {high}-{low}")
+        if high not in every:
+            count = len(every)
+            raise UserError(
+                f"--layers {text!r}: layer {high} of {count}; layers go from 0 to {count - 1}"
+            )
+        chosen.update(range(low, high + 1))
+    return tuple(sorted(chosen))
