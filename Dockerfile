@@ -1,6 +1,7 @@
-# An environment with everything that the pipeline and its tests need, for CPUs.
+# An environment with everything that the pipeline and its tests need, for CPUs. In a clone:
 #   docker build -t clearnets .
-#   docker run --rm -it -v "$PWD/out:/out" clearnets   # then, inside: make repro, or make test
+#   docker run --rm -it -v "$PWD/out:/out" clearnets
+# Then, inside: `make repro` or `make test`; `cp -r paper artifacts /out` takes the results along.
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \
@@ -11,6 +12,8 @@ WORKDIR /clearnets
 COPY Makefile pyproject.toml requirements.txt overrides.txt README.md LICENSE ./
 COPY clearnets/__init__.py clearnets/__init__.py
 RUN make TORCH=cpu env
+# With .git: DVC and `clearnets trace` read the history. Commits need an author.
 COPY . .
+RUN git config --global user.name clearnets && git config --global user.email clearnets@localhost
 ENV PATH="/clearnets/.venv/bin:$PATH"
 CMD ["bash"]

@@ -23,7 +23,7 @@ from clearnets.config import read_yaml
 from clearnets.tables.text import parsed
 
 SOURCE = Path("paper/claims.yaml")
-HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "no table", "needs training"
+HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "not there", "needs training"
 STYLES = {HOLDS: "green", FAILS: "bold red", ABSENT: "red", TRAINING: "yellow"}
 
 Scalar = bool | int | float | str
@@ -106,12 +106,12 @@ class Finding:
 
     @property
     def broken(self) -> bool:
-        """Whether the paper may not say so: the claim fails, or its table is not there."""
+        """Whether the paper may not say so: the claim fails, or its table or rows are not there."""
         return self.state in (FAILS, ABSENT)
 
 
 class _Absent(Exception):
-    """The experiment has no such table."""
+    """The experiment has no such table, or no such row in it."""
 
 
 def read(path: Path = SOURCE) -> list[Claim]:
@@ -180,7 +180,7 @@ def _judge(relation: Relation, tables: Tables) -> tuple[bool, str]:
     """Whether a relation holds, and the number that comes nearest to breaking it."""
     selected = _select(tables(relation.table), relation.where, relation.table)
     if not selected:
-        return False, "no such row"
+        raise _Absent(f"no such row in {relation.table}")
     if relation.rows is not None and len(selected) != relation.rows:
         return False, f"{len(selected)} rows instead of {relation.rows}"
     results = [_judge_row(relation, row, tables) for row in selected]
@@ -277,14 +277,15 @@ def _text(value: Scalar) -> str:
 
 
 def tables_in(folder: Path) -> Tables:
-    """The tables of a folder as rows of texts, each read once."""
+    """The tables of a folder as rows of texts, each read once; `NAME/table` is of an experiment
+    beside it."""
     import csv
 
     read: dict[str, list[Row]] = {}
 
     def rows(name: str) -> list[Row]:
         if name not in read:
-            path = folder / f"{name}.csv"
+            path = (folder.parent if "/" in name else folder) / f"{name}.csv"
             if not path.exists():
                 raise _Absent(f"no {path}")
             with path.open(encoding="utf-8", newline="") as file:

@@ -153,7 +153,8 @@ def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
             yield Text()
             yield Text(heading, "bold")
             for example in chosen:
-                yield Text(f"{example.act_L.max():>7.3g}  ", "dim") + _window(view, example, shades)
+                act = (f"{example.act_L.max():>7.3g}  ", "dim")
+                yield Text.assemble(act, _window(view, example, shades))
 
 
 def _fact(name: str, value: str) -> Text:

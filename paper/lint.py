@@ -22,17 +22,20 @@ from ruamel.yaml import YAML
 
 PAPER = Path(__file__).parent
 DOOR = "typst/results.typ"
-# With what makes it no word: a unit, a power of ten, a per cent; not behind a letter or its hyphen.
+# With what makes it no word: a unit, a power of ten, a per cent; a whole number not behind a letter
+# or its hyphen.
 NUMBER = re.compile(
-    r"(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)(?:e[-+−]?\d+)?"
-    r"(?:\s?%|\s?per cent|[^\W\d_]{1,3})?(?!\w)"
+    r"(?:(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)|(?<![\d.])\d+\.\d+)(?:e[-+−]?\d+)?"
+    r"(?:\s?%|\s?per\s?cent|[^\W\d_]{1,3})?(?!\w)"
 )
 # A decimal, or a share, whose sign for per cent is the second group.
 PRECISE = re.compile(
-    r"(?<![\w.,])[-+−]?((?:\d+\.\d+|\.\d+)|\d+(?=\s?%|\s?per cent))(\s?%|\s?per cent)?"
+    r"(?<![\w.,])[-+−]?((?:\d+\.\d+|\.\d+)|\d+(?=\s?%|\s?per\s?cent))(\s?%|\s?per\s?cent)?"
 )
 LENGTH = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:pt|cm|mm|em|fr)(?!\w)")
 READERS = re.compile(r"\b(?:csv|json|yaml|toml|xml|cbor|read)\(")
+# A number that a sentence would compute.
+COMPUTED = re.compile(r"\bcalc\.|\bstr\(|\d\s*/\s*\d")
 MAKERS = re.compile(r"\b(?:shown|format|value-of|value-at|row-of|rows|load|reduced)\(")
 # What is a number and no result: what code in typst/ counts and how wide it sets.
 ALLOWED = {
@@ -56,6 +59,8 @@ def faults(name: str, text: str) -> Iterator[str]:
             yield f"{place}: only {DOOR} reads files"
         if not code and (found := MAKERS.search(line)):
             yield f"{place}: {found[0]}...) belongs into typst/; sentences use result(...)"
+        if not code and (found := COMPUTED.search(line)):
+            yield f"{place}: {found[0]} computes a number; sentences use result(...)"
         if not code and re.search(r"[)\]];(?:\s|$)", line):
             yield f"{place}: Typst swallows a semicolon behind an expression; write \\;"
         if code:

@@ -45,6 +45,13 @@ def test_an_explained_latent_with_everything():
     assert re.sub("<<|>>", "", text) == shaded
 
 
+def test_only_labels_are_dim():
+    view = show.look(world.config(), "native", "1", drawn()[0]["latent"], seed=None)
+    for line in show.lines(view, 2, shades=True):
+        assert "dim" not in str(line.style)
+        assert all(span.end <= 11 for span in line.spans if "dim" in str(span.style))
+
+
 def test_a_latent_that_was_not_explained_says_why_and_is_shown():
     reasons = set()
     for record in drawn():
