@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clearnets import experiments, paths
+from clearnets import paths
 from clearnets.artifacts import MANIFEST, UserError, read_json
-from clearnets.config import read_yaml
+from clearnets.config import overlays, read_yaml
 from clearnets.trail import LOCK, Entry, Step, commit_of, overlap, read_lock
 
 # What a run makes under a place of its own, by its name at home in the folder of tables.
@@ -57,7 +57,7 @@ class Run:
         for name, place in HOME.items():
             if Path(path).is_relative_to(place):
                 return folder / name / Path(path).relative_to(place)
-        return experiments.place(self.experiment) / path
+        return paths.WORKTREES / self.experiment / path
 
     def absent(self, steps: list[Step]) -> str:
         """What is not here of what some steps wrote, in words; empty where nothing is lacking."""
@@ -91,7 +91,9 @@ def of(path: str, experiment: str | None = None) -> Run:
     folder = paths.results(name)
     lock = folder / LOCK
     if not lock.exists():
-        experiments.resolve(name, [])
+        known = overlays()
+        if name not in known:
+            raise UserError(f"unknown experiment {name!r}; there are: {', '.join(known)}")
         raise UserError(f"{lock} is missing: no run is recorded; run `clearnets exp {name}`")
     commit = folder / COMMIT
     at = f", run at commit {commit.read_text().strip()[:12]}" if commit.exists() else ""
