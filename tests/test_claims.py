@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from clearnets import artifacts, claims, cli
@@ -67,9 +69,9 @@ X = {"table": "bounds", "where": {"name": "x"}, "column": "value"}
         ({"where": {"family": "a"}, "column": "verdict", "equal": ["with", "before"]}, "holds"),
         ({"where": {"family": "b"}, "column": "verdict", "equal": ["with", "before"]}, "FAILS"),
         # A claim about nothing does not hold.
-        ({"where": {"family": "z"}, "column": "mean", "above": 0}, "FAILS"),
+        ({"where": {"family": "z"}, "column": "mean", "above": 0}, "not there"),
         ({"where": {"seed": 0}, "rows": 2, "column": "verdict", "equal": "with"}, "FAILS"),
-        ({"table": "absent", "column": "mean", "above": 0}, "no table"),
+        ({"table": "absent", "column": "mean", "above": 0}, "not there"),
     ],
 )
 def test_a_relation_holds_or_fails(relation, state):
@@ -131,7 +133,9 @@ def test_every_claim_reads_numbers_that_the_results_have_and_can_fail(monkeypatc
             frame[column] = frame[column].map(
                 lambda cell: {"True": "False", "False": "True"}.get(cell, "both")
             )
-        for column in frame.columns.difference(["rate_low", "seed", "layer", "rank"]):
+        for column in frame.columns.difference(
+            ["rate_low", "seed", "layer", "rank", "equivalence"]
+        ):
             numbers = pd.to_numeric(frame[column], errors="coerce")
             frame[column] = frame[column].where(numbers.isna(), (-numbers).astype(str))
         return frame.to_dict("records")
@@ -206,3 +210,25 @@ def test_all_relations_are_checked_in_a_moment(monkeypatch):
     known = [claim for claim in claims.read() if claim.holds is not None]
     assert len(claims.check_all(known, claims.tables_in(RESULTS))) >= 20
     assert time.monotonic() - started < 10
+
+
+def test_another_experiment_breaks_no_claim_that_it_does_not_ask_about(tmp_path, monkeypatch):
+    """Only the paper's own tables must have what its claims are about."""
+    for part in ("params.yaml", "paper/claims.yaml", "paper/results/smollm2"):
+        source, target = ROOT / part, tmp_path / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+    monkeypatch.chdir(tmp_path)
+    few = [
+        claim.model_dump(exclude_none=True, by_alias=True)
+        for claim in claims.read()
+        if claim.name in ("pair-matched", "dense-groks", "paper-follows")
+    ]
+    YAML().dump({"claims": few}, tmp_path / claims.SOURCE)
+    done = CliRunner().invoke(cli.app, ["claims", "--experiment", "smollm2"])
+    assert [line.split("\t")[3] for line in done.stdout.splitlines()[1:-1]] == [
+        "holds",
+        "not there",
+    ]
+    assert done.stdout.splitlines()[-1] == "1 holds, 1 not there"
+    assert done.exit_code == 0
