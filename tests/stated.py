@@ -9,10 +9,12 @@ number before it is:
     max layers cost kind=model name=dense|sparse
     count means explanation=shuffled at_chance=True
     params model.num_layers
+    reduced/contrasts difference@seeds a=native b=sae
     by hand
     -->
 
-A table without a folder is of the default; `smollm2/judge` is of another experiment. Where an
+A table without a folder is of the default; `smollm2/judge` is of another experiment. Behind `@`
+stands what an interval is over where it is not over latents. Where an
 address does not say which scorer, layers or seed, it means the rows of `USUAL`. A number is
 compared as it is printed: with its decimals, its sign, its interval, in per cent or in millions.
 Times and sizes in bytes are measured, not results, and have no address.
@@ -160,11 +162,12 @@ def _read(address: str, results: Path) -> tuple[float, tuple[float, float] | Non
         table, column, *where = rest.split()
         values = [float(row[column]) for row in _rows(table, where, results)]
         return {"min": min, "max": max}[how](values), None
-    table, column, *where = address.split()
+    table, at, *where = address.split()
     rows = _rows(table, where, results)
     if len(rows) != 1:
         raise ValueError(f"{address}: {len(rows)} rows, not one")
-    return float(rows[0][column]), _ends(rows[0], column)
+    column, _, level = at.partition("@")
+    return float(rows[0][column]), _ends(rows[0], column, level)
 
 
 def _rows(table: str, where: list[str], results: Path) -> list[Row]:
@@ -181,9 +184,10 @@ def _rows(table: str, where: list[str], results: Path) -> list[Row]:
     return [row for row in rows if all(row[key] in values for key, values in conditions.items())]
 
 
-def _ends(row: Row, column: str) -> tuple[float, float] | None:
+def _ends(row: Row, column: str, level: str) -> tuple[float, float] | None:
     own = (f"{column}_low", f"{column}_high")
-    low, high = (row.get(name, "") for name in (own if own[0] in row else ("low", "high")))
+    names = own if own[0] in row else ("low", "high")
+    low, high = (row.get(f"{name}_{level}" if level else name, "") for name in names)
     return (float(low), float(high)) if low and high else None
 
 
