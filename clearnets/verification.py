@@ -149,8 +149,8 @@ def told(
         for path, readers in stale.items():
             # A key of params.yaml is a parameter, params.yaml itself a file that a stage reads.
             what = path.replace("params.yaml: ", "parameter ")
-            yield f"{STALE}: {what}, which {_counted(readers, READERS)} read otherwise"
-        yield "`dvc repro` makes anew what was made from them as they were"
+            yield f"{STALE}: {what}, changed since {_counted(readers, READERS)} read it"
+        yield "`dvc repro` makes anew what was made from them"
         yield ""
     yield _summary(steps, found, differing)
 
@@ -195,8 +195,8 @@ def _cures(differing: Sequence[Difference], root: Path) -> Iterator[str]:
         yield f"changed in DVC's cache, too: `rm -f {' '.join(files)}`, then `dvc repro`"
     if [one for one in of(NOWHERE) if one.state != EXTRA]:
         yield (
-            "neither in DVC's cache nor in the last commit: `dvc pull` brings what a remote has, "
-            "`dvc repro` makes it"
+            "neither in DVC's cache nor as recorded in the last commit: `dvc pull` brings what a "
+            "remote has, `dvc repro` makes it"
         )
 
 

@@ -258,9 +258,7 @@ def test_what_is_in_git_comes_from_there_if_it_is_there_as_recorded(project):
     for words in (["add", "-f", "artifacts"], [*who, "commit", "-qm", "Another"]):
         subprocess.run(["git", *words], check=True)
     said = verify()[1]
-    assert said.startswith(
-        "changed: artifacts/cache/b\nneither in DVC's cache nor in the last commit"
-    )
+    assert said.startswith("changed: artifacts/cache/b\nneither in DVC's cache nor as recorded")
 
 
 def test_without_cache_and_git_manifests_tell_the_files(tmp_path):
@@ -291,12 +289,12 @@ def test_code_and_parameters_make_stale_what_was_made_from_them(project):
     Path("clearnets/code.py").write_text("x = 2\n")
     code, said = verify()
     assert code == 1
-    assert said.startswith("stale: clearnets/code.py, which cache@a, cache@b read otherwise\n")
+    assert said.startswith("stale: clearnets/code.py, changed since cache@a, cache@b read it\n")
     assert said.endswith("3 of 5 stages as recorded; 2 stale\n")
     Path("params.yaml").write_text("data: {size: 6}\n")
     code, said = verify()
     assert code == 1
-    assert "stale: parameter data.size, which data read otherwise\n" in said
+    assert "stale: parameter data.size, changed since data read it\n" in said
     assert said.endswith("2 of 5 stages as recorded; 3 stale\n")
     Path("params.yaml").write_text("data: null\n")
     assert "parameter data.size" in verify()[1]
