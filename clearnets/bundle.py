@@ -14,7 +14,6 @@ training. Its layout:
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tarfile
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clearnets import config, paths, trail
+from clearnets import config, kept, paths, trail
 from clearnets.artifacts import UserError, sha256, write_json, write_text
 from clearnets.folders import made_whole
 from clearnets.git import git
@@ -164,20 +163,12 @@ def _push(steps: Sequence[trail.Step], folder: Path) -> set[str]:
             raise UserError(f"DVC cannot copy the artifacts: {error}") from None
     for step in steps:
         for made in step.writes:
-            if made.path in cached and not _is_whole(folder, made.md5):
+            if made.path in cached and not kept.whole(made.md5, folder):
                 raise UserError(
                     f"DVC's cache lacks {made.path}; run `dvc repro`, or leave it out by "
                     f"`--without {_kind(step)}`"
                 )
     return set(cached)
-
-
-def _is_whole(folder: Path, md5: str) -> bool:
-    """Whether a file, or the list of a folder's files and all of them, are in a remote."""
-    path = folder / "files" / "md5" / md5[:2] / md5[2:]
-    if not path.exists() or not md5.endswith(".dir"):
-        return path.exists()
-    return all(_is_whole(folder, entry["md5"]) for entry in json.loads(path.read_text()))
 
 
 def _params() -> dict[str, Any]:
@@ -199,6 +190,11 @@ def _licences(params: dict[str, Any]) -> Iterable[str]:
         name = of.get("name") or of.get("path")
         if name:
             yield f"- What follows from {what} {name}: under the terms that its source states."
+    if params.get("embed"):
+        yield (
+            "- Similarities of explanations and windows follow from the model of sentences "
+            f"{params['embed']['model']}: under the terms that its source states."
+        )
     pictures = (params.get("generalize") or {}).get("tasks") or {}
     if "digits" in pictures or "grid" in pictures:
         yield (

@@ -6,7 +6,6 @@ cannot be checked because the experiment has no such table.
 
 from __future__ import annotations
 
-import operator
 import shlex
 import subprocess
 import sys
@@ -29,6 +28,10 @@ STYLES = {HOLDS: "green", FAILS: "bold red", ABSENT: "red", TRAINING: "yellow"}
 Scalar = bool | int | float | str
 Row = Mapping[str, str]
 Tables = Callable[[str], Sequence[Row]]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _Strict(BaseModel):
@@ -68,6 +71,8 @@ class Relation(_Strict):
     def _one_relation(self) -> Relation:
         if sum(bound is not None for bound in (self.above, self.below, self.equal)) != 1:
             raise ValueError("give one of above, below, equal")
+        if isinstance(self.equal, list) and any(map(_is_number, self.equal)):
+            raise ValueError("equal takes a list of words, or one number")
         return self
 
 
@@ -208,8 +213,7 @@ def _judge_row(relation: Relation, row: Row, tables: Tables) -> _RowResult:
     cell = _cell(row, relation.column, relation.table)
     if relation.equal is not None and not isinstance(relation.equal, Reference):
         wanted = relation.equal if isinstance(relation.equal, list) else [relation.equal]
-        numbers = [bound for bound in wanted if type(bound) in (int, float)]
-        if not numbers:
+        if not any(map(_is_number, wanted)):
             texts = ", ".join(map(_text, wanted))
             passed = cell in set(map(_text, wanted))
             return _RowResult(passed, f"{relation.column} is {cell or 'empty'} (wanted {texts})")
@@ -218,25 +222,22 @@ def _judge_row(relation: Relation, row: Row, tables: Tables) -> _RowResult:
         # A number that does not exist breaks no count and satisfies no relation.
         return _RowResult(False, f"{relation.column} is {cell or 'empty'}")
     value = abs(value) if relation.absolute else value
-    name, compare, bound = _bound(relation, row, tables)
+    name, bound = _bound(relation, row, tables)
     bound = abs(bound) if relation.absolute else bound
     distance = {"above": value - bound, "below": bound - value, "equal": -abs(value - bound)}[name]
     text = f"{relation.column} = {value:g}, {name} {bound:g}"
     if relation.tolerance:
         text += f" ± {relation.tolerance:g}"
     slack = distance + relation.tolerance
-    return _RowResult(slack >= 0 if name == "equal" else compare(slack, 0), text, slack)
+    return _RowResult(slack >= 0 if name == "equal" else slack > 0, text, slack)
 
 
-def _bound(
-    relation: Relation, row: Row, tables: Tables
-) -> tuple[str, Callable[[float, float], bool], float]:
+def _bound(relation: Relation, row: Row, tables: Tables) -> tuple[str, float]:
+    """The one relation to a number, and the number."""
     for name in ("above", "below", "equal"):
         bound: Any = getattr(relation, name)
-        if isinstance(bound, list):
-            bound = bound[0]
         if bound is not None:
-            return name, operator.gt, _value(bound, row, relation.table, tables)
+            return name, _value(bound, row, relation.table, tables)
     raise AssertionError("a relation has a bound")
 
 

@@ -25,10 +25,12 @@ ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"
 # Texts that are results themselves; every other text names its row.
 OUTCOMES = {"status", "verdict", "holds"}
 # Numbers that name their row.
-INDEX = {"seed", "layer", "step", "latent", "rank"}
+INDEX = {"seed", "layer", "step", "latent"}
+# But where they are results: a concept's best latent, where a run stopped.
+FOUND = {"concepts": {"layer", "latent"}, "generalization_runs": {"step"}}
 # Columns whose interval is `low` and `high`.
 PLAIN = {"mean", "difference", "correlation"}
-ENDS = ("low", "high", "low_layers", "high_layers")
+ENDS = ("low", "high", "low_layers", "high_layers", "low_seeds", "high_seeds")
 
 Row = Mapping[str, str]
 Run = Mapping[str, Sequence[Row]]
@@ -132,7 +134,7 @@ def _compare_table(
                 yield Compared(table, "", column, "", "", state)
     shared = [column for column in columns[0] if column in columns[1]]
     rows = [*first, *second]
-    keys = [column for column in shared if _names_rows(column, rows)]
+    keys = [column for column in shared if _names_rows(table, column, rows)]
     by_key = [_by_key(rows, keys) for rows in (first, second)]
     for key in dict.fromkeys((*by_key[0], *by_key[1])):
         a, b = by_key[0].get(key), by_key[1].get(key)
@@ -172,11 +174,11 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     return list(rows[0]) if rows else []
 
 
-def _names_rows(column: str, rows: Sequence[Row]) -> bool:
+def _names_rows(table: str, column: str, rows: Sequence[Row]) -> bool:
     """Whether a column says what a row is about: texts that are no outcome, indices, bins."""
     if column in OUTCOMES or _is_end(column, rows[0]):
         return False
-    if column in INDEX or column.endswith(("_low", "_high")):
+    if column in INDEX - FOUND.get(table, set()) or column.endswith(("_low", "_high")):
         return True
     cells = (row.get(column) or "" for row in rows)
     return any(cell and cell not in ("True", "False") and parsed(cell) is None for cell in cells)

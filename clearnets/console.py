@@ -1,9 +1,18 @@
-"""Tables on the terminal: ruled and coloured where someone looks, plain where a program reads."""
+"""Tables and lists on the terminal: ruled and coloured for who looks, plain for a program."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+
+# So many of a list are named before the others are counted.
+NAMED = 3
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def print_table(

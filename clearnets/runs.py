@@ -9,13 +9,12 @@ from pathlib import Path
 from clearnets import paths
 from clearnets.artifacts import MANIFEST, UserError, read_json
 from clearnets.config import overlays, read_yaml
+from clearnets.console import first_of
 from clearnets.trail import LOCK, Entry, Step, commit_of, overlap, read_lock
 
 # What a run makes under a place of its own, by its name at home in the folder of tables.
 HOME = {path.name: path for path in (paths.FIGURES, paths.PAPER, paths.LATEX)}
 COMMIT = "commit.txt"
-# What is not here is named, so much of it.
-NAMED = 3
 # Of what no hash was recorded.
 NO_HASH = "not recorded"
 
@@ -68,8 +67,7 @@ class Run:
         cure = "`dvc pull` brings what a remote has, `dvc repro` makes it"
         if self.experiment:
             cure = f"`clearnets exp {self.experiment}` makes it"
-        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-        return f"not here: {', '.join(lacking[:NAMED])}{more}; {cure}"
+        return f"not here: {first_of(lacking)}; {cure}"
 
 
 def of(path: str, experiment: str | None = None) -> Run:

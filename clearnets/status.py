@@ -10,12 +10,11 @@ from pathlib import Path
 
 from clearnets import kept, times, trail
 from clearnets.artifacts import write_text
+from clearnets.console import first_of
 from clearnets.paths import LOGS
 
 FRESH, STALE, MISSING, NEW, BEHIND = "fresh", "stale", "missing", "never run", "behind"
 HASHES = LOGS / "hashes.json"
-# Causes that are named for one stage.
-NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ def standings(
         seconds: what stages took, by name.
         cached: outputs that DVC's cache holds.
     """
-    states = {trail.MISSING: MISSING, trail.UNRECORDED: NEW}
     by_step: dict[str, list[trail.Fault]] = {}
     for fault in found:
         by_step.setdefault(fault.step, []).append(fault)
@@ -84,8 +82,8 @@ def standings(
         faults = by_step.get(step.name, [])
         causes = tuple(dict.fromkeys(fault.path for fault in faults))
         # What differs weighs more than what is not there.
-        kinds = {states.get(fault.state, STALE) for fault in faults}
-        state = next((kind for kind in (STALE, NEW, MISSING) if kind in kinds), FRESH)
+        kinds = {MISSING if fault.state == trail.MISSING else STALE for fault in faults}
+        state = next((kind for kind in (STALE, MISSING) if kind in kinds), FRESH)
         restorable = state == MISSING and cached.issuperset(causes)
         if state == FRESH:
             before = [
@@ -103,8 +101,9 @@ def standings(
 
 def in_cache(steps: Sequence[trail.Step], root: Path = Path()) -> frozenset[str]:
     """Outputs of the record that DVC's cache could bring back, by path."""
+    folder = kept.cache(root)
     return frozenset(
-        made.path for step in steps for made in step.writes if kept.cached(made.md5, root).exists()
+        made.path for step in steps for made in step.writes if kept.whole(made.md5, folder)
     )
 
 
@@ -136,9 +135,7 @@ def told(standing: Sequence[Standing], record: times.Record | None = None) -> It
 
 
 def _why(s: Standing) -> str:
-    more = f" and {len(s.causes) - NAMED} more" if len(s.causes) > NAMED else ""
-    restored = "in DVC's cache: " if s.restorable else ""
-    return restored + ", ".join(s.causes[:NAMED]) + more
+    return ("in DVC's cache: " if s.restorable else "") + first_of(s.causes)
 
 
 def _cost(rows: Sequence[Standing]) -> Iterator[str]:

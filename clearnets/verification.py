@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clearnets import kept
 from clearnets.artifacts import MANIFEST, read_json, sha256
+from clearnets.console import first_of
 from clearnets.trail import (
     CHANGED,
     MISSING,
@@ -22,9 +23,8 @@ from clearnets.trail import (
 
 EXTRA = "extra"
 GIT, CACHE, DAMAGED, NOWHERE = "git", "cache", "damaged", "nowhere"
-# Files of one output, and stages that read one path, which are named before the others are counted.
+# Files of one output that are named before the others are counted.
 SHOWN = 5
-READERS = 3
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,11 @@ def _of_output(fault: Fault, entry: Entry, root: Path) -> Iterator[Difference]:
 def _one(
     step: str, output: str, path: str, state: str, where: str, md5: str, root: Path
 ) -> Difference:
-    if where == CACHE and md5 and kept.damaged(md5, root):
-        where = DAMAGED
+    if where == CACHE and md5:
+        if not kept.cached(md5, root).exists():
+            where = NOWHERE
+        elif kept.damaged(md5, root):
+            where = DAMAGED
     return Difference(step, output, path, state, where, md5)
 
 
@@ -139,7 +142,7 @@ def told(
             fault.step for fault in found if fault.state == STALE and _within(fault.path, differing)
         }
         if behind:
-            yield f"stale until then, as they read these: {_counted(sorted(behind), READERS)}"
+            yield f"stale until then, as they read these: {first_of(sorted(behind))}"
         yield ""
     stale: dict[str, list[str]] = {}
     for fault in found:
@@ -149,7 +152,7 @@ def told(
         for path, readers in stale.items():
             # A key of params.yaml is a parameter, params.yaml itself a file that a stage reads.
             what = path.replace("params.yaml: ", "parameter ")
-            yield f"{STALE}: {what}, changed since {_counted(readers, READERS)} read it"
+            yield f"{STALE}: {what}, changed since {first_of(readers)} read it"
         yield "`dvc repro` makes anew what was made from them"
         yield ""
     yield _summary(steps, found, differing)
@@ -185,7 +188,7 @@ def _cures(differing: Sequence[Difference], root: Path) -> Iterator[str]:
         # Forced, it asks nothing about files that it does not know.
         yield f"restore from DVC's cache: `dvc checkout --force {outputs(cache)}`"
     if lost := [one for one in of(GIT) if one.state != EXTRA]:
-        yield f"restore from git: `git checkout -- {outputs(lost)}`"
+        yield f"restore from git: `git checkout HEAD -- {outputs(lost)}`"
     if others := [one for one in of(GIT, NOWHERE) if one.state == EXTRA]:
         yield f"remove what is extra: `rm {' '.join(one.path for one in others[:SHOWN])}`" + (
             " and the others" if len(others) > SHOWN else ""
@@ -212,8 +215,3 @@ def _summary(steps: Sequence[Step], found: Sequence[Fault], differing: Sequence[
     others = ", ".join(f"{len(of)} {state}" for state, of in by_state.items() if of)
     intact = len(names) - len(wrong)
     return f"{intact} of {len(names)} stages as recorded" + (f"; {others}" if others else "")
-
-
-def _counted(names: Sequence[str], most: int) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

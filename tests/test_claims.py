@@ -94,6 +94,10 @@ def test_what_was_found_is_the_number_nearest_to_breaking_it():
         ("{name: a, says: b, command: rm -r x}", "a command that is run is one of clearnets"),
         ("{name: a, says: b, holds: {table: t, column: c}}", "give one of above, below, equal"),
         ("{name: a, says: b, holds: {table: t, column: c, over: 1}}", "holds.over"),
+        (
+            "{name: a, says: b, holds: {table: t, column: c, equal: [0.1, 0.2]}}",
+            "equal takes a list of words, or one number",
+        ),
         ("{name: a, holds: {table: t, column: c, above: 1}}", "says"),
     ],
 )

@@ -146,3 +146,33 @@ def test_what_is_no_run_is_told_in_one_line(project, words, message):
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+def test_what_a_run_found_names_no_row():
+    """The best latent of a concept, where a run stopped, and the place of a metric are results."""
+
+    def found(table, a, b):
+        return {(one.column, one.state) for one in compare({table: [a]}, {table: [b]})}
+
+    best = {"seed": "0", "family": "a", "concept": "c", "layer": "0", "latent": "7", "f1": "0.5"}
+    assert found("concepts", best, best | {"layer": "1", "latent": "9"}) == {
+        ("layer", DIFFERS),
+        ("latent", DIFFERS),
+        ("f1", SAME),
+    }
+    run = {"run": "dense-0", "seed": "0", "step": "100", "test_loss": "0.5"}
+    assert found("generalization_runs", run, run | {"step": "120"}) == {
+        ("step", DIFFERS),
+        ("test_loss", SAME),
+    }
+    place = {"metric": "hoyer", "rank": "1", "tau": "0.5", "tau_low": "0.4", "tau_high": "0.6"}
+    assert found("generalization_ranking", place, place | {"rank": "2"}) == {
+        ("rank", DIFFERS),
+        ("tau", SAME),
+    }
+    # Where they name a row, another one is another row.
+    latent = {"layer": "0", "latent": "7", "f1": "0.5"}
+    assert found("concept_latents", latent, latent | {"latent": "9"}) == {
+        ("", ONLY_FIRST),
+        ("", ONLY_SECOND),
+    }

@@ -249,8 +249,8 @@ def test_what_is_in_git_comes_from_there_if_it_is_there_as_recorded(project):
     said = verify()[1]
     assert "changed: artifacts/cache/b/y\n" in said
     cure = re.search("`(git checkout .*)`", said)[1].split()
-    assert cure[2] == "--"
-    assert set(cure[3:]) == {"artifacts/cache/b", "artifacts/other"}
+    assert cure[2:4] == ["HEAD", "--"]
+    assert set(cure[4:]) == {"artifacts/cache/b", "artifacts/other"}
     subprocess.run(cure, check=True, capture_output=True)
     assert verify()[0] == 0
     # A commit of something else is no cure.

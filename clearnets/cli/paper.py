@@ -20,13 +20,14 @@ def figures(
     from clearnets import config, paths, times
     from clearnets import figures as module
 
-    name = experiment or config.load().experiment
+    own = config.load().experiment
+    name = experiment or own
     # The pipeline's own go to paper/figures, where DVC tracks them.
-    folder = paths.results(name) / paths.FIGURES.name if experiment else paths.FIGURES
+    folder = paths.FIGURES if name == own else paths.results(name) / paths.FIGURES.name
     if dry_run:
         print(f"experiment: {name}\n\n# reads\n{paths.results(name)}\n# writes\n{folder}")
     else:
-        with times.timed("figures", worth=not experiment):
+        with times.timed("figures", worth=name == own):
             module.run(paths.results(name), folder)
 
 
@@ -44,13 +45,14 @@ def paper(
     from clearnets import config, times
     from clearnets import manuscript as module
 
-    name = experiment or config.load().experiment
-    place = module.place_of(name, tracked=experiment is None)
+    own = config.load().experiment
+    name = experiment or own
+    place = module.place_of(name, tracked=name == own)
     if dry_run:
         print(f"experiment: {name}\n\n# reads\n{place.tables}\n{place.figures}\n{place.params}")
         print(f"# writes\n{place.out}\n{place.latex}")
     elif not check:
-        with times.timed("paper", worth=not experiment):
+        with times.timed("paper", worth=name == own):
             module.run(place)
     elif module.differs(place):
         print(f"{place.out} is not what the tables give; run `clearnets paper`")
