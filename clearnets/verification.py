@@ -66,6 +66,8 @@ def _of_output(fault: Fault, entry: Entry, root: Path) -> Iterator[Difference]:
     if recorded is None:
         where = NOWHERE
     if fault.state == MISSING:
+        if where == CACHE and not kept.whole(entry.md5, kept.cache(root)):
+            where = NOWHERE
         yield Difference(fault.step, entry.path, entry.path, MISSING, where)
     elif not entry.is_folder or not (root / entry.path).is_dir():
         yield _one(fault.step, entry.path, entry.path, CHANGED, where, entry.md5, root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -306,6 +307,12 @@ def test_what_is_not_here_is_no_fault(project):
     assert code == 0
     assert said.startswith("missing: artifacts/cache/b\nrestore from DVC's cache: `dvc checkout")
     assert said.endswith("4 of 5 stages as recorded; 1 missing\n")
+    # A list of files without one of them brings nothing back.
+    written = (entry for step in trail.read_lock() for entry in step.writes)
+    (listed,) = (entry.md5 for entry in written if entry.path == "artifacts/cache/b")
+    first, *_ = json.loads(kept.cached(listed).read_text())
+    kept.cached(first["md5"]).unlink()
+    assert "neither in DVC's cache" in verify()[1]
     shutil.rmtree(".dvc/cache")
     assert "`dvc pull` brings what a remote has, `dvc repro` makes it" in verify()[1]
 
