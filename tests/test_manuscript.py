@@ -131,7 +131,7 @@ def test_another_result_is_another_sentence(project):
         # In the abstract, in the section on scores, and in the table of contrasts.
         assert text.count(number) == 3
         assert number in abstract
-    assert told == ["higher than", "lower than", "not distinguishably otherwise than"]
+    assert told == ["higher than", "lower than", "not distinguishably higher or lower than"]
 
 
 def test_a_claim_that_the_tables_break_says_so_where_it_is_made_and_in_the_table(project):
@@ -346,6 +346,33 @@ def test_another_experiment_enters_the_text_where_it_has_run(project):
     accuracy = runs.loc[("grokking", "sparse-0"), "test_accuracy"]
     assert f"ends at {accuracy:.3f} and 8.06;" in sparse
     assert "clean-up has not ended." in sparse
+
+
+@pytest.mark.skipif(
+    not (ROOT / "paper/results/reduced").exists(), reason="the results are not in this checkout"
+)
+def test_what_holds_over_seeds_follows_from_the_experiment_that_has_them(project):
+    assert "The experiment reduced repeats" not in text_of(place())
+    folder = Path("paper/results/reduced")
+    shutil.copytree(ROOT / folder, folder, ignore=shutil.ignore_patterns("figures"))
+    table = pd.read_csv(folder / "contrasts.csv", dtype=str, keep_default_na=False)
+    row = (table[list(PRIMARY)] == pd.Series(PRIMARY)).all(axis=1)
+    assert row.sum() == 1
+    told = []
+    for low, high, equivalent in ((0.1111, 0.2222, False), (-0.0111, -0.0033, True)):
+        ends = {"difference": (low + high) / 2, "low_seeds": low, "high_seeds": high}
+        for column, value in (ends | {"equivalent_seeds": equivalent}).items():
+            table.loc[row, column] = str(value)
+        table.to_csv(folder / "contrasts.csv", index=False)
+        text = text_of(place())
+        told.append(re.search(r"Native latents score (\w+) than transcoders’ \(.*?;", text)[0])
+    assert told[0].startswith("Native latents score higher")
+    assert "+0.167 [+0.111, +0.222]" in told[0]
+    assert "not shown to do so by less than the margin" in told[0]
+    assert told[1].startswith("Native latents score lower")
+    assert "−0.007 [−0.011, −0.003]" in told[1]
+    assert "by less than the margin" in told[1]
+    assert "not shown" not in told[1]
 
 
 def test_no_number_is_written_by_hand():
