@@ -23,6 +23,8 @@ from clearnets import config as cfg
 from clearnets import paths
 from clearnets.artifacts import UserError, fingerprint, write_text
 from clearnets.git import git
+from clearnets.runs import COMMIT
+from clearnets.trail import LOCK
 
 # Folders of artifacts with one folder for each family.
 PER_FAMILY = ("coders", "cache", "explain", "score", "overlap", "similarity", "concepts")
@@ -274,9 +276,9 @@ def _bring_home(tables: Path, target: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(tables, part)
     shutil.copytree(paths.FIGURES, part / paths.FIGURES.name)
-    for file in ("dvc.lock", paths.PARAMS.name):
+    for file in (LOCK.name, paths.PARAMS.name):
         shutil.copyfile(file, part / file)
-    write_text(part / "commit.txt", git("rev-parse", "HEAD") + "\n")
+    write_text(part / COMMIT, git("rev-parse", "HEAD") + "\n")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
 

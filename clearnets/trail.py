@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from typing import Any
 
 from clearnets.artifacts import UserError
 from clearnets.config import read_yaml, value_at
+from clearnets.git import git
 
 LOCK = Path("dvc.lock")
 PIPELINE = Path("dvc.yaml")
@@ -306,15 +306,13 @@ def _is_metrics(entry: Entry) -> bool:
 def commit_of(path: Path) -> str | None:
     """The commit that last changed a file, and whether the file is modified since; None where git
     does not know."""
-
-    def git(*words: str) -> subprocess.CompletedProcess[str]:
-        words = ("git", *words, "--", str(path))
-        return subprocess.run(words, capture_output=True, text=True, check=False)
-
-    commit = git("log", "-1", "--format=%h of %cs").stdout.strip()
+    try:
+        commit = git("log", "-1", "--format=%h of %cs", "--", str(path))
+        modified = git("status", "--porcelain", "--", str(path))
+    except UserError:
+        return None
     if not commit:
         return None
-    modified = git("diff", "--quiet", "HEAD").returncode == 1
     return f"{commit} ({path} is modified since)" if modified else commit
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -35,15 +32,6 @@ PRIMARY = {
 pytestmark = pytest.mark.skipif(
     not (ROOT / RESULTS / "manifest.json").exists(), reason="the results are not in this checkout"
 )
-
-
-def load_lint():
-    spec = importlib.util.spec_from_file_location("paper_lint", PAPER / "lint.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class _Texts(HTMLParser):
@@ -373,66 +361,6 @@ def test_what_holds_over_seeds_follows_from_the_experiment_that_has_them(project
     assert "−0.007 [−0.011, −0.003]" in told[1]
     assert "by less than the margin" in told[1]
     assert "not shown" not in told[1]
-
-
-def test_no_number_is_written_by_hand():
-    lint = load_lint()
-    assert len(lint.sources()) > 8
-    command = [sys.executable, str(PAPER / "lint.py")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("", 0)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "They score 0.73 in rule-detection.",
-        "A share of 9 % is dead.",
-        "We trained 48 runs.",
-        "It changes by -0.025 on average.",
-        "It changes by −0.025 on average.",
-        "It is 2.3x as fast.",
-        "A correlation of .73 is found.",
-        "A rise of 0.5pp is seen.",
-        "A loss of 1e-3 is reached.",
-        "They have 1,189,184 parameters.",
-        "It takes 3x the tokens.",
-        "Native wins in 5 percent of cases.",
-        "The score-0.73 latents win.",
-        "In v0.73 they win.",
-        "#str(result)",
-        "#calc.round(share)",
-        "A share of 3/4 is dead.",
-        '#csv("/paper/results/default/means.csv")',
-        "#shown(row, column)",
-        'scored (#result("means")); others',
-    ],
-)
-def test_the_lint_sees_what_is_written_by_hand(line):
-    lint = load_lint()
-    (fault,) = lint.faults("sections/results.typ", f"fine\n{line}\n")
-    assert fault.startswith("paper/sections/results.typ:2: ")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '#result("means", digits: 3) nats // 0.73',
-        "@paulo2024 and #cite(<gao2025>)",
-        "three seeds, chance is one half, at least 3",
-        r"(#result(..a)\; #result(..b))",
-        '#has("grokking-113/generalization_runs") and a step-10 model',
-    ],
-)
-def test_the_lint_leaves_prose_alone(line):
-    assert list(load_lint().faults("sections/results.typ", line)) == []
-
-
-def test_the_lint_allows_lengths_but_no_shares_in_code():
-    lint = load_lint()
-    assert list(lint.faults("typst/report.typ", 'size: 7.5pt, inset: (x: 0.45em), "1.1fr"')) == []
-    (fault,) = lint.faults("typst/report.typ", 'caption: "of which 73% are dead"')
-    assert "73% is written by hand" in fault
 
 
 def test_every_reference_is_cited_and_every_citation_has_one():

@@ -1,9 +1,11 @@
-"""The lint of the paper's claims and of its figures' texts: no number that is typed twice."""
+"""The lint of the paper: its prose, claims and figures' texts hold no number that is typed by hand."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,69 @@ PAPER = Path(__file__).parents[1] / "paper"
 
 @pytest.fixture(scope="module")
 def lint():
-    spec = importlib.util.spec_from_file_location("paper_lint_of_claims", PAPER / "lint.py")
+    spec = importlib.util.spec_from_file_location("paper_lint", PAPER / "lint.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_no_number_is_written_by_hand(lint):
+    assert len(lint.sources()) > 8
+    command = [sys.executable, str(PAPER / "lint.py")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "They score 0.73 in rule-detection.",
+        "A share of 9 % is dead.",
+        "We trained 48 runs.",
+        "It changes by -0.025 on average.",
+        "It changes by −0.025 on average.",
+        "It is 2.3x as fast.",
+        "A correlation of .73 is found.",
+        "A rise of 0.5pp is seen.",
+        "A loss of 1e-3 is reached.",
+        "They have 1,189,184 parameters.",
+        "It takes 3x the tokens.",
+        "Native wins in 5 percent of cases.",
+        "The score-0.73 latents win.",
+        "In v0.73 they win.",
+        "#str(result)",
+        "#calc.round(share)",
+        "A share of 3/4 is dead.",
+        '#csv("/paper/results/default/means.csv")',
+        "#shown(row, column)",
+        'scored (#result("means")); others',
+    ],
+)
+def test_the_lint_sees_what_is_written_by_hand(lint, line):
+    (fault,) = lint.faults("sections/results.typ", f"fine\n{line}\n")
+    assert fault.startswith("paper/sections/results.typ:2: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '#result("means", digits: 3) nats // 0.73',
+        "@paulo2024 and #cite(<gao2025>)",
+        "three seeds, chance is one half, at least 3",
+        r"(#result(..a)\; #result(..b))",
+        '#has("grokking-113/generalization_runs") and a step-10 model',
+    ],
+)
+def test_the_lint_leaves_prose_alone(lint, line):
+    assert list(lint.faults("sections/results.typ", line)) == []
+
+
+def test_the_lint_allows_lengths_but_no_shares_in_code(lint):
+    assert list(lint.faults("typst/report.typ", 'size: 7.5pt, inset: (x: 0.45em), "1.1fr"')) == []
+    (fault,) = lint.faults("typst/report.typ", 'caption: "of which 73% are dead"')
+    assert "73% is written by hand" in fault
 
 
 def claim(says: str, **holds) -> dict:
