@@ -1,4 +1,4 @@
-"""The lint of the paper: its prose, claims and figures' texts hold no number that is typed by hand."""
+"""The lint: the paper's prose, claims and figures' texts hold no number that is typed by hand."""
 
 from __future__ import annotations
 
