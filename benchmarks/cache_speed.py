@@ -98,11 +98,11 @@ class Meter:
 
 def ours(threads: int, family: str, rows: int) -> Cost:
     """The cost of `clearnets.latents.cache` for one family."""
-    from clearnets.artifacts import Work
     from clearnets.data.tokens import TokenStore
     from clearnets.latents.cache import cache_split
     from clearnets.latents.readers import CoderReader, NativeReader, NeuronReader
-    from clearnets.runtime import Runtime
+    from clearnets.pipeline.artifacts import Work
+    from clearnets.pipeline.runtime import Runtime
 
     Runtime(device="cpu", threads=threads).torch_device()
     model, encoders, config = make("sparse" if family == "native" else "dense")
@@ -142,7 +142,7 @@ def delphis(threads: int, rows: int) -> Cost:
     import torch
     from delphi.latents import LatentCache
 
-    from clearnets.runtime import Runtime
+    from clearnets.pipeline.runtime import Runtime
 
     Runtime(device="cpu", threads=threads).torch_device()
     model, encoders, config = make("dense")

@@ -34,11 +34,11 @@ os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
 import numpy as np
 from safetensors.numpy import save_file
 
-from clearnets.artifacts import Unit, build_all, write_json
-from clearnets.autointerp.reading import Lexicon, Text, read_rows
+from clearnets.autointerp.rules.matcher import Lexicon, Text, read_rows
 from clearnets.config import Config, load
 from clearnets.latents.examples import Grid
 from clearnets.latents.store import LayerCache, load_layer, ranges
+from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
 POINT = "layers.0.mlp"
 # What records of 100 latents may take, and how many latents must be explained and scored a second.
@@ -113,7 +113,7 @@ def theirs(root: Path, config: Config, latents: list[int]) -> int:
     from delphi.config import ConstructorConfig, SamplerConfig
     from delphi.latents import LatentDataset
 
-    from clearnets.autointerp import bridge  # noqa: F401
+    from clearnets.autointerp.delphi import adapter  # noqa: F401
 
     settings = config.explain
     dataset = LatentDataset(
@@ -137,7 +137,7 @@ def theirs(root: Path, config: Config, latents: list[int]) -> int:
 
 def ours(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
     """Our records of the latents, from the text and the cache on."""
-    from clearnets.autointerp.bridge import examples_of
+    from clearnets.autointerp.delphi.adapter import examples_of
     from clearnets.autointerp.sampling import Negatives
     from clearnets.latents.examples import activations
     from clearnets.stages.explain import survey

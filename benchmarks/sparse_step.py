@@ -27,10 +27,10 @@ from unittest import mock
 
 import torch
 
-from clearnets import budget, compute
 from clearnets import config as settings
-from clearnets.models import build_model, triton_ops
-from clearnets.runtime import Runtime, autocast
+from clearnets.models import budget, build_model, triton_ops
+from clearnets.models import flops as compute
+from clearnets.pipeline.runtime import Runtime, autocast
 
 
 @dataclass

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-from clearnets import config, show
+from clearnets import config
+from clearnets.browser import terminal
 
 FAMILY, LAYER, LATENT = "transcoder", "3", 37
 OUT = Path(__file__).with_name("show.svg")
@@ -20,9 +21,9 @@ OUT = Path(__file__).with_name("show.svg")
 
 def main() -> None:
     """Write the picture."""
-    view = show.look(config.load(), FAMILY, LAYER, LATENT, seed=None)
+    view = terminal.look(config.load(), FAMILY, LAYER, LATENT, seed=None)
     console = Console(record=True, width=100, highlight=False, file=io.StringIO())
-    for line in show.lines(view, 4, shades=True):
+    for line in terminal.lines(view, 4, shades=True):
         console.print(line)
     # Fonts of the reader's system instead of some from the network.
     plain = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.S)

@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 DVC = ROOT / "dvc.yaml"
 # What a stage may import without depending on it: its parameters are tracked by key, and the rest
 # moves bytes and shows progress.
-OUTSIDE = {f"clearnets.{name}" for name in ("cli", "config", "paths", "processes", "progress")}
+OUTSIDE = {
+    f"clearnets.{name}"
+    for name in ("cli", "config", *(f"pipeline.{n}" for n in ("paths", "processes", "progress")))
+}
 # Files that a stage executes without importing them.
 EXTRA = {
     "figures": ["paper/clearnets.mplstyle", "paper/scripts"],
@@ -26,7 +29,7 @@ EXTRA = {
     ],
 }
 # Stages whose module is not one of `clearnets.stages`: they read tables and no artifact.
-ROOTS = {"figures": "clearnets.figures", "paper": "clearnets.manuscript"}
+ROOTS = {"figures": "clearnets.paper.figures", "paper": "clearnets.paper.manuscript"}
 
 
 def root_module(stage: str) -> str:

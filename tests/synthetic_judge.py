@@ -10,11 +10,11 @@ import numpy as np
 import synthetic_results
 from synthetic_results import TRUTH
 
-from clearnets import paths
-from clearnets.artifacts import read_jsonl, write_json
 from clearnets.autointerp.records import PROBABILITY_BINS, TRANSCRIPT_SAMPLE, hookpoints
 from clearnets.config import Config
-from clearnets.runtime import seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_jsonl, write_json
+from clearnets.pipeline.runtime import seed_for
 
 WINDOWS = 50
 MISSING = 0.04

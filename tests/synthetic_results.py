@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from clearnets import artifacts, config, paths
+from clearnets import config
+from clearnets.analysis.sources import CONCEPT_TABLES
 from clearnets.autointerp.records import ROC_STEPS
 from clearnets.config import Config
-from clearnets.runtime import seed_for
+from clearnets.pipeline import artifacts, paths
+from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
 from clearnets.stages import overlap
-from clearnets.tables.sources import CONCEPT_TABLES
 
 ROOT = Path(__file__).parents[1]
 # Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.

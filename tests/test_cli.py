@@ -12,10 +12,11 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import cli, experiments
-from clearnets.artifacts import UserError
+from clearnets import cli
 from clearnets.cli.errors import guarded
-from clearnets.runtime import Runtime
+from clearnets.errors import UserError
+from clearnets.pipeline import experiments
+from clearnets.pipeline.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
@@ -344,7 +345,7 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("clearnets.experiments.show_all", interrupted)
+    monkeypatch.setattr("clearnets.pipeline.experiments.show_all", interrupted)
     monkeypatch.setattr(sys, "argv", ["clearnets", "exp"])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -76,7 +76,7 @@ def test_the_family_the_explainer_and_the_task_run(copy):
 def test_the_experiments_resolve_and_the_stages_know_the_new_code(copy):
     names = [Path(name).stem for name, _ in blocks("yaml")]
     assert names == ["twice-k", "step0-skip", "by-trigger", "parity"]
-    script = "import sys; from clearnets import experiments\nfor n in sys.argv[1:]: " + (
+    script = "import sys; from clearnets.pipeline import experiments\nfor n in sys.argv[1:]: " + (
         "experiments.resolve(n, [])"
     )
     python("-c", script, *names, at=copy, code=copy)

@@ -14,10 +14,11 @@ import pytest
 from ruamel.yaml import YAML
 from whole_pipeline import CPU, ROOT, draw_figures, own_checkpoints, run_behind_data
 
-from clearnets import config, paths
-from clearnets.artifacts import read_json
+from clearnets import config
 from clearnets.config import Config
 from clearnets.models import load
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_json
 from clearnets.stages import data
 
 # Below the smoke size: what is written counts here, not what it says.

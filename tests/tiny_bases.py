@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from clearnets import config
-from clearnets.bases import KINDS
+from clearnets.models.pretrained import KINDS
 
 HIDDEN, LAYERS, HEADS, INNER, POSITIONS = 16, 3, 4, 40, 64
 EXPANSION, K = 4, 4

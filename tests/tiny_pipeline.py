@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all, write_json
 from clearnets.config import CODER_FAMILIES, Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 CTX, LAYERS, HIDDEN, LATENTS, K = 16, 2, 8, 32, 4

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from clearnets import config, figures, paths
+from clearnets import config
 from clearnets.config import Config
-from clearnets.runtime import Runtime
+from clearnets.paper import figures
+from clearnets.pipeline import paths
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import (
     browse,
     cache,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.artifacts import UserError, sha256
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import sha256
 
 if TYPE_CHECKING:
     import torch

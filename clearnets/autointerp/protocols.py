@@ -3,7 +3,7 @@
 One latent, one explanation by `tokens`, three ways to score it by the judge of rules:
 
 - `delphi`: explaining and scoring windows from one text, drawn as delphi draws them
-  (`clearnets.latents.published`); a part of the active ones is the same;
+  (`clearnets.autointerp.delphi.sampler`); a part of the active ones is the same;
 - `disjoint`: scoring windows from the same text, drawn in the same way from those that the
   explainer has not seen;
 - `held-out`: the same from text that the explainer never saw.
@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 
 from clearnets.autointerp import sampling
-from clearnets.autointerp.explainers import tokens
-from clearnets.autointerp.reading import Text
+from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.records import EXPLAINED, SCORERS, UNSCORABLE
-from clearnets.autointerp.rules import parse, render
+from clearnets.autointerp.rules import explainer
+from clearnets.autointerp.rules.judge import detection, fuzzing, mark
+from clearnets.autointerp.rules.language import parse, render
+from clearnets.autointerp.rules.matcher import Text
 from clearnets.autointerp.sampling import Negatives
-from clearnets.autointerp.scorers.rules import detection, fuzzing, mark
 from clearnets.config import Explain, Overlap
-from clearnets.latents import published
 from clearnets.latents.examples import Activity, Examples, Grid, activity, sample
 from clearnets.latents.store import LayerCache
 
@@ -85,7 +85,7 @@ def compare(
     if drawn is None:
         return [record | {"status": UNSCORABLE}]
     trigger, train, by_protocol = drawn
-    rule = tokens.explain(explain.text, train, trigger=trigger, max_words=explained.max_words)
+    rule = explainer.explain(explain.text, train, trigger=trigger, max_words=explained.max_words)
     rule = parse(render(rule))
     records = []
     for protocol, one in by_protocol.items():
@@ -119,7 +119,7 @@ def _draw(
     count, quantiles = settings.n_examples_test, settings.n_quantiles
     silent = settings.n_non_activating
     pool = found.strongest_first
-    train_W = published.train(
+    train_W = sampler.train(
         pool, settings.n_examples_train, how="quantiles", quantiles=quantiles, ratio_top=0.0
     )
     unseen = pool[~np.isin(pool, train_W)]
@@ -129,12 +129,12 @@ def _draw(
         return None
     if sampling.status(elsewhere, there.text.windows, least) != EXPLAINED:
         return None
-    both_W = published.test(pool, count, quantiles=quantiles)
-    other_W = published.test(elsewhere.strongest_first, count, quantiles=quantiles)
-    unseen_W = published.test(unseen, count, quantiles=quantiles)
+    both_W = sampler.test(pool, count, quantiles=quantiles)
+    other_W = sampler.test(elsewhere.strongest_first, count, quantiles=quantiles)
+    unseen_W = sampler.test(unseen, count, quantiles=quantiles)
     if not all(len(drawn_W) for drawn_W in (train_W, both_W, other_W, unseen_W)):
         return None
-    trigger = tokens.trigger(here.text, found.within(train_W))
+    trigger = explainer.trigger(here.text, found.within(train_W))
 
     def wanted(side: Side, of: Activity, active_W: np.ndarray) -> dict[str, np.ndarray]:
         return side.negatives.chosen(

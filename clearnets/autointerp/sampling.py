@@ -2,8 +2,8 @@
 
 Under the protocol `held-out` the windows that score an explanation are from text that its explainer
 never saw. Under `delphi` they are from the same text, and both are drawn as delphi draws them
-(`clearnets.latents.published`): a part of the active ones is the same. Silent windows are never the
-same: in delphi, too, the explainer sees none of those that score it.
+(`clearnets.autointerp.delphi.sampler`): a part of the active ones is the same. Non-activating
+windows are never the same: in delphi, too, the explainer sees none of those that score it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from clearnets.artifacts import UserError
-from clearnets.autointerp.reading import Text
+from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.records import EXPLAINED
+from clearnets.autointerp.rules.matcher import Text
 from clearnets.config import CODER_FAMILIES, Explain, NonActivating, Score
-from clearnets.latents import meaning, neighbours, published
+from clearnets.errors import UserError
+from clearnets.latents import neighbours, window_embeddings
 from clearnets.latents.examples import Activity, Examples, Grid, activations, choose, sample
 from clearnets.latents.examples import centred as move
 from clearnets.latents.store import LayerCache
@@ -60,7 +61,7 @@ class Negatives:
     ) -> Negatives:
         """Read what the kind needs from a unit's inputs."""
         if kind == "similar":
-            return cls(kind, vector_ND=meaning.read(inputs["embed"], split))
+            return cls(kind, vector_ND=window_embeddings.read(inputs["embed"], split))
         if kind in ("encoder-similarity", "decoder-similarity"):
             side = "encoder" if kind == "encoder-similarity" else "decoder"
             return cls(kind, weight_LD=neighbours.weights(inputs["coders"] / hookpoint, side))
@@ -86,7 +87,7 @@ class Negatives:
         if self.kind == "similar":
             assert self.vector_ND is not None
             silent_W = found.silent(windows)
-            return {"first": meaning.nearest(self.vector_ND, active_W, silent_W, count)}
+            return {"first": window_embeddings.nearest(self.vector_ND, active_W, silent_W, count)}
         if self.kind == "co-occurrence":
             near_L = neighbours.jaccard(cache, latent, windows)
         else:
@@ -155,7 +156,7 @@ def to_explain(
         "ratio_top": settings.ratio_top,
     }
     if settings.protocol == "delphi":
-        active_W = published.train(found.strongest_first, settings.n_examples_train, **how)
+        active_W = sampler.train(found.strongest_first, settings.n_examples_train, **how)
     else:
         active_W = choose(found, settings.n_examples_train, **how, rng=rng)
     silent = settings.n_non_activating
@@ -188,7 +189,7 @@ def to_score(
         active_W = choose(found, count, quantiles=quantiles, rng=rng)
         avoid = {}
     else:
-        active_W = published.test(found.strongest_first, count, quantiles=quantiles)
+        active_W = sampler.test(found.strongest_first, count, quantiles=quantiles)
         avoid = {"avoid": seen.window_W[seen.num_active :]}
     wanted = negatives.chosen(
         text, cache, latent, found, trigger=trigger, active_W=active_W, count=2 * silent

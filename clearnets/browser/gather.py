@@ -16,26 +16,18 @@ from typing import Any
 import numpy as np
 from scipy.sparse import hstack
 
-from clearnets import paths
-from clearnets.artifacts import read_json
-from clearnets.autointerp.places import places
+from clearnets.autointerp.hookpoints import places
 from clearnets.browser import near
 from clearnets.browser.activity import Example, held_out, see
-from clearnets.browser.known import (
-    ABOUT,
-    REASONS,
-    Known,
-    Transcripts,
-    of_layer,
-    recovered,
-    scorers,
-)
+from clearnets.browser.known import ABOUT, REASONS, Known, Transcripts, of_layer, recovered, scorers
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.latents.examples import Grid, windows_of
 from clearnets.latents.store import load_layer
-from clearnets.runtime import progress, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_json
+from clearnets.pipeline.runtime import progress, seed_for
 
 # Where examples are from, and where the windows of a blind rating are, which no explainer has seen.
 SPLIT, HELD_OUT = "explain", "score"

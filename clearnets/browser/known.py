@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clearnets import paths
-from clearnets.artifacts import UserError, missing, read_jsonl
-from clearnets.autointerp import statistics as stats
+from clearnets.analysis import statistics as stats
+from clearnets.analysis.judgements import MAIN_MEASURE, measured
+from clearnets.autointerp.llm.transcripts import TRANSCRIPT, read_transcript
 from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
-from clearnets.autointerp.transcripts import TRANSCRIPT, read_transcript
 from clearnets.config import Config, Family
-from clearnets.tables.judgements import MAIN_MEASURE, measured
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import missing, read_jsonl
 
 EMBEDDING = "embedding"
 # By hookpoint and latent: name, F1 and MCC of a concept.

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from clearnets import paths
-from clearnets.artifacts import UserError, missing, read_json, remake
-from clearnets.bases import OURS, WEIGHTS, kind_of
 from clearnets.config import CODER_FAMILIES, STEP0_CODERS, Family
+from clearnets.errors import UserError
 from clearnets.latents import neighbours
-from clearnets.training.matching import load_pair
+from clearnets.models.matching import load_pair
+from clearnets.models.pretrained import OURS, WEIGHTS, kind_of
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import missing, read_json, remake
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ PANELS = {
 @app.callback()
 def one_process(context: typer.Context) -> None:
     """Refuse torchrun's processes where one does the work."""
-    from clearnets import processes
-    from clearnets.artifacts import UserError
+    from clearnets.errors import UserError
+    from clearnets.pipeline import processes
 
     name = context.invoked_subcommand
     if processes.count() > 1 and name != "train":
@@ -59,7 +59,7 @@ for panel, commands in PANELS.items():
 
 def main() -> None:
     """Entry point of the command `clearnets`."""
-    from clearnets import processes
+    from clearnets.pipeline import processes
 
     processes.follow_launcher()
     sys.exit(guarded(lambda: app(prog_name="clearnets", standalone_mode=False)))

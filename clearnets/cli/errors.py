@@ -18,8 +18,8 @@ def guarded(call: Callable[[], Any]) -> int:
     exit code 2."""
     import typer
 
-    from clearnets import processes
-    from clearnets.artifacts import UserError
+    from clearnets.errors import UserError
+    from clearnets.pipeline import processes
 
     code = 2
     try:

@@ -34,8 +34,8 @@ def import_(
 
     Example: [bold]clearnets import last.ckpt models/dense --set num_attention_heads=16[/bold]
     """
-    from clearnets import experiments
     from clearnets.models import original
+    from clearnets.pipeline import experiments
 
     model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
     kind = getattr(model.config, "mlp", "dense")
@@ -64,7 +64,7 @@ def export(
 
     Example: [bold]clearnets export --aux sae /tmp/sae[/bold]
     """
-    from clearnets import export as module
+    from clearnets.autointerp.delphi import export as module
     from clearnets.config import parse_choice, parse_layers
 
     if by is not None:
@@ -103,11 +103,11 @@ def import_scores(
     Example: [bold]clearnets import-scores results/my-run /tmp/theirs --aux sae[/bold]
     """
     from clearnets import config
+    from clearnets.analysis import delphi_import
     from clearnets.config import FAMILIES, parse_choice
-    from clearnets.tables import theirs
 
     parse_choice("--aux", aux, FAMILIES)
-    count = theirs.run(run, out, family=aux, judge=judge, settings=config.load().collate)
+    count = delphi_import.run(run, out, family=aux, judge=judge, settings=config.load().collate)
     print(f"{out}: tables of {count:,} latents")
 
 
@@ -122,7 +122,7 @@ def bundle(
 
     Example: [bold]clearnets bundle ../deposit.tar[/bold]
     """
-    from clearnets import bundle as module
+    from clearnets.provenance import deposit as module
 
     size = module.run(out, without=tuple(dict.fromkeys(without or ())))
     print(f"{out}: {size / 1e6:,.1f} MB")

@@ -20,13 +20,15 @@ def compute(
 
     Example: [bold]clearnets compute --set model.hidden_size=256[/bold]
     """
-    from clearnets import budget, config, experiments, paths
+    from clearnets import config
+    from clearnets.models import budget
+    from clearnets.pipeline import experiments
 
     if experiment:
         values = experiments.resolve(experiment, assign or [])
     else:
-        values = experiments.assigned(config.read_yaml(paths.PARAMS), assign or [])
-    parsed = config.parse(values, experiment or str(paths.PARAMS))
+        values = experiments.assigned(config.read_yaml(config.PARAMS), assign or [])
+    parsed = config.parse(values, experiment or str(config.PARAMS))
     if experiment:
         # `resolve` names local sources as the worktree will see them.
         parsed = experiments.seen_from_checkout(parsed, experiments.place(experiment))
@@ -44,7 +46,7 @@ def exp(
 
     Example: [bold]clearnets exp smoke[/bold]
     """
-    from clearnets import experiments
+    from clearnets.pipeline import experiments
 
     if name is None:
         experiments.show_all()

@@ -12,7 +12,7 @@ from clearnets.cli.options import FAMILIES, DryRun, Experiment, Results, Seed, S
 from clearnets.cli.place import Place, move_to_run
 
 if TYPE_CHECKING:
-    from clearnets.trail import Fault, Step
+    from clearnets.provenance.lockfile import Fault, Step
 
 
 def browse(
@@ -35,11 +35,11 @@ def trace(
 
     Example: [bold]clearnets trace paper/figures/scores.pdf[/bold]
     """
-    from clearnets import runs, trail
+    from clearnets.provenance import lockfile, runs
 
     run = runs.of(path, experiment)
-    chain = trail.trace(run.steps, run.recorded(path), run.here)
-    for line in trail.told(chain, path, run.origin, run.lock):
+    chain = lockfile.trace(run.steps, run.recorded(path), run.here)
+    for line in lockfile.told(chain, path, run.origin, run.lock):
         print(line)
     if absent := run.absent(chain):
         print(absent)
@@ -50,22 +50,27 @@ def verify() -> None:
 
     Example: [bold]clearnets verify[/bold]
     """
-    from clearnets import trail, verification
+    from clearnets.provenance import lockfile
+    from clearnets.provenance import verify as verification
 
-    steps, found = _faults(trail.md5_of_file)
+    steps, found = _faults(lockfile.md5_of_file)
     differing = list(verification.differences(steps, found))
     for line in verification.told(steps, found, differing):
         print(line)
-    raise typer.Exit(any(fault.state != trail.MISSING for fault in found))
+    raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
 
 
 def _faults(of_file: Callable[[Path], str]) -> tuple[list[Step], list[Fault]]:
     """The steps of the recorded run, and what is not as recorded by the hashes `of_file` gives."""
-    from clearnets import config, paths, trail
+    from clearnets import config
+    from clearnets.pipeline import paths
+    from clearnets.provenance import lockfile
 
-    steps = trail.read_lock()
-    params, stages = config.read_yaml(paths.PARAMS), config.read_yaml(trail.PIPELINE)["stages"]
-    return steps, list(trail.faults(steps, params, stages, trail.look(steps, of_file=of_file)))
+    steps = lockfile.read_lock()
+    params, stages = config.read_yaml(config.PARAMS), config.read_yaml(paths.PIPELINE)["stages"]
+    return steps, list(
+        lockfile.faults(steps, params, stages, lockfile.look(steps, of_file=of_file))
+    )
 
 
 def show(
@@ -92,7 +97,7 @@ def show(
 
     Example: [bold]clearnets show transcoder 3 37[/bold]
     """
-    from clearnets import show as module
+    from clearnets.browser import terminal as module
 
     place = Place.of(experiment)
     move_to_run(experiment)
@@ -114,16 +119,18 @@ def status(
 
     Example: [bold]clearnets status[/bold]
     """
-    from clearnets import config, paths, times, trail
-    from clearnets import status as module
-    from clearnets.artifacts import UserError
+    from clearnets import config
+    from clearnets.errors import UserError
+    from clearnets.pipeline import paths, times
+    from clearnets.provenance import lockfile
+    from clearnets.provenance import status as module
 
     if record and experiment:
         raise UserError("--record is of params.yaml, here; leave --experiment out")
     move_to_run(experiment)
-    params = config.read_yaml(paths.PARAMS)
+    params = config.read_yaml(config.PARAMS)
     if record:
-        stages = trail.expected(config.read_yaml(trail.PIPELINE)["stages"], params)
+        stages = lockfile.expected(config.read_yaml(paths.PIPELINE)["stages"], params)
         lacking = times.record(params["experiment"], stages)
         print(f"{times.RECORD}; never timed here: {', '.join(lacking) or 'none'}")
         return

@@ -17,8 +17,9 @@ def figures(
 
     Example: [bold]clearnets figures[/bold]
     """
-    from clearnets import config, paths, times
-    from clearnets import figures as module
+    from clearnets import config
+    from clearnets.paper import figures as module
+    from clearnets.pipeline import paths, times
 
     own = config.load().experiment
     name = experiment or own
@@ -42,8 +43,9 @@ def paper(
 
     Example: [bold]clearnets paper[/bold]
     """
-    from clearnets import config, times
-    from clearnets import manuscript as module
+    from clearnets import config
+    from clearnets.paper import manuscript as module
+    from clearnets.pipeline import times
 
     own = config.load().experiment
     name = experiment or own
@@ -71,9 +73,11 @@ def claims(
 
     Example: [bold]clearnets claims[/bold]
     """
-    from clearnets import artifacts, config, manuscript, paths
-    from clearnets import claims as module
-    from clearnets.console import print_table
+    from clearnets import config
+    from clearnets.paper import claims as module
+    from clearnets.paper import manuscript
+    from clearnets.pipeline import artifacts, paths
+    from clearnets.pipeline.console import print_table
 
     name = experiment or config.load().experiment
     of_paper = name == manuscript.SUBJECT
@@ -122,8 +126,8 @@ def compare(
 
     Example: [bold]clearnets compare default default@HEAD~1 --intervals[/bold]
     """
-    from clearnets import comparison as module
-    from clearnets.console import print_table
+    from clearnets.paper import compare as module
+    from clearnets.pipeline.console import print_table
 
     one, other = module.chosen(module.read(first), module.read(second), tables)
     tolerance = module.Tolerance(relative, absolute)

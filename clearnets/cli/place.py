@@ -25,8 +25,9 @@ class Place:
     @classmethod
     def of(cls, experiment: str | None, assignments: list[str] | None = None) -> Place:
         """Load and check the parameters; nothing is written yet."""
-        from clearnets import config, experiments
-        from clearnets.artifacts import UserError
+        from clearnets import config
+        from clearnets.errors import UserError
+        from clearnets.pipeline import experiments
 
         if not experiment:
             if assignments:
@@ -53,8 +54,8 @@ class Place:
         """Run one stage module in this place, or show what it would do."""
         from importlib import import_module
 
-        from clearnets import experiments, processes, times
-        from clearnets.runtime import Runtime
+        from clearnets.pipeline import experiments, processes, times
+        from clearnets.pipeline.runtime import Runtime
 
         module = import_module(f"clearnets.stages.{stage}")
         part = selection.get("mlp") or selection.get("family") or selection.get("task")
@@ -86,8 +87,8 @@ def move_to_run(experiment: str | None) -> None:
     Raises:
         UserError: there is no such experiment, or it has not run here.
     """
-    from clearnets import experiments
-    from clearnets.artifacts import UserError
+    from clearnets.errors import UserError
+    from clearnets.pipeline import experiments
 
     if not experiment:
         return

@@ -22,8 +22,8 @@ def show(
     """
     from ruamel.yaml import YAML
 
-    from clearnets import experiments, paths
     from clearnets.config import STAGES_WITH_METRICS
+    from clearnets.pipeline import experiments, paths
 
     YAML().dump(config.model_dump(mode="json"), sys.stdout)
     begun = folder.is_dir()

@@ -51,7 +51,7 @@ def train(
     Example: [bold]clearnets train --mlp sparse[/bold]
     """
     from clearnets.config import parse_mlp
-    from clearnets.processes import launch, launched
+    from clearnets.pipeline.processes import launch, launched
 
     place = Place.of(experiment, assign)
     mlp = parse_mlp(mlp, place.config)
@@ -64,8 +64,8 @@ def train(
 
 def _enough_gpus(device: str, threads: int, processes: int) -> None:
     """Refuse more processes than there are GPUs, where GPUs are to be used."""
-    from clearnets.artifacts import UserError
-    from clearnets.runtime import Runtime
+    from clearnets.errors import UserError
+    from clearnets.pipeline.runtime import Runtime
 
     if Runtime(device, threads).torch_device().type == "cuda":
         import torch

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearnets.artifacts import UserError
 from clearnets.coders.feedforward import document_positions
 from clearnets.data.tokens import TokenStore
-from clearnets.runtime import seed_for
+from clearnets.errors import UserError
+from clearnets.pipeline.runtime import seed_for
 
 
 class Batch(NamedTuple):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets.artifacts import UserError, check_unchanged, sha256
 from clearnets.config import Existing
-from clearnets.hub_client import asking, is_id, worded
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import check_unchanged, sha256
+from clearnets.pipeline.hub_client import asking, is_id, worded
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder

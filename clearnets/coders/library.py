@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from clearnets.artifacts import UserError, missing, remake
-from clearnets.runtime import seed_for
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import missing, remake
+from clearnets.pipeline.runtime import seed_for
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder

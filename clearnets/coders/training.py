@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from clearnets.artifacts import UserError, write_bytes
 from clearnets.coders import feedforward, objective
 from clearnets.coders.batches import Batch
 from clearnets.config import Precision
-from clearnets.runtime import autocast
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import write_bytes
+from clearnets.pipeline.runtime import autocast
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder

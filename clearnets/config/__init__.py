@@ -43,36 +43,9 @@ from clearnets.config.data import (
     Storybook,
     TrainedTokenizer,
 )
+from clearnets.config.embeddings import Embed, Similarity
 from clearnets.config.experiment import Config
-from clearnets.config.fields import (
-    Count,
-    Decay,
-    Fraction,
-    Frozen,
-    Positive,
-    PositiveFloat,
-    Precision,
-)
-from clearnets.config.files import load, overlay, overlays, parse, read_yaml, value_at
-from clearnets.config.generalize import (
-    TASKS,
-    CheckpointCoders,
-    Checkpoints,
-    Generalize,
-    Grokking,
-)
-from clearnets.config.meaning import Embed, Similarity
-from clearnets.config.models import (
-    HOOKPOINTS,
-    GPTNeoX,
-    Match,
-    Model,
-    Pretrained,
-    PretrainedSparse,
-    Train,
-    Transformer,
-)
-from clearnets.config.names import (
+from clearnets.config.families import (
     CODER_FAMILIES,
     DIRECTIONS,
     FAMILIES,
@@ -89,6 +62,36 @@ from clearnets.config.names import (
     Family,
     Mlp,
     Split,
+)
+from clearnets.config.fields import (
+    Count,
+    Decay,
+    Fraction,
+    Frozen,
+    Positive,
+    PositiveFloat,
+    Precision,
+)
+from clearnets.config.files import (
+    EXPERIMENTS,
+    PARAMS,
+    load,
+    overlay,
+    overlays,
+    parse,
+    read_yaml,
+    value_at,
+)
+from clearnets.config.generalize import TASKS, CheckpointCoders, Checkpoints, Generalize, Grokking
+from clearnets.config.models import (
+    HOOKPOINTS,
+    GPTNeoX,
+    Match,
+    Model,
+    Pretrained,
+    PretrainedSparse,
+    Train,
+    Transformer,
 )
 from clearnets.config.pictures import (
     AnyClassifier,
@@ -109,11 +112,13 @@ from clearnets.config.results import Collate, Concepts
 __all__ = [
     "CODER_FAMILIES",
     "DIRECTIONS",
+    "EXPERIMENTS",
     "FAMILIES",
     "HOOKPOINTS",
     "MLPS",
     "NATIVE_FAMILIES",
     "NULLS",
+    "PARAMS",
     "SPLITS",
     "STAGES_WITH_METRICS",
     "STEP0_CODERS",

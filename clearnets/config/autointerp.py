@@ -11,7 +11,7 @@ from clearnets.config.fields import Count, Fraction, Frozen, Positive
 
 class OpenAIClient(Frozen):
     """A model behind an OpenAI-compatible server. Where it listens, and how many requests run at
-    once, comes from the environment: see `clearnets.autointerp.clients.openai`."""
+    once, comes from the environment: see `clearnets.autointerp.llm.clients.openai`."""
 
     kind: Literal["openai"]
     model: str

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from clearnets.config.families import CODER_FAMILIES, Family
 from clearnets.config.fields import Count, Frozen, Positive, PositiveFloat, Precision
-from clearnets.config.names import CODER_FAMILIES, Family
 
 
 def _resumable(optimizer: str) -> str:

@@ -10,11 +10,8 @@ from clearnets.config.autointerp import Explain, Overlap, Qualify, Score
 from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
-from clearnets.config.fields import Count, Frozen
-from clearnets.config.generalize import Generalize
-from clearnets.config.meaning import Embed, Similarity
-from clearnets.config.models import Match, Model, Pretrained, Train
-from clearnets.config.names import (
+from clearnets.config.embeddings import Embed, Similarity
+from clearnets.config.families import (
     CODER_FAMILIES,
     MLPS,
     NATIVE_FAMILIES,
@@ -23,6 +20,9 @@ from clearnets.config.names import (
     Mlp,
     Split,
 )
+from clearnets.config.fields import Count, Frozen
+from clearnets.config.generalize import Generalize
+from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.results import Collate, Concepts
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clearnets.artifacts import UserError
 from clearnets.config.experiment import Config
-from clearnets.paths import EXPERIMENTS, PARAMS
+from clearnets.errors import UserError
+
+PARAMS = Path("params.yaml")
+# Overlays of the default, one file for each experiment.
+EXPERIMENTS = Path("experiments")
 
 
 def parse(values: Any, source: str) -> Config:

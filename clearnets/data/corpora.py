@@ -28,10 +28,11 @@ from typing import Protocol
 
 import numpy as np
 
-from clearnets.artifacts import UserError, sha256
 from clearnets.config import HubText, LocalText, Split, SplitTokens, Storybook
 from clearnets.data import files, hub
-from clearnets.processes import end_with_parent
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import sha256
+from clearnets.pipeline.processes import end_with_parent
 
 # Splits whose tokens carry concept labels, where the corpus has them.
 LABELLED: tuple[Split, ...] = ("explain", "score", "concept_fit", "concept_test")

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from clearnets.artifacts import UserError, sha256
 from clearnets.config import Digits, HubPictures, LocalPictures
 from clearnets.data import files
-from clearnets.hub_client import asking, network_errors
-from clearnets.runtime import seed_for
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import sha256
+from clearnets.pipeline.hub_client import asking, network_errors
+from clearnets.pipeline.runtime import seed_for
 
 SETS = ("train", "test")
 

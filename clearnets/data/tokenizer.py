@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from clearnets.artifacts import write_json
 from clearnets.data.packing import Documents, carry_labels
+from clearnets.pipeline.artifacts import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -147,7 +147,7 @@ def encode(
 ) -> Documents:
     """Token ids of documents, with labels where `spans` (as of `carry_labels`) are given.
 
-    The tokenizer's own threads work on a batch; see `clearnets.runtime.tokenizer_threads`.
+    The tokenizer's own threads work on a batch; see `clearnets.pipeline.runtime.tokenizer_threads`.
     """
     if spans is None:
         encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

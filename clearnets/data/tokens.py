@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clearnets.artifacts import UserError, missing, read_json, remake
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import missing, read_json, remake
 
 
 @dataclass(frozen=True)

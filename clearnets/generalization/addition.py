@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from clearnets.models import sparse_ops
-from clearnets.runtime import seed_for
+from clearnets.pipeline.runtime import seed_for
 
 Normal = Callable[..., nn.Parameter]
 

@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clearnets import bases, hub_client, paths
-from clearnets.artifacts import JsonlWriter, UserError, fingerprint, settings_of
 from clearnets.coders.feedforward import document_positions
 from clearnets.config import Checkpoints, Config, PretrainedSparse
 from clearnets.data.tokens import TokenStore, open_tokens
+from clearnets.errors import UserError
 from clearnets.generalization.tasks import Batch, Run, check_finite, chosen, spaced
-from clearnets.models import hookpoints, load
-from clearnets.progress import Progress
+from clearnets.models import hookpoints, load, pretrained
+from clearnets.pipeline import hub_client, paths
+from clearnets.pipeline.artifacts import JsonlWriter, fingerprint, settings_of
+from clearnets.pipeline.progress import Progress
 
 _STEP = re.compile(r"step-?(\d+)")
 _ATTENTION = ("attention", "attn", "self_attn")
@@ -102,8 +103,8 @@ class CheckpointsTask:
     def _load(self, run: Run, step: int) -> Any:
         model: Any = load(self._sources(run)[step], "restore it")
         kind = model.config.model_type
-        if kind != bases.OURS and kind not in bases.KINDS:
-            names = ", ".join(kind.name for kind in bases.KINDS.values())
+        if kind != pretrained.OURS and kind not in pretrained.KINDS:
+            names = ", ".join(kind.name for kind in pretrained.KINDS.values())
             raise UserError(f"{run.name} is of the unknown kind {kind!r}; there are: {names}")
         known = model.get_input_embeddings().num_embeddings
         if known < self._store.vocab_size and not getattr(model.config, "token_aliases", None):
@@ -224,7 +225,7 @@ def identity(settings: Checkpoints) -> dict[str, str]:
     if settings.name is None or not Path(settings.name).is_dir():
         return {}
     return {
-        str(step): fingerprint(bases.identity(Revision(name=str(path))))
+        str(step): fingerprint(pretrained.identity(Revision(name=str(path))))
         for step, path in sorted(_folders(Path(settings.name)).items())
     }
 
@@ -255,4 +256,4 @@ def _folders(root: Path) -> dict[int, Path]:
 
 def _whole(revision: Revision) -> Path:
     """The folder of a checkpoint, all of whose files are there."""
-    return bases.locate(revision)[bases.CONFIG].parent
+    return pretrained.locate(revision)[pretrained.CONFIG].parent

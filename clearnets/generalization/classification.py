@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from clearnets.artifacts import JsonlWriter, write_bytes
 from clearnets.config import PictureTraining
 from clearnets.generalization.tasks import check_finite
-from clearnets.runtime import autocast, seed_for
+from clearnets.pipeline.artifacts import JsonlWriter, write_bytes
+from clearnets.pipeline.runtime import autocast, seed_for
 
 SAVE_SECONDS = 25.0
 """Wall time between two resume states. Saving loses nothing, so this changes no result."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clearnets.artifacts import UserError
 from clearnets.coders import library, objective
 from clearnets.coders.training import Schedule, start_biases
 from clearnets.config import CheckpointCoders
-from clearnets.runtime import seed_for
+from clearnets.errors import UserError
+from clearnets.pipeline.runtime import seed_for
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder

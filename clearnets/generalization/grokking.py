@@ -20,14 +20,14 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from clearnets.artifacts import to_line, write_bytes, write_text
 from clearnets.config import Grokking
 from clearnets.generalization import fourier
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
 from clearnets.generalization.tasks import PRELOAD, Batch, Run, check_finite, one_thread, spaced
-from clearnets.processes import each
-from clearnets.progress import Progress
-from clearnets.runtime import Runtime, seed_for
+from clearnets.pipeline.artifacts import to_line, write_bytes, write_text
+from clearnets.pipeline.processes import each
+from clearnets.pipeline.progress import Progress
+from clearnets.pipeline.runtime import Runtime, seed_for
 
 SAVE_SECONDS = 20.0
 """Wall time between two resume states; changes no result."""

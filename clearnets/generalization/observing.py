@@ -24,7 +24,7 @@ from clearnets.config import CheckpointCoders
 from clearnets.generalization import coders, complexity, metrics
 from clearnets.generalization.tasks import Batch, Run, Task
 from clearnets.latents.hooks import capture
-from clearnets.runtime import seed_for
+from clearnets.pipeline.runtime import seed_for
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder

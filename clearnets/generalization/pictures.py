@@ -17,21 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from clearnets.artifacts import write_json
 from clearnets.config import AnyClassifier, PictureCurves, PictureGrid
 from clearnets.data import images
-from clearnets.generalization.classification import (
-    Labelled,
-    Stop,
-    Trainer,
-    checkpoint,
-    train,
-)
+from clearnets.generalization.classification import Labelled, Stop, Trainer, checkpoint, train
 from clearnets.generalization.tasks import OUTCOME, PRELOAD, Batch, Run, curve, one_thread, spaced
 from clearnets.models import classifiers
-from clearnets.processes import each
-from clearnets.progress import Progress
-from clearnets.runtime import Runtime, seed_for
+from clearnets.pipeline.artifacts import write_json
+from clearnets.pipeline.processes import each
+from clearnets.pipeline.progress import Progress
+from clearnets.pipeline.runtime import Runtime, seed_for
 
 _BATCH = 256
 

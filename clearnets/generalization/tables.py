@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clearnets.autointerp.statistics import Estimate
+from clearnets.analysis.frames import pick, records
+from clearnets.analysis.statistics import Estimate
 from clearnets.config import Config
-from clearnets.generalization import question
-from clearnets.runtime import seed_for
-from clearnets.tables.frames import pick, records
+from clearnets.generalization import change_points, observed
+from clearnets.pipeline.runtime import seed_for
 
 Floats = NDArray[np.float64]
 
@@ -66,11 +66,26 @@ RANKING_COLUMNS = (
 )
 
 
-def tables(
-    sources: object, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Both tables by name, from those of the observatory that are made before; without rows where
-    it has no tasks."""
+def make(config: Config) -> dict[str, pd.DataFrame]:
+    """Return every table of the tasks by name, without rows where the experiment has no tasks.
+
+    | table | one row per |
+    |---|---|
+    | generalization_... | see `clearnets.generalization.observed` |
+    | generalization_leads | task, group of runs, metric: whether it moves before the test loss |
+    | generalization_ranking | task, metric: how well it orders runs by their gap |
+    """
+    made = observed.tables(config)
+    made |= tables(config, made)
+    runs, measures = (made[f"generalization_{name}"] for name in ("runs", "measures"))
+    return made | {
+        "generalization_runs": labelled(runs, measures),
+        "generalization_measures": observed.wide(measures),
+    }
+
+
+def tables(config: Config, made: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the tables of leads and of the ranking, from those of `observed.tables`."""
     runs, curves, measures = (
         made.get(f"generalization_{name}", pd.DataFrame(columns=list(columns)))
         for name, columns in INPUTS.items()
@@ -112,16 +127,16 @@ def leads(
     metric's and of the loss's variance in there that its transition explains; `loss_before`,
     `loss_after`: the loss's two levels, in nats; of all four the middle one of the seeds. The
     verdict is `no change` unless in more than half of the seeds both series have a transition that
-    is one: it explains at least `question.MIN_EXPLAINED`, and leaves at most half of what a
+    is one: it explains at least `change_points.MIN_EXPLAINED`, and leaves at most half of what a
     straight line leaves.
-    `p`, `adjusted`, `verdict`, `together`: see `clearnets.generalization.question`; corrected over
-    the measures of a group, or over its references (`kind`), which are the other curves. `together`
-    is of the whole run. Groups of a single run are left out.
+    `p`, `adjusted`, `verdict`, `together`: see `clearnets.generalization.change_points`; corrected
+    over the measures of a group, or over its references (`kind`), which are the other curves.
+    `together` is of the whole run. Groups of a single run are left out.
     """
     rows: list[dict[str, Any]] = []
     for names, group in _groups(runs):
         members = [_Member(run, curves, measures) for run in records(group)]
-        if len(members) < 2 or min(len(m.steps) for m in members) < 2 * question.MIN_LEVEL:
+        if len(members) < 2 or min(len(m.steps) for m in members) < 2 * change_points.MIN_LEVEL:
             continue
         logarithmic = all(_is_log_spaced(m.steps) for m in members)
         times = [np.log10(1 + m.steps) if logarithmic else m.steps + 0.0 for m in members]
@@ -137,7 +152,7 @@ def leads(
         losses = [member.loss_T for member in members]
         asked = _asked(times, losses)
         of_loss = asked.of_loss
-        moved = question.over_seeds([loss.middle for loss in of_loss], **options)
+        moved = change_points.over_seeds([loss.middle for loss in of_loss], **options)
         shared |= {
             **asked.columns([member.steps for member in members]),
             **_columns("loss_change", moved),
@@ -168,7 +183,7 @@ class _Asked:
 
     rising: bool
     legs: list[slice]
-    of_loss: list[question.Transition]
+    of_loss: list[change_points.Transition]
     spans: list[slice]
 
     def columns(self, steps: list[NDArray[np.int64]]) -> dict[str, Any]:
@@ -193,11 +208,11 @@ def _asked(times: list[Floats], losses: list[Floats]) -> _Asked:
     most of them change level; chosen by the losses alone."""
     found = []
     for rising in (False, True):
-        legs = [question.leg(loss, rising=rising) for loss in losses]
-        of_loss = [question.of_leg(t, loss, rising=rising) for t, loss in zip(times, losses)]
+        legs = [change_points.leg(loss, rising=rising) for loss in losses]
+        of_loss = [change_points.of_leg(t, loss, rising=rising) for t, loss in zip(times, losses)]
         moved = sum(np.ptp(loss[part]) for loss, part in zip(losses, legs) if loss[part].size)
         changes = 2 * sum(loss.is_one for loss in of_loss) > len(of_loss)
-        spans = [question.around(t, loss.middle) for t, loss in zip(times, of_loss)]
+        spans = [change_points.around(t, loss.middle) for t, loss in zip(times, of_loss)]
         found.append((changes, moved, _Asked(rising, legs, of_loss, spans)))
     # Of equal movements the fall.
     return max(found, key=lambda one: one[:2])[2]
@@ -212,23 +227,26 @@ def _leads(
 ) -> list[dict[str, Any]]:
     """Rows of `leads` of one group, in the order of the metrics; changes on the scale of times."""
     of_loss, tolerance = asked.of_loss, asked.tolerance(times)
-    together = question.together(losses, series, draws=options["resamples"], rng=options["rng"])
+    together = change_points.together(
+        losses, series, draws=options["resamples"], rng=options["rng"]
+    )
     rows: list[dict[str, Any]] = []
     changed: list[bool] = []
     estimates: list[Estimate] = []
     p_values: list[float] = []
     for metric in range(len(series[0])):
         found = [
-            question.near_change(t, s[metric], loss) for t, s, loss in zip(times, series, of_loss)
+            change_points.near_change(t, s[metric], loss)
+            for t, s, loss in zip(times, series, of_loss)
         ]
         lead_S = [loss.middle - own.middle for loss, own in zip(of_loss, found)]
         onset_S = [loss.onset - own.onset for loss, own in zip(of_loss, found)]
-        estimates.append(question.over_seeds(lead_S, **options))
-        p_values.append(question.no_lead(lead_S, resolution=tolerance))
+        estimates.append(change_points.over_seeds(lead_S, **options))
+        p_values.append(change_points.no_lead(lead_S, resolution=tolerance))
         changes = {
-            "change": question.over_seeds([own.middle for own in found], **options),
+            "change": change_points.over_seeds([own.middle for own in found], **options),
             "lead": estimates[-1],
-            "onset_lead": question.over_seeds(onset_S, **options),
+            "onset_lead": change_points.over_seeds(onset_S, **options),
         }
         row: dict[str, Any] = {"tolerance": tolerance, "p": p_values[-1]}
         for name, estimate in changes.items():
@@ -240,10 +258,12 @@ def _leads(
         row["together_p"] = together.p_M[metric]
         row["together_adjusted"] = together.adjusted_M[metric]
         rows.append(row)
-    for row, estimate, adjusted, clear in zip(rows, estimates, question.holm(p_values), changed):
+    for row, estimate, adjusted, clear in zip(
+        rows, estimates, change_points.holm(p_values), changed
+    ):
         row["adjusted"] = adjusted
         row["verdict"] = (
-            question.verdict(estimate, adjusted, tolerance=tolerance, level=LEVEL)
+            change_points.verdict(estimate, adjusted, tolerance=tolerance, level=LEVEL)
             if clear
             else "no change"
         )
@@ -272,7 +292,7 @@ def ranking(
     references that they should beat: the settings themselves where they are numbers, and the
     training loss. `rank`: by |τ| within the kind. `holds`: which of τ and the score exceeds its
     null at 5 %, corrected over the
-    kind; see `clearnets.generalization.question`. Columns: `RANKING_COLUMNS`.
+    kind; see `clearnets.generalization.change_points`. Columns: `RANKING_COLUMNS`.
     """
     frames: list[pd.DataFrame] = []
     for task, of_task in runs.groupby("task", sort=False):
@@ -296,7 +316,7 @@ def ranking(
         for kind in KINDS:
             merged = tables[kind].groupby(alike).mean()
             rng = np.random.default_rng(seed_for(seed, "generalization", "rank", str(task), kind))
-            found = question.rank(
+            found = change_points.rank(
                 merged.to_numpy(np.float64).T,
                 gap_R,
                 codes_RH,
@@ -319,7 +339,7 @@ def ranking(
     return cast(pd.DataFrame, every.reindex(columns=list(RANKING_COLUMNS)))
 
 
-def _ranked(metrics: list[str], found: question.Ranking) -> pd.DataFrame:
+def _ranked(metrics: list[str], found: change_points.Ranking) -> pd.DataFrame:
     """Metrics by |τ|, highest first; those without a rank at the end, in their order."""
     table = pd.DataFrame(
         {

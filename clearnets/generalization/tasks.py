@@ -18,8 +18,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from clearnets.artifacts import UserError, read_jsonl
-from clearnets.progress import Progress
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import read_jsonl
+from clearnets.pipeline.progress import Progress
 
 # What every process of a task needs, to be imported once.
 PRELOAD = "clearnets.generalization.preloaded"

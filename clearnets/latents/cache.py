@@ -27,11 +27,12 @@ from safetensors import numpy as safetensors
 from safetensors import safe_open
 from torch import Tensor
 
-from clearnets.artifacts import UserError, Work, write_bytes, write_json
 from clearnets.data.tokens import TokenStore
+from clearnets.errors import UserError
 from clearnets.latents.readers import LatentReader
 from clearnets.latents.store import STATS, ranges
-from clearnets.runtime import progress
+from clearnets.pipeline.artifacts import Work, write_bytes, write_json
+from clearnets.pipeline.runtime import progress
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from clearnets.artifacts import UserError, missing, remake
+from clearnets.errors import UserError
 from clearnets.latents.examples import Activity, Grid, activity
 from clearnets.latents.store import LayerCache
+from clearnets.pipeline.artifacts import missing, remake
 
 # Windows taken from one neighbour, the strongest first, before the next one has its turn; and
 # neighbours that are asked at most. Both as in delphi.

@@ -31,11 +31,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clearnets import paths
-from clearnets.artifacts import UserError, read_json, remake
 from clearnets.config import CODER_FAMILIES, FAMILIES, STEP0_CODERS, Family
+from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
-from clearnets.runtime import seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_json, remake
+from clearnets.pipeline.runtime import seed_for
 
 # The single hookpoint of token-unigram: its latents belong to no layer.
 TOKENS = "tokens"
@@ -226,8 +227,8 @@ def open_reader(
         return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
 
     from clearnets.models import hookpoints, load
+    from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained
-    from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
     source = {"native": pair.sparse, "random-native": pair.untrained_sparse}.get(family, pair.dense)
@@ -277,7 +278,7 @@ def open_directions(
         device: where the model is put.
     """
     from clearnets.models import hookpoints, load
-    from clearnets.training.matching import load_pair
+    from clearnets.models.matching import load_pair
 
     source = load_pair(seed).sparse
     assert source is not None, "there are native latents"

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clearnets.artifacts import UserError
-from clearnets.bases import Kind, kind_of
+from clearnets.errors import UserError
+from clearnets.models.pretrained import Kind, kind_of
 
 
 def kind(model: Any) -> Kind:

@@ -32,10 +32,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
-from clearnets.artifacts import UserError
-from clearnets.folders import check_new, made_whole
+from clearnets.errors import UserError
 from clearnets.models.loading import silence
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM
+from clearnets.pipeline.folders import check_new, made_whole
 
 State = dict[str, Tensor]
 

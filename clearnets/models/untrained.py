@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from clearnets.models.loading import alias_tokens, silence
-from clearnets.runtime import seed_for
+from clearnets.pipeline.runtime import seed_for
 
 
 def untrained(path: Path, seed: int) -> PreTrainedModel:

@@ -3,10 +3,10 @@ that needs no server and no network."""
 
 from __future__ import annotations
 
-from clearnets import artifacts, paths
-from clearnets.artifacts import Unit
 from clearnets.config import Config
-from clearnets.runtime import Runtime
+from clearnets.pipeline import artifacts, paths
+from clearnets.pipeline.artifacts import Unit
+from clearnets.pipeline.runtime import Runtime
 
 PAGE = "index.html"
 

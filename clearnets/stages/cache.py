@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import Unit, Work, build_all, read_json, write_json
 from clearnets.config import CODER_FAMILIES, DIRECTIONS, NATIVE_FAMILIES, Config, Family
 from clearnets.latents.store import STATS
-from clearnets.runtime import Runtime
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, write_json
+from clearnets.pipeline.runtime import Runtime
 
 if TYPE_CHECKING:
     from clearnets.latents.readers import LatentReader

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from clearnets import artifacts, paths
-from clearnets.artifacts import Unit
 from clearnets.config import Config
-from clearnets.runtime import Runtime
+from clearnets.pipeline import artifacts, paths
+from clearnets.pipeline.artifacts import Unit
+from clearnets.pipeline.runtime import Runtime
 
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.tables import answers, exchanges, observed, sources
+    from clearnets.analysis import answers, exchanges, sources
+    from clearnets.generalization import observed
 
     rated = {path.name: artifacts.sha256(path) for path in answers.files(config)}
     return [
@@ -49,10 +50,13 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets.tables import exchanges, observatory, registry, sources, summary
+    from clearnets.analysis import exchanges, registry, sources, summary
+    from clearnets.generalization import summary as observatory
+    from clearnets.generalization import tables as generalization
 
     for _, work in artifacts.build_all(units(config)):
-        frames = registry.make(sources.read(config) if config.compares else None, config)
+        frames = registry.make(sources.read(config), config) if config.compares else {}
+        frames |= generalization.make(config)
         registry.write(frames, work.out)
         compared = summary.markdown(frames, config) if config.compares else ""
         text = compared + observatory.markdown(frames)

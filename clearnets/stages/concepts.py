@@ -17,26 +17,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import (
-    Unit,
-    UserError,
-    Work,
-    build_all,
-    read_jsonl,
-    write_json,
-    write_table,
-)
 from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, hookpoints
 from clearnets.config import DIRECTIONS, Config, Family
-from clearnets.runtime import Runtime, progress, seed_for
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, Work, build_all, read_jsonl, write_json, write_table
+from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
-    from clearnets.autointerp.naming import Truth
+    from clearnets.autointerp.rules.concept_naming import Truth
     from clearnets.config import Concepts
     from clearnets.data.tokens import TokenStore
     from clearnets.latents import concepts as recovery
@@ -366,8 +359,8 @@ class _Source:
         """Both splits as rules read them, whole rows at a time."""
         import numpy as np
 
-        from clearnets.autointerp.naming import Truth
-        from clearnets.autointerp.reading import pack, read
+        from clearnets.autointerp.rules.concept_naming import Truth
+        from clearnets.autointerp.rules.matcher import pack, read
 
         store = self.corpus.store
         truths = []
@@ -388,9 +381,9 @@ class _Source:
         """A row for each explained latent of a layer that chose a concept."""
         import numpy as np
 
-        from clearnets.autointerp.naming import agreement_of_others
-        from clearnets.autointerp.reading import pack
-        from clearnets.autointerp.rules import parse
+        from clearnets.autointerp.rules.concept_naming import agreement_of_others
+        from clearnets.autointerp.rules.language import parse
+        from clearnets.autointerp.rules.matcher import pack
 
         names = self.corpus.names
         explained = [

@@ -13,16 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from clearnets import paths
-from clearnets.artifacts import (
-    Unit,
-    UserError,
-    Work,
-    build_all,
-    check_unchanged,
-    publish,
-    write_json,
-)
 from clearnets.config import Config, Data, PretrainedTokenizer, RestrictedTokenizer, Split
 from clearnets.data import ngrams
 from clearnets.data.corpora import LABELLED, Chunk, Corpus, fingerprints, open_corpus
@@ -36,12 +26,15 @@ from clearnets.data.packing import (
     stream,
     until,
 )
-from clearnets.data.pretrained import load_pretrained, tokenizer_fingerprints
-from clearnets.data.restricted import load_restricted
+from clearnets.data.pretrained_tokenizer import load_pretrained, tokenizer_fingerprints
+from clearnets.data.restricted_tokenizer import load_restricted
 from clearnets.data.spool import RowFile, Spool, narrow
 from clearnets.data.tokenizer import SPECIALS, Vocabulary, save_tokenizer, train_tokenizer
-from clearnets.progress import Progress, progress
-from clearnets.runtime import Runtime, tokenizer_threads
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, publish, write_json
+from clearnets.pipeline.progress import Progress, progress
+from clearnets.pipeline.runtime import Runtime, tokenizer_threads
 
 # Splits that share no window with those of KNOWN; they are filled last.
 GUARDED: tuple[Split, ...] = ("score", "concept_test")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all
 from clearnets.config import Config
-from clearnets.runtime import Runtime, progress
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all
+from clearnets.pipeline.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,13 +39,13 @@ def run(config: Config, *, runtime: Runtime) -> None:
     for _, work in build_all(units(config)):
         if config.embed.splits:
             from clearnets.autointerp.encoder import Encoder
-            from clearnets.latents import meaning
+            from clearnets.latents import window_embeddings
 
             encoder = Encoder(config.embed, runtime.torch_device())
             for split in config.embed.splits:
-                path = meaning.place(work.out, split)
+                path = window_embeddings.place(work.out, split)
                 if not path.exists():
-                    meaning.write(path, _embed(encoder, split, config.explain.window))
+                    window_embeddings.write(path, _embed(encoder, split, config.explain.window))
 
 
 def _embed(encoder: Encoder, split: str, size: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def _embed(encoder: Encoder, split: str, size: int) -> np.ndarray:
 
     from clearnets.data.tokens import open_tokens
     from clearnets.latents.examples import windows_of
-    from clearnets.latents.meaning import texts_of
+    from clearnets.latents.window_embeddings import texts_of
 
     store = open_tokens(paths.data())
     tokens_RS = store.split(split)

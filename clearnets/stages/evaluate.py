@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets import compute, paths
-from clearnets.artifacts import (
+from clearnets.config import STEP0_CODERS, TRAINED_CODERS, Config
+from clearnets.errors import UserError
+from clearnets.models import flops as compute
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import (
     Unit,
-    UserError,
     Work,
     build_all,
     read_json,
@@ -19,8 +21,7 @@ from clearnets.artifacts import (
     write_json,
     write_table,
 )
-from clearnets.config import STEP0_CODERS, TRAINED_CODERS, Config
-from clearnets.runtime import Runtime, progress
+from clearnets.pipeline.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +85,8 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints, load
+    from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained
-    from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
     store = open_tokens(paths.data())

@@ -10,21 +10,21 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import JsonlWriter, Unit, Work, build_all, to_line, write_text
+from clearnets.autointerp.llm.transcripts import leave_empty
 from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, UNPARSABLE, hookpoints
-from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
-from clearnets.runtime import Runtime, progress, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import JsonlWriter, Unit, Work, build_all, to_line, write_text
+from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
-    from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.llm.transcripts import Session
+    from clearnets.autointerp.rules.matcher import Text
     from clearnets.autointerp.sampling import Negatives
-    from clearnets.autointerp.transcripts import Session
     from clearnets.config import DelphiExplainer, Explain
     from clearnets.latents.examples import Examples, Grid
     from clearnets.latents.store import LayerCache
@@ -86,7 +86,7 @@ class _Source:
 
     @classmethod
     def of(cls, settings: Explain) -> _Source:
-        from clearnets.autointerp.reading import read
+        from clearnets.autointerp.rules.matcher import read
         from clearnets.data.tokens import open_tokens
 
         store = open_tokens(paths.data())
@@ -130,9 +130,9 @@ def _build(settings: Explain, unit: Unit, work: Work, text: Text[Grid]) -> None:
 async def _ask_all(
     settings: Explain, explainer: DelphiExplainer, todo: list[Unit], threads: int
 ) -> None:
-    from clearnets.autointerp.asking import connection
-    from clearnets.autointerp.clients import identity
-    from clearnets.autointerp.transcripts import Session, put_in_place
+    from clearnets.autointerp.llm.clients import identity
+    from clearnets.autointerp.llm.concurrency import connection
+    from clearnets.autointerp.llm.transcripts import Session, put_in_place
 
     source: _Source | None = None
     async with connection(explainer.client, threads=threads) as connect:
@@ -151,9 +151,9 @@ async def _ask(
     settings: Explain, explainer: DelphiExplainer, unit: Unit, source: _Source, session: Session
 ) -> list[dict[str, Any]]:
     """The records of a layer."""
-    from clearnets.autointerp.asking import together
-    from clearnets.autointerp.bridge import examples_of
-    from clearnets.autointerp.explainers import language
+    from clearnets.autointerp.delphi.adapter import examples_of
+    from clearnets.autointerp.llm import explainer as language
+    from clearnets.autointerp.llm.concurrency import together
     from clearnets.latents.examples import activations
 
     cache, negatives, latents = _drawn(settings, unit)
@@ -186,8 +186,8 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
     explainer = config.explain.explainer
     if explainer.kind == "tokens":
         return []
-    from clearnets.autointerp.clients import identity
-    from clearnets.autointerp.transcripts import Count, report
+    from clearnets.autointerp.llm.clients import identity
+    from clearnets.autointerp.llm.transcripts import Count, report
 
     source = _Source.of(config.explain)
     counts = []
@@ -208,8 +208,8 @@ def explain_latent(
     seed: int,
 ) -> dict[str, Any]:
     """The record of one latent, explained by `tokens`."""
-    from clearnets.autointerp.explainers import tokens
-    from clearnets.autointerp.rules import render
+    from clearnets.autointerp.rules import explainer as tokens
+    from clearnets.autointerp.rules.language import render
 
     record, seen = survey(text, cache, latent, settings, negatives, seed)
     if seen is not None:
@@ -231,7 +231,7 @@ def survey(
     sees, with the text that they number; none where it cannot be explained."""
     import numpy as np
 
-    from clearnets.autointerp.explainers import tokens
+    from clearnets.autointerp.rules import explainer as tokens
     from clearnets.autointerp.sampling import centred, status, to_explain
     from clearnets.latents.examples import activity
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import (
+from clearnets.config import Config
+from clearnets.data import images
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import (
     JsonlWriter,
     Unit,
     Work,
@@ -16,10 +18,8 @@ from clearnets.artifacts import (
     read_json,
     write_table,
 )
-from clearnets.config import Config
-from clearnets.data import images
-from clearnets.processes import each
-from clearnets.runtime import Runtime, progress
+from clearnets.pipeline.processes import each
+from clearnets.pipeline.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     from clearnets.generalization.tasks import Run, Task

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all, read_json, write_json
 from clearnets.config import Config
-from clearnets.runtime import Runtime
-from clearnets.training.matching import PAIR, checkpoint_losses, match
+from clearnets.models.matching import PAIR, checkpoint_losses, match
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_json, write_json
+from clearnets.pipeline.runtime import Runtime
 
 
 def units(config: Config) -> list[Unit]:

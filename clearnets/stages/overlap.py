@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all, read_json, write_json, write_table
 from clearnets.autointerp.records import SCORERS, hookpoints
 from clearnets.config import Config, Family
-from clearnets.runtime import Runtime, progress, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_json, write_json, write_table
+from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.rules.matcher import Text
     from clearnets.latents.examples import Grid
 
 EXPLAIN, SCORE = "explain", "score"
@@ -69,7 +69,7 @@ def run(config: Config, *, runtime: Runtime, family: Family) -> None:
 
 
 def _texts(size: int) -> dict[str, Text[Grid]]:
-    from clearnets.autointerp.reading import read
+    from clearnets.autointerp.rules.matcher import read
     from clearnets.data.tokens import open_tokens
 
     store = open_tokens(paths.data())

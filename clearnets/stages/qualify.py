@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all, write_json
 from clearnets.config import Config
-from clearnets.runtime import Runtime, progress, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, write_json
+from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.transcripts import Session
+    from clearnets.autointerp.llm.transcripts import Session
     from clearnets.config import DelphiScorer, Qualify
 
 SPLIT = "concept_fit"
@@ -37,17 +37,17 @@ def run(config: Config, *, runtime: Runtime) -> None:
 
 
 async def _run(config: Config, threads: int) -> None:
-    from clearnets.autointerp.qualification import JUDGES
-    from clearnets.autointerp.transcripts import Session, leave_empty, put_in_place
+    from clearnets.autointerp.llm.qualification import JUDGES
+    from clearnets.autointerp.llm.transcripts import Session, leave_empty, put_in_place
 
     for _, work in build_all(units(config)):
         judge = config.score.judge
         if judge is None:
             write_json(work.out / JUDGES, {})
             continue
-        from clearnets.autointerp.asking import connection
-        from clearnets.autointerp.clients import identity
-        from clearnets.autointerp.qualification import judge_id, record_of
+        from clearnets.autointerp.llm.clients import identity
+        from clearnets.autointerp.llm.concurrency import connection
+        from clearnets.autointerp.llm.qualification import judge_id, record_of
 
         async with connection(judge.client, threads=threads) as connect:
             with Session(identity(judge.client), PLACED, connect) as session:
@@ -65,9 +65,9 @@ async def _examine(
     judge: DelphiScorer, settings: Qualify, window: int, session: Session
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The judge's answers by test and concept; none where the corpus's concepts are not known."""
-    from clearnets.autointerp.asking import together
-    from clearnets.autointerp.qualification import Task, tasks, tests_of
-    from clearnets.autointerp.scorers import language
+    from clearnets.autointerp.llm import scorers
+    from clearnets.autointerp.llm.concurrency import together
+    from clearnets.autointerp.llm.qualification import Task, tasks, tests_of
     from clearnets.data.tokens import open_tokens
     from clearnets.latents.examples import windows_of
 
@@ -84,7 +84,7 @@ async def _examine(
         seed = seed_for(settings.seed, "qualify", task.concept)
         said = task.concept.replace("_", " ")
         windows_W = (strings_W, task.marked_WL, task.holds_W)
-        return await language.test(name, judge, session, *windows_W, said, seed=seed)
+        return await scorers.test(name, judge, session, *windows_W, said, seed=seed)
 
     drawn = tasks(label_RS, store.concepts, windows, settings, seed_for(settings.seed, "qualify"))
     pairs = [(name, task) for name in tests_of(judge) for task in drawn]
@@ -98,8 +98,8 @@ async def _examine(
 
 def estimate(config: Config) -> list[str]:
     """What the judge would be asked, as lines for `--dry-run`; nothing without one."""
-    from clearnets.autointerp.clients import identity
-    from clearnets.autointerp.transcripts import Count, report
+    from clearnets.autointerp.llm.clients import identity
+    from clearnets.autointerp.llm.transcripts import Count, report
 
     judge = config.score.judge
     if judge is None:

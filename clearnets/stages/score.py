@@ -12,19 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import (
-    Unit,
-    UserError,
-    Work,
-    build_all,
-    read_jsonl,
-    remake,
-    settings_of,
-    to_line,
-    write_json,
-    write_text,
-)
+from clearnets.autointerp.llm.transcripts import leave_empty
 from clearnets.autointerp.records import (
     EXPLAINED,
     EXPLANATIONS,
@@ -36,19 +24,31 @@ from clearnets.autointerp.records import (
     UNSCORABLE,
     hookpoints,
 )
-from clearnets.autointerp.transcripts import leave_empty
 from clearnets.config import Config, Family
-from clearnets.paths import rerun
-from clearnets.runtime import Runtime, progress, seed_for
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import (
+    Unit,
+    Work,
+    build_all,
+    read_jsonl,
+    remake,
+    settings_of,
+    to_line,
+    write_json,
+    write_text,
+)
+from clearnets.pipeline.paths import rerun
+from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from clearnets.autointerp.reading import Text
+    from clearnets.autointerp.llm.scorers import Answers, Shown
+    from clearnets.autointerp.llm.transcripts import Session
+    from clearnets.autointerp.rules.judge import Trial
+    from clearnets.autointerp.rules.matcher import Text
     from clearnets.autointerp.sampling import Negatives
-    from clearnets.autointerp.scorers.language import Answers, Shown
-    from clearnets.autointerp.scorers.rules import Trial
-    from clearnets.autointerp.transcripts import Session
     from clearnets.config import DelphiScorer, Explain, NonActivating, Score
     from clearnets.latents.examples import Grid
     from clearnets.latents.store import LayerCache
@@ -116,7 +116,7 @@ class Texts:
 
     def of(self, size: int) -> Text[Grid]:
         """The split in windows of `size` tokens."""
-        from clearnets.autointerp.reading import read
+        from clearnets.autointerp.rules.matcher import read
 
         if size not in self._read:
             self._read[size] = read(self._store, self.split, size=size)
@@ -220,10 +220,10 @@ def _write_scores(settings: Score, layer: Layer, work: Work) -> None:
 
 
 async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], threads: int) -> None:
-    from clearnets.autointerp.asking import connection
-    from clearnets.autointerp.clients import identity
-    from clearnets.autointerp.qualification import is_qualified
-    from clearnets.autointerp.transcripts import Session, put_in_place
+    from clearnets.autointerp.llm.clients import identity
+    from clearnets.autointerp.llm.concurrency import connection
+    from clearnets.autointerp.llm.qualification import is_qualified
+    from clearnets.autointerp.llm.transcripts import Session, put_in_place
 
     texts: Texts | None = None
     async with connection(judge.client, threads=threads) as connect:
@@ -246,8 +246,8 @@ async def _judge(
     settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A language model's scores of a layer, and how often it gave which probability."""
-    from clearnets.autointerp import controls
-    from clearnets.autointerp.asking import together
+    from clearnets.autointerp.llm import controls
+    from clearnets.autointerp.llm.concurrency import together
 
     panel = Panel(settings, judge, layer, texts, session)
     plan = controls.plan(layer.trials, judge, seed_for(settings.seed, "controls", *layer.names))
@@ -284,7 +284,7 @@ class Reader:
 
     def shown(self, latent: int, trial: Trial) -> Shown:
         """The windows of a trial, to be read."""
-        from clearnets.autointerp.scorers.language import Shown
+        from clearnets.autointerp.llm.scorers import Shown
         from clearnets.latents.examples import activations
 
         windows, window_W = trial.text.windows, trial.examples.window_W
@@ -307,9 +307,8 @@ class Panel:
 
     async def ask(self, latent: int, explanation: str, *, control: str = "") -> dict[str, Answers]:
         """What each scorer says of a latent, given an explanation; or those for which there is such
-        a control (see `clearnets.autointerp.controls`)."""
-        from clearnets.autointerp import controls
-        from clearnets.autointerp.scorers import language
+        a control (see `clearnets.autointerp.llm.controls`)."""
+        from clearnets.autointerp.llm import controls, scorers
 
         names = (*self._layer.names, latent)
         trial: Trial | None = self._layer.trials[latent]
@@ -327,7 +326,7 @@ class Panel:
         again = [control] if control in ("reordered", "redrawn") else []
         seed = seed_for(self._settings.seed, "judge", *names, *again)
         judge = controls.controlled(self._judge, control) if control else self._judge
-        return await language.answers(
+        return await scorers.answers(
             judge, self._session, self._reader.shown(latent, trial), explanation, seed=seed
         )
 
@@ -343,8 +342,8 @@ def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list
     judge = config.score.judge
     if judge is None:
         return []
-    from clearnets.autointerp.clients import identity
-    from clearnets.autointerp.transcripts import Count, report
+    from clearnets.autointerp.llm.clients import identity
+    from clearnets.autointerp.llm.transcripts import Count, report
 
     todo = units(config, family=family, layers=layers)
     if not all(unit.inputs["explain"].exists() for unit in todo):
@@ -371,8 +370,8 @@ def prepare(
     than `explain.min_windows` windows, or has none left that the protocol draws."""
     import numpy as np
 
+    from clearnets.autointerp.rules.judge import Trial, mark
     from clearnets.autointerp.sampling import centred, status, to_explain, to_score
-    from clearnets.autointerp.scorers.rules import Trial, mark
     from clearnets.latents.examples import activity
 
     if record["status"] != EXPLAINED:
@@ -409,8 +408,8 @@ def score_latents(
 
     Without the judge of rules all scores are null.
     """
-    from clearnets.autointerp.rules import parse
-    from clearnets.autointerp.scorers.rules import judge_all
+    from clearnets.autointerp.rules.judge import judge_all
+    from clearnets.autointerp.rules.language import parse
 
     sentences = {record["latent"]: record["explanation"] for record in records}
     judged = trials if rules else {}
@@ -453,7 +452,7 @@ def _metrics(config: Config, family: Family) -> dict[str, Any]:
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Latents by status, and the mean balanced accuracy of each score over those that have it."""
-    from clearnets.autointerp.statistics import balanced_accuracy
+    from clearnets.analysis.statistics import balanced_accuracy
 
     status = [record["status"] for record in records]
     numbers: dict[str, Any] = {name: status.count(name) for name in STATUSES}

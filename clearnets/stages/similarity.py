@@ -10,16 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import (
-    Unit,
-    build_all,
-    read_jsonl,
-    settings_of,
-    to_line,
-    write_json,
-    write_text,
-)
 from clearnets.autointerp.records import (
     EXPLAINED,
     EXPLANATIONS,
@@ -30,7 +20,17 @@ from clearnets.autointerp.records import (
     hookpoints,
 )
 from clearnets.config import Config
-from clearnets.runtime import Runtime, progress, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import (
+    Unit,
+    build_all,
+    read_jsonl,
+    settings_of,
+    to_line,
+    write_json,
+    write_text,
+)
+from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,7 @@ class _Sample:
         from clearnets.autointerp.encoder import Encoder
         from clearnets.data.tokens import open_tokens
         from clearnets.latents.examples import windows_of
-        from clearnets.latents.meaning import texts_of
+        from clearnets.latents.window_embeddings import texts_of
 
         store = open_tokens(paths.data())
         tokens_RS = store.split(SPLIT)
@@ -130,7 +130,7 @@ def score_latents(
     """A record of the score for each record of explanations, and the layer's mean ROC curves."""
     import numpy as np
 
-    from clearnets.autointerp.scorers.embedding import judge_all, mean_curves
+    from clearnets.autointerp.embedding_scorer import judge_all, mean_curves
     from clearnets.latents.examples import activity
 
     scored: list[dict[str, Any]] = []

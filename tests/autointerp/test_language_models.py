@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import Split
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
 from delphi.config import SamplerConfig  # isort: skip
-from clearnets.autointerp.bridge import (
+from clearnets.autointerp.delphi.adapter import (
     ActivatingExample,
     Latent,
     LatentRecord,
@@ -29,22 +29,22 @@ from clearnets.autointerp.bridge import (
     Response,
     examples_of,
 )
-from clearnets.autointerp.clients import Reply, RequestFailed
-from clearnets.autointerp.explainers import language as explaining
-from clearnets.autointerp.explainers.language import parse_explanation
-from clearnets.autointerp.reading import Lexicon, read_rows
-from clearnets.autointerp.scorers import language as judging
-from clearnets.autointerp.scorers import surprisal
-from clearnets.autointerp.scorers.language import (
+from clearnets.autointerp.llm import explainer as explaining
+from clearnets.autointerp.llm import scorers as judging
+from clearnets.autointerp.llm import surprisal
+from clearnets.autointerp.llm.clients import Reply, RequestFailed
+from clearnets.autointerp.llm.explainer import parse_explanation
+from clearnets.autointerp.llm.scorers import (
     Shown,
     parse_answers,
     parse_intruder,
     parse_probabilities,
 )
-from clearnets.autointerp.scorers.ranking import area
-from clearnets.autointerp.scorers.rules import Trial, mark
-from clearnets.autointerp.scorers.simulation import parse_simulation
-from clearnets.autointerp.transcripts import Count
+from clearnets.autointerp.llm.simulation import parse_simulation
+from clearnets.autointerp.llm.transcripts import Count
+from clearnets.autointerp.ranking import area
+from clearnets.autointerp.rules.judge import Trial, mark
+from clearnets.autointerp.rules.matcher import Lexicon, read_rows
 from clearnets.config import DelphiExplainer, DelphiScorer
 from clearnets.latents.examples import Examples, activations, activity, choose, sample
 

@@ -12,12 +12,12 @@ import pytest
 import synthetic_text as synthetic
 
 from clearnets.autointerp import protocols
-from clearnets.autointerp.explainers import tokens
+from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.protocols import Side, compare
-from clearnets.autointerp.reading import NEAR, Lexicon, read_rows
+from clearnets.autointerp.rules import explainer
+from clearnets.autointerp.rules.matcher import NEAR, Lexicon, read_rows
 from clearnets.autointerp.sampling import Negatives
 from clearnets.config import NonActivating, Overlap, load
-from clearnets.latents import published
 from clearnets.latents.examples import activity
 
 SIZE = 16
@@ -107,8 +107,8 @@ def shown(monkeypatch):
         seen["test"].append(examples)
         return detect(fired, examples)
 
-    tokens_explain, detect = tokens.explain, protocols.detection
-    monkeypatch.setattr(tokens, "explain", explain)
+    tokens_explain, detect = explainer.explain, protocols.detection
+    monkeypatch.setattr(explainer, "explain", explain)
     monkeypatch.setattr(protocols, "detection", detection)
     return seen
 
@@ -119,7 +119,7 @@ def test_windows_are_shared_as_each_protocol_says(shown):
     assert [record["protocol"] for record in records] == ["delphi", "disjoint", "held-out"]
     (train,), (delphi, disjoint, held_out) = shown["train"], shown["test"]
     found = activity(explain.cache, 0, explain.text.windows)
-    assert active(delphi) == set(published.test(found.strongest_first, 50, quantiles=10))
+    assert active(delphi) == set(sampler.test(found.strongest_first, 50, quantiles=10))
     assert len(active(delphi) & active(train)) == records[0]["seen"] > 0
     assert not active(disjoint) & active(train)
     assert records[1]["seen"] == records[2]["seen"] == 0
@@ -188,8 +188,8 @@ def test_the_explainer_reads_its_own_windows_alone(kind, shown):
         if len(places):
             position_E[entry] = first + places[0]
     changed = SimpleNamespace(**{**vars(cache), "position": position_E})
-    before = tokens.trigger(explain.text, activity(cache, 0, windows))
-    assert tokens.trigger(explain.text, activity(changed, 0, windows)) == "the" != before
+    before = explainer.trigger(explain.text, activity(cache, 0, windows))
+    assert explainer.trigger(explain.text, activity(changed, 0, windows)) == "the" != before
     compare(replace(explain, cache=changed), score, 0, SETTINGS, EXPLAINED, seed=5)
     first, second = shown["train"]
     assert active(first) == active(second)

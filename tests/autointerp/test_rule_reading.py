@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_text import BOS, EOS, ID, STRINGS, counted, rows
 
-from clearnets.autointerp.reading import NEAR, Lexicon, count, fires, pack, read_rows
-from clearnets.autointerp.rules import AFTERS, STATES, Clause, Context, Rule
+from clearnets.autointerp.rules.language import AFTERS, STATES, Clause, Context, Rule
+from clearnets.autointerp.rules.matcher import NEAR, Lexicon, count, fires, pack, read_rows
 
 ROWS = rows(0, 24)
 LEXICON = Lexicon(STRINGS)

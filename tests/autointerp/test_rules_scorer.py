@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from synthetic_text import ID, STRINGS, counted, entries, rows
 
-from clearnets.autointerp.reading import NEAR, Lexicon, read_rows
-from clearnets.autointerp.rules import Clause, Context, Rule
-from clearnets.autointerp.scorers.rules import (
+from clearnets.autointerp.rules.judge import (
     Counts,
     Trial,
     Verdict,
@@ -17,6 +15,8 @@ from clearnets.autointerp.scorers.rules import (
     judge_all,
     mark,
 )
+from clearnets.autointerp.rules.language import Clause, Context, Rule
+from clearnets.autointerp.rules.matcher import NEAR, Lexicon, read_rows
 from clearnets.latents.examples import activity, choose, sample
 
 LEXICON = Lexicon(STRINGS)

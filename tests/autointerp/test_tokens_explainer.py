@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from synthetic_text import STRINGS, counted, entries, rows
 
-from clearnets.autointerp.explainers import tokens
-from clearnets.autointerp.reading import NEAR, Lexicon, Text, read_rows
-from clearnets.autointerp.rules import Clause, Context, Rule, parse, render
-from clearnets.autointerp.scorers import rules as judge
+from clearnets.autointerp.rules import explainer, judge
+from clearnets.autointerp.rules.language import Clause, Context, Rule, parse, render
+from clearnets.autointerp.rules.matcher import NEAR, Lexicon, Text, read_rows
 from clearnets.latents.examples import activity, choose, sample
 
 LEXICON = Lexicon(STRINGS)
@@ -34,7 +33,7 @@ def acts_of(rule: Rule, text: Text) -> np.ndarray:
 def examples_of(split: str, acts: np.ndarray, trigger: str | None, seed: int):
     text = TEXT[split]
     found = activity(entries(acts), 0, text.windows)
-    trigger = trigger or tokens.trigger(text, found)
+    trigger = trigger or explainer.trigger(text, found)
     rng = np.random.default_rng(seed)
     examples = sample(
         found,
@@ -50,7 +49,7 @@ def examples_of(split: str, acts: np.ndarray, trigger: str | None, seed: int):
 def explained(acts: dict[str, np.ndarray], seed: int = 0):
     """Rule, detection and fuzzing on held-out text, and what is needed to judge other rules."""
     trigger, seen = examples_of("explain", acts["explain"], None, seed)
-    rule = tokens.explain(TEXT["explain"], seen, trigger=trigger, max_words=MAX_WORDS)
+    rule = explainer.explain(TEXT["explain"], seen, trigger=trigger, max_words=MAX_WORDS)
     _, held_out = examples_of("score", acts["score"], trigger, seed + 1)
     rng = np.random.default_rng(seed)
     marks = judge.mark(TEXT["score"], held_out, trigger=trigger, rng=rng)
@@ -135,9 +134,9 @@ def test_the_cap_on_words_holds_for_the_whole_sentence():
     acts = acts_of(rule, TEXT["explain"])
     trigger, seen = examples_of("explain", acts, None, 0)
     for cap in (1, 2, 5, 8):
-        rule = tokens.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
+        rule = explainer.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
         assert rule.num_words <= cap
-        assert rule == tokens.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
+        assert rule == explainer.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
 
 
 def test_quality_equals_its_definition():
@@ -145,7 +144,7 @@ def test_quality_equals_its_definition():
     acts *= np.random.default_rng(0).random(acts.shape) < 0.7
     trigger, seen = examples_of("explain", acts, None, 0)
     text = TEXT["explain"]
-    search = tokens._Search(text, seen, trigger)
+    search = explainer._Search(text, seen, trigger)
     for name in ("speech verbs", "after a word", "two clauses"):
         bits_WB = text.fires(PLANTED[name], seen.window_W)
         fired = np.unpackbits(bits_WB.view(np.uint8), axis=-1, count=SIZE).astype(bool)
@@ -167,7 +166,7 @@ def test_the_trigger_is_the_word_with_most_activations():
     found = activity(entries(acts), 0, text.windows)
     words = text.word_NM[:, NEAR:][text.windows.cut(acts) > 0]
     names, counts = np.unique([LEXICON.words[w] for w in words], return_counts=True)
-    assert tokens.trigger(text, found) == names[counts.argmax()]
+    assert explainer.trigger(text, found) == names[counts.argmax()]
 
 
 @pytest.mark.parametrize("size", [16, 64, 128])
@@ -177,13 +176,13 @@ def test_every_clause_tried_fires_as_the_text_says(size):
     acts = (ROWS["explain"].reshape(-1, 128) % 7 == 4) * counted(ROWS["explain"].reshape(-1, 128))
     acts = acts * (np.random.default_rng(0).random(acts.shape) < 0.03)
     found = activity(entries(acts), 0, text.windows)
-    trigger = tokens.trigger(text, found)
+    trigger = explainer.trigger(text, found)
     holds = text.holding(LEXICON.id(trigger))
     rng = np.random.default_rng(0)
     seen = sample(
         found, text.windows, active_W=choose(found, 40, rng=rng), silent=40, holds=holds, rng=rng
     )
-    search = tokens._Search(text, seen, trigger)
+    search = explainer._Search(text, seen, trigger)
     options = search.options(np.zeros_like(search.counted_WB), MAX_WORDS)
     clauses = [option.clause(LEXICON.words) for option in options]
     kinds = {clause.context.kind for clause in clauses if clause.context}
@@ -192,5 +191,5 @@ def test_every_clause_tried_fires_as_the_text_says(size):
         rule = Rule((clause,))
         expected_WB = text.fires(rule, seen.window_W)
         np.testing.assert_array_equal(option.fired_WB, expected_WB)
-        cost = tokens.WORD_COST * rule.num_words + tokens.CONTEXT_COST * bool(clause.context)
+        cost = explainer.WORD_COST * rule.num_words + explainer.CONTEXT_COST * bool(clause.context)
         assert option.worth == pytest.approx(search.quality(expected_WB) - cost, abs=1e-12)

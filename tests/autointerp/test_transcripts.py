@@ -11,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from clearnets import paths
-from clearnets.artifacts import UserError, read_json, sha256
-from clearnets.autointerp.clients import Reply, RequestFailed
-from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
-from clearnets.autointerp.transcripts import (
+from clearnets.autointerp.llm.clients import Reply, RequestFailed
+from clearnets.autointerp.llm.transcripts import (
     INFO,
     TRANSCRIPT,
     Count,
@@ -24,6 +21,10 @@ from clearnets.autointerp.transcripts import (
     read_transcript,
     report,
 )
+from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_json, sha256
 
 MODEL = {"kind": "openai", "model": "m"}
 SETTINGS = {"temperature": 0.0, "max_tokens": 9, "seed": 1, "logprobs": 0}

@@ -8,11 +8,11 @@ import csv
 import tiny_pipeline as tiny
 
 from clearnets import config as cfg
-from clearnets import paths
-from clearnets.artifacts import Unit, build_all, read_jsonl, to_line, write_text
 from clearnets.autointerp.records import EXPLANATIONS, SIMILAR, hookpoints
 from clearnets.config import Config
-from clearnets.runtime import Runtime
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, to_line, write_text
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import cache, explain, score
 
 FAMILIES = ("native", "transcoder", "neurons", "random-native", "step0-transcoder", "token-unigram")

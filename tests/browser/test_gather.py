@@ -8,15 +8,16 @@ import small_world as world
 import tiny_pipeline as tiny
 import torch
 
-from clearnets import paths
-from clearnets.artifacts import UserError, read_jsonl, write_bytes
+from clearnets.autointerp.llm.transcripts import TRANSCRIPT
 from clearnets.autointerp.records import EXPLANATIONS, SCORED
-from clearnets.autointerp.transcripts import TRANSCRIPT
 from clearnets.browser import gather as module
 from clearnets.browser.page import unpack
 from clearnets.data.tokens import open_tokens
+from clearnets.errors import UserError
 from clearnets.latents.store import load_layer
 from clearnets.models import load
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_jsonl, write_bytes
 from clearnets.stages import browse
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clearnets.artifacts import UserError, write_json
 from clearnets.browser.lens import Checkpoint, extremes
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import write_json
 
 
 def checkpoint(folder, dtype: torch.dtype, **tensors: torch.Tensor) -> Checkpoint:

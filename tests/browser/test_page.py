@@ -12,9 +12,9 @@ import pytest
 import synthetic_page as synthetic
 import synthetic_results
 
-from clearnets import paths
+from clearnets.analysis import answers
 from clearnets.browser.page import pack, render, unpack
-from clearnets.tables import answers
+from clearnets.pipeline import paths
 
 PAGE = synthetic.page()
 CHROMIUM = os.environ.get("CHROMIUM") or next(

@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny_pair import CTX, VOCAB
 
-from clearnets import compute, paths
-from clearnets.artifacts import UserError
 from clearnets.coders import training
 from clearnets.coders.library import coder_class, load_coder
 from clearnets.config import TWINS
+from clearnets.errors import UserError
 from clearnets.models import build_model, load
-from clearnets.runtime import Runtime, seed_for
+from clearnets.models import flops as compute
+from clearnets.pipeline import paths
+from clearnets.pipeline.runtime import Runtime, seed_for
 from clearnets.stages import evaluate, sparsify
 
 RUNTIME = Runtime("cpu", 1)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clearnets import config, paths
-from clearnets.artifacts import Unit, build_all, write_json, write_text
+from clearnets import config
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, write_json, write_text
 
 ROOT = Path(__file__).parents[2]
 PAD, BOS, EOS = 0, 1, 2

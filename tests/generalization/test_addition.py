@@ -8,7 +8,7 @@ import torch
 
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
 from clearnets.generalization.observing import weight_metrics
-from clearnets.runtime import seed_for
+from clearnets.pipeline.runtime import seed_for
 
 P, D, H = 7, 8, 2
 MLPS = {

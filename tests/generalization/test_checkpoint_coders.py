@@ -14,7 +14,7 @@ from clearnets.config import CheckpointCoders, Grokking
 from clearnets.generalization import coders, observing
 from clearnets.generalization.grokking import GrokkingTask
 from clearnets.latents.hooks import capture
-from clearnets.progress import Progress
+from clearnets.pipeline.progress import Progress
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clearnets.artifacts import UserError, read_jsonl
 from clearnets.config import PictureTraining, SwinV2, ViT
+from clearnets.errors import UserError
 from clearnets.generalization import classification
 from clearnets.generalization.classification import Labelled, Stop, Trainer, measure, train
 from clearnets.models.classifiers import build_classifier
+from clearnets.pipeline.artifacts import read_jsonl
 
 VIT = ViT(kind="vit", patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_ratio=2)
 SWIN = SwinV2(

@@ -11,7 +11,7 @@ import synthetic_generalization as synthetic
 from pandas.testing import assert_frame_equal
 from scipy.stats import kendalltau
 
-from clearnets.generalization import question, tables
+from clearnets.generalization import change_points, tables
 
 OPTIONS = {"resamples": 400, "confidence": 0.95, "seed": 0}
 RANKED = OPTIONS | {"permutations": 199}
@@ -57,9 +57,9 @@ def test_a_lead_is_paired_by_seed_and_read_at_the_checkpoints(leads):
         times = np.log10(1 + values.index.to_numpy())
         # By hand: the loss from where it is highest, the metric as long before as after.
         top = int(loss.to_numpy().argmax())
-        fall = question.transition(times[top - 1 :], loss.to_numpy()[top - 1 :]).middle
+        fall = change_points.transition(times[top - 1 :], loss.to_numpy()[top - 1 :]).middle
         near = times > 2 * fall - times[-1]
-        own.append(fall - question.transition(times[near], values.to_numpy()[near]).middle)
+        own.append(fall - change_points.transition(times[near], values.to_numpy()[near]).middle)
     assert leads.set_index("metric").loc["early", "lead"] == pytest.approx(np.mean(own))
     # Steps at which only the loss was measured change nothing.
     extra = curves[curves["step"] > 100].assign(test_loss=99.0)
@@ -82,8 +82,8 @@ def test_a_loss_that_turns_is_asked_where_it_moves_most(leads):
     """Of the whole run it has no two levels, which is why the question was open."""
     runs, curves, measures = synthetic.grok()
     for _, own in curves.groupby("run"):
-        whole = question.transition(np.log10(1 + own["step"]), own["test_loss"])
-        assert whole.explained < question.MIN_EXPLAINED
+        whole = change_points.transition(np.log10(1 + own["step"]), own["test_loss"])
+        assert whole.explained < change_points.MIN_EXPLAINED
     assert set(leads["leg"]) == {"fall"}
     first = leads.iloc[0]
     tops = [own.loc[own["test_loss"].idxmax(), "step"] for _, own in curves.groupby("run")]

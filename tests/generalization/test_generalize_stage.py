@@ -11,15 +11,17 @@ import pytest
 import tiny_bases
 import torch
 
-from clearnets import config, paths
-from clearnets.artifacts import MANIFEST, Unit, UserError, build_all, write_json
+from clearnets import config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.errors import UserError
 from clearnets.generalization import grokking
 from clearnets.generalization.checkpoints import CheckpointsTask
 from clearnets.generalization.grokking import GrokkingTask
 from clearnets.generalization.tasks import curve
-from clearnets.progress import Progress
-from clearnets.runtime import Runtime
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import MANIFEST, Unit, build_all, write_json
+from clearnets.pipeline.progress import Progress
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import generalize
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 import synthetic_generalization as synthetic
 
-from clearnets.generalization import tables
-from clearnets.tables import observatory
-from clearnets.tables.frames import to_csv
+from clearnets.analysis.frames import to_csv
+from clearnets.generalization import summary, tables
 
 DRAW = Path(__file__).parents[2] / "paper/scripts/draw.py"
 NAMES = ("ranking", "leads")
@@ -86,7 +85,7 @@ for tables in sys.argv[2:]:
 
 def test_without_tasks_there_is_no_figure_and_no_text(frames, tmp_path):
     empty = {name: frame[:0] for name, frame in frames.items()}
-    assert observatory.markdown(empty) == ""
+    assert summary.markdown(empty) == ""
     folder = write(empty, tmp_path / "tables")
     (tmp_path / "without").mkdir()
     command = [sys.executable, "-c", EMPTY, tmp_path / "out", folder, tmp_path / "without"]
@@ -95,7 +94,7 @@ def test_without_tasks_there_is_no_figure_and_no_text(frames, tmp_path):
 
 
 def test_the_markdown_holds_what_the_tables_say(frames):
-    text = observatory.markdown(frames)
+    text = summary.markdown(frames)
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
     knows = frames["generalization_ranking"].set_index("metric").loc["knows"]
     assert f"+{knows['tau']:.2f} [+{knows['tau_low']:.2f}" in lines["knows"]

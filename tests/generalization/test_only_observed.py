@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from clearnets import config, experiments, figures, paths
-from clearnets.artifacts import UserError, read_json
-from clearnets.runtime import Runtime
+from clearnets import config
+from clearnets.errors import UserError
+from clearnets.generalization import observed
+from clearnets.paper import figures
+from clearnets.pipeline import experiments, paths
+from clearnets.pipeline.artifacts import read_json
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import collate
-from clearnets.tables import observed
 
 ROOT = Path(__file__).parents[2]
 

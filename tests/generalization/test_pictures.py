@@ -9,7 +9,6 @@ import torch
 from tiny_pictures import local, pixels, write
 from whole_pipeline import CPU, ROOT
 
-from clearnets.artifacts import UserError, fingerprint, read_json, read_jsonl
 from clearnets.config import (
     ConvNeXtV2,
     Digits,
@@ -26,12 +25,14 @@ from clearnets.config import (
     read_yaml,
 )
 from clearnets.data import images
+from clearnets.errors import UserError
 from clearnets.generalization.classification import measure
 from clearnets.generalization.observing import observe
 from clearnets.generalization.pictures import PictureTask
 from clearnets.generalization.tasks import curve
 from clearnets.latents.hooks import capture
-from clearnets.progress import progress
+from clearnets.pipeline.artifacts import fingerprint, read_json, read_jsonl
+from clearnets.pipeline.progress import progress
 from clearnets.stages import generalize
 
 SAMPLES = Path(os.environ.get("CLEARNETS_TEST_DATA", "absent")).resolve()

@@ -7,15 +7,16 @@ import pytest
 import tiny_pipeline as tiny
 import torch
 
-from clearnets import paths
-from clearnets.artifacts import UserError, manifest_hash, read_json
 from clearnets.config import FAMILIES
 from clearnets.data.tokens import open_tokens
+from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
 from clearnets.latents.readers import open_reader
 from clearnets.latents.store import load_layer
 from clearnets.models import load
-from clearnets.runtime import Runtime, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import manifest_hash, read_json
+from clearnets.pipeline.runtime import Runtime, seed_for
 from clearnets.stages import cache
 
 RUNTIME = Runtime(device="cpu", threads=1)

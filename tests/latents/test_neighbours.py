@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from clearnets.artifacts import UserError
+from clearnets.errors import UserError
 from clearnets.latents import neighbours
 from clearnets.latents.examples import activity, windows_of
 from clearnets.latents.store import LayerCache
@@ -101,7 +101,7 @@ def test_delphis_neighbours_take_a_twin_for_the_latent_itself_and_repeat_windows
     from delphi.latents.latents import ActivationData, Latent, LatentRecord
     from delphi.latents.neighbours import NeighbourCalculator
 
-    from clearnets.autointerp import bridge  # noqa: F401
+    from clearnets.autointerp.delphi import adapter  # noqa: F401
 
     acts, _, cache, windows = made
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)

@@ -7,12 +7,12 @@ import pytest
 import tiny_pipeline as tiny
 import torch
 
-from clearnets import paths
-from clearnets.artifacts import UserError
 from clearnets.config import FAMILIES
+from clearnets.errors import UserError
 from clearnets.latents.readers import NeuronReader, TokenReader, load_encoder, open_reader
 from clearnets.models import build_model, load
-from clearnets.runtime import seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.runtime import seed_for
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import tiny_bases
 import torch
 
-from clearnets.artifacts import UserError
-from clearnets.bases import KINDS
 from clearnets.coders import feedforward
+from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
 from clearnets.models import hookpoints
+from clearnets.models.pretrained import KINDS
 
 VOCAB = 24
 

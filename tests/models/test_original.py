@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GPTNeoConfig, GPTNeoForCausalLM
 from typer.testing import CliRunner
 
 from clearnets import cli
-from clearnets.artifacts import UserError
+from clearnets.errors import UserError
 from clearnets.models import load, original
 from clearnets.models.original import State
 

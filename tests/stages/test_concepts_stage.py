@@ -16,18 +16,11 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
 
-from clearnets import paths
-from clearnets.artifacts import (
-    Unit,
-    UserError,
-    build_all,
-    read_json,
-    to_line,
-    write_json,
-    write_text,
-)
 from clearnets.config import Config, load
-from clearnets.runtime import Runtime
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_json, to_line, write_json, write_text
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import concepts
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -261,7 +254,7 @@ def test_the_same_run_gives_the_same_bytes_without_torch():
     first = {p.name: p.read_bytes() for p in paths.concepts("native", 0).iterdir()}
     (paths.concepts("native", 0) / "manifest.json").unlink()
     code = (
-        "import sys; from clearnets.runtime import Runtime; import test_concepts_stage as t;"
+        "import sys; import test_concepts_stage as t;"
         "t.run(t.config()); assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     path = f"{Path(__file__).parents[1]}:{Path(__file__).parent}"

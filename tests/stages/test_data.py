@@ -14,14 +14,14 @@ import pytest
 from tokenizers import Tokenizer
 
 from clearnets import config as configs
-from clearnets import paths
-from clearnets.artifacts import UserError
 from clearnets.config import SPLITS
 from clearnets.data import corpora, spool
 from clearnets.data.packing import WINDOW
 from clearnets.data.tokenizer import train_tokenizer
 from clearnets.data.tokens import open_tokens
-from clearnets.runtime import Runtime
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import data as stage
 
 ROOT = Path(__file__).parents[2]
@@ -425,7 +425,7 @@ def test_a_mistake_leaves_nothing_behind(tmp_path):
 
 THREADS = """
 import os, sys
-from clearnets.runtime import tokenizer_threads
+from clearnets.pipeline.runtime import tokenizer_threads
 from tokenizers import Tokenizer
 count = int(sys.argv[1])
 tokenizer = Tokenizer.from_file("tokenizer.json")
@@ -507,10 +507,10 @@ def test_the_stage_loads_neither_torch_nor_transformers(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     code = """
 import sys
-from clearnets import config, paths
-from clearnets.runtime import Runtime
+from clearnets import config; from clearnets.pipeline import paths
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import data
-tree = config.read_yaml(paths.PARAMS)
+tree = config.read_yaml(config.PARAMS)
 corpus = {"kind": "local", "path": "corpus.txt"}
 tokens = dict.fromkeys(tree["data"]["tokens"], 2000)
 made = config.parse({**tree, "data": {**tree["data"], "corpus": corpus, "tokens": tokens}}, "x")

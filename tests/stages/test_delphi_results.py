@@ -18,14 +18,16 @@ from test_explain_score import LAYERS, RUNTIME, config
 from test_language_stages import FAMILY, Reader, _root, connected, language, run_all  # noqa: F401
 
 from clearnets import config as cfg
-from clearnets import delphi_layout, export, paths
-from clearnets.artifacts import UserError, read_jsonl
-from clearnets.autointerp.bridge import Latent, LatentRecord, Response, examples_of
-from clearnets.autointerp.clients import RequestFailed
-from clearnets.autointerp.statistics import balanced_accuracy
+from clearnets.analysis import delphi_import
+from clearnets.analysis.frames import NO_LAYER
+from clearnets.analysis.statistics import balanced_accuracy
+from clearnets.autointerp.delphi import export, layout
+from clearnets.autointerp.delphi.adapter import Latent, LatentRecord, Response, examples_of
+from clearnets.autointerp.llm.clients import RequestFailed
+from clearnets.errors import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_jsonl
 from clearnets.stages import explain, score
-from clearnets.tables import theirs
-from clearnets.tables.frames import NO_LAYER
 
 from delphi.log import result_analysis  # isort: skip
 from delphi.scorers import (  # isort: skip
@@ -139,7 +141,7 @@ def test_what_we_export_we_read_back(by, connected):  # noqa: F811
         connected(Reader(*["?"] * 9, RequestFailed("status 500")))
         settings, name = language(), "judged"
         run_all(settings)
-    found = {(one.module, one.latent): one for one in delphi_layout.read(exported(settings))}
+    found = {(one.module, one.latent): one for one in layout.read(exported(settings))}
     explained = {
         (module, one["latent"]): one["explanation"]
         for module in MODULES
@@ -206,7 +208,7 @@ def test_results_of_delphi_are_read_into_our_tables(tmp_path):
 
     run_of_delphi(tmp_path / "run", answers)
     about = {"family": "sae", "judge": "delphi's own", "settings": SETTINGS}
-    assert theirs.run(tmp_path / "run", tmp_path / "out", **about) == 2
+    assert delphi_import.run(tmp_path / "run", tmp_path / "out", **about) == 2
     frame, _ = result_analysis.load_data(tmp_path / "run/scores", ["layers.1.mlp"])
     judged = pd.read_csv(tmp_path / "out/judged.csv")
     assert len(judged) == 4
@@ -232,7 +234,7 @@ def test_results_of_delphi_are_read_into_our_tables(tmp_path):
     assert set(means["measure"]) == {"accuracy", "precision", "recall"}
     # Where nobody vouches for the judge, the same numbers are a demonstration.
     about["judge"] = None
-    theirs.run(tmp_path / "run", tmp_path / "bare", **about)
+    delphi_import.run(tmp_path / "run", tmp_path / "bare", **about)
     found = {path.name for path in (tmp_path / "bare").iterdir()}
     assert found == {"explanations.csv", "demonstration.csv", "demonstration_means.csv"}
     shown = pd.read_csv(tmp_path / "bare/demonstration.csv")
@@ -263,7 +265,7 @@ def test_other_scorers_of_delphi_are_read(tmp_path):
         path = tmp_path / "scores" / kind / "layers.1.mlp_latent7.txt"
         path.parent.mkdir(parents=True)
         path.write_bytes(orjson.dumps(value))
-    (one,) = delphi_layout.read(tmp_path)
+    (one,) = layout.read(tmp_path)
     assert one.explanation is None
     counts = one.scores["intruder"]
     assert counts["missing"] == len(intruders) - 3
@@ -278,17 +280,17 @@ def test_other_scorers_of_delphi_are_read(tmp_path):
 def test_layers_are_those_of_the_modules_names(tmp_path, name):
     for layer in (10, 9, 2):
         module = name.format(layer).replace("/", "--")
-        delphi_layout.write_explanation(tmp_path, module, 0, "x")
-    made = theirs.tables(delphi_layout.read(tmp_path), "sae", None, SETTINGS)
+        layout.write_explanation(tmp_path, module, 0, "x")
+    made = delphi_import.tables(layout.read(tmp_path), "sae", None, SETTINGS)
     assert list(made["explanations"]["module"]) == [name.format(n) for n in (2, 9, 10)]
     assert list(made["explanations"]["layer"]) == [2, 9, 10]
     assert set(made) == {"explanations"}
 
 
 def test_two_modules_of_one_layer_are_refused():
-    assert theirs.layers_of(["tokens"]) == {"tokens": NO_LAYER}
+    assert delphi_import.layers_of(["tokens"]) == {"tokens": NO_LAYER}
     with pytest.raises(UserError, match="of one layer") as error:
-        theirs.layers_of(["layers.2.attention", "layers.2.mlp"])
+        delphi_import.layers_of(["layers.2.attention", "layers.2.mlp"])
     assert "\n" not in str(error.value)
 
 
@@ -307,7 +309,9 @@ def test_what_delphi_did_not_write_is_refused_in_one_line(tmp_path, file, conten
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(UserError, match=words) as error:
-        theirs.run(tmp_path / "run", tmp_path / "out", family="sae", judge=None, settings=SETTINGS)
+        delphi_import.run(
+            tmp_path / "run", tmp_path / "out", family="sae", judge=None, settings=SETTINGS
+        )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 

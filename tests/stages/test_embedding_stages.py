@@ -26,16 +26,17 @@ from test_explain_score import (
     make_data,
 )
 
-from clearnets import paths
-from clearnets.artifacts import UserError, read_json, read_jsonl
 from clearnets.autointerp import encoder, sampling
-from clearnets.autointerp.explainers import tokens
 from clearnets.autointerp.records import ROC_STEPS
-from clearnets.autointerp.scorers import rules
+from clearnets.autointerp.rules import explainer
+from clearnets.autointerp.rules import judge as rules
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
-from clearnets.latents import meaning
-from clearnets.runtime import seed_for
+from clearnets.errors import UserError
+from clearnets.latents import window_embeddings
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import read_json, read_jsonl
+from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import embed, explain, score, similarity
 
 POINTS = {f"layers.{layer}.mlp": layer for layer in LAYERS}
@@ -229,7 +230,7 @@ def test_nothing_is_embedded_where_no_window_is_drawn_by_meaning(monkeypatch):
     embed.run(cfg, runtime=RUNTIME)
     assert [path.name for path in paths.embed().iterdir()] == ["manifest.json"]
     with pytest.raises(UserError, match="must hold score"):
-        meaning.read(paths.embed(), "score")
+        window_embeddings.read(paths.embed(), "score")
 
 
 def test_all_windows_of_a_split_are_embedded_once_each(monkeypatch):
@@ -243,9 +244,9 @@ def test_all_windows_of_a_split_are_embedded_once_each(monkeypatch):
     WordCounts.fails_at = None
     WordCounts.asked.clear()
     embed.run(cfg, runtime=RUNTIME)
-    vector_ND = meaning.read(paths.embed(), "score")
+    vector_ND = window_embeddings.read(paths.embed(), "score")
     np.testing.assert_array_equal(vector_ND, np.stack([vector(text) for text in texts]))
-    assert len(meaning.read(paths.embed(), "explain")) == sum(map(len, WordCounts.asked))
+    assert len(window_embeddings.read(paths.embed(), "explain")) == sum(map(len, WordCounts.asked))
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "delphi"])
@@ -261,7 +262,7 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         score__non_activating="similar",
     )
     calls: list[tuple] = []
-    draw, learn, judge = sampling.sample, tokens.explain, rules.judge_all
+    draw, learn, judge = sampling.sample, explainer.explain, rules.judge_all
 
     def sample(found, windows, *, active_W, silent, first, rng, avoid=()):
         examples = draw(
@@ -282,7 +283,7 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         return judge(trials, sentences)
 
     monkeypatch.setattr(sampling, "sample", sample)
-    monkeypatch.setattr(tokens, "explain", explained)
+    monkeypatch.setattr(explainer, "explain", explained)
     monkeypatch.setattr(rules, "judge_all", judged)
     embed.run(cfg, runtime=RUNTIME)
     seen: list[set[int]] = []
@@ -291,12 +292,12 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         by_examples = {id(call[-1]): call for call in calls}
         assert len(used[name]) > 5
         split = score.SPLITS[protocol] if name == "score" else "explain"
-        vector_ND = meaning.read(paths.embed(), split)
+        vector_ND = window_embeddings.read(paths.embed(), split)
         for examples in used[name]:
             found, windows, active_W, first, avoid, _ = by_examples[id(examples)]
             count = 50 if name == "explain" else 100
             silent_W = found.silent(windows)
-            assert first == meaning.nearest(vector_ND, active_W, silent_W, count).tolist()
+            assert first == window_embeddings.nearest(vector_ND, active_W, silent_W, count).tolist()
             silent = set(examples.window_W[examples.num_active :].tolist())
             free = [window for window in first if window not in avoid]
             assert silent == set(free[:50])

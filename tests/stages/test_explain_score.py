@@ -15,18 +15,19 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from clearnets import paths
-from clearnets.artifacts import Unit, UserError, build_all, read_json, read_jsonl, write_json
 from clearnets.autointerp import sampling
-from clearnets.autointerp.explainers import tokens
-from clearnets.autointerp.reading import Lexicon, read, read_rows
-from clearnets.autointerp.rules import Clause, Context, Rule, parse
-from clearnets.autointerp.scorers import rules
+from clearnets.autointerp.delphi import sampler
+from clearnets.autointerp.rules import explainer
+from clearnets.autointerp.rules import judge as rules
+from clearnets.autointerp.rules.language import Clause, Context, Rule, parse
+from clearnets.autointerp.rules.matcher import Lexicon, read, read_rows
 from clearnets.config import Config, load
 from clearnets.data.tokens import open_tokens
-from clearnets.latents import published
+from clearnets.errors import UserError
 from clearnets.latents.store import load_layer
-from clearnets.runtime import Runtime, seed_for
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, write_json
+from clearnets.pipeline.runtime import Runtime, seed_for
 from clearnets.stages import explain, score
 
 TESTS = Path(__file__).parents[1]
@@ -249,7 +250,7 @@ SCRIPT = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}, {stages!r}]
 import test_explain_score as test
-from clearnets.artifacts import JsonlWriter
+from clearnets.pipeline.artifacts import JsonlWriter
 from clearnets.stages import score
 
 kill_at, layer_at = map(int, sys.argv[1:])
@@ -333,7 +334,7 @@ def test_under_delphis_protocol_windows_are_drawn_from_one_text_as_it_does(monke
     for train, again, (found, test) in zip(first, shown["explain"], shown["score"]):
         np.testing.assert_array_equal(train.window_W, again.window_W)
         pool = found.strongest_first
-        expected = published.test(pool, 50, quantiles=10)
+        expected = sampler.test(pool, 50, quantiles=10)
         active = test.window_W[: test.num_active]
         assert set(active) == set(expected)
         seen = np.intersect1d(active, train.window_W[: train.num_active])
@@ -387,7 +388,7 @@ def centred_by_hand(acts: np.ndarray, counted: np.ndarray) -> dict[tuple[int, in
 @pytest.mark.parametrize("protocol", ["held-out", "delphi"])
 def test_centred_windows_have_the_strongest_activation_in_their_middle(monkeypatch, protocol):
     shown: dict[str, list] = {"explain": [], "score": []}
-    learn, judge = tokens.explain, rules.judge_all
+    learn, judge = explainer.explain, rules.judge_all
 
     def explained(text, examples, **options):
         shown["explain"].append((text, examples))
@@ -397,7 +398,7 @@ def test_centred_windows_have_the_strongest_activation_in_their_middle(monkeypat
         shown["score"] += [(trial.text, trial.examples) for trial in trials]
         return judge(trials, sentences)
 
-    monkeypatch.setattr(tokens, "explain", explained)
+    monkeypatch.setattr(explainer, "explain", explained)
     monkeypatch.setattr(rules, "judge_all", judged)
     settings = config(latents=LATENTS, center_examples=True, protocol=protocol)
     run_both(settings, layers=(0,))

@@ -33,25 +33,18 @@ from test_explain_score import (
     make_data,
 )
 
-from clearnets import paths
-from clearnets.artifacts import (
-    Unit,
-    UserError,
-    build_all,
-    read_json,
-    read_jsonl,
-    sha256,
-    write_json,
-)
-from clearnets.autointerp import asking
-from clearnets.autointerp.clients import Reply, RequestFailed
-from clearnets.autointerp.clients.gguf import locate
-from clearnets.autointerp.qualification import is_qualified, tasks
+from clearnets.analysis import exchanges
+from clearnets.autointerp.llm import concurrency
+from clearnets.autointerp.llm.clients import Reply, RequestFailed
+from clearnets.autointerp.llm.clients.gguf import locate
+from clearnets.autointerp.llm.qualification import is_qualified, tasks
 from clearnets.config import Config
 from clearnets.data.tokens import TokenStore, open_tokens
+from clearnets.errors import UserError
 from clearnets.latents.examples import windows_of
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, sha256, write_json
 from clearnets.stages import explain, qualify, score
-from clearnets.tables import exchanges
 
 FOX = 2  # The latent that is active at "fox".
 CLIENT = {"kind": "openai", "model": "reader"}
@@ -142,7 +135,7 @@ def connected(monkeypatch):
             assert model is not None, "the model was asked"
             return model
 
-        monkeypatch.setattr(asking, "connect", backend)
+        monkeypatch.setattr(concurrency, "connect", backend)
         return model
 
     return connect

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from clearnets import config, paths
-from clearnets.artifacts import Unit, UserError, build_all, check, read_json, write_json
+from clearnets import config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.errors import UserError
 from clearnets.models import load
+from clearnets.models.matching import load_pair
 from clearnets.models.untrained import untrained
-from clearnets.runtime import Runtime
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, check, read_json, write_json
+from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import match, train
 from clearnets.training import language
-from clearnets.training.matching import load_pair
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 

@@ -19,9 +19,10 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from clearnets import cli, config, experiments, paths, processes
-from clearnets.artifacts import Unit, build_all, write_json
+from clearnets import cli, config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.pipeline import experiments, paths, processes
+from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -129,7 +130,9 @@ def test_two_killed_processes_resume_to_the_same_bytes(
     assert not [path for path in (folder / paths.WORK).rglob("*") if path.is_file()]
 
 
-LAUNCH = "import sys; from clearnets.processes import launch; sys.exit(launch(2, sys.argv[1:]))"
+LAUNCH = (
+    "import sys; from clearnets.pipeline.processes import launch; sys.exit(launch(2, sys.argv[1:]))"
+)
 
 
 def test_what_stops_all_processes_is_said_once(project: Path, tmp_path: Path) -> None:
@@ -144,7 +147,7 @@ def test_what_stops_all_processes_is_said_once(project: Path, tmp_path: Path) ->
 
 def test_processes_die_with_the_one_that_launched_them(tmp_path: Path) -> None:
     follower = (
-        "from time import sleep; from clearnets import processes; "
+        "from time import sleep; from clearnets.pipeline import processes; "
         "processes.follow_launcher(); sleep(100)"
     )
     launcher = (

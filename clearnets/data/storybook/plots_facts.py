@@ -37,13 +37,7 @@ from clearnets.data.storybook.sentences import (
     places,
     things,
 )
-from clearnets.data.storybook.world import (
-    Phrases,
-    Teller,
-    Thing,
-    Words,
-    exchange,
-)
+from clearnets.data.storybook.world import Phrases, Teller, Thing, Words, exchange
 
 # --- compare: who is the tallest follows from two comparisons --------------------------------
 

@@ -33,15 +33,7 @@ from clearnets.data.storybook.sentences import (
     spots,
     things,
 )
-from clearnets.data.storybook.world import (
-    Being,
-    Phrases,
-    Teller,
-    Words,
-    ask,
-    exchange,
-    say,
-)
+from clearnets.data.storybook.world import Being, Phrases, Teller, Words, ask, exchange, say
 
 # --- lost: a found thing goes to its owner, who is known by kin and home ----------------------
 

@@ -6,12 +6,7 @@ sentences say it; what a star marks in a template follows from that state.
 
 from __future__ import annotations
 
-from clearnets.data.storybook.lexicon import (
-    COINS,
-    NESTING,
-    STOCKS,
-    TRAITS,
-)
+from clearnets.data.storybook.lexicon import COINS, NESTING, STOCKS, TRAITS
 from clearnets.data.storybook.sentences import (
     FELT,
     GENDERS,
@@ -29,16 +24,7 @@ from clearnets.data.storybook.sentences import (
     spots,
     things,
 )
-from clearnets.data.storybook.world import (
-    Count,
-    Phrases,
-    Teller,
-    Where,
-    Words,
-    ask,
-    exchange,
-    say,
-)
+from clearnets.data.storybook.world import Count, Phrases, Teller, Where, Words, ask, exchange, say
 
 # --- hide: a thing is hidden, moved while its owner is away, and looked for ------------------
 

@@ -1,0 +1,225 @@
+"""Differences between families, unmatched and matched for activity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache, partial
+from itertools import product
+from typing import Any, cast
+
+import pandas as pd
+
+from clearnets.analysis import multilevel_bootstrap
+from clearnets.analysis import statistics as stats
+from clearnets.analysis.frames import columns_of, ordered, pick
+from clearnets.analysis.samples import (
+    ACCURACY,
+    Sample,
+    bootstrap,
+    by_seed,
+    interval,
+    own_scores,
+    shuffled_scores,
+    unless_accuracy,
+)
+from clearnets.analysis.sources import SCORERS, Sources
+from clearnets.config import STEP0_TWINS, TWINS, Config
+
+# The families whose clarity is the question; the others are controls.
+SUBJECTS: tuple[str, ...] = ("native", "transcoder", "skip-transcoder", "sae")
+# Beside balanced accuracy, of explained latents of all layers, not matched by activity.
+COMPARED = ("precision", "recall")
+
+
+def tables(
+    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """`contrasts` and `strata`."""
+    contrasts, strata = contrast_tables(made["latents"], made["pair"], config)
+    return {"contrasts": contrasts, "strata": strata}
+
+
+def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(kind, a, b) of every contrast a - b that these families allow, the primary one first."""
+    present = set(families)
+    subjects = [family for family in SUBJECTS if family in present]
+    pairs = [("primary", "native", "transcoder")]
+    pairs += [("secondary", "native", other) for other in ("sae", "skip-transcoder")]
+    twins = cast(Mapping[str, str], TWINS)
+    pairs += [("untrained twin", family, twins[family]) for family in subjects]
+    models = cast(Mapping[str, str], STEP0_TWINS)
+    pairs += [("untrained model", family, models[family]) for family in models if family in present]
+    for control in ("neurons", "token-unigram"):
+        pairs += [(control, family, control) for family in subjects]
+    return [(kind, a, b) for kind, a, b in pairs if {a, b} <= present]
+
+
+def contrast_tables(
+    latents: pd.DataFrame,
+    pair: pd.DataFrame,
+    config: Config,
+    scorers: Sequence[str] = SCORERS,
+    measures: Sequence[str] = COMPARED,
+    kinds: Sequence[str] = ("explained", "all"),
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Differences between families, unmatched and matched for activity, and the rate strata.
+
+    `matching` none, rate or activity is described in `clearnets.analysis.statistics`. `own
+    shuffled` contrasts are paired by latent, and there where each was judged by all explanations of
+    its layer. `unmatched_a` and `unmatched_b` are the shares of the latents that found no
+    counterpart. `pair_matched` is false where a pair's losses differ by more than the tolerance.
+    Seeds, measures, kinds of latents and intervals as in `mean_table`. `equivalent`: the difference
+    is shown to be smaller than `equivalence`, by the interval over latents, and
+    `equivalent_layers`, `equivalent_seeds` by those. Pairs of latents that are matched by activity
+    cross layers and seeds, so that there are no intervals over these.
+    """
+    rows: list[dict[str, Any]] = []
+    strata: list[dict[str, Any]] = []
+    settings = config.collate
+    matched = dict(zip(pair["seed"].astype(str), pair["matched"]))
+    for seed, group in by_seed(latents, config).items():
+        by_family = {family: pick(group, family=family) for family in ordered(config.families)}
+        flag = all(matched.values()) if seed == "all" else matched[seed]
+        for names, contrast, above in _contrasts(
+            by_family, seed, config, strata, scorers, measures, kinds
+        ):
+            counts = (contrast.used_a, contrast.used_b)
+            difference = interval(contrast.difference, settings, *counts)
+            enough = min(counts) >= settings.min_stratum
+            upper = {level: above.get(level, stats.NOTHING) for level in multilevel_bootstrap.UPPER}
+            rows.append(
+                {
+                    **names,
+                    "difference": difference.value,
+                    "low": difference.low,
+                    "high": difference.high,
+                    **multilevel_bootstrap.columns(upper, config, enough=enough),
+                    "equivalence": settings.equivalence,
+                    "equivalent": difference.equivalent(settings.equivalence),
+                    **{
+                        f"equivalent_{level}": enough
+                        and upper[level].equivalent(settings.equivalence)
+                        for level in multilevel_bootstrap.levels(config)
+                    },
+                    "n_a": contrast.used_a,
+                    "n_b": contrast.used_b,
+                    "unmatched_a": contrast.unmatched_a,
+                    "unmatched_b": contrast.unmatched_b,
+                    "pair_matched": flag,
+                    "confidence": settings.confidence,
+                }
+            )
+    columns = ["a", "b", "scorer", "low", "high", "n_a", "n_b", "mean_a", "mean_b", "used"]
+    table = columns_of(pd.DataFrame(strata), columns)
+    return pd.DataFrame(rows), table.rename(columns={"low": "rate_low", "high": "rate_high"})
+
+
+Found = tuple[dict[str, str], stats.Contrast, Mapping[str, stats.Estimate]]
+
+
+def _contrasts(
+    by_family: Mapping[str, pd.DataFrame],
+    seed: str,
+    config: Config,
+    strata: list[dict[str, Any]],
+    scorers: Sequence[str],
+    measures: Sequence[str],
+    kinds: Sequence[str],
+) -> Iterator[Found]:
+    """Every contrast with its names and its intervals above the latents; the strata of all seeds
+    together are added to `strata`."""
+
+    @cache
+    def scores(family: str, *rest: str) -> Sample:
+        return own_scores(by_family[family], *rest)
+
+    for (kind, a, b), scorer in product(comparisons(config.families), scorers):
+        pair = (kind, a, b, scorer)
+        for layers in ("all", "matter"):
+            for which in kinds:
+                x, y = (scores(one, scorer, layers, which) for one in (a, b))
+                yield _unmatched(x, y, _names(*pair, layers, which, "none", seed), config)
+            x, y = (scores(one, scorer, layers, "explained") for one in (a, b))
+            names = _names(*pair, layers, "explained", "rate", seed)
+            found, bins = _by_rate(x, y, names, config)
+            yield found
+            if layers == "all" and seed == "all":
+                strata += [{"a": a, "b": b, "scorer": scorer, **asdict(one)} for one in bins]
+            names = _names(*pair, layers, "explained", "activity", seed)
+            yield _by_activity(x, y, names, config)
+        for measure in measures:
+            x, y = (scores(one, scorer, "all", "explained", measure) for one in (a, b))
+            rest = (*pair, "all", "explained")
+            yield _unmatched(x, y, _names(*rest, "none", seed, measure), config)
+            yield _by_rate(x, y, _names(*rest, "rate", seed, measure), config)[0]
+    for family, scorer, layers in product(by_family, scorers, ("all", "matter")):
+        if f"{scorer}-shuffled" not in by_family[family]:
+            continue
+        x = shuffled_scores(by_family[family], scorer, layers, minus=True)
+        pair = ("own shuffled", family, "shuffled", scorer)
+        names = _names(*pair, layers, "explained", "none", seed)
+        estimate = stats.mean_estimate(x.value, x.strata, **_random(names, config))
+        contrast = stats.Contrast(estimate, len(x), len(x), 0.0, 0.0)
+        yield (
+            names,
+            contrast,
+            _above(estimate.value, multilevel_bootstrap.mean_over, (x,), names, config),
+        )
+
+
+KEYS = ("kind", "a", "b", "scorer", "layers", "latents", "matching", "seed", "measure")
+
+
+def _names(*values: str) -> dict[str, str]:
+    """What a contrast is called; without a measure it is one of balanced accuracy."""
+    return dict(zip(KEYS, (*values, ACCURACY)))
+
+
+def _random(names: Mapping[str, str], config: Config, *more: str) -> dict[str, Any]:
+    *rest, measure = names.values()
+    return bootstrap(config.collate, *rest, *unless_accuracy(measure), *more)
+
+
+def _above(
+    value: float,
+    statistic: Callable[..., stats.Floats],
+    samples: tuple[Sample, ...],
+    names: Mapping[str, str],
+    config: Config,
+) -> dict[str, stats.Estimate]:
+    random = _random(names, config, "levels")
+    return multilevel_bootstrap.intervals(
+        value, lambda drawn: statistic(drawn, *samples), samples, **random
+    )
+
+
+def _unmatched(x: Sample, y: Sample, names: dict[str, str], config: Config) -> Found:
+    random = _random(names, config)
+    contrast = stats.unmatched(x.value, x.strata, y.value, y.strata, **random)
+    value = contrast.difference.value
+    return (
+        names,
+        contrast,
+        _above(value, multilevel_bootstrap.difference_over, (x, y), names, config),
+    )
+
+
+def _by_rate(
+    x: Sample, y: Sample, names: dict[str, str], config: Config
+) -> tuple[Found, list[stats.Stratum]]:
+    enough = {"min_stratum": config.collate.min_stratum}
+    random = _random(names, config)
+    contrast, bins = stats.rate_matched(x.value, x.rate, y.value, y.rate, **enough, **random)
+    statistic = partial(multilevel_bootstrap.rate_matched_over, **enough)
+    above = _above(contrast.difference.value, statistic, (x, y), names, config)
+    return (names, contrast, above), bins
+
+
+def _by_activity(x: Sample, y: Sample, names: dict[str, str], config: Config) -> Found:
+    random = _random(names, config)
+    least = config.collate.min_stratum
+    pairs = stats.activity_matched(
+        x.value, x.windows, y.value, y.windows, min_pairs=least, **random
+    )
+    return names, pairs, {}

@@ -1,0 +1,76 @@
+"""The models: how they were trained, paired, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from clearnets.analysis.frames import columns_of, sort
+from clearnets.analysis.sources import Sources
+from clearnets.config import NATIVE_FAMILIES, Config
+
+CURVE_COLUMNS = ("model", "seed", "step", "tokens", "train_loss", "valid_loss")
+COMPUTE_COLUMNS = (
+    "parameters",
+    "parameters_without_embeddings",
+    "flops_per_token_forward",
+    "flops_per_token_training",
+    "training_tokens",
+    "training_flops",
+    "heldout_loss",
+)
+
+
+def tables(
+    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """`curves`, `ngrams`, `pair` and `compute`."""
+    return {
+        "curves": sort(columns_of(sources.curves, CURVE_COLUMNS), ["model", "seed", "step"]),
+        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
+        "pair": pair_table(sources),
+        "compute": compute_table(sources),
+    }
+
+
+def model_of(family: str, models: Sequence[str]) -> str | None:
+    """The model of the pair whose latents or activations a family reads; tokens alone read none."""
+    if family == "token-unigram":
+        return None
+    return models[-1] if family in NATIVE_FAMILIES else models[0]
+
+
+def pair_table(sources: Sources) -> pd.DataFrame:
+    """One row per seed: steps and validation losses of the pair, and whether they match."""
+    rows = []
+    for seed, pair in sources.pairs.items():
+        row: dict[str, Any] = {"seed": seed}
+        for model in sources.models:
+            row[f"{model}_step"] = pair[model]["step"]
+            row[f"{model}_valid_loss"] = pair[model]["valid_loss"]
+        # A model that is alone has nothing to differ from.
+        row["difference"] = pair.get("difference", math.nan)
+        rows.append({**row, "matched": pair.get("matched", True)})
+    return pd.DataFrame(rows)
+
+
+def compute_table(sources: Sources) -> pd.DataFrame:
+    """Parameters, FLOPs per token and training tokens of both models and of every coder family.
+
+    A coder family's numbers are those of all its layers together, on top of the model it reads.
+    Training tokens and FLOPs are missing where a model or coders were taken over.
+    """
+    rows = []
+    for seed, summary in sources.compute.items():
+        for kind, entries in (("model", summary["models"]), ("coder", summary["coders"])):
+            for name, numbers in entries.items():
+                rows.append({"kind": kind, "name": name, "seed": seed, **numbers})
+    columns = ["kind", "name", "seed", *COMPUTE_COLUMNS]
+    table = columns_of(pd.DataFrame(rows), columns)
+    for column in COMPUTE_COLUMNS:
+        # Numbers, too, where every one of them is unknown.
+        table[column] = pd.to_numeric(table[column])
+    return sort(table, ["kind", "name", "seed"])

@@ -1,0 +1,76 @@
+"""Every table of a comparison, from what the stages left on disk.
+
+Everything computes on what `clearnets.analysis.sources` has read. Every table is a pandas frame in
+a fixed order of rows and columns, written with six significant digits, so that the same results
+give the same bytes.
+
+| table | one row per |
+|---|---|
+| curves | model, seed, measured step |
+| ngrams | reference line of the loss curves |
+| pair | seed: the checkpoints that were paired |
+| compute | model or family: parameters, FLOPs, tokens |
+| layers | seed, model or family, layer: ablation cost; fvu, l0, dead, loss recovered, baselines |
+| splice_all | seed, family: all layers replaced at once |
+| latents | sampled latent: status, activity, scores |
+| coverage | seed, family, layer: how many latents were dead, too rare, ... |
+| means | seed or all, family, scorer, kind of mean: with its interval |
+| layer_means | family, scorer, layer; all seeds |
+| rates | family, scorer, bin of firing rate; all seeds |
+| contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
+| strata | pair of families, scorer, bin of firing rate; all seeds |
+| summary | family; all seeds |
+| embedding ... | see `clearnets.analysis.embedding` |
+| judged ... | see `clearnets.analysis.judged`: scores by a language model that has qualified |
+| demonstration ... | the same by one that has not: no figure and no other table shows them |
+| judge | test of the language model that judges, where one does: how well it did |
+| protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
+| ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
+| concepts ... | see `clearnets.analysis.concepts` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from clearnets.analysis import (
+    concepts,
+    contrasts,
+    embedding,
+    families,
+    judged,
+    latents,
+    layers,
+    models,
+    protocols,
+    ratings,
+    scores,
+)
+from clearnets.analysis.frames import to_csv
+from clearnets.analysis.sources import Sources
+from clearnets.config import Config
+from clearnets.pipeline import artifacts
+
+# Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
+# before it.
+_MODULES = (
+    *(models, layers, latents, scores, contrasts, embedding, families),
+    *(protocols, concepts, judged, ratings),
+)
+
+
+def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
+    """Return every table by name."""
+    made: dict[str, pd.DataFrame] = {}
+    for module in _MODULES:
+        made |= module.tables(sources, config, made)
+    return made | {"latents": made["latents"].drop(columns="matters")}
+
+
+def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Each table as `<name>.csv` in `folder`."""
+    for name, frame in frames.items():
+        artifacts.write_text(folder / f"{name}.csv", to_csv(frame))

@@ -1,0 +1,1 @@
+"""Exchange with delphi: its sampler, prompts and file layout."""

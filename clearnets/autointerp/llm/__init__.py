@@ -1,0 +1,1 @@
+"""Explainers and scorers that ask a language model."""

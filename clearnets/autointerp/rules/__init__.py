@@ -1,0 +1,1 @@
+"""Explanations as short rules over tokens: their language, matcher, explainer and judge."""

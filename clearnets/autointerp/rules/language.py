@@ -1,0 +1,214 @@
+"""The language of the offline explanations: short rules, as values and as sentences.
+
+A rule says at which words of a text a latent is active. It has one or two clauses and fires where
+any of them does. `render` writes it as a sentence, `parse` reads the sentence back, and
+`parse(render(rule)) == rule` for every rule, so that the sentence alone carries the rule.
+
+    sentence := clause ["; also " clause] "."
+    clause   := trigger [" " context]
+    trigger  := "Any word" | "The word " quoted | "The word part " quoted | "The mark " quoted
+              | list                      (the first letter is small in a second clause)
+    context  := "at the start of a sentence"     | "but not at the start of a sentence"
+              | "inside a quotation"             | "outside a quotation"
+              | "at the start of a quotation"    | "but not at the start of a quotation"
+              | "right after a closing quotation mark"
+              | "but not right after a closing quotation mark"
+              | "when it has occurred before"    | "when it occurs for the first time"
+              | "right after " list              | "but not right after " list
+              | "shortly after " list            | "but not shortly after " list
+    list     := quoted | quoted {", " quoted} " or " quoted
+    quoted   := a word between double quotes, or single quotes where the word holds a double one;
+                backslash escapes for the quote, the backslash and all that does not print
+
+`clearnets.autointerp.rules.matcher`, which executes rules, defines exactly what contexts mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from clearnets.errors import UserError
+
+State = Literal["sentence-start", "inside-quotation", "quotation-start", "closed-quotation", "seen"]
+After = Literal["right-after", "shortly-after"]
+Kind = State | After
+
+STATES: tuple[State, ...] = get_args(State)
+AFTERS: tuple[After, ...] = get_args(After)
+
+# The phrase of each context, and of its negation.
+_PHRASES: dict[Kind, tuple[str, str]] = {
+    "sentence-start": ("at the start of a sentence", "but not at the start of a sentence"),
+    "inside-quotation": ("inside a quotation", "outside a quotation"),
+    "quotation-start": ("at the start of a quotation", "but not at the start of a quotation"),
+    "closed-quotation": (
+        "right after a closing quotation mark",
+        "but not right after a closing quotation mark",
+    ),
+    "seen": ("when it has occurred before", "when it occurs for the first time"),
+    "right-after": ("right after", "but not right after"),
+    "shortly-after": ("shortly after", "but not shortly after"),
+}
+# The kind of context, and whether it is negated, by phrase.
+_MEANINGS: dict[str, tuple[Kind, bool]] = {
+    phrase: (kind, negated)
+    for kind, phrases in _PHRASES.items()
+    for negated, phrase in zip((False, True), phrases)
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a trigger counts: a state of the text, or behind one of some words.
+
+    Attributes:
+        kind: one of STATES, or of AFTERS, which take words.
+        words: the words of a context of AFTERS; empty for a state.
+        negated: the trigger counts where the context does not hold.
+    """
+
+    kind: Kind
+    words: tuple[str, ...] = ()
+    negated: bool = False
+
+    def __post_init__(self) -> None:
+        assert bool(self.words) == (self.kind in AFTERS), self
+        assert len(set(self.words)) == len(self.words), self
+
+
+@dataclass(frozen=True)
+class Clause:
+    """Trigger words, or any word where there are none, and the context in which they count."""
+
+    words: tuple[str, ...] = ()
+    context: Context | None = None
+
+    def __post_init__(self) -> None:
+        assert len(set(self.words)) == len(self.words), self
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One or two clauses; the rule fires where any of them does."""
+
+    clauses: tuple[Clause, ...]
+
+    def __post_init__(self) -> None:
+        assert 1 <= len(self.clauses) <= 2, self
+
+    @property
+    def num_words(self) -> int:
+        """Quoted words in the whole sentence."""
+        return sum(len(c.words) + len(c.context.words if c.context else ()) for c in self.clauses)
+
+
+_ALSO = "; also "
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_UNESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+def _quote(word: str) -> str:
+    mark = "'" if '"' in word and "'" not in word else '"'
+    return mark + "".join(_escape(char, mark) for char in word) + mark
+
+
+def _escape(char: str, mark: str) -> str:
+    if char == mark:
+        return "\\" + char
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
+
+
+def _unquote(quoted: str) -> str:
+    def char(match: re.Match[str]) -> str:
+        code = match[1] or match[2]
+        return chr(int(code, 16)) if code else _UNESCAPES.get(match[3], match[3])
+
+    return _ESCAPE.sub(char, quoted[1:-1])
+
+
+def _list(words: tuple[str, ...]) -> str:
+    quoted = [_quote(word) for word in words]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+
+def _noun(word: str) -> str:
+    if word[1:2].isalnum() and word[0] == "-":
+        return "word part"
+    return "word" if word[:1].isalnum() else "mark"
+
+
+def _clause(clause: Clause, *, first: bool) -> str:
+    words, context = clause.words, clause.context
+    if not words:
+        text = "Any word" if first else "any word"
+    elif len(words) == 1:
+        text = f"{'The' if first else 'the'} {_noun(words[0])} {_quote(words[0])}"
+    else:
+        text = _list(words)
+    if context is None:
+        return text
+    phrase = _PHRASES[context.kind][context.negated]
+    return f"{text} {phrase} {_list(context.words)}" if context.words else f"{text} {phrase}"
+
+
+def render(rule: Rule) -> str:
+    """The rule as a sentence."""
+    clauses = [_clause(clause, first=i == 0) for i, clause in enumerate(rule.clauses)]
+    return _ALSO.join(clauses) + "."
+
+
+# The parser works on the skeleton of a sentence: each quoted word replaced by this character.
+_HOLE = "\0"
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", re.DOTALL)
+_HOLES = rf"{_HOLE}(?:(?:, {_HOLE})* or {_HOLE})?"
+_TRIGGER = rf"(?P<any>[Aa]ny word)|[Tt]he (?:word|word part|mark) {_HOLE}|{_HOLES}"
+_CLAUSE = re.compile(
+    rf"(?P<trigger>{_TRIGGER})"
+    rf"(?: (?P<phrase>[a-z ]+?)(?: (?P<words>{_HOLES}))?)?"
+)
+
+
+def parse(sentence: str) -> Rule:
+    """The rule that a sentence states.
+
+    Raises:
+        UserError: the sentence is not of the grammar above.
+    """
+    skeleton = _QUOTED.sub(_HOLE, sentence)
+    words = iter([_unquote(match[0]) for match in _QUOTED.finditer(sentence)])
+    fault = UserError(
+        f"not a rule: {sentence!r:.120}; score rules that `clearnets explain` wrote with `tokens`"
+    )
+    if _HOLE in sentence or not skeleton.endswith("."):
+        raise fault
+    clauses = []
+    for part in skeleton[:-1].split(_ALSO):
+        match = _CLAUSE.fullmatch(part)
+        if match is None:
+            raise fault
+        trigger = _take(words, match["trigger"])
+        context = None
+        if match["phrase"] is not None:
+            kind, negated = _MEANINGS.get(match["phrase"], (None, False))
+            if kind is None or (kind in AFTERS) != (match["words"] is not None):
+                raise fault
+            context = Context(kind, _take(words, match["words"] or ""), negated)
+        clauses.append(Clause(trigger, context))
+    if len(clauses) > 2:
+        raise fault
+    return Rule(tuple(clauses))
+
+
+def _take(words: Iterator[str], skeleton: str) -> tuple[str, ...]:
+    """The next words, one for each hole; repeated ones are named once."""
+    return tuple(dict.fromkeys(next(words) for _ in range(skeleton.count(_HOLE))))

@@ -1,0 +1,202 @@
+"""One latent on a terminal: what the page shows of it, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from clearnets.autointerp.hookpoints import NO_LAYER, TOKENS, places
+from clearnets.autointerp.sampling import status
+from clearnets.browser import known as knowledge
+from clearnets.browser.activity import TOP, Example, Seen, see
+from clearnets.browser.gather import SPLIT
+from clearnets.browser.gather import Text as Split
+from clearnets.browser.known import REASONS, Known
+from clearnets.browser.lens import Lenses, extremes
+from clearnets.config import Config, Family, parse_family, parse_seed
+from clearnets.data.tokens import open_tokens
+from clearnets.errors import UserError
+from clearnets.latents.examples import activity
+from clearnets.latents.store import load_layer
+from clearnets.pipeline import paths
+from clearnets.pipeline.runtime import seed_for
+
+GLOW = (230, 126, 0)
+
+
+@dataclass(frozen=True)
+class View:
+    """A latent as it is printed.
+
+    Attributes:
+        title: which it is.
+        known: what the stages found out; its status is `not_drawn` where they did not look.
+        seen: where it is active.
+        promoted, suppressed: texts of tokens; None where the family has no lens.
+        tokens_NL: the tokens of all windows.
+        strings: the text of each token.
+        hidden: tokens without text.
+    """
+
+    title: str
+    known: Known
+    seen: Seen
+    promoted: list[str] | None
+    suppressed: list[str] | None
+    tokens_NL: np.ndarray
+    strings: list[str]
+    hidden: frozenset[int]
+
+
+def look(config: Config, family: str, layer: str, latent: int, *, seed: int | None) -> View:
+    """Everything about one latent.
+
+    Args:
+        layer: a number; `tokens` for a family without layers.
+        seed: a training seed; the first where None.
+
+    Raises:
+        UserError: there is no such family, layer, latent or seed, or a result is missing.
+    """
+    name = parse_family(family, config)
+    seed = parse_seed(seed, config)
+    number, point = _place(config, name, layer)
+    unit = paths.cache(name, seed, SPLIT)
+    cache = load_layer(unit, point)
+    if not 0 <= latent < cache.num_latents:
+        last = cache.num_latents - 1
+        raise UserError(f"no latent {latent}: {name} has latents 0 to {last} in each layer")
+    store = open_tokens(paths.data())
+    text = Split.of(store, SPLIT, config.explain.window)
+    names = (name, seed, point)
+    rng = np.random.default_rng(seed_for(config.browse.seed, "browse", *names, latent))
+    concepts = knowledge.recovered(config, name, seed)
+    known = knowledge.of_layer(config, name, seed, point, concepts).get(latent)
+    if known is None:
+        found = status(
+            activity(cache, latent, text.windows), text.windows, config.explain.min_windows
+        )
+        reason = found if found in REASONS else "not_drawn"
+        known = Known(reason, concept=concepts.get((point, latent)))
+    logit_LV = Lenses(seed).logits(name, number, point)
+    strings = store.strings()
+    ends: list[list[str] | None] = [None, None]
+    if logit_LV is not None:
+        both = extremes(logit_LV[latent][: len(strings)], config.browse.tokens)
+        ends = [[strings[token] for token in end] for end in both]
+    where = "" if number == NO_LAYER else f" · layer {number}"
+    which = f" · seed {seed}" if len(config.seeds) > 1 else ""
+    return View(
+        title=f"{name}{where} · latent {latent}{which}",
+        known=known,
+        seen=see(cache, latent, text.windows, config.browse, rng),
+        promoted=ends[0],
+        suppressed=ends[1],
+        tokens_NL=text.windows.cut(text.tokens_RS),
+        strings=strings,
+        hidden=frozenset((store.pad, store.bos, store.eos)),
+    )
+
+
+def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:
+    there = places(config, family)
+    if NO_LAYER in there:
+        if layer != TOKENS:
+            raise UserError(f"{family} has no layers; write `{TOKENS}` for the layer")
+        return NO_LAYER, there[NO_LAYER]
+    if not layer.isdecimal() or int(layer) not in there:
+        raise UserError(f"no layer {layer!r}; layers go from 0 to {len(there) - 1}")
+    return int(layer), there[int(layer)]
+
+
+def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
+    """The view as lines.
+
+    Args:
+        examples: windows with the strongest activations; of each quantile there is one.
+        shades: mark tokens by colour instead of << >>.
+    """
+    known, seen = view.known, view.seen
+    yield Text(view.title, "bold")
+    if known.explanation:
+        yield Text(_printable(known.explanation), "italic")
+    if known.status in REASONS:
+        lacks = "no score" if known.explanation else "no explanation"
+        yield Text(f"{lacks}: {REASONS[known.status]}")
+    yield Text()
+    if known.scores:
+        yield _fact("scores", "   ".join(f"{k} {v:.2f}" for k, v in known.scores.items()))
+    largest = f"; at most {seen.largest:.3g}" if seen.count else ""
+    yield _fact(
+        "active", f"at {seen.rate:.3%} of tokens, in {seen.windows:.2%} of windows{largest}"
+    )
+    if known.concept:
+        name, f1, mcc = known.concept
+        yield _fact("concept", f"{name} (F1 {f1:.2f}, MCC {mcc:.2f})")
+    if view.promoted is not None and view.suppressed is not None:
+        yield _fact("promotes", "  ".join(map(_shown, view.promoted)))
+        yield _fact("suppresses", "  ".join(map(_shown, view.suppressed)))
+    top = [e for e in seen.examples if e.quantile == TOP][:examples]
+    rest: dict[int, Example] = {}
+    for example in seen.examples:
+        if example.quantile != TOP:
+            rest.setdefault(example.quantile, example)
+    for heading, chosen in (
+        ("strongest", top),
+        ("weaker, one of each part of the others by strength", list(rest.values())),
+    ):
+        if chosen:
+            yield Text()
+            yield Text(heading, "bold")
+            for example in chosen:
+                act = (f"{example.act_L.max():>7.3g}  ", "dim")
+                yield Text.assemble(act, _window(view, example, shades))
+
+
+def _fact(name: str, value: str) -> Text:
+    return Text.assemble((f"{name:<11}", "dim"), value)
+
+
+def _shown(token: str) -> str:
+    return _printable(token).replace(" ", "·") or "∅"
+
+
+def _printable(text: str) -> str:
+    """Text that moves no cursor and sends no command to a terminal."""
+    text = text.replace("\n", "↵").replace("\t", "⇥")
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def _window(view: View, example: Example, shades: bool) -> Text:
+    line = Text()
+    for token, act in zip(view.tokens_NL[example.window].tolist(), example.act_L.tolist()):
+        if token in view.hidden:
+            continue
+        word = _printable(view.strings[token])
+        if act <= 0:
+            line.append(word)
+            continue
+        text = word.lstrip() or word
+        line.append(word[: len(word) - len(text)])
+        line.append(
+            text if shades else f"<<{text}>>",
+            _shade(act / view.seen.largest) if shades else "",
+        )
+    return line
+
+
+def _shade(share: float) -> str:
+    """Black on white that turns to orange."""
+    mixed = [round(255 + (0.25 + 0.75 * share) * (part - 255)) for part in GLOW]
+    return f"black on rgb({mixed[0]},{mixed[1]},{mixed[2]})"
+
+
+def run(view: View, examples: int) -> None:
+    """Print it; with colours on a terminal."""
+    console = Console(highlight=False)
+    for line in lines(view, examples, shades=console.is_terminal and not console.no_color):
+        console.print(line, soft_wrap=not console.is_terminal)

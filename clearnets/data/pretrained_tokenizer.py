@@ -1,0 +1,124 @@
+"""Tokenizers that exist, from a folder or the hub, as they are but for missing special tokens."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearnets.config import (
+    AnyTokenizer,
+    PretrainedTokenizer,
+    RestrictedTokenizer,
+    TrainedTokenizer,
+)
+from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
+from clearnets.errors import UserError
+from clearnets.pipeline.artifacts import sha256
+from clearnets.pipeline.hub_client import asking, network_errors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def tokenizer_fingerprints(settings: AnyTokenizer) -> dict[str, str]:
+    """SHA-256 of each file of a tokenizer's folder; nothing where there is no folder."""
+    if isinstance(settings, TrainedTokenizer) or not Path(settings.name).is_dir():
+        return {}
+    # Weights may lie beside it: they are not read.
+    types = (".json", ".jinja", ".model", ".txt")
+    found = [path for path in Path(settings.name).iterdir() if path.suffix in types]
+    return {path.name: sha256(path) for path in sorted(found)}
+
+
+def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
+    """The tokenizer as transformers loads it.
+
+    Raises:
+        UserError: it is neither a folder nor to be had from the hub, or it is not a fast one.
+    """
+    from transformers import AutoTokenizer
+
+    name = settings.name
+    try:
+        # A folder needs no hub.
+        with nullcontext(True) if Path(name).is_dir() else asking() as offline:
+            found = AutoTokenizer.from_pretrained(
+                name,
+                revision=settings.revision or "main",
+                trust_remote_code=False,
+                local_files_only=offline,
+            )
+    except (*network_errors(), ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"tokenizer {name!r} cannot be had ({reason:.160}); give data.tokenizer.name a folder "
+            "with tokenizer.json, or `kind: trained`"
+        ) from None
+    if not getattr(found, "is_fast", False):
+        raise UserError(
+            f"tokenizer {name!r} is not a fast one (no tokenizer.json can be made of it); choose "
+            "another, or `kind: trained`"
+        )
+    return found
+
+
+def backend(found: Any) -> Tokenizer:
+    """A copy of the tokenizer proper, that neither pads nor cuts texts."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def load_pretrained(settings: PretrainedTokenizer) -> Vocabulary:
+    """An existing tokenizer with pad, bos and eos that differ.
+
+    Its own are kept, eos first. One that it lacks or that is the same as another comes behind its
+    vocabulary, where no embedding of a pretrained model is overwritten.
+
+    Raises:
+        UserError: as `load_fast`; or it has more tokens than `settings.vocab_size`.
+    """
+    found = load_fast(settings)
+    tokenizer = backend(found)
+    own = {kind: getattr(found, f"{kind}_token", None) for kind in ("eos", "bos", "pad")}
+    chosen: dict[str, str] = {}
+    for kind, token in own.items():
+        usable = token is not None and tokenizer.token_to_id(str(token)) is not None
+        # Text may hold unknown tokens, which are not pads.
+        if kind == "pad" and token == found.unk_token:
+            usable = False
+        if usable and str(token) not in chosen.values():
+            chosen[kind] = str(token)
+    lacking = [kind for kind in SPECIALS._fields if kind not in chosen]
+    for kind in lacking:
+        chosen[kind] = _append(tokenizer, kind)
+    tokenizer.encode_special_tokens = True
+
+    size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    wanted = settings.vocab_size or size
+    if size > wanted:
+        added = f" ({' and '.join(lacking)} added)" if lacking else ""
+        raise UserError(
+            f"tokenizer {settings.name!r} has {size} tokens with its special ones{added} and "
+            f"data.tokenizer.vocab_size is {wanted}; set it to {size} or more, or to null"
+        )
+    return Vocabulary(tokenizer, Specials(**chosen), wanted)
+
+
+def _append(tokenizer: Tokenizer, kind: str) -> str:
+    """Add a special token behind the vocabulary; its name is one that is not taken."""
+    from tokenizers import AddedToken
+
+    taken = tokenizer.get_vocab(with_added_tokens=True)
+    name = f"<{kind}>"
+    while name in taken:
+        name = f"<{name[1:-1]}_>"
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False)])
+    number = tokenizer.token_to_id(name)
+    assert number is not None
+    assert number > max(taken.values())
+    return name

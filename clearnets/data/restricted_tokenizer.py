@@ -1,0 +1,187 @@
+"""A byte-level BPE cut down to the tokens that a corpus uses most.
+
+What stays: the 256 bytes, special tokens, and the most used tokens, each with the two tokens that
+it is merged from, with theirs, and so on. And the merges among all these, in their order. So every
+token that stays can still be reached, and every text encodes to tokens that decode to it: what
+lost its token is spelled in smaller ones. (Without the merges the tokens would be there and never
+come up: all text would be spelled in bytes.)
+
+Why a token that stays is reached: BPE applies the first merge in order that fits, until none does.
+On the token's own string the whole tokenizer goes through certain merges. These all stay, and no
+others come in, so at each step the first that fits is the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clearnets.config import RestrictedTokenizer
+from clearnets.data.pretrained_tokenizer import backend, load_fast
+from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
+from clearnets.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Texts that are counted at a time.
+_BATCH = 1024
+
+
+def load_restricted(settings: RestrictedTokenizer, texts: Sequence[str]) -> Vocabulary:
+    """The tokenizer of `settings`, cut down to what `texts` use most.
+
+    Raises:
+        UserError: as `load_fast`; or it is not a byte-level BPE.
+    """
+    tokenizer = backend(load_fast(settings))
+    require_byte_level_bpe(tokenizer, settings.name)
+    tokenizer = faithful(tokenizer)
+    counts = count_tokens(tokenizer, texts)
+    cut = restrict(tokenizer, counts, vocab_size=settings.vocab_size)
+    return Vocabulary(cut, Specials(*_names(tokenizer)), cut.get_vocab_size())
+
+
+def require_byte_level_bpe(tokenizer: Tokenizer, name: str) -> None:
+    """Refuse what this module's promise does not hold for.
+
+    Raises:
+        UserError: one line with the reason.
+    """
+    from tokenizers import pre_tokenizers
+
+    whole = json.loads(tokenizer.to_str())
+    model = whole["model"]
+    reason = ""
+    if model["type"] != "BPE":
+        reason = f"its model is {model['type']}"
+    elif "ByteLevel" not in _types(whole["pre_tokenizer"]) or _types(whole["decoder"]) != [
+        "ByteLevel"
+    ]:
+        reason = "it does not spell text in bytes"
+    elif model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        reason = "it marks the ends of words"
+    elif missing := set(pre_tokenizers.ByteLevel.alphabet()) - set(model["vocab"]):
+        reason = f"its vocabulary lacks {len(missing)} of the 256 bytes"
+    if reason:
+        raise UserError(
+            f"tokenizer {name!r} cannot be restricted: {reason}, and only a byte-level BPE such "
+            "as GPT-2's can be; use `kind: pretrained` or `kind: trained`"
+        )
+
+
+def _types(part: Any) -> list[str]:
+    """The kinds of a pre-tokenizer or decoder, of each member where it is a sequence."""
+    if part is None:
+        return []
+    members = part.get("pretokenizers") or part.get("decoders") or [part]
+    return [member["type"] for member in members]
+
+
+def faithful(tokenizer: Tokenizer) -> Tokenizer:
+    """A byte-level BPE that changes no text: it neither normalises nor puts a space before it."""
+    from tokenizers import Tokenizer
+
+    whole = json.loads(tokenizer.to_str())
+    whole["normalizer"] = whole["post_processor"] = None
+    for member in whole["pre_tokenizer"].get("pretokenizers") or [whole["pre_tokenizer"]]:
+        if member["type"] == "ByteLevel":
+            member["add_prefix_space"] = False
+    return Tokenizer.from_str(json.dumps(whole))
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """How often each token id occurs in `texts` (V,)."""
+    # A special token's name in a text is text.
+    tokenizer.encode_special_tokens = True
+    counts_V = np.zeros(1 + max(tokenizer.get_vocab().values()), np.int64)
+    for start in range(0, len(texts), _BATCH):
+        batch = list(texts[start : start + _BATCH])
+        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+            counts_V += np.bincount(np.array(encoding.ids, np.int64), minlength=len(counts_V))
+    return counts_V
+
+
+def restrict(tokenizer: Tokenizer, counts_V: np.ndarray, *, vocab_size: int) -> Tokenizer:
+    """`tokenizer`, a `faithful` byte-level BPE, with `vocab_size` of its tokens, or all it has.
+
+    Its special and added tokens are replaced by pad, bos and eos, which get the first ids; the
+    others keep their order.
+    """
+    from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+
+    whole = json.loads(tokenizer.to_str())
+    model = whole["model"]
+    merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
+    added = {entry["content"] for entry in whole["added_tokens"]}
+    ids = {token: number for token, number in model["vocab"].items() if token not in added}
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    by_use = sorted(ids, key=lambda token: (-counts_V[ids[token]], ids[token]))
+    kept = choose(by_use, ranks, alphabet, size=vocab_size - len(SPECIALS))
+
+    names = _names(tokenizer)
+    ordered = [*names, *sorted(kept, key=lambda token: ids[token])]
+    model["vocab"] = {token: number for number, token in enumerate(ordered)}
+    model["merges"] = [list(pair) for pair in merges if {*pair, "".join(pair)} <= kept]
+    model["unk_token"] = model["dropout"] = None
+    whole["added_tokens"] = []
+    cut = Tokenizer.from_str(json.dumps(whole))
+    cut.add_special_tokens([AddedToken(name, normalized=False) for name in names])
+    cut.encode_special_tokens = True
+    return cut
+
+
+def choose(
+    by_use: Iterable[str],
+    ranks: Mapping[tuple[str, str], int],
+    alphabet: Iterable[str],
+    *,
+    size: int,
+) -> set[str]:
+    """`size` tokens: the alphabet, and the first of `by_use` that fit in with their parents."""
+    kept = set(alphabet)
+    for token in by_use:
+        if len(kept) >= size:
+            break
+        if token in kept:
+            continue
+        family = lineage(token, ranks)
+        if family is not None and len(kept) + len(family - kept) <= size:
+            kept |= family
+    return kept
+
+
+def lineage(token: str, ranks: Mapping[tuple[str, str], int]) -> set[str] | None:
+    """All that `token` is merged from on its way from single characters, itself included.
+
+    None where no series of merges leads to it.
+    """
+    parts = list(token)
+    family = set(parts)
+    while len(parts) > 1:
+        pairs = [ranks.get(pair, len(ranks)) for pair in itertools.pairwise(parts)]
+        rank = min(pairs)
+        if rank == len(ranks):
+            return None
+        at = pairs.index(rank)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        family.add(parts[at])
+    return family
+
+
+def _names(tokenizer: Tokenizer) -> list[str]:
+    """Names for pad, bos and eos that are no ordinary tokens of the vocabulary."""
+    whole = json.loads(tokenizer.to_str())
+    added = {entry["content"] for entry in whole["added_tokens"]}
+    taken = set(whole["model"]["vocab"]) - added
+    names = []
+    for name in SPECIALS:
+        while name in taken:
+            name = f"<{name[1:-1]}_>"
+        names.append(name)
+    return names

@@ -1,0 +1,162 @@
+"""FLOPs per token of the models and coders, in closed form.
+
+Conventions: a multiply-add is 2 FLOPs. Only products with weights and the two products of
+attention are counted, as torch's flop counter does: no normalisation, activation, softmax, top-k,
+bias or optimizer. Attention counts the whole square of scores, masked or not. Training is forward
+plus backward; a dense product costs twice its forward in the backward pass (one product for its
+input, one for its weight) and what a kernel computes anew is not counted. Sparse products are
+counted as they are done: the encoder's forward is dense, all else touches k latents per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clearnets.models.pretrained import KINDS, OURS
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs per token."""
+
+    forward: int
+    training: int
+    """Forward and backward together."""
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.forward + other.forward, self.training + other.training)
+
+    def __mul__(self, times: int) -> Flops:
+        return Flops(self.forward * times, self.training * times)
+
+
+def dense_product(d_in: int, d_out: int) -> Flops:
+    """A linear map whose input and weight both get a gradient."""
+    forward = 2 * d_in * d_out
+    return Flops(forward, 3 * forward)
+
+
+def sparse_encoder(d_in: int, num_latents: int, k: int, *, input_gradient: bool = True) -> Flops:
+    """Dense forward to all latents; gradients of k rows of the weight and, if asked, the input."""
+    forward = 2 * d_in * num_latents
+    return Flops(forward, forward + (2 if input_gradient else 1) * 2 * k * d_in)
+
+
+def sparse_decoder(d_out: int, k: int) -> Flops:
+    """Sum of k rows; gradients of those rows and of the k activations."""
+    forward = 2 * k * d_out
+    return Flops(forward, 3 * forward)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a transformer that decide its FLOPs; most names as in GPT-NeoX's config.
+
+    Attributes:
+        mlp: `dense`, `gated` (a dense one with a linear branch beside), or a sparse mode.
+        query_width: heads times their width.
+        key_width: the same of keys and of values, which several query heads may share.
+        num_latents, k, rank: of a sparse mode.
+    """
+
+    mlp: str
+    hidden_size: int
+    num_hidden_layers: int
+    query_width: int
+    key_width: int
+    intermediate_size: int
+    vocab_size: int
+    ctx_len: int
+    num_latents: int = 0
+    k: int = 0
+    rank: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], ctx_len: int) -> Architecture:
+        """From the values of a model's `config.json`, of any kind, at this context length."""
+        d = _first(config, "hidden_size", "n_embd")
+        heads = _first(config, "num_attention_heads", "num_heads", "n_head")
+        head = _first(config, "head_dim", default=d // heads)
+        kind = config["model_type"]
+        return cls(
+            mlp=config["mlp"] if kind == OURS else "gated" if KINDS[kind].gated else "dense",
+            hidden_size=d,
+            num_hidden_layers=_first(config, "num_hidden_layers", "num_layers", "n_layer"),
+            query_width=heads * head,
+            key_width=_first(config, "num_key_value_heads", default=heads) * head,
+            intermediate_size=_first(config, "intermediate_size", "n_inner", default=4 * d),
+            vocab_size=config["vocab_size"],
+            ctx_len=ctx_len,
+            num_latents=config.get("num_latents", 0),
+            k=config.get("k", 0),
+            rank=config.get("rank", 0),
+        )
+
+
+def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    """The value under the first of these names that has one; the kinds name sizes differently."""
+    found = (config[name] for name in names if config.get(name) is not None)
+    value = next(found, default)
+    if value is None:
+        raise KeyError(names[0])
+    return value
+
+
+def attention(architecture: Architecture) -> Flops:
+    """One layer's attention: queries, keys, values, scores, their weighted sum, the output map."""
+    d, context = architecture.hidden_size, architecture.ctx_len
+    queries, keys = architecture.query_width, architecture.key_width
+    products = dense_product(d, queries + 2 * keys) + dense_product(queries, d)
+    return products + dense_product(context, queries) + dense_product(queries, context)
+
+
+def feedforward(architecture: Architecture) -> Flops:
+    """One layer's feedforward in its mode."""
+    d, width, k = architecture.hidden_size, architecture.num_latents, architecture.k
+    inner = architecture.intermediate_size
+    match architecture.mlp:
+        case "dense":
+            return dense_product(d, inner) + dense_product(inner, d)
+        case "gated":
+            return dense_product(d, inner) * 2 + dense_product(inner, d)
+        case "sparse" | "sparse_topk":
+            return sparse_encoder(d, width, k) + sparse_decoder(d, k)
+        case "sparse_low_rank":
+            rank = architecture.rank
+            core = sparse_encoder(rank, width, k) + sparse_decoder(rank, k)
+            return dense_product(d, rank) + core + dense_product(rank, d)
+    raise ValueError(f"unknown feedforward {architecture.mlp!r}")
+
+
+def trunk(architecture: Architecture) -> Flops:
+    """All layers without the unembedding: what a coder's training runs of the model."""
+    layer = attention(architecture) + feedforward(architecture)
+    return layer * architecture.num_hidden_layers
+
+
+def model(architecture: Architecture) -> Flops:
+    """The whole language model."""
+    return trunk(architecture) + dense_product(architecture.hidden_size, architecture.vocab_size)
+
+
+def coder(family: str, *, d_in: int, num_latents: int, k: int, multi_topk: bool = False) -> Flops:
+    """One coder, without the model that it reads.
+
+    The input is data and gets no gradient, except that an SAE subtracts its output bias from it.
+    Multi-TopK trains with 4 k latents besides, and is forgotten afterwards.
+    """
+    if multi_topk:
+        narrow = coder(family, d_in=d_in, num_latents=num_latents, k=k)
+        wide = coder(family, d_in=d_in, num_latents=num_latents, k=min(4 * k, num_latents))
+        # One encoder for both, with the wider one's gradients; a decoder and a skip for each.
+        is_sae = not family.endswith("transcoder")
+        shared = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae).training
+        return Flops(narrow.forward, narrow.training + wide.training - shared)
+    is_sae = not family.endswith("transcoder")
+    flops = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae) + sparse_decoder(d_in, k)
+    if family == "skip-transcoder":
+        forward = 2 * d_in * d_in
+        flops += Flops(forward, 2 * forward)
+    return flops

@@ -1,0 +1,1 @@
+"""Figures, the manuscript, its claims, and the comparison of two sets of tables."""

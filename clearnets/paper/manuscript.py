@@ -1,0 +1,183 @@
+"""The paper, compiled from `paper/clearnets.typ` and committed tables and figures alone.
+
+Typst is a self-contained wheel: no network, no fonts but those it brings, no date in the file, so
+that the same tables give the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clearnets import config
+from clearnets.errors import UserError
+from clearnets.paper import claims, latex
+from clearnets.pipeline import artifacts, paths
+from clearnets.pipeline.artifacts import Unit
+from clearnets.pipeline.folders import replaced
+
+SOURCE = Path("paper/clearnets.typ")
+# The experiment that the text is about; any other gets a report.
+SUBJECT = "default"
+# By format what the file must be: of PDF, accessible (ISO 14289-1, PDF/UA).
+STANDARDS = {"pdf": ["ua-1"], "html": []}
+# Where other experiments have their tables, which may enter the paper if they have run.
+RESULTS = Path("paper/results")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the paper is about and where it goes. Paths are relative to the project.
+
+    Attributes:
+        tables: the experiment's folder of tables.
+        figures: its figures, with their captions.
+        params: its parameters as YAML.
+        out: the PDF.
+        latex: the folder of the same tables in LaTeX.
+    """
+
+    tables: Path
+    figures: Path
+    params: Path
+    out: Path
+    latex: Path
+
+
+def place_of(experiment: str, *, tracked: bool) -> Place:
+    """The pipeline's own paper, where DVC tracks it, or that of tables which came home."""
+    tables = paths.results(experiment)
+    if tracked:
+        return Place(tables, paths.FIGURES, config.PARAMS, paths.PAPER, paths.LATEX)
+    figures, params = tables / paths.FIGURES.name, tables / config.PARAMS.name
+    return Place(tables, figures, params, tables / paths.PAPER.name, tables / paths.LATEX.name)
+
+
+def run(place: Place) -> None:
+    """Compile the paper, and write its tables in LaTeX beside it.
+
+    Raises:
+        UserError: a table, figure or source is not there, the parameters are not those of the
+            results, or a sentence asks for a result that the tables do not hold.
+    """
+    compiler = _compiler(place, "pdf")
+    pdf = _compiled(compiler, "pdf")
+    settings = artifacts.settings_of(place.tables)
+    unit = Unit("paper", place.latex, settings, {"tables": place.tables, "figures": place.figures})
+    with replaced(unit) as part:
+        for name, text in _latex(compiler).items():
+            artifacts.write_text(part / f"{name}.tex", text)
+    artifacts.write_bytes(place.out, pdf)
+
+
+def differs(place: Place) -> bool:
+    """Whether the PDF at `place.out` is another than its tables and figures would give."""
+    pdf = _compiled(_compiler(place, "pdf"), "pdf")
+    return not place.out.exists() or place.out.read_bytes() != pdf
+
+
+def as_html(place: Place) -> str:
+    """The whole text as HTML, which a test or a screen reader can read."""
+    return _compiled(_compiler(place, "html"), "html").decode()
+
+
+def _compiler(place: Place, target: str) -> Any:
+    import typst
+
+    artifacts.check(place.tables)
+    _check_parameters(place)
+    if not (place.figures / artifacts.MANIFEST).exists():
+        raise UserError(f"{place.figures} is missing or incomplete; run `clearnets figures` first")
+    if not SOURCE.exists():
+        raise UserError(f"{SOURCE} is missing; run in the project's folder")
+    experiment = artifacts.settings_of(place.tables)["experiment"]
+    inputs = {
+        "target": target,
+        "experiment": experiment,
+        "claims": _found(place.tables) if experiment == SUBJECT else {},
+        "tables": _typst(place.tables),
+        "figures": _typst(place.figures),
+        "params": _typst(place.params),
+        "results": _typst(RESULTS),
+        "there": [
+            *sorted(path.stem for path in place.tables.glob("*.csv")),
+            *sorted(f"{path.parent.name}/{path.stem}" for path in RESULTS.glob("*/*.csv")),
+        ],
+    }
+    return typst.Compiler(
+        SOURCE, root=".", ignore_system_fonts=True, sys_inputs={"place": json.dumps(inputs)}
+    )
+
+
+def _found(folder: Path) -> dict[str, dict[str, str]]:
+    """By name what each claim that is a relation gives on a folder's tables."""
+    tables = claims.tables_in(folder)
+    return {
+        claim.name: {"state": finding.state, "found": finding.found}
+        for claim in claims.read()
+        if claim.holds is not None
+        for finding in (claims.check(claim, tables),)
+    }
+
+
+def _check_parameters(place: Place) -> None:
+    """The parameters that the paper prints must be those that the tables were made with."""
+    if not place.params.exists():
+        raise UserError(f"{place.params} is missing; {artifacts.remake(place.params)}")
+    recorded = artifacts.settings_of(place.tables)
+    now = config.read_yaml(place.params)
+    differing = (
+        at
+        for key, value in recorded.items()
+        for at in _differing(value, config.value_at(now, key), key)
+    )
+    if key := next(differing, None):
+        raise UserError(
+            f"{place.tables} was made with other parameters than {place.params} has ({key}); "
+            "run `dvc repro collate figures` first"
+        )
+
+
+def _differing(one: Any, other: Any, at: str) -> Iterator[str]:
+    """Dotted keys of the values that differ. A key that one of them lacks has its default there, or
+    has come since."""
+    if other is None:
+        return
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted(one.keys() & other.keys()):
+            yield from _differing(one[key], other[key], f"{at}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for place, pair in enumerate(zip(one, other)):
+            yield from _differing(*pair, f"{at}[{place}]")
+    elif one != other:
+        yield at
+
+
+def _typst(path: Path) -> str:
+    """A path as Typst takes it: from the root, which is the project."""
+    return f"/{path.as_posix()}"
+
+
+def _compiled(compiler: Any, format: str) -> bytes:
+    import typst
+
+    try:
+        # Tagged, and every figure with words for who cannot see it: the compiler checks that.
+        return compiler.compile(format=format, timestamp=0, pdf_standards=STANDARDS[format])
+    except typst.TypstError as error:
+        raise UserError(_told(error)) from None
+
+
+def _told(error: Any) -> str:
+    """A compiler's complaint in one line. What a sentence misses in the tables stands in it."""
+    message = str(error.message).removeprefix("panicked with: ").splitlines()[0]
+    cure = "run `dvc repro collate figures`, or mend the sentence that asks for it"
+    return f"{SOURCE} does not compile: {message}; {cure}"
+
+
+def _latex(compiler: Any) -> dict[str, str]:
+    found = json.loads(compiler.query("<tabular>", field="value"))
+    return {value["name"]: latex.of_metadata(value) for value in found}

@@ -1,0 +1,1 @@
+"""How stages run: artifacts on disk, their paths, runtime, progress, experiments."""

@@ -1,0 +1,368 @@
+"""Artifacts on disk: complete or absent, trusted by what made them.
+
+Every result is a *unit*: a folder with a `manifest.json` that holds the resolved settings, the
+hashes of the inputs, and the size and SHA-256 of each file. A unit is built in a work folder
+`.clearnets/work/<stage>/<fingerprint>/`, which survives a kill, and is renamed into place when it
+is complete. Whether a unit is fresh is decided by its fingerprint (settings + input hashes),
+never by its existence. Nothing here depends on the time or the machine, so that the same unit
+built twice has the same bytes.
+
+A stage's units are put in place together, after the last is complete: DVC deletes all outputs of
+a stage before it reruns it, so what a killed stage had finished must still be in the work folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from clearnets.errors import UserError
+from clearnets.pipeline.paths import WORK, producer, rerun
+
+MANIFEST = "manifest.json"
+
+
+def fingerprint(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_unchanged(
+    name: str, found: Mapping[str, str], recorded: str | None, *, experiment: str
+) -> None:
+    """Compare what came from outside with the fingerprint that `clearnets exp` recorded, if any.
+
+    Raises:
+        UserError: `name` has changed since.
+    """
+    if recorded not in (None, fingerprint(found)):
+        command = f"clearnets exp {experiment}"
+        raise UserError(f"{name} has changed since it was recorded; run `{command}`")
+
+
+@cache
+def _code_hash() -> str:
+    """Hash of the package's source: unfinished work is only resumed by the code that began it."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return fingerprint([sha256(path) for path in sources])
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: a reader never sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file or nothing."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline. Key order is the caller's."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV: floats to nine digits, nothing where there is no number."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
+    write_text(path, text.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a broken one is a `UserError` that names the stage to run again."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(missing(path)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); {remake(path)}") from None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """All records of a JSONL file."""
+    if not path.exists():
+        raise UserError(missing(path))
+    records = []
+    # As bytes: text would also be split at line separators that JSON strings may hold.
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise UserError(f"{path}, line {number}, is not JSON; {remake(path)}") from None
+    return records
+
+
+def to_line(record: Mapping[str, Any]) -> str:
+    """A record as one line of a JSONL file, without its end."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+class JsonlWriter:
+    """Appends records to a JSONL file and knows those that an earlier, killed run left there.
+
+    A torn last line is cut off on opening, so after a kill `done` holds whole records only and
+    the caller continues behind them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes() if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        self.done: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+        self._file = path.open("r+b" if path.exists() else "wb")
+        self._file.truncate(len(whole))
+        self._file.seek(len(whole))
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record; it is on its way to the disk when this returns."""
+        self._file.write(to_line(record).encode() + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> JsonlWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where an unfinished unit lives: `out` becomes the unit, `state` is dropped at the end."""
+
+    out: Path
+    state: Path
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One complete-or-absent result folder.
+
+    Attributes:
+        stage: name of the pipeline stage, for the work folder and the manifest.
+        out: the folder that the unit becomes.
+        settings: every parameter that changes its bytes (JSON values).
+        inputs: by name, the units (folders) that it is made from.
+    """
+
+    stage: str
+    out: Path
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+
+    def identity(self) -> dict[str, Any]:
+        """What the unit's bytes follow from."""
+        hashes = {name: manifest_hash(path) for name, path in sorted(self.inputs.items())}
+        return {"stage": self.stage, "settings": dict(self.settings), "inputs": hashes}
+
+    def fresh(self) -> bool:
+        """True where `out` is whole and was made from these settings and inputs."""
+        manifest = self.out / MANIFEST
+        if not manifest.exists() or any(not (p / MANIFEST).exists() for p in self.inputs.values()):
+            return False
+        recorded = read_json(manifest)
+        return recorded.get("fingerprint") == fingerprint(self.identity()) and not any(
+            _damage(self.out, recorded)
+        )
+
+
+@dataclass(frozen=True)
+class _Building:
+    """A stale unit and its work folder."""
+
+    unit: Unit
+    folder: Path
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, unit: Unit) -> _Building:
+        identity = unit.identity()
+        key = fingerprint({**identity, "out": str(unit.out), "code": _code_hash()})
+        return cls(unit, WORK / unit.stage / key, identity)
+
+    @property
+    def work(self) -> Work:
+        return Work(self.folder / "out", self.folder / "state")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the work folder, which is made with its parts.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"another process is making {self.unit.out}; wait for it or stop it"
+                raise UserError(message) from None
+            for part in (self.work.out, self.work.state):
+                part.mkdir(exist_ok=True)
+            yield
+
+    def sealed(self) -> bool:
+        """True where the work is complete, and whole, but not yet in its place.
+
+        What is complete and damaged is dropped: a stage would go on from it.
+        """
+        manifest = self.work.out / MANIFEST
+        if not manifest.exists():
+            return False
+        if not any(_damage(self.work.out, read_json(manifest))):
+            return True
+        for part in (self.work.out, self.work.state):
+            shutil.rmtree(part)
+            part.mkdir()
+        return False
+
+    def seal(self) -> None:
+        """List the files: the work is complete."""
+        _seal(self.work.out, {**self.identity, "fingerprint": fingerprint(self.identity)})
+
+    def place(self) -> None:
+        """Put the result where it belongs, and drop the work folder."""
+        old = self.folder / "old"
+        shutil.rmtree(old, ignore_errors=True)
+        self.unit.out.parent.mkdir(parents=True, exist_ok=True)
+        if self.unit.out.exists():
+            self.unit.out.rename(old)
+        self.work.out.rename(self.unit.out)
+        self.drop()
+
+    def drop(self) -> None:
+        """Remove the work folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def drop_if_empty(self) -> None:
+        """Remove the work folder of a stage that stopped, at a mistake, before it wrote a file."""
+        parts = (self.work.out, self.work.state)
+        if not any(path.is_file() for part in parts for path in part.rglob("*")):
+            self.drop()
+
+
+def work_of(unit: Unit) -> Work:
+    """Where a unit is built, for processes that help the one which builds it."""
+    return _Building.of(unit).work
+
+
+def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
+    """The stale ones of a stage's `units`, one after the other, each with its work folder.
+
+    The consumer fills `work.out`. After the last one, all are put in place. An exception, or a
+    kill, leaves work folders as they are for the next run, complete units among them, and the old
+    units untouched.
+
+    Raises:
+        UserError: an input is missing or damaged, or another process builds the same unit.
+    """
+    with ExitStack() as locks:
+        built = []
+        for unit in units:
+            for path in unit.inputs.values():
+                check(path)
+            building = _Building.of(unit)
+            if unit.fresh():
+                building.drop()
+                continue
+            locks.enter_context(building.locked())
+            if not building.sealed():
+                try:
+                    yield unit, building.work
+                except GeneratorExit:
+                    building.drop_if_empty()
+                    raise
+                building.seal()
+            built.append(building)
+        for building in built:
+            building.place()
+
+
+def _seal(folder: Path, identity: dict[str, Any]) -> None:
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+    write_json(folder / MANIFEST, {**identity, "files": files})
+
+
+def _damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    for name, entry in manifest.get("files", {}).items():
+        path = folder / name
+        size = path.stat().st_size if path.exists() else None
+        if size is None:
+            yield f"{path} is missing"
+        elif size != entry["size"]:
+            yield f"{path} has {size} bytes instead of {entry['size']}"
+
+
+def check(folder: Path) -> None:
+    """Raise `UserError` unless the unit at `folder` is there with every file at its full size."""
+    if not (folder / MANIFEST).exists():
+        raise UserError(missing(folder))
+    for fault in _damage(folder, read_json(folder / MANIFEST)):
+        raise UserError(f"{fault}; {remake(folder)}")
+
+
+def manifest_hash(folder: Path) -> str:
+    """Hash of a unit's whole content, by its manifest."""
+    return sha256(folder / MANIFEST)[:16]
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings that the unit at `folder` was made with."""
+    return read_json(folder / MANIFEST)["settings"]
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy a small result file to its tracked place, unless it is there already."""
+    data = source.read_bytes()
+    if not target.exists() or target.read_bytes() != data:
+        write_bytes(target, data)
+
+
+def missing(path: Path) -> str:
+    """A line for a path that is not there: with the command that makes it, if a stage does."""
+    stage = producer(path)
+    return f"{path} is missing; run `{rerun(path)}` first" if stage else f"{path} is missing"
+
+
+def remake(path: Path) -> str:
+    """The cure for a broken file or folder, as the rest of a line."""
+    stage = producer(path)
+    return f"delete it and run `{rerun(path)}`" if stage else "restore it"

@@ -1,0 +1,191 @@
+"""Where every artifact lives, as functions of names. All paths are relative to the project root.
+
+The root is the working directory of the process: the checkout for the default experiment, and the
+experiment's own worktree for every other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ARTIFACTS = Path("artifacts")
+WORK = Path(".clearnets/work")
+LOGS = Path(".clearnets/logs")
+# What stages took on the machine that made the committed results.
+TIMES = Path("experiments/times.json")
+# What a language model said, as it came; nothing in it is paid for twice.
+REPLIES = Path(".clearnets/replies")
+WORKTREES = Path(".clearnets/exp")
+FIGURES = Path("paper/figures")
+PAPER = Path("paper/clearnets.pdf")
+# The paper's tables for those who write in LaTeX.
+LATEX = Path("paper/tables")
+# The pipeline, and DVC's record of its last run.
+PIPELINE = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
+# The commit of an experiment's run, beside its results.
+COMMIT = "commit.txt"
+
+
+def data() -> Path:
+    """Tokenizer, packed tokens per split, concept labels."""
+    return ARTIFACTS / "data"
+
+
+def train(mlp: str, seed: int) -> Path:
+    """One training run: `final/`, `checkpoints/step-*/`, `curve.csv`."""
+    return ARTIFACTS / "train" / mlp / f"seed-{seed}"
+
+
+def checkpoint(mlp: str, seed: int, step: int) -> Path:
+    """One checkpoint of a training run, as a Hugging Face folder."""
+    return train(mlp, seed) / "checkpoints" / f"step-{step:06d}"
+
+
+def untrained(mlp: str, seed: int) -> Path:
+    """Beside a sparse model that was taken over, one with initial weights."""
+    return train(mlp, seed) / "untrained"
+
+
+def match(seed: int) -> Path:
+    """`pair.json`: the checkpoints of equal validation loss."""
+    return ARTIFACTS / "match" / f"seed-{seed}"
+
+
+def coders(family: str, seed: int) -> Path:
+    """One folder per hookpoint in sparsify's format."""
+    return ARTIFACTS / "coders" / family / f"seed-{seed}"
+
+
+def evaluate(seed: int) -> Path:
+    """Tables about the pair and its coders."""
+    return ARTIFACTS / "evaluate" / f"seed-{seed}"
+
+
+def cache(family: str, seed: int, split: str) -> Path:
+    """Sparse activations on one split, a folder per hookpoint in delphi's layout."""
+    return ARTIFACTS / "cache" / family / f"seed-{seed}" / split
+
+
+def directions(seed: int, split: str) -> Path:
+    """Sparse activations of random directions in the space that the native latents read."""
+    return ARTIFACTS / "cache" / "native" / f"seed-{seed}" / f"{split}-directions"
+
+
+def embed() -> Path:
+    """A file of embeddings of all windows of a split, for each split that wants them."""
+    return ARTIFACTS / "embed"
+
+
+def explain(family: str, seed: int, hookpoint: str) -> Path:
+    """`explanations.jsonl` for one layer."""
+    return ARTIFACTS / "explain" / family / f"seed-{seed}" / hookpoint
+
+
+def score(family: str, seed: int, hookpoint: str) -> Path:
+    """`scores.jsonl` for one layer."""
+    return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
+
+
+def overlap(family: str, seed: int) -> Path:
+    """What the overlap of explaining and scoring windows is worth to the latents of one family."""
+    return ARTIFACTS / "overlap" / family / f"seed-{seed}"
+
+
+def similarity(family: str, seed: int, hookpoint: str) -> Path:
+    """`similarity.jsonl` and `roc.json` for one layer."""
+    return ARTIFACTS / "similarity" / family / f"seed-{seed}" / hookpoint
+
+
+def concepts(family: str, seed: int) -> Path:
+    """Tables about the concepts that the latents of one family recover."""
+    return ARTIFACTS / "concepts" / family / f"seed-{seed}"
+
+
+def generalize(task: str) -> Path:
+    """`runs.csv`, `curves.csv`, `measures.csv`: what one task's checkpoints look like."""
+    return ARTIFACTS / "generalize" / task
+
+
+def transcripts_of(stage: str, family: str) -> Path:
+    """What a language model was asked and said about one family; empty where none was asked."""
+    return ARTIFACTS / "transcripts" / stage / family
+
+
+def transcripts(stage: str, family: str, seed: int, hookpoint: str) -> Path:
+    """`transcript.jsonl.gz` of one layer."""
+    return transcripts_of(stage, family) / f"seed-{seed}" / hookpoint
+
+
+def qualify() -> Path:
+    """`judges.json`: how well the language models that judge tell known concepts apart."""
+    return ARTIFACTS / "qualify"
+
+
+def browser() -> Path:
+    """`index.html`: the latents, for people to look at."""
+    return ARTIFACTS / "browser"
+
+
+def metrics(stage: str) -> Path:
+    """The small numbers that `dvc metrics show` reads."""
+    return ARTIFACTS / "metrics" / f"{stage}.json"
+
+
+def results(experiment: str) -> Path:
+    """The tidy tables of one experiment."""
+    return Path("paper/results") / experiment
+
+
+def ratings(experiment: str) -> Path:
+    """What people answered in the browser's blind rating, a file per rater."""
+    return Path("paper/ratings") / experiment
+
+
+def log(stage: str) -> Path:
+    """Untracked log of a stage: wall times, sample texts."""
+    return LOGS / f"{stage}.log"
+
+
+_STAGES = {
+    "data": "data",
+    "train": "train@{}",
+    "match": "match",
+    "coders": "sparsify@{}",
+    "evaluate": "evaluate",
+    "cache": "cache@{}",
+    "embed": "embed",
+    "explain": "explain@{}",
+    "score": "score@{}",
+    "overlap": "overlap@{}",
+    "similarity": "similarity",
+    "concepts": "concepts@{}",
+    "generalize": "generalize@{}",
+    "qualify": "qualify",
+    "browser": "browse",
+}
+
+
+def producer(path: Path) -> str | None:
+    """The DVC stage that writes `path`, or None where no stage does."""
+    parts = path.parts
+    if parts[:2] == ("paper", "results"):
+        return "collate"
+    if len(parts) < 2 or parts[0] != ARTIFACTS.name or parts[1] not in _STAGES:
+        return None
+    stage = _STAGES[parts[1]]
+    return stage.format(parts[2]) if "{}" in stage and len(parts) > 2 else stage.split("@")[0]
+
+
+def rerun(path: Path) -> str:
+    """The command that makes a path that a stage writes, as the user would type it.
+
+    In an experiment's worktree that is `clearnets exp NAME`, typed in the checkout, and so it is
+    for the tables of another experiment than the default.
+    """
+    here = Path.cwd()
+    if here.parent.parts[-len(WORKTREES.parts) :] == WORKTREES.parts:
+        return f"clearnets exp {here.name}"
+    if path.parts[:2] == ("paper", "results") and path.parts[2:3] not in ((), ("default",)):
+        return f"clearnets exp {path.parts[2]}"
+    return f"dvc repro {producer(path)}"

@@ -1,0 +1,136 @@
+"""What a run needs besides its parameters: device, threads, named seeds.
+
+Nothing here changes a tracked parameter or is written into an artifact.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clearnets.errors import UserError
+from clearnets.pipeline import processes
+
+# Re-exported for one import in the stages; it lives apart so that no result depends on it.
+from clearnets.pipeline.progress import Progress, progress, track
+
+if TYPE_CHECKING:
+    import torch
+
+    from clearnets.config import Precision
+
+__all__ = [
+    "Progress",
+    "Runtime",
+    "autocast",
+    "progress",
+    "seed_for",
+    "tokenizer_threads",
+    "track",
+]
+
+
+def seed_for(base: int, *names: str | int) -> int:
+    """A 31-bit seed for one named use of randomness, stable over machines and versions."""
+    text = "/".join(str(name) for name in (base, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where the computation runs. `device` is auto, cpu, cuda or cuda:N; threads 0 means all."""
+
+    device: str = "auto"
+    threads: int = 0
+
+    @property
+    def num_threads(self) -> int:
+        """CPU threads or worker processes to use; processes of one run share those there are."""
+        if self.threads:
+            return self.threads
+        # macOS has no affinity.
+        has_affinity = hasattr(os, "sched_getaffinity")
+        there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        return max(1, there // processes.count(here=True))
+
+    def torch_device(self) -> torch.device:
+        """The torch device, with threads and determinism set up for this process.
+
+        On a CPU the same computation gives the same bits. On CUDA every kernel of ours does, and
+        cuBLAS and torch's own are asked to; the backward pass of torch's fused attention is not
+        deterministic there. float32 means float32 on every device: TF32 stays off.
+
+        Raises:
+            UserError: no such device.
+        """
+        import torch
+
+        _keep_freed_memory()
+        torch.set_num_threads(self.num_threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # cuBLAS is deterministic with a workspace of its own, which it reads at its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        # Deterministic mode also fills every new tensor, which costs time and catches no bug here.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        gpus = torch.cuda.device_count()
+        name = self.device
+        if name == "auto":
+            name = "cuda" if gpus else "cpu"
+        there = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus))]
+        if name not in there:
+            raise UserError(f"no device {name!r} here; use --device {', '.join(there)} or auto")
+        return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Products inside in this precision; weights and what is computed outside stay float32."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def tokenizer_threads(count: int) -> Iterator[None]:
+    """Let tokenizers work with `count` threads inside.
+
+    Its pool is made at the first use in a process and keeps its size; with a `count` of 1 none is
+    used. Batches come back in order, so no result depends on the number.
+    """
+    wanted = {
+        "RAYON_NUM_THREADS": str(count),
+        "TOKENIZERS_PARALLELISM": "true" if count > 1 else "false",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse large freed blocks instead of returning them to the kernel.
+
+    A training step frees and allocates the same large tensors over and over; page faults were a
+    fifth to a third of its time on a CPU. The same as MALLOC_MMAP_MAX_=0 with a large
+    MALLOC_TRIM_THRESHOLD_.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        m_trim_threshold, m_mmap_max = -1, -4
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)

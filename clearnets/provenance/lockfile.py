@@ -1,0 +1,328 @@
+"""From a result back to where it comes from, and whether everything still is what it was.
+
+DVC records in `dvc.lock`, for every stage of the last complete run, its command, its parameters and
+the MD5 of all that it read and wrote. `trace` follows that record from one file back to the corpus;
+`faults` compares what is there by its hashes. Neither asks DVC, whose own state would believe the
+time stamps, nor imports it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from clearnets.config import read_yaml, value_at
+from clearnets.errors import UserError
+from clearnets.pipeline.git import git
+from clearnets.pipeline.paths import LOCK
+
+CODE = (
+    *("clearnets/", "paper/scripts", "paper/clearnets.mplstyle"),
+    *("paper/clearnets.typ", "paper/sections", "paper/typst", "paper/references.bib"),
+    "paper/claims.yaml",
+)
+
+UNRECORDED, CHANGED, STALE, MISSING = "unrecorded", "changed", "stale", "missing"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file or folder that a stage read or wrote, as it was then.
+
+    Attributes:
+        path: relative to the project.
+        md5: of a file; of a folder, of DVC's list of its files, followed by `.dir`.
+        size: bytes.
+        files: in a folder; 1 for a file.
+    """
+
+    path: str
+    md5: str
+    size: int
+    files: int = 1
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it was a folder."""
+        return self.md5.endswith(".dir")
+
+    @property
+    def is_code(self) -> bool:
+        """Source, as opposed to an artifact."""
+        return self.path.startswith(CODE)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the recorded run."""
+
+    name: str
+    command: str
+    reads: tuple[Entry, ...]
+    writes: tuple[Entry, ...]
+    params: Mapping[str, Any]
+
+    @property
+    def code(self) -> tuple[Entry, ...]:
+        """The source that it computed with."""
+        return tuple(entry for entry in self.reads if entry.is_code)
+
+    @property
+    def artifacts(self) -> tuple[Entry, ...]:
+        """What it read of other stages."""
+        return tuple(entry for entry in self.reads if not entry.is_code)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something of a stage that is not as recorded.
+
+    Attributes:
+        step: the stage.
+        path: a file, a folder or a parameter.
+        state: UNRECORDED: the stage has not run. CHANGED: its own output differs from what it
+            wrote. STALE: what it read differs from what it would read now. MISSING: not there.
+    """
+
+    step: str
+    path: str
+    state: str
+
+
+def read_lock(path: Path = LOCK) -> list[Step]:
+    """The steps of the recorded run, each behind those that it reads from.
+
+    Raises:
+        UserError: there is no record.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; run `dvc repro`, or restore it with git")
+    steps = [_step(name, stage) for name, stage in read_yaml(path)["stages"].items()]
+    return _in_order(steps)
+
+
+def _step(name: str, stage: Mapping[str, Any]) -> Step:
+    return Step(
+        name=name,
+        command=stage["cmd"],
+        reads=tuple(map(_entry, stage.get("deps", ()))),
+        writes=tuple(map(_entry, stage.get("outs", ()))),
+        params=stage.get("params", {}).get("params.yaml", {}),
+    )
+
+
+def _entry(entry: Mapping[str, Any]) -> Entry:
+    return Entry(entry["path"], entry["md5"], entry["size"], entry.get("nfiles", 1))
+
+
+def _in_order(steps: Sequence[Step]) -> list[Step]:
+    ordered: list[Step] = []
+    waiting = list(steps)
+    while waiting:
+        ready = [step for step in waiting if not makers(step, waiting)]
+        assert ready, "the record has no cycles"
+        ordered += ready
+        waiting = [step for step in waiting if step not in ready]
+    return ordered
+
+
+def makers(step: Step, steps: Sequence[Step]) -> list[Step]:
+    """Those of `steps` that wrote something which `step` read."""
+    return [
+        other
+        for other in steps
+        if other is not step
+        and any(overlap(made.path, read.path) for made in other.writes for read in step.artifacts)
+    ]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether one path is the other or lies in it."""
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+def trace(steps: Sequence[Step], path: str, here: Callable[[str], Path] = Path) -> list[Step]:
+    """The stages that a result comes from, the one that wrote it first, the corpus last.
+
+    Args:
+        steps: of `read_lock`.
+        path: a file or folder that a stage wrote, or that lies in such a folder.
+        here: where in this checkout that lies which the record calls so.
+
+    Raises:
+        UserError: no stage wrote it.
+    """
+    wanted = PurePosixPath(path)
+    last = [
+        step
+        for step in steps
+        if any(wanted.is_relative_to(PurePosixPath(made.path)) for made in step.writes)
+    ]
+    # A folder that is here tells which files there are.
+    known = any(here(made.path).is_dir() for step in last for made in step.writes)
+    if not last or (known and not here(path).exists()):
+        made = sorted({entry.path for step in steps for entry in step.writes})
+        near = [name for name in made if PurePosixPath(name).is_relative_to(wanted)]
+        some = ", ".join(str(here(name)) for name in near[:4])
+        hint = f"name one of {some}" if near else "name a file that a stage wrote"
+        raise UserError(f"no stage wrote {here(path)}; {hint}")
+    chain = list(last)
+    for step in reversed(steps):
+        if step not in chain and any(step in makers(later, steps) for later in chain):
+            chain.append(step)
+    return chain
+
+
+def md5_of_file(path: Path) -> str:
+    """MD5 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def listing(folder: Path, of_file: Callable[[Path], str] = md5_of_file) -> dict[str, str]:
+    """The hash of each file that DVC sees in a folder, by its path in it."""
+    return {
+        file.relative_to(folder).as_posix(): of_file(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def md5_of_listing(files: Mapping[str, str]) -> str:
+    """DVC's hash of a folder with these files."""
+    listed = [{"md5": md5, "relpath": name} for name, md5 in sorted(files.items())]
+    text = json.dumps(listed, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def md5(path: Path, of_file: Callable[[Path], str] = md5_of_file) -> str:
+    """DVC's hash of a file or folder, whose files are hashed by `of_file`."""
+    return md5_of_listing(listing(path, of_file)) if path.is_dir() else of_file(path)
+
+
+def look(
+    steps: Sequence[Step], root: Path = Path(), of_file: Callable[[Path], str] = md5_of_file
+) -> dict[str, str | None]:
+    """For each path of the record its hash now; None where it is not there."""
+    paths = {entry.path for step in steps for entry in (*step.reads, *step.writes)}
+    return {
+        path: md5(root / path, of_file) if (root / path).exists() else None
+        for path in sorted(paths)
+    }
+
+
+def expected(stages: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the stages that a run has, from `stages` of dvc.yaml, by DVC's rules."""
+    for name, stage in stages.items():
+        grid = stage.get("matrix", {"": stage["foreach"]} if "foreach" in stage else {})
+        items = [
+            value_at(params, items[2:-1]) if isinstance(items, str) else items
+            for items in grid.values()
+        ]
+        assert len(items) <= 1, "no stage has two dimensions"
+        yield from (f"{name}@{item}" for item in items[0]) if items else (name,)
+
+
+def faults(
+    steps: Sequence[Step],
+    params: Mapping[str, Any],
+    stages: Mapping[str, Any],
+    found: Mapping[str, str | None],
+) -> Iterator[Fault]:
+    """What is not as recorded.
+
+    Args:
+        steps: of `read_lock`.
+        params: the values of params.yaml.
+        stages: `stages` of dvc.yaml.
+        found: as `look` gives it.
+    """
+    recorded = {step.name for step in steps}
+    for name in expected(stages, params):
+        if name not in recorded:
+            yield Fault(name, name, UNRECORDED)
+    missing = [made.path for step in steps for made in step.writes if found[made.path] is None]
+    for step in steps:
+        for entry in step.writes:
+            if found[entry.path] is None:
+                yield Fault(step.name, entry.path, MISSING)
+            elif found[entry.path] != entry.md5:
+                yield Fault(step.name, entry.path, CHANGED)
+        for entry in step.reads:
+            # What a stage lacks of others is said where they wrote it.
+            lacks = any(overlap(entry.path, path) for path in missing)
+            if found[entry.path] != entry.md5 and not lacks:
+                yield Fault(step.name, entry.path, STALE)
+        for key, value in step.params.items():
+            if value_at(params, key) != value:
+                yield Fault(step.name, f"params.yaml: {key}", STALE)
+
+
+def told(chain: Sequence[Step], path: str, origin: str, lock: Path = LOCK) -> Iterator[str]:
+    """The chain of `trace` as lines of text. Of what a stage wrote, the metrics, which repeat what
+    is in the tables, and empty folders are left out.
+
+    Args:
+        chain: the stages, the one that wrote `path` first.
+        path: what was traced.
+        origin: where the record is from, in words.
+        lock: the file of the record.
+    """
+    yield f"{path}, {origin}"
+    yield ""
+    rows = [("stage", "wrote", "md5", "size", "from")]
+    for step in chain:
+        sources = ", ".join(dict.fromkeys(_short(entry.path) for entry in step.artifacts))
+        made = [entry for entry in step.writes if entry.size and not _is_metrics(entry)]
+        for number, entry in enumerate(made or step.writes[:1]):
+            cells = (entry.path, entry.md5[:12], _bytes(entry.size))
+            rows.append(("", *cells, "") if number else (step.name, *cells, sources))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for name, *wrote, size, sources in rows:
+        cells = [cell.ljust(width) for cell, width in zip((name, *wrote), widths)]
+        yield "  ".join([*cells, size.rjust(widths[3]), sources]).rstrip()
+    yield ""
+    yield "parameters"
+    params = {key: value for step in chain for key, value in step.params.items()}
+    for key, value in sorted(params.items()):
+        within = any(key.startswith(f"{other}.") for other in params)
+        if value is not None and not within:
+            yield f"  {key}: {json.dumps(value, ensure_ascii=False)}"
+    code = {entry.path for step in chain for entry in step.code}
+    yield ""
+    yield f"code: {len(code)} files, each with its hash in {lock}"
+
+
+def _is_metrics(entry: Entry) -> bool:
+    return entry.path.startswith("artifacts/metrics/")
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit that last changed a file, and whether the file is modified since; None where git
+    does not know."""
+    try:
+        commit = git("log", "-1", "--format=%h of %cs", "--", str(path))
+        modified = git("status", "--porcelain", "--", str(path))
+    except UserError:
+        return None
+    if not commit:
+        return None
+    return f"{commit} ({path} is modified since)" if modified else commit
+
+
+def _short(path: str) -> str:
+    return path.removeprefix("artifacts/")
+
+
+def _bytes(size: float) -> str:
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"

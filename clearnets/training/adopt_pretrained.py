@@ -1,0 +1,202 @@
+"""Taking over a model that others trained, a dense one or its sparse twin: in place of training.
+
+The result is laid out as a training run of no step, so that every later stage works on it: one
+checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`),
+how wide latents are (`num_latents`, `k`), and which tokens it reads as others (`token_aliases`).
+
+Shapes: B rows of a batch, S positions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, PreTrainedModel
+
+from clearnets.config import Pretrained
+from clearnets.data.tokens import TokenStore
+from clearnets.errors import UserError
+from clearnets.models import hookpoints, initialized, load, pretrained
+from clearnets.models.loading import alias_tokens, embedding_parameters, silence
+from clearnets.pipeline.artifacts import write_json, write_text
+from clearnets.pipeline.progress import progress
+from clearnets.training.language import Collator, row_nll
+
+BATCH_ROWS = 32
+"""Rows per forward pass; changes no number beyond rounding."""
+
+
+def take_over(
+    settings: Pretrained,
+    tokens: TokenStore,
+    *,
+    out: Path,
+    device: torch.device,
+    label: str,
+    mlp: str = "dense",
+) -> dict[str, Any]:
+    """Check a model against its settings and the text, write it to `out` and measure its loss.
+
+    Writes what `language.train` does: `final/`, `checkpoints/step-000000/`, `curve.csv` with one
+    row and `summary.json`.
+
+    Args:
+        settings: of the dense model and, where it is named, its sparse twin.
+        tokens: the text.
+        out: an empty folder.
+        device: where the loss is measured.
+        label: of the progress bar.
+        mlp: which of the two.
+
+    Returns:
+        The values of `summary.json`.
+
+    Raises:
+        UserError: the base cannot be had, is of an unknown kind, does not have the sizes of its
+            settings, or does not go with the text; nothing is written.
+    """
+    base = settings.member(mlp)
+    values = pretrained.read_config(base)
+    files = pretrained.locate(base)
+    model = _load(base, files)
+    _check_sizes(settings, model, tokens, mlp)
+    noted = {
+        "hookpoints": settings.relative_hookpoints,
+        "num_latents": settings.num_latents,
+        "k": settings.k,
+        "token_aliases": _aliases(base, model, tokens),
+    }
+    model.config.update(noted)
+    alias_tokens(model)
+    model.to(device)  # pyright: ignore[reportArgumentType]
+    valid_rows = tokens.split("valid")
+    probe_BS = torch.from_numpy(np.asarray(valid_rows[:2, :8]).astype(np.int64)).to(device)
+    hookpoints.check(model, probe_BS)
+
+    loss = round(valid_loss(model, valid_rows, bos=tokens.bos, pad=tokens.pad, label=label), 6)
+    summary = {
+        "steps": 0,
+        "tokens": 0,
+        "parameters": model.num_parameters(),
+        "non_embedding_parameters": model.num_parameters() - embedding_parameters(model),
+        "train_loss": None,
+        "valid_loss": loss,
+    }
+    checkpoint = out / "checkpoints" / "step-000000"
+    checkpoint.mkdir(parents=True)
+    for name in set(files) - {pretrained.CONFIG}:
+        shutil.copyfile(files[name], checkpoint / name)
+    write_json(checkpoint / pretrained.CONFIG, values | noted)
+    _link(checkpoint, out / "final")
+    write_text(out / "curve.csv", f"step,tokens,train_loss,valid_loss\n0,0,,{loss:.6f}\n")
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def add_untrained(taken: Path, out: Path, seed: int) -> None:
+    """Write a model with the config of the sparse one in `taken` and initial weights.
+
+    They are those that training starts from here. Where the model itself started is not known.
+    """
+    config: Any = AutoConfig.from_pretrained(taken, local_files_only=True)
+    with silence():
+        initialized(config, seed).save_pretrained(out)
+
+
+def _load(base: pretrained.Base, files: Mapping[str, Path]) -> PreTrainedModel:
+    cure = "name a folder that transformers saved"
+    try:
+        return load(files[pretrained.CONFIG].parent, cure)
+    except (
+        *(ValueError, RuntimeError, OSError, KeyError, TypeError, ZeroDivisionError),
+        StrictDataclassError,
+    ) as error:
+        # transformers' words for a config that it refuses, and for weights of other shapes.
+        reason = " ".join(str(error).split())
+        raise UserError(f"{base.name} cannot be loaded ({reason:.200}); {cure}") from None
+
+
+def _check_sizes(settings: Pretrained, model: Any, tokens: TokenStore, mlp: str) -> None:
+    """Refuse sizes that differ from the settings, and text that the model cannot read."""
+    base = settings.member(mlp)
+    pretrained.check_completed(settings, model.config, mlp)
+    positions = getattr(model.config, "max_position_embeddings", tokens.ctx_len)
+    if tokens.ctx_len > positions:
+        raise UserError(
+            f"{base.name} reads {positions} tokens at most and data.ctx_len is {tokens.ctx_len}; "
+            "lower data.ctx_len"
+        )
+    rows = model.get_input_embeddings().num_embeddings
+    largest = max(_text_ids(tokens), default=0)
+    if largest >= rows:
+        raise UserError(
+            f"the tokenizer has the token {largest} and {base.name} a vocabulary of {rows} tokens; "
+            "encode the text with the model's own tokenizer (data.tokenizer)"
+        )
+
+
+def _text_ids(tokens: TokenStore) -> set[int]:
+    """Ids that the text may hold; bos and pad, which are never predicted, are not among them."""
+    path = tokens.root / "tokenizer" / "tokenizer.json"
+    if not path.exists():
+        return set(range(tokens.vocab_size)) - {tokens.bos, tokens.pad}
+    from tokenizers import Tokenizer
+
+    vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+    return set(vocabulary.values()) - {tokens.bos, tokens.pad}
+
+
+def _aliases(base: pretrained.Base, model: Any, tokens: TokenStore) -> dict[str, int]:
+    """Tokens that the model was not trained with, and the eos that it reads in their place.
+
+    A bos that is not the model's own was put behind its tokenizer's vocabulary by the data stage.
+    Its row of the embedding, where there is one, was never trained, and models without a bos have
+    read eos before every document. Padding is read by no token that counts, so it only has to have
+    a row.
+    """
+    aliases = {}
+    if tokens.bos != model.config.bos_token_id:
+        aliases[str(tokens.bos)] = tokens.eos
+    if tokens.pad >= model.get_input_embeddings().num_embeddings:
+        aliases[str(tokens.pad)] = tokens.eos
+    return aliases
+
+
+@torch.no_grad()
+def valid_loss(model: Any, rows: np.ndarray, *, bos: int, pad: int, label: str) -> float:
+    """Mean loss in nats per predicted token, as in training; one document per row."""
+    collate = Collator(bos=bos, pad=pad, within=False)
+    rows = np.asarray(rows)
+    # Rows of like length together have little padding.
+    rows = rows[np.argsort((rows != pad).sum(axis=1), kind="stable")]
+    nll, count = 0.0, 0
+    with progress(label, len(rows), "rows") as bar:
+        for start in range(0, len(rows), BATCH_ROWS):
+            part = rows[start : start + BATCH_ROWS]
+            batch = {name: value.to(model.device) for name, value in collate(part).items()}
+            labels_BS = batch.pop("labels")
+            logits_BSV = model(**batch, use_cache=False).logits
+            nll_B, count_B = row_nll(logits_BSV, labels_BS)
+            nll += nll_B.sum().item()
+            count += int(count_B.sum())
+            bar.advance(len(part))
+    if not count:
+        raise UserError("the split `valid` holds no tokens; raise data.tokens.valid")
+    return nll / count
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same files in a second folder, without a second copy where the disk can."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        try:
+            os.link(path, target / path.name)
+        except OSError:
+            shutil.copyfile(path, target / path.name)

@@ -1,0 +1,321 @@
+"""A pretrained base of every kind through all stages, checked on the base itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_text as synthetic
+import tiny_bases
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from typer.testing import CliRunner
+from whole_pipeline import CPU as RUNTIME
+from whole_pipeline import ROOT, own_checkpoints, run_behind_data
+
+from clearnets import config as cfg
+from clearnets.cli import app
+from clearnets.coders.library import load_coder
+from clearnets.data.tokens import open_tokens
+from clearnets.errors import UserError
+from clearnets.latents.store import load_layer
+from clearnets.models import budget
+from clearnets.models.pretrained import KINDS
+from clearnets.paper import figures
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, write_json
+from clearnets.stages import cache, evaluate, match, sparsify, train
+
+VOCAB = len(synthetic.STRINGS)
+FAMILIES = ("transcoder", "sae", "skip-transcoder", "neurons")
+LATENTS = 10
+SPLITS = {"train": 40, "valid": 9, "explain": 60, "score": 60}
+
+
+def settings(kind: str, **model) -> cfg.Config:
+    """The default with a base in `base/`, at a tiny size."""
+    base = cfg.read_yaml(ROOT / "params.yaml")
+    dropped = dict.fromkeys(set(base["families"]) - set(FAMILIES))
+    over = {
+        "models": ["dense"],
+        "families": dropped,
+        "data": {"ctx_len": synthetic.CTX, "tokens": {"concept_fit": 0, "concept_test": 0}},
+        "model": tiny_bases.settings("base", kind, **model).model_dump(mode="json"),
+        "coders": {"families": list(FAMILIES[:3]), "tokens": 8 * 4 * synthetic.CTX},
+        "explain": {"latents": LATENTS, "min_windows": 5},
+        "overlap": {"latents": LATENTS},
+        "generalize": own_checkpoints(),
+        "collate": {"resamples": 20},
+    }
+    return cfg.parse(cfg.overlay(base, over), "test")
+
+
+def make_data() -> None:
+    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
+        (work.out / "tokenizer").mkdir()
+        vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
+        Tokenizer(WordLevel(vocab, unk_token="<pad>")).save(
+            str(work.out / "tokenizer" / "tokenizer.json")
+        )
+        special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
+        sizes = {"vocab_size": VOCAB, "ctx_len": synthetic.CTX}
+        write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
+        write_json(work.out / "stats.json", {"unigram": 3.1, "bigram": 3.0, "trigram": 2.9})
+        (work.out / "tokens").mkdir()
+        for seed, (split, count) in enumerate(SPLITS.items()):
+            np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, count))
+
+
+def make_base(kind: str):
+    model = tiny_bases.make(kind, vocab_size=VOCAB, eos=synthetic.EOS, bos=synthetic.BOS)
+    model.save_pretrained("base")
+    return model
+
+
+@torch.no_grad()
+def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input and output of a feedforward, by a hook of the base's own."""
+    seen = {}
+    block = getattr(model.base_model, KINDS[model.config.model_type].layers)[layer]
+    handle = block.mlp.register_forward_hook(lambda _, args, out: seen.update(x=args[0], y=out))
+    model(torch.from_numpy(tokens_RS.astype(np.int64)))
+    handle.remove()
+    return seen["x"], seen["y"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_whole_comparison_on_a_base(kind):
+    make_data()
+    model, config = make_base(kind), settings(kind)
+    run_behind_data(config)
+
+    # Two ways to the same loss.
+    summary = read_json(paths.evaluate(0) / "summary.json")["models"]["dense"]
+    taken = read_json(paths.train("dense", 0) / "summary.json")
+    assert summary["heldout_loss"] == pytest.approx(taken["valid_loss"], abs=1e-5)
+    assert summary["parameters"] == sum(p.numel() for p in model.parameters())
+    assert summary["parameters_without_embeddings"] == taken["non_embedding_parameters"]
+    assert (summary["training_tokens"], summary["training_flops"]) == (None, None)
+    assert read_json(paths.match(0) / "pair.json")["dense"]["step"] == 0
+
+    tokens_RS = np.asarray(open_tokens(paths.data()).split("explain"))
+    counted_RS = synthetic.counted(tokens_RS)
+    for layer in config.model.layers:
+        point = config.model.hookpoint(layer)
+        assert point == f"{KINDS[kind].layers}.{layer}.mlp"
+        x_RSD, y_RSD = traffic(model, tokens_RS, layer)
+        for family in config.coders.families:
+            coder = load_coder(paths.coders(family, 0) / point)
+            read_RSD = x_RSD if coder.cfg.transcode else y_RSD
+            with torch.no_grad():
+                encoded = coder.encode(read_RSD.flatten(0, 1))
+            dense_RSL = torch.zeros(len(encoded.top_acts), coder.num_latents)
+            dense_RSL.scatter_(1, encoded.top_indices, encoded.top_acts)
+            expected_RSL = dense_RSL.view(*tokens_RS.shape, -1).numpy()
+            expected_RSL[~counted_RS] = 0
+            found = load_layer(paths.cache(family, 0, "explain"), point)
+            got_RSL = np.zeros_like(expected_RSL)
+            got_RSL[found.row, found.position, found.latent] = found.act
+            # float16 in the cache; which of two nearly equal latents is kept may differ.
+            wrong = np.abs(got_RSL - expected_RSL) > 2e-3 * np.abs(expected_RSL) + 1e-4
+            assert wrong.sum() <= 2
+    for family in FAMILIES:
+        files = [
+            paths.score(family, 0, config.model.hookpoint(layer)) / "scores.jsonl"
+            for layer in config.model.layers
+        ]
+        records = [record for file in files for record in read_jsonl(file)]
+        assert len(records) == LATENTS * tiny_bases.LAYERS
+        assert any(record["detection"] for record in records)
+    assert read_json(paths.metrics("cache-neurons"))["seed-0"]["explain"]["l0"] == {
+        config.model.hookpoint(layer): pytest.approx(tiny_bases.K, abs=0.01)
+        for layer in config.model.layers
+    }
+    assert (paths.results("default") / "summary.csv").exists()
+    text = (paths.results("default") / "summary.md").read_text()
+    assert "the dense one is taken over as it is." in text
+    assert f"| – + {config.coders.tokens:,} |" in text
+    assert f"| dense | {summary['parameters']:,} |" in text
+    assert "nan" not in text
+    if kind == "llama":  # The tables of the other kinds have the same form.
+        a_level_and_no_curve(taken["valid_loss"])
+
+
+def a_level_and_no_curve(loss: float) -> None:
+    Path("paper/scripts").symlink_to(ROOT / "paper/scripts")
+    figures.run(paths.results("default"), paths.FIGURES)
+    captions = read_json(paths.FIGURES / "captions.json")
+    assert (paths.FIGURES / "losses.pdf").exists()
+    assert "transformer, taken over as it is. Dotted" in captions["losses"]
+    assert "generator" not in captions["losses"]
+    code = (
+        "import losses, pathlib, sys\n"
+        "axes = losses.draw(pathlib.Path(sys.argv[1]))[0].axes[0]\n"
+        "print(axes.get_xscale(), axes.get_xlabel(), axes.get_lines()[0].get_ydata()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, paths.results("default")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "paper/scripts")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scale, level = done.stdout.split()
+    assert (scale, float(level)) == ("linear", pytest.approx(loss, abs=1e-5))
+
+
+def test_saes_where_input_and_output_have_different_widths_and_no_transcoders():
+    make_data()
+    make_base("gpt2")
+    config = settings("gpt2", hookpoints="transformer.h.*.mlp.c_proj")
+    assert config.model.hookpoint(1) == "h.1.mlp.c_proj"
+    train.run(config, runtime=RUNTIME, mlp="dense")
+    match.run(config, runtime=RUNTIME)
+    says = r"h\.0\.mlp\.c_proj reads 40 numbers and writes 16: no transcoder"
+    with pytest.raises(UserError, match=says):
+        sparsify.run(config, runtime=RUNTIME, family="transcoder")
+    assert not list(paths.WORK.rglob("*.*"))
+    sparsify.run(config, runtime=RUNTIME, family="sae")
+    coders = config.coders.model_copy(update={"families": ("sae",)})
+    evaluate.run(config.model_copy(update={"coders": coders}), runtime=RUNTIME)
+    cache.run(config, runtime=RUNTIME, family="sae")
+    point = config.model.hookpoint(2)
+    assert load_layer(paths.cache("sae", 0, "explain"), point).num_latents == 64
+
+
+def test_changed_files_of_the_base_make_the_run_stale():
+    make_data()
+    make_base("gpt2")
+    config = settings("gpt2")
+    train.run(config, runtime=RUNTIME, mlp="dense")
+    (unit,) = train.units(config, mlp="dense")
+    assert unit.fresh()
+    tiny_bases.make("gpt2", vocab_size=VOCAB, eos=2, bos=2).save_pretrained("base")
+    (unit,) = train.units(config, mlp="dense")
+    assert not unit.fresh()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_compute_counts_a_base_without_its_weights(kind):
+    model = make_base(kind)
+    Path("base/model.safetensors").unlink()
+    (cost,) = budget.models(settings(kind))
+    assert cost.parameters == sum(p.numel() for p in model.parameters())
+    text = "\n".join(budget.report(settings(kind)))
+    assert f"{cost.parameters:,}" in text
+    assert "skip-transcoder" in text
+    assert "more to train" not in text
+    dense = next(line for line in text.splitlines() if line.startswith("dense"))
+    assert dense.split()[-2:] == ["–", "–"]
+    assert "taken over as it is" in text
+
+
+def test_one_line_at_the_command_line(tmp_path):
+    make_base("gpt2")
+    values = settings("gpt2").model_dump(mode="json")
+    write_json(Path("params.yaml"), values)  # JSON is YAML.
+    values["model"]["num_layers"] = 7
+    make_data()
+    write_json(Path("params.yaml"), values)
+    done = CliRunner().invoke(app, ["train", "--mlp", "dense"])
+    assert done.exit_code != 0
+    assert not paths.train("dense", 0).exists()
+    assert "set model.num_layers to 3" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ({"models": ["dense", "sparse"]}, "a pretrained model has no sparse twin"),
+        (
+            {"model": {"hookpoints": "h.*.mlp.*"}},
+            "model.hookpoints: string",
+        ),
+        ({"model": {"hookpoints": "h.3.mlp"}}, "model.hookpoints: string"),
+        (
+            {"model": {"kind": "bert"}},
+            "model.kind: unknown kind 'bert'; there are: 'gptneox', 'pretrained'",
+        ),
+        ({"model": {"k": 100}}, "k must not exceed hidden_size * expansion"),
+    ],
+)
+def test_settings_that_do_not_fit(over, says):
+    values = settings("gpt2").model_dump(mode="json")
+    with pytest.raises(UserError) as error:
+        cfg.parse(cfg.overlay(values, over), "params.yaml")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "relative"),
+    [
+        ("transformer.h.*.mlp", "h.3.mlp"),
+        ("h.*.mlp", "h.3.mlp"),
+        ("gpt_neox.layers.*.mlp", "layers.3.mlp"),
+        ("model.layers.*.mlp.down_proj", "layers.3.mlp.down_proj"),
+    ],
+)
+def test_hookpoints_are_named_relative_to_the_base_model(pattern, relative):
+    assert tiny_bases.settings("x", hookpoints=pattern).hookpoint(3) == relative
+
+
+def experiment_on_a_base(**model) -> None:
+    """A project with the experiment `b`, whose base is the folder `base`."""
+    make_base("gpt2")
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    values = settings("gpt2", **model).model_dump(mode="json")
+    families = cfg.read_yaml(ROOT / "params.yaml")["families"]
+    values["families"] |= dict.fromkeys(set(families) - set(FAMILIES))
+    write_json(Path("experiments/b.yaml"), {**values, "experiment": "b"})
+
+
+def said(*words: str) -> str:
+    """The one line with which a command is refused."""
+    done = CliRunner().invoke(app, list(words))
+    assert isinstance(done.exception, UserError), done.output
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def test_compute_finds_the_folder_of_an_experiment_s_base():
+    experiment_on_a_base()
+    done = CliRunner().invoke(app, ["compute", "--experiment", "b"])
+    assert done.exit_code == 0, done.exception
+    assert f"{budget.models(settings('gpt2'))[0].parameters:,}" in done.output
+
+
+def test_an_experiment_is_refused_before_its_corpus_is_read():
+    experiment_on_a_base(num_layers=7, hidden_size=32, hookpoints="layers.*.mlp")
+    cures = "model.hidden_size to 16, model.num_layers to 3, model.hookpoints to h.*.mlp"
+    assert said("exp", "b", "--dry-run").endswith(f"set {cures}")
+    write_json(Path("base/config.json"), {"model_type": "bert"})
+    Path("base/model.safetensors").unlink()
+    assert "unknown kind 'bert'; there are: GPT-NeoX" in said("exp", "b", "--dry-run")
+
+
+def test_what_a_config_leaves_out_is_its_class_s_and_odd_values_are_one_line():
+    Path("base").mkdir()
+    write_json(Path("base/config.json"), {"model_type": "gpt2", "vocab_size": 5})
+    # A table about another model than the parameters describe would mean nothing.
+    cure = "other sizes than the parameters; set model.hidden_size to 768, model.num_layers to 12"
+    with pytest.raises(UserError, match=cure):
+        budget.architecture(settings("gpt2"), "dense")
+    own = {"n_embd": tiny_bases.HIDDEN, "n_layer": tiny_bases.LAYERS}
+    write_json(Path("base/config.json"), {"model_type": "gpt2", "vocab_size": 5, **own})
+    sizes = budget.architecture(settings("gpt2"), "dense")
+    assert (sizes.intermediate_size, sizes.vocab_size) == (4 * tiny_bases.HIDDEN, 5)
+    for values in (
+        {"model_type": "gpt_neo", "num_heads": "x"},
+        {"model_type": "llama", "num_attention_heads": 0},
+        {"model_type": "gpt2", "n_layer": None},
+    ):
+        write_json(Path("base/config.json"), values)
+        with pytest.raises(UserError, match=r"base/config\.json describes no model") as error:
+            list(budget.report(settings("gpt2")))
+        assert "\n" not in str(error.value)

@@ -1,0 +1,225 @@
+"""The figure scripts: every figure from tables alone, the same bytes each time."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic_results
+
+from clearnets.errors import UserError
+from clearnets.paper import figures
+from clearnets.pipeline import artifacts, paths
+from clearnets.pipeline.runtime import Runtime
+from clearnets.stages import collate
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "paper/scripts"
+TASKS = synthetic_results.small().generalize.tasks
+NAMES = {
+    *("losses", "fvu", "ablation", "recovered"),
+    *("scores", "precision_recall", "layers", "rates", "densities", "contrasts"),
+    *("embedding", "roc", "protocols", "concepts", "concept_map", "leads"),
+    *(f"observed-{task}{end}" for task in TASKS for end in ("", "-all")),
+}
+
+
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch, config) -> Path:
+    """A folder with tables and the figure scripts, as in a clone."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    synthetic_results.write(config)
+    collate.run(config, runtime=Runtime())
+    (folder / "paper/scripts").symlink_to(SCRIPTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A project with its figures, and a second drawing of them more than a second later."""
+    folder = tmp_path_factory.mktemp("figures")
+    config = synthetic_results.small()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        project(folder, monkeypatch, config)
+        started = time.monotonic()
+        figures.run(paths.results(config.experiment), paths.FIGURES)
+        (folder / paths.FIGURES).rename(folder / "first")
+        # Files with a time in them would differ from here on.
+        time.sleep(max(0, 1.1 - (time.monotonic() - started)))
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+        figures.run(paths.results(config.experiment), paths.FIGURES)
+    return folder
+
+
+def test_every_figure_is_drawn_as_pdf_and_svg_with_a_caption(drawn):
+    found = {path.name for path in (drawn / paths.FIGURES).iterdir()}
+    files = {f"{name}.{kind}" for name in NAMES for kind in ("pdf", "svg")}
+    assert found == files | {"captions.json", "manifest.json"}
+    captions = json.loads((drawn / paths.FIGURES / "captions.json").read_text())
+    assert set(captions) == NAMES
+    for name in ("scores", "rates", "contrasts"):
+        assert "describe these trained models only" in captions[name]
+        assert "95 %" in captions[name]
+
+
+def test_figures_carry_the_configuration_of_their_tables(drawn):
+    experiment = synthetic_results.small().experiment
+    folder, tables = drawn / paths.FIGURES, drawn / paths.results(experiment)
+    assert artifacts.settings_of(folder) == artifacts.settings_of(tables)
+    manifest = artifacts.read_json(folder / "manifest.json")
+    assert manifest["inputs"] == {"tables": artifacts.manifest_hash(tables)}
+    listed = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    assert listed == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "manifest.json"
+    }
+
+
+def test_drawing_again_gives_the_same_bytes(drawn):
+    for path in sorted((drawn / "first").iterdir()):
+        assert path.read_bytes() == (drawn / paths.FIGURES / path.name).read_bytes(), path.name
+
+
+def test_fonts_are_embedded_and_no_date_is_written(drawn):
+    for path in (drawn / paths.FIGURES).glob("*.pdf"):
+        data = path.read_bytes()
+        assert b"CreationDate" not in data
+        # Type 42 (TrueType) fonts that are embedded whole or as a subset; no bitmap Type 3.
+        assert b"/FontFile2" in data
+        assert b"/Type3" not in data
+    for path in (drawn / paths.FIGURES).glob("*.svg"):
+        text = path.read_text()
+        assert "<dc:date>" not in text
+        assert not re.search(r"<text[ >]", text), "text must be paths, whatever fonts there are"
+
+
+def test_vector_all_through(drawn):
+    for path in (drawn / paths.FIGURES).glob("*.pdf"):
+        assert b"/Subtype /Image" not in path.read_bytes()
+    for path in (drawn / paths.FIGURES).glob("*.svg"):
+        assert "<image" not in path.read_text()
+
+
+def test_a_changed_score_changes_the_figure(drawn, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in (drawn / paths.results("default")).glob("*.csv"):
+        (tables / path.name).write_bytes(path.read_bytes())
+    layers = (tables / "layers.csv").read_text().splitlines()
+    cells = layers[-1].split(",")
+    cells[layers[0].split(",").index("cost")] = "0.3"
+    (tables / "layers.csv").write_text("\n".join([*layers[:-1], ",".join(cells)]) + "\n")
+    draw(tables, tmp_path / "out", "ablation")
+    assert contents(tmp_path / "out/ablation.pdf") != contents(drawn / "first/ablation.pdf")
+
+
+def contents(path: Path) -> list[bytes]:
+    """The drawing commands of a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL)
+    return [zlib.decompress(stream) for stream in streams if stream.startswith(b"x")]
+
+
+def draw(tables: Path, out: Path, *names: str) -> None:
+    command = [sys.executable, SCRIPTS / "draw.py", tables, out, *names]
+    subprocess.run([str(word) for word in command], check=True)
+
+
+def test_two_families_and_costs_at_the_floor_are_drawn(tmp_path, monkeypatch):
+    config = synthetic_results.small(
+        seeds=[0],
+        families={f: None for f in synthetic_results.TRUTH if f not in ("native", "transcoder")},
+        coders={"families": ["transcoder"]},
+    )
+    folder = project(tmp_path / "p", monkeypatch, config)
+    layers = folder / paths.results("default") / "layers.csv"
+    text = re.sub(r"(model,dense,0,2),[^,]*", r"\1,-0.0002", layers.read_text())
+    layers.write_text(text)
+    names = ("fvu", "ablation", "recovered", "scores", "rates", "contrasts")
+    draw(folder / paths.results("default"), tmp_path / "out", *names)
+    assert len(list((tmp_path / "out").iterdir())) == 2 * len(names)
+
+
+def test_without_labels_there_are_no_figures_of_concepts(drawn, tmp_path):
+    for name in ("concepts", "concept_summary"):
+        table = pd.read_csv(drawn / paths.results("default") / f"{name}.csv")
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        table.head(0).to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
+    draw(tmp_path / "tables", tmp_path / "out", "concepts", "concept_map")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_family_without_explained_latents_is_drawn(drawn, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in (drawn / paths.results("default")).glob("*.csv"):
+        table = pd.read_csv(path)
+        own = table["family"] == "sae" if "family" in table else pd.Series(dtype=bool)
+        if path.stem == "rates":
+            table = table[~own]
+        elif path.stem in ("latents", "means"):
+            empty = [c for c in table if c.startswith("rule-") or c in ("mean", "low", "high")]
+            table.loc[own, empty] = float("nan")
+        table.to_csv(tables / path.name, index=False)
+    draw(tables, tmp_path / "out", "scores", "rates")
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_where_no_latent_has_a_score_by_embeddings_there_is_no_figure_of_them(drawn, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in (drawn / paths.results("default")).glob("*.csv"):
+        table = pd.read_csv(path)
+        if path.stem == "embedding_roc":
+            table = table.head(0)
+        elif path.stem == "embedding":
+            table["embedding"] = float("nan")
+        table.to_csv(tables / path.name, index=False)
+    draw(tables, tmp_path / "out", "embedding", "roc")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_script_that_fails_is_one_line_and_keeps_the_old_figures(drawn, monkeypatch):
+    monkeypatch.chdir(drawn)
+    tables = paths.results("default")
+    monkeypatch.setattr(figures, "SCRIPT", Path("paper/scripts/common.py/none"))
+    with pytest.raises(UserError, match="is missing"):
+        figures.run(tables, paths.FIGURES)
+    broken = drawn / "broken.py"
+    broken.write_text("raise ValueError('no such column')")
+    monkeypatch.setattr(figures, "SCRIPT", broken)
+    before = sorted(path.name for path in paths.FIGURES.iterdir())
+    with pytest.raises(UserError, match="ValueError: no such column"):
+        figures.run(tables, paths.FIGURES)
+    assert sorted(path.name for path in paths.FIGURES.iterdir()) == before
+
+
+def test_scripts_import_only_what_a_reader_has():
+    allowed = {"numpy", "pandas", "matplotlib", "common", "beside", "contrasts", "__future__"}
+    allowed |= {"collections", "importlib", "json", "pathlib", "sys"}
+    for path in SCRIPTS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import():
+                    names = [alias.name for alias in node.names]
+                case ast.ImportFrom():
+                    names = [node.module or ""]
+                case _:
+                    continue
+            assert {name.partition(".")[0] for name in names} <= allowed, path.name
+
+
+def test_missing_tables_name_the_stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="run `dvc repro collate` first"):
+        figures.run(paths.results("default"), paths.FIGURES)
+    assert not paths.FIGURES.exists()

@@ -1,0 +1,372 @@
+"""The paper follows its tables: another result, another sentence; and nothing enters it by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from clearnets import config
+from clearnets.errors import UserError
+from clearnets.paper import claims, latex, manuscript
+from clearnets.pipeline import artifacts
+
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "paper"
+RESULTS = Path("paper/results/default")
+PRIMARY = {
+    "a": "native",
+    "b": "transcoder",
+    "scorer": "rule-detection",
+    "layers": "all",
+    "latents": "explained",
+    "matching": "none",
+    "measure": "balanced_accuracy",
+    "seed": "all",
+}
+pytestmark = pytest.mark.skipif(
+    not (ROOT / RESULTS / "manifest.json").exists(), reason="the results are not in this checkout"
+)
+
+
+class _Texts(HTMLParser):
+    """The running text of a page, without what only styles it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag, attrs):
+        self.hidden += tag in ("style", "svg", "head")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("style", "svg", "head")
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.parts.append(data)
+
+
+def text_of(place: manuscript.Place) -> str:
+    texts = _Texts()
+    texts.feed(manuscript.as_html(place))
+    return " ".join("".join(texts.parts).split())
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """The paper's sources on a copy of its results, with the parameters that made them."""
+    unread = shutil.ignore_patterns("*.pdf", "scripts", "results", "tables", "clearnets.pdf")
+    shutil.copytree(PAPER, tmp_path / "paper", ignore=unread)
+    shutil.copytree(ROOT / RESULTS, tmp_path / RESULTS)
+    monkeypatch.chdir(tmp_path)
+    recorded = artifacts.settings_of(RESULTS)
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    for key, value in recorded.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = config.overlay(values, value)
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    return tmp_path
+
+
+def place() -> manuscript.Place:
+    return manuscript.place_of("default", tracked=True)
+
+
+def change(table: str, where: dict[str, str], values: dict[str, object]) -> None:
+    """Set columns of the one row that `where` selects, and have the manifest know."""
+    path = RESULTS / f"{table}.csv"
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or ())
+    found = [row for row in rows if all(row[key] == value for key, value in where.items())]
+    assert len(found) == 1
+    found[0].update({key: str(value) for key, value in values.items()})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    reseal()
+
+
+def reseal() -> None:
+    manifest = json.loads((RESULTS / "manifest.json").read_text())
+    manifest["files"] = {
+        path.name: {"size": path.stat().st_size, "sha256": artifacts.sha256(path)}
+        for path in sorted(RESULTS.glob("*.csv"))
+    }
+    (RESULTS / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_another_result_is_another_sentence(project):
+    told = []
+    for low, high in ((0.1111, 0.2222), (-0.2222, -0.1111), (-0.1111, 0.1111)):
+        middle = (low + high) / 2
+        change("contrasts", PRIMARY, {"difference": middle, "low": low, "high": high})
+        text = text_of(place())
+        abstract = text[text.index("Abstract") : text.index("Introduction")]
+        told.append(re.search(r"explained latents score (.*?) those of transcoders", abstract)[1])
+        signed = [f"{value:+.3f}".replace("-", "−") for value in (middle, low, high)]
+        number = "{} [{}, {}]".format(*signed)
+        # In the abstract, in the section on scores, and in the table of contrasts.
+        assert text.count(number) == 3
+        assert number in abstract
+    assert told == ["higher than", "lower than", "not distinguishably higher or lower than"]
+
+
+def test_a_claim_that_the_tables_break_says_so_where_it_is_made_and_in_the_table(project):
+    known = [claim.name for claim in claims.read()]
+    mark = f"[C{known.index('native-below-transcoder') + 1}"
+    for high, broken in ((-0.1111, False), (0.1111, True)):
+        change("contrasts", PRIMARY, {"difference": -0.15, "low": -0.2222, "high": high})
+        text = text_of(place())
+        assert (f"{mark} does not hold]" in text) == broken
+        assert (f"{mark}]" in text) != broken
+        state = "FAILS" if broken else "holds"
+        assert f"{state} (high = {high:g}, below 0)" in text[text.index("What the text claims") :]
+
+
+def test_words_for_all_or_none_of_no_rows_are_refused(project, monkeypatch):
+    monkeypatch.setattr(manuscript, "SOURCE", Path("paper/probe.typ"))
+    for family, words in (("native", "every one"), ("nobody", None)):
+        manuscript.SOURCE.write_text(
+            '#import "typst/results.typ": *\n#quantified("means", test: _ => true, '
+            f'all: "every one", where: (family: "{family}"))\n'
+        )
+        if words:
+            assert words in text_of(place())
+            continue
+        with pytest.raises(UserError, match=r"means.csv has no rows there") as told:
+            manuscript.run(place())
+        assert "\n" not in str(told.value)
+
+
+def test_sparsity_is_asked_about_the_fall_of_the_test_loss_alone(project):
+    path = RESULTS / "generalization_leads.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    asked = (table["task"] == "grokking") & table["metric"].isin(["hoyer", "gini", "entropy"])
+    table = table.assign(leg="fall", verdict=table["verdict"].mask(asked, "with"))
+    first = table.index[asked][0]
+    table.loc[first, "verdict"] = "before"
+    for leg, pairs, before in (("fall", asked.sum(), 1), ("rise", asked.sum() - 1, 0)):
+        table.loc[first, "leg"] = leg
+        table.to_csv(path, index=False)
+        reseal()
+        told = text_of(place())
+        told = told[told.index("Does sparsity announce") :]
+        told = told[: told.index("no change of level")]
+        assert f"Of {pairs} pairs" in told
+        assert f"that fall, {before} change level before it, 0 after it" in told
+        assert f"{pairs - before} within one checkpoint" in told
+
+
+def test_the_same_tables_give_the_same_bytes_wherever_and_whenever(project, monkeypatch):
+    manuscript.run(place())
+    first = place().out.read_bytes()
+    tables = {path.name: path.read_bytes() for path in place().latex.iterdir()}
+    assert first.startswith(b"%PDF")
+    assert len(first) < 3 * 2**19
+    # Tagged, of a language, and said to be accessible.
+    for mark in (b"/StructTreeRoot", b"/Lang", b"pdfuaid:part"):
+        assert mark in first
+    assert not manuscript.differs(place())
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    monkeypatch.setenv("TYPST_FONT_PATHS", "/usr/share/fonts")
+    manuscript.run(place())
+    assert place().out.read_bytes() == first
+    assert {path.name: path.read_bytes() for path in place().latex.iterdir()} == tables
+    place().out.write_bytes(first[:-1])
+    assert manuscript.differs(place())
+
+
+def unescaped(cell: str) -> str:
+    """What LaTeX prints for a cell, by rules of its own."""
+    for mark, text in (("$-$", "−"), ("{[}", "["), ("{]}", "]"), ("--", "–"), ("-{}-", "--")):
+        cell = cell.replace(mark, text)
+    return re.sub(r"\\([&%$#_{}])", r"\1", cell).replace("$", "").strip()
+
+
+def test_latex_tables_are_balanced_and_hold_the_numbers_of_the_results(project):
+    manuscript.run(place())
+    tables = {path.stem: path.read_text() for path in place().latex.glob("*.tex")}
+    assert {"summary", "contrasts", "concepts", "fidelity", "ranking"} <= set(tables)
+    for text in tables.values():
+        opened, closed = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
+        long = "longtable" in opened
+        assert opened == closed[::-1] == (["longtable"] if long else ["table", "tabular"])
+        bare = re.sub(r"\\[{}]", "", text)
+        assert bare.count("{") == bare.count("}")
+        assert bare.count("$") % 2 == 0 or r"\$" in bare
+        columns = text.count(r"\tabcolsep\relax}") or len(re.search(r"tabular}{([lr]+)}", text)[1])
+        lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+        lines = [line for line in lines if r"\caption" not in line]
+        assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {columns}
+        rules = [text.count(rf"\{rule}rule") for rule in ("top", "mid", "bottom")]
+        # The head of a long table is there twice: for its first page and for all others.
+        assert rules == ([2, 2, 1] if long else [1, 1, 1])
+    assert {name for name in tables if "longtable" in tables[name]} == {"claims", "settings"}
+    with (RESULTS / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [line for line in tables["summary"].splitlines() if line.endswith(r"\\")][1:]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows):
+        cells = [unescaped(cell) for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))]
+        found = [float(number) for number in re.findall(r"\d+\.\d+", cells[4])]
+        wanted = [float(row[f"detection{end}"]) for end in ("", "_low", "_high")]
+        assert found == pytest.approx(wanted, abs=0.00501)
+        assert float(cells[1].removesuffix("%")) == pytest.approx(
+            100 * float(row["explained"]), abs=0.51
+        )
+        assert cells[3].replace(",", "") == row["detection_n"]
+
+
+def test_latex_escapes_what_it_would_read():
+    text = latex.tabular(["a_b", "c"], [["50 % & #1", "[−0.1, {x}]"]], caption="x^2 $", label="t")
+    assert r"a\_b & c \\" in text
+    assert r"50 \% \& \#1 & {[}$-$0.1, \{x\}{]} \\" in text
+    assert r"\caption{x\textasciicircum{}2 \$}" in text
+    for write in (latex.tabular, latex.long):
+        with pytest.raises(ValueError, match="not as long"):
+            write(["a"], [["1", "2"]], caption="", label="t")
+
+
+def test_a_long_table_is_as_wide_as_a_line_and_its_words_break():
+    rows = [["C1", "run it --force", "a" * 64], ["C2", "x < y", "b"]]
+    text = latex.long(["", "command", "hash"], rows, caption="c", label="t")
+    shares = [float(share) for share in re.findall(r"dimexpr ([\d.]+)\\linewidth", text)]
+    assert len(shares) == 3
+    # Each is rounded down to three digits.
+    assert 1 - 0.001 * len(shares) < sum(shares) < 1 + 1e-9
+    assert shares[0] < 0.1 < shares[1] < shares[2]
+    assert r"C1 & run it -{}-force & a\allowbreak{}a" in text
+    assert r"C2 & x $<$ y & b \\" in text
+
+
+def test_what_is_missing_is_one_line_that_names_the_cure(project):
+    (RESULTS / "contrasts.csv").rename(RESULTS / "aside")
+    with pytest.raises(UserError, match=r"contrasts.csv is missing; .*run `dvc repro collate`"):
+        manuscript.run(place())
+    reseal()
+    with pytest.raises(
+        UserError, match=r"contrasts.csv is missing; run `dvc repro collate"
+    ) as told:
+        manuscript.run(place())
+    assert "\n" not in str(told.value)
+    shutil.rmtree(RESULTS)
+    with pytest.raises(UserError, match=r"results/default.* is missing; run `dvc repro collate`"):
+        manuscript.run(place())
+    assert not place().out.exists()
+
+
+def test_a_row_that_is_not_there_stops_the_compiler(project):
+    change("contrasts", PRIMARY, {"seed": "none"})
+    with pytest.raises(UserError, match=r"contrasts.csv has 0 rows with a=.native.*not one;"):
+        manuscript.run(place())
+
+
+def test_defaults_that_params_leaves_out_are_no_other_parameters(project):
+    values = YAML(typ="safe").load(Path("params.yaml").read_text())
+    recorded = artifacts.settings_of(RESULTS)["score.scorers"]
+    assert recorded == values["score"]["scorers"] == [{"kind": "rules"}]
+    values["score"]["scorers"] = [{}]
+    del values["collate"]["resamples"]
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    manuscript._check_parameters(place())
+
+
+def test_parameters_other_than_those_of_the_results_are_refused(project):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("resamples: 2000", "resamples: 2001"))
+    with pytest.raises(UserError, match=r"other parameters than params.yaml has \(collate.resam"):
+        manuscript.run(place())
+
+
+def test_another_experiment_gets_a_report_without_sentences(project):
+    path = RESULTS / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["experiment"] = "other"
+    path.write_text(json.dumps(manifest))
+    Path("params.yaml").write_text(
+        Path("params.yaml").read_text().replace("experiment: default", "experiment: other")
+    )
+    for name in ("concept_summary", "generalization_ranking"):
+        (RESULTS / f"{name}.csv").unlink()
+    reseal()
+    text = text_of(place())
+    assert "Report of the experiment other" in text
+    assert "Abstract" not in text
+    assert "Every parameter of the experiment" in text
+    assert "Known concepts recovered by" not in text
+
+
+def test_another_experiment_enters_the_text_where_it_has_run(project):
+    assert "At the published size" not in text_of(place())
+    other = RESULTS.with_name("grokking-113")
+    other.mkdir()
+    for name in ("generalization_runs", "generalization_phases"):
+        shutil.copy(RESULTS / f"{name}.csv", other)
+    shutil.copy("params.yaml", other)
+    runs = pd.read_csv(other / "generalization_runs.csv").set_index(["task", "run"])
+    runs.loc[("grokking", "dense-0"), "test_loss"] = 0.0000996
+    runs.loc[("grokking", "sparse-0"), "test_loss"] = 8.056
+    runs.reset_index().to_csv(other / "generalization_runs.csv", index=False)
+    phases = pd.read_csv(other / "generalization_phases.csv", dtype={"cleaned_up": "Int64"})
+    phases.loc[phases["run"] == "dense-0", "cleaned_up"] = 1311
+    phases.loc[phases["run"] == "sparse-0", "cleaned_up"] = pd.NA
+    phases.to_csv(other / "generalization_phases.csv", index=False)
+    told = text_of(place())
+    told = told[told.index("At the published size") :]
+    dense, sparse = told.split("The run with sparse feedforwards", 1)
+    seeds = (runs.loc["grokking", "variant"] == "dense").sum()
+    assert f"{['no', 'one', 'two', 'three', 'four', 'five'][seeds]} training seed" in dense
+    assert "a test loss of 1.0 × 10⁻⁴;" in dense
+    assert "clean-up ends by step 1,311." in dense
+    accuracy = runs.loc[("grokking", "sparse-0"), "test_accuracy"]
+    assert f"ends at {accuracy:.3f} and 8.06;" in sparse
+    assert "clean-up has not ended." in sparse
+
+
+@pytest.mark.skipif(
+    not (ROOT / "paper/results/reduced").exists(), reason="the results are not in this checkout"
+)
+def test_what_holds_over_seeds_follows_from_the_experiment_that_has_them(project):
+    assert "The experiment reduced repeats" not in text_of(place())
+    folder = Path("paper/results/reduced")
+    shutil.copytree(ROOT / folder, folder, ignore=shutil.ignore_patterns("figures"))
+    table = pd.read_csv(folder / "contrasts.csv", dtype=str, keep_default_na=False)
+    row = (table[list(PRIMARY)] == pd.Series(PRIMARY)).all(axis=1)
+    assert row.sum() == 1
+    told = []
+    for low, high, equivalent in ((0.1111, 0.2222, False), (-0.0111, -0.0033, True)):
+        ends = {"difference": (low + high) / 2, "low_seeds": low, "high_seeds": high}
+        for column, value in (ends | {"equivalent_seeds": equivalent}).items():
+            table.loc[row, column] = str(value)
+        table.to_csv(folder / "contrasts.csv", index=False)
+        text = text_of(place())
+        told.append(re.search(r"Native latents score (\w+) than transcoders’ \(.*?;", text)[0])
+    assert told[0].startswith("Native latents score higher")
+    assert "+0.167 [+0.111, +0.222]" in told[0]
+    assert "not shown to do so by less than the margin" in told[0]
+    assert told[1].startswith("Native latents score lower")
+    assert "−0.007 [−0.011, −0.003]" in told[1]
+    assert "by less than the margin" in told[1]
+    assert "not shown" not in told[1]
+
+
+def test_every_reference_is_cited_and_every_citation_has_one():
+    keys = set(re.findall(r"^@\w+{(\w+),", (PAPER / "references.bib").read_text(), re.M))
+    text = "".join(path.read_text() for path in (PAPER / "sections").glob("*.typ"))
+    cited = set(re.findall(r"(?:@|cite\(<)([a-z]+\d{4}[a-z]*)", text))
+    assert cited == keys

@@ -1,0 +1,146 @@
+"""Deposits: a stranger clones one and has all that the pipeline made, without running it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clearnets.cli import app
+from clearnets.errors import UserError
+from clearnets.provenance import deposit as bundle
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+PIPELINE = """
+stages:
+  data:
+    cmd: mkdir -p artifacts && seq 5 > artifacts/data
+    outs: [artifacts/data]
+  cache:
+    matrix:
+      aux: [a, b]
+    cmd: mkdir -p artifacts/cache/${item.aux}/deep && cp artifacts/data artifacts/cache/${item.aux}/deep/x
+    deps: [artifacts/data]
+    outs:
+      - artifacts/cache/${item.aux}
+  collate:
+    cmd: mkdir -p paper && cat artifacts/cache/a/deep/x artifacts/cache/b/deep/x > paper/table.csv
+    deps: [artifacts/cache]
+    outs:
+      - paper/table.csv:
+          cache: false
+"""  # noqa: E501
+
+
+def run(*words: str, at: Path) -> str:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "CI": "1"}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull}
+    done = subprocess.run(
+        words, cwd=at, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    run("git", "init", "-q", "-b", "trunk", at=folder)
+    run("git", "config", "user.name", "test", at=folder)
+    run("git", "config", "user.email", "test@example.org", at=folder)
+    run("dvc", "init", "-q", at=folder)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "params.yaml").write_text("experiment: default\ndata: {corpus: {kind: storybook}}\n")
+    (folder / ".gitignore").write_text("/artifacts\n")
+    for name in ("LICENSE", "CITATION.cff"):
+        shutil.copyfile(ROOT / name, folder / name)
+    run("dvc", "repro", "-q", at=folder)
+    run("git", "add", "-A", at=folder)
+    run("git", "commit", "-qm", "run", at=folder)
+    return folder
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path
+
+
+def write(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["bundle", *words])
+    return done.exit_code, done.output
+
+
+def clone(deposit: Path) -> Path:
+    """By the commands of the deposit's README, behind the environment's."""
+    text = (deposit / "README.md").read_text()
+    commands = text.split("```")[1].replace("make env", "true").replace("source .venv", "true #")
+    run("bash", "-euc", commands, at=deposit)
+    return deposit / "clearnets"
+
+
+def test_a_clone_pulls_everything_and_nothing_is_stale(project):
+    code, said = write("../deposit")
+    assert (code, said.split(":")[0]) == (0, "../deposit")
+    here = clone(project / "deposit")
+    assert "up to date" in run("dvc", "status", at=here)
+    assert run("clearnets", "verify", at=here) == "4 of 4 stages as recorded\n"
+    for path in ("artifacts/data", "artifacts/cache/b/deep/x", "paper/table.csv"):
+        assert (here / path).read_bytes() == Path(path).read_bytes()
+    outputs = json.loads((project / "deposit/MANIFEST.json").read_text())["outputs"]
+    places = {entry["path"]: entry["place"] for entry in outputs}
+    assert places["artifacts/data"] == places["artifacts/cache/a"] == "deposit"
+    assert places["paper/table.csv"] == "git"
+
+
+def test_one_file_holds_the_same_and_comes_out_the_same_again(project):
+    assert write("../one.tar")[0] == 0
+    (project / "two").mkdir()
+    assert write("../two/one.tar")[0] == 0
+    first, second = project / "one.tar", project / "two/one.tar"
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in project.iterdir()) == ["one.tar", "project", "two"]
+    with tarfile.open(first) as archive:
+        archive.extractall(project / "out", filter="data")
+    assert "up to date" in run("dvc", "status", at=clone(project / "out/one"))
+
+
+def test_without_a_stage_the_rest_is_there(project):
+    assert write("../small", "--without", "cache")[0] == 0
+    here = clone(project / "small")
+    assert (here / "artifacts/data").exists()
+    assert not (here / "artifacts/cache/a/deep").exists()
+    outputs = json.loads((project / "small/MANIFEST.json").read_text())["outputs"]
+    left = {entry["path"] for entry in outputs if entry["place"] == "left out"}
+    assert left == {"artifacts/cache/a", "artifacts/cache/b"}
+
+
+def test_errors_are_one_line_and_leave_nothing(project):
+    (project / "there").mkdir()
+    (project / "file").write_text("")
+    cases = {
+        ("../there",): "../there is already there",
+        ("../none/deposit",): "../none is not a folder; make it first",
+        ("../file/deposit",): "../file is not a folder; make it first",
+        ("../d", "cash"): "no such stage; there are: data, cache, collate",
+    }
+    for (out, *without), message in cases.items():
+        with pytest.raises(UserError, match=message):
+            bundle.run(Path(out), without=without)
+    shutil.rmtree(Path(".dvc/cache/files/md5"))
+    with pytest.raises(UserError, match="DVC's cache lacks artifacts/"):
+        bundle.run(Path("../d"))
+    Path("params.yaml").write_text("experiment: other\n")
+    with pytest.raises(UserError, match="commit or restore them first"):
+        bundle.run(Path("../d.tar"))
+    assert sorted(path.name for path in project.iterdir()) == ["file", "project", "there"]
