@@ -4,6 +4,8 @@ checkout's own artifacts: each begins in an empty folder."""
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
+ROOT = Path(__file__).parents[1]
+RESULTS = ("paper/results", "paper/figures")
 LONGEST = "test_pipeline.py"
 """Begins first, so that a worker is not left alone with it at the end."""
 
@@ -27,3 +31,34 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory) -> Path:
+    """A folder with `paper/results` and `paper/figures` as git has them: committed, or staged.
+
+    What the repository states was written with these results. Those in the working tree may be of a
+    run on this machine, whose processor rounds otherwise. Outside of a git checkout they are all
+    there is.
+    """
+    folder = tmp_path_factory.mktemp("committed")
+    listed = _git("ls-files", "-z", *RESULTS)
+    if listed:
+        _git("checkout-index", "-z", "--stdin", f"--prefix={folder}/", text=listed)
+    else:
+        for name in RESULTS:
+            if (ROOT / name).exists():
+                shutil.copytree(ROOT / name, folder / name)
+    if not (folder / "paper/results/default").exists():
+        pytest.skip("the results are not in this checkout")
+    return folder
+
+
+def _git(*words: str, text: str = "") -> str:
+    """Return what a git command prints in the checkout; nothing if this is none."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        return ""
+    done = subprocess.run(
+        ["git", *words], cwd=ROOT, input=text, capture_output=True, text=True, check=True
+    )
+    return done.stdout

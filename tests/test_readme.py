@@ -18,26 +18,28 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
 TEXT = "\n".join(PAGES.values())
-RESULTS = ROOT / "paper/results"
-SUMMARY = RESULTS / "default/summary.md"
+RESULTS = "paper/results"
+SUMMARY = f"{RESULTS}/default/summary.md"
 
 
-def test_its_table_is_the_first_of_the_results():
-    start = README.index(f"<!-- {SUMMARY.relative_to(ROOT)} -->\n")
+def test_its_table_is_the_first_of_the_results(committed):
+    start = README.index(f"<!-- {SUMMARY} -->\n")
     inside = README[start:].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]
-    first = SUMMARY.read_text(encoding="utf-8").split("\n\n", 1)[0]
+    first = (committed / SUMMARY).read_text(encoding="utf-8").split("\n\n", 1)[0]
     assert inside.strip() == first.strip(), (
         "copy the first table of paper/results/default/summary.md between the markers"
     )
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_numbers_that_it_states_are_those_of_the_tables(page):
+def test_the_numbers_that_it_states_are_those_of_the_tables(page, committed):
     found = [
         f"{said.shown} should be {right}: {said.address}"
-        for said, right in stated.wrong(PAGES[page], RESULTS)
+        for said, right in stated.wrong(PAGES[page], committed / RESULTS)
     ]
-    assert not found, f"run `python tests/stated.py --write`, and read {page} again"
+    assert not found, (
+        f"run `python tests/stated.py --write`, read {page} again, and `git add {RESULTS}`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_the_numbers_that_it_states_are_those_of_the_tables(page):
 )
 def test_every_number_of_a_section_of_results_has_an_address(page, heading):
     section = re.split(r"^##+ ", PAGES[page].split(f"## {heading}\n", 1)[1], flags=re.M)[0]
-    prose = section.split(f"<!-- {SUMMARY.relative_to(ROOT)} -->")[0]
+    prose = section.split(f"<!-- {SUMMARY} -->")[0]
     assert len(list(stated.statements(prose))) > 10
     assert stated.unstated(prose) == []
 
@@ -127,7 +129,7 @@ def test_numbers_without_an_address_are_found(tables):
     assert stated.unstated(PAGE + "\n9 more.") == ["9"]
 
 
-def test_the_latent_in_the_terminal_has_the_scores_of_the_tables():
+def test_the_latent_in_the_terminal_has_the_scores_of_the_tables(committed):
     svg = (ROOT / "docs/show.svg").read_text(encoding="utf-8")
     text = " ".join(re.findall(r"<text[^>]*>(.*?)</text>", svg)).replace("&#160;", " ")
     title = re.search(r"clearnets show (\S+) (\d+) (\d+)", text)
@@ -139,8 +141,10 @@ def test_the_latent_in_the_terminal_has_the_scores_of_the_tables():
         ("latents", "rule-fuzzing"),
         ("embedding", "embedding"),
     ):
-        score, _ = stated.read(f"{table} {scorer} {address}", RESULTS)
-        assert f"{scorer} {score:.2f}" in text, "run `python docs/terminal.py` after a run"
+        score, _ = stated.read(f"{table} {scorer} {address}", committed / RESULTS)
+        assert f"{scorer} {score:.2f}" in text, (
+            f"run `python docs/terminal.py` after a run, and `git add {RESULTS}`"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES)

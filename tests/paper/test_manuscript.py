@@ -31,9 +31,6 @@ PRIMARY = {
     "measure": "balanced_accuracy",
     "seed": "all",
 }
-pytestmark = pytest.mark.skipif(
-    not (ROOT / RESULTS / "manifest.json").exists(), reason="the results are not in this checkout"
-)
 
 
 class _Texts(HTMLParser):
@@ -62,11 +59,13 @@ def text_of(place: manuscript.Place) -> str:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
+def project(committed, tmp_path, monkeypatch) -> Path:
     """The paper's sources on a copy of its results, with the parameters that made them."""
-    unread = shutil.ignore_patterns("*.pdf", "scripts", "results", "tables", "clearnets.pdf")
+    unread = shutil.ignore_patterns("*.pdf", "scripts", "results", "figures", "tables")
     shutil.copytree(PAPER, tmp_path / "paper", ignore=unread)
-    shutil.copytree(ROOT / RESULTS, tmp_path / RESULTS)
+    shutil.copytree(committed / RESULTS, tmp_path / RESULTS)
+    figures = Path("paper/figures")
+    shutil.copytree(committed / figures, tmp_path / figures, ignore=unread)
     monkeypatch.chdir(tmp_path)
     recorded = artifacts.settings_of(RESULTS)
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -338,13 +337,10 @@ def test_another_experiment_enters_the_text_where_it_has_run(project):
     assert "clean-up has not ended." in sparse
 
 
-@pytest.mark.skipif(
-    not (ROOT / "paper/results/reduced").exists(), reason="the results are not in this checkout"
-)
-def test_what_holds_over_seeds_follows_from_the_experiment_that_has_them(project):
+def test_what_holds_over_seeds_follows_from_the_experiment_that_has_them(project, committed):
     assert "The experiment reduced repeats" not in text_of(place())
     folder = Path("paper/results/reduced")
-    shutil.copytree(ROOT / folder, folder, ignore=shutil.ignore_patterns("figures"))
+    shutil.copytree(committed / folder, folder, ignore=shutil.ignore_patterns("figures"))
     table = pd.read_csv(folder / "contrasts.csv", dtype=str, keep_default_na=False)
     row = (table[list(PRIMARY)] == pd.Series(PRIMARY)).all(axis=1)
     assert row.sum() == 1
