@@ -16,8 +16,9 @@ DVC = ROOT / "dvc.yaml"
 # What a stage may import without depending on it: its parameters are tracked by key, and the rest
 # moves bytes and shows progress.
 OUTSIDE = {f"clearnets.{name}" for name in ("cli", "config", "paths", "processes", "progress")}
-# Files that a stage executes without importing them.
+# Files that a stage reads or executes without importing them.
 EXTRA = {
+    "data": [f"clearnets/data/storybook/{name}.toml" for name in ("lexicon", "sentences")],
     "figures": ["paper/clearnets.mplstyle", "paper/scripts"],
     "browse": ["clearnets/browser/assets"],
     "paper": [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from clearnets.data.storybook import plots_facts as facts
 from clearnets.data.storybook import plots_folk as folk
 from clearnets.data.storybook import plots_things as things
-from clearnets.data.storybook.world import Plot
+from clearnets.data.storybook.teller import Teller
+
+Plot = Callable[[Teller], None]
 
 PLOTS: tuple[tuple[str, Plot], ...] = tuple(
     (plot.__name__, plot)
