@@ -95,8 +95,8 @@ def test_every_concept_and_plot_occurs(train, score):
         for _, _, mask in s.spans:
             seen |= mask
     assert labels(seen) == set(CONCEPTS)
-    assert {s.plot for s in train} == {name for name, _ in PLOTS}
-    assert {s.plot for s in score} == {name for name, _ in (*PLOTS, *TEST_PLOTS)}
+    assert {s.plot for s in train} == {plot.__name__ for plot in PLOTS}
+    assert {s.plot for s in score} == {plot.__name__ for plot in (*PLOTS, *TEST_PLOTS)}
 
 
 def test_every_group_of_sentences_is_used(monkeypatch):
@@ -280,7 +280,7 @@ def test_held_out_plots_and_wordings_are_in_the_test_splits_only(score):
                 if len(run.split()) >= 3 and run not in shared:
                     runs.add(run)
     assert len(runs) > 60
-    other = {name for name, _ in TEST_PLOTS}
+    other = {plot.__name__ for plot in TEST_PLOTS}
     for split in SPLITS:
         if split in TEST_SPLITS:
             continue

@@ -60,12 +60,12 @@ def story(seed: int, split: str, index: int) -> Story:
     plots = PLOTS
     if teller.test and teller.chance(HELD_OUT_SHARE):
         plots = TEST_PLOTS
-    name, plot = teller.choice(plots)
-    teller.phrases = PHRASES[name]
+    plot = teller.choice(plots)
+    teller.phrases = PHRASES[plot.__name__]
     teller.style = teller.choice(range(NUM_STYLES))
     plot(teller)
     text, spans = teller.finish()
-    return Story(text, spans, teller.nll, name)
+    return Story(text, spans, teller.nll, plot.__name__)
 
 
 def stories(seed: int, split: str, start: int = 0) -> Iterator[Story]:
