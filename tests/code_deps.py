@@ -19,8 +19,9 @@ OUTSIDE = {
     f"clearnets.{name}"
     for name in ("cli", "config", *(f"pipeline.{n}" for n in ("paths", "processes", "progress")))
 }
-# Files that a stage executes without importing them.
+# Files that a stage reads or executes without importing them.
 EXTRA = {
+    "data": [f"clearnets/data/storybook/{name}.toml" for name in ("lexicon", "sentences")],
     "figures": ["paper/clearnets.mplstyle", "paper/scripts"],
     "browse": ["clearnets/browser/assets"],
     "paper": [

@@ -10,6 +10,7 @@ and `concept_test`) tell some plots and word some sentences as no other split do
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from hashlib import blake2b
 from random import Random
@@ -17,7 +18,8 @@ from typing import NamedTuple
 
 from clearnets.data.storybook.lexicon import CONCEPTS
 from clearnets.data.storybook.plots import PLOTS, TEST_PLOTS
-from clearnets.data.storybook.world import HELD_OUT_SHARE, NUM_STYLES, Teller
+from clearnets.data.storybook.teller import HELD_OUT_SHARE, NUM_STYLES, Teller
+from clearnets.data.storybook.templates import PHRASES
 
 __all__ = ["CONCEPTS", "SPLITS", "TEST_SPLITS", "Story", "stories", "story"]
 
@@ -41,7 +43,7 @@ class Story(NamedTuple):
 
 
 def story(seed: int, split: str, index: int) -> Story:
-    """The story number `index` of a split.
+    """Return the story number `index` of a split.
 
     Args:
         seed: which book of stories.
@@ -58,16 +60,15 @@ def story(seed: int, split: str, index: int) -> Story:
     plots = PLOTS
     if teller.test and teller.chance(HELD_OUT_SHARE):
         plots = TEST_PLOTS
-    name, plot = teller.choice(plots)
+    plot = teller.choice(plots)
+    teller.phrases = PHRASES[plot.__name__]
     teller.style = teller.choice(range(NUM_STYLES))
     plot(teller)
     text, spans = teller.finish()
-    return Story(text, spans, teller.nll, name)
+    return Story(text, spans, teller.nll, plot.__name__)
 
 
 def stories(seed: int, split: str, start: int = 0) -> Iterator[Story]:
-    """The stories of a split from number `start` on, without end."""
-    index = start
-    while True:
+    """Yield the stories of a split from number `start` on, without end."""
+    for index in itertools.count(start):
         yield story(seed, split, index)
-        index += 1
