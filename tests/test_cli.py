@@ -12,9 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import cli
+from clearnets import UserError, cli
 from clearnets.cli.errors import guarded
-from clearnets.errors import UserError
 from clearnets.pipeline import experiments
 from clearnets.pipeline.runtime import Runtime
 

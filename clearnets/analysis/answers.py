@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from clearnets import UserError
 from clearnets.analysis.frames import sort
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLANATIONS
 from clearnets.config import Config
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from clearnets import UserError
 from clearnets.analysis import judgements
 from clearnets.analysis.frames import columns_of, to_csv
 from clearnets.analysis.judged import DEMONSTRATION, JUDGED, judged_tables
@@ -16,7 +17,6 @@ from clearnets.autointerp.delphi import layout
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, PROBABILITY_BINS
 from clearnets.config import Collate
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import write_text
 from clearnets.pipeline.folders import check_new, made_whole
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clearnets import UserError
 from clearnets.analysis import answers, judgements
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of
 from clearnets.autointerp.hookpoints import places
 from clearnets.autointerp.records import JUDGED, PROBABILITIES, ROC, ROC_STEPS, SCORED, SIMILAR
 from clearnets.config import Config
-from clearnets.errors import UserError
 from clearnets.latents.store import STATS
 from clearnets.pipeline import artifacts, paths
 

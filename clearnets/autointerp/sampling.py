@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.autointerp.rules.matcher import Text
 from clearnets.config import CODER_FAMILIES, Explain, NonActivating, Score
-from clearnets.errors import UserError
 from clearnets.latents import neighbours, window_embeddings
 from clearnets.latents.examples import Activity, Examples, Grid, activations, choose, sample
 from clearnets.latents.examples import centred as move

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from clearnets import UserError
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.judgements import MAIN_MEASURE, measured
 from clearnets.autointerp.llm.transcripts import TRANSCRIPT, read_transcript
 from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
 from clearnets.config import Config, Family
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import missing, read_jsonl
 

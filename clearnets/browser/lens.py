@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from clearnets import UserError
 from clearnets.config import CODER_FAMILIES, STEP0_CODERS, Family
-from clearnets.errors import UserError
 from clearnets.latents import neighbours
 from clearnets.models.matching import load_pair
 from clearnets.models.pretrained import OURS, WEIGHTS, kind_of

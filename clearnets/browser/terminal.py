@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from clearnets import UserError
 from clearnets.autointerp.hookpoints import NO_LAYER, TOKENS, places
 from clearnets.autointerp.sampling import status
 from clearnets.browser import known as knowledge
@@ -19,7 +20,6 @@ from clearnets.browser.known import REASONS, Known
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.latents.examples import activity
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths

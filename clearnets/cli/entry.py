@@ -38,7 +38,7 @@ PANELS = {
 @app.callback()
 def one_process(context: typer.Context) -> None:
     """Refuse torchrun's processes where one does the work."""
-    from clearnets.errors import UserError
+    from clearnets import UserError
     from clearnets.pipeline import processes
 
     name = context.invoked_subcommand

@@ -18,7 +18,7 @@ def guarded(call: Callable[[], Any]) -> int:
     exit code 2."""
     import typer
 
-    from clearnets.errors import UserError
+    from clearnets import UserError
     from clearnets.pipeline import processes
 
     code = 2

@@ -119,8 +119,7 @@ def status(
 
     Example: [bold]clearnets status[/bold]
     """
-    from clearnets import config
-    from clearnets.errors import UserError
+    from clearnets import UserError, config
     from clearnets.pipeline import paths, times
     from clearnets.provenance import lockfile
     from clearnets.provenance import status as module

@@ -25,8 +25,7 @@ class Place:
     @classmethod
     def of(cls, experiment: str | None, assignments: list[str] | None = None) -> Place:
         """Load and check the parameters; nothing is written yet."""
-        from clearnets import config
-        from clearnets.errors import UserError
+        from clearnets import UserError, config
         from clearnets.pipeline import experiments
 
         if not experiment:
@@ -87,7 +86,7 @@ def move_to_run(experiment: str | None) -> None:
     Raises:
         UserError: there is no such experiment, or it has not run here.
     """
-    from clearnets.errors import UserError
+    from clearnets import UserError
     from clearnets.pipeline import experiments
 
     if not experiment:

@@ -64,7 +64,7 @@ def train(
 
 def _enough_gpus(device: str, threads: int, processes: int) -> None:
     """Refuse more processes than there are GPUs, where GPUs are to be used."""
-    from clearnets.errors import UserError
+    from clearnets import UserError
     from clearnets.pipeline.runtime import Runtime
 
     if Runtime(device, threads).torch_device().type == "cuda":

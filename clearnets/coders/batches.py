@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clearnets import UserError
 from clearnets.coders.feedforward import document_positions
 from clearnets.data.tokens import TokenStore
-from clearnets.errors import UserError
 from clearnets.pipeline.runtime import seed_for
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.config import Existing
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import check_unchanged, sha256
 from clearnets.pipeline.hub_client import asking, is_id, worded
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import missing, remake
 from clearnets.pipeline.runtime import seed_for
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from clearnets import UserError
 from clearnets.coders import feedforward, objective
 from clearnets.coders.batches import Batch
 from clearnets.config import Precision
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import write_bytes
 from clearnets.pipeline.runtime import autocast
 

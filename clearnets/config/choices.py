@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from clearnets import UserError
 from clearnets.config.experiment import Config
 from clearnets.config.families import FAMILIES, MLPS, Family, Mlp
 from clearnets.config.generalize import TASKS, TaskName
-from clearnets.errors import UserError
 
 
 def parse_choice(said: str, name: str, known: Sequence[str], there: Sequence[str] = ()) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from clearnets import UserError
 from clearnets.config.fields import Count, Frozen, Positive
-from clearnets.errors import UserError
 
 
 class Storybook(Frozen):

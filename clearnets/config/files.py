@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from clearnets import UserError
 from clearnets.config.experiment import Config
-from clearnets.errors import UserError
 
 PARAMS = Path("params.yaml")
 # Overlays of the default, one file for each experiment.

@@ -28,9 +28,9 @@ from typing import Protocol
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.config import HubText, LocalText, Split, SplitTokens, Storybook
 from clearnets.data import files, hub
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import sha256
 from clearnets.pipeline.processes import end_with_parent
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from clearnets.errors import UserError
+from clearnets import UserError
 
 EXTENSIONS = (".parquet", ".jsonl", ".txt")
 END_OF_TEXT = "<|endoftext|>"

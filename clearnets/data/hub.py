@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from clearnets import UserError
 from clearnets.config import HubText
 from clearnets.data.files import bounds, checked, column_error
-from clearnets.errors import UserError
 from clearnets.pipeline.hub_client import asking, network_errors
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.config import Digits, HubPictures, LocalPictures
 from clearnets.data import files
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import sha256
 from clearnets.pipeline.hub_client import asking, network_errors
 from clearnets.pipeline.runtime import seed_for

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.config import (
     AnyTokenizer,
     PretrainedTokenizer,
@@ -13,7 +14,6 @@ from clearnets.config import (
     TrainedTokenizer,
 )
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import sha256
 from clearnets.pipeline.hub_client import asking, network_errors
 

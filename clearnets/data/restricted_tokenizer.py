@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.config import RestrictedTokenizer
 from clearnets.data.pretrained_tokenizer import backend, load_fast
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
-from clearnets.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import missing, read_json, remake
 
 

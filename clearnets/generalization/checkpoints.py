@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clearnets import UserError
 from clearnets.coders.feedforward import document_positions
 from clearnets.config import Checkpoints, Config, PretrainedSparse
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.errors import UserError
 from clearnets.generalization.tasks import Batch, Run, check_finite, chosen, spaced
 from clearnets.models import hookpoints, load, pretrained
 from clearnets.pipeline import hub_client, paths

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from clearnets import UserError
 from clearnets.coders import library, objective
 from clearnets.coders.training import Schedule, start_biases
 from clearnets.config import CheckpointCoders
-from clearnets.errors import UserError
 from clearnets.pipeline.runtime import seed_for
 
 if TYPE_CHECKING:

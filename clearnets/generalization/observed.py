@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import pandas as pd
 
+from clearnets import UserError
 from clearnets.config import Config
-from clearnets.errors import UserError
 from clearnets.pipeline import artifacts, paths
 
 PHASES = ("task", "run", "memorised", "formed", "cleaned_up", "learned", "best")

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import read_jsonl
 from clearnets.pipeline.progress import Progress
 

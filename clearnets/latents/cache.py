@@ -27,8 +27,8 @@ from safetensors import numpy as safetensors
 from safetensors import safe_open
 from torch import Tensor
 
+from clearnets import UserError
 from clearnets.data.tokens import TokenStore
-from clearnets.errors import UserError
 from clearnets.latents.readers import LatentReader
 from clearnets.latents.store import STATS, ranges
 from clearnets.pipeline.artifacts import Work, write_bytes, write_json

@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 
 from torch import nn
 
-from clearnets.errors import UserError
+from clearnets import UserError
 
 
 @overload

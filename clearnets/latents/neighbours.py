@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.latents.examples import Activity, Grid, activity
 from clearnets.latents.store import LayerCache
 from clearnets.pipeline.artifacts import missing, remake

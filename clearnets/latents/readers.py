@@ -31,8 +31,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from clearnets import UserError
 from clearnets.config import CODER_FAMILIES, FAMILIES, STEP0_CODERS, Family
-from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, remake

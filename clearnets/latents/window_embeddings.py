@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.latents.examples import Windows
 from clearnets.pipeline.artifacts import missing, remake, write_bytes
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from clearnets import UserError
 from clearnets.config import UNTRAINED_CODERS, Config, Pretrained
-from clearnets.errors import UserError
 from clearnets.models import flops as compute
 from clearnets.models import pretrained
 from clearnets.models.flops import Architecture

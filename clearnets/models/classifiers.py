@@ -19,8 +19,8 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from clearnets import UserError
 from clearnets.config import AnyClassifier, ConvNeXtV2, SparseFeedforward, SwinV2, ViT
-from clearnets.errors import UserError
 from clearnets.models.sparse_gptneox import (
     SparseGPTNeoXConfig,
     SparseGPTNeoXPreTrainedModel,

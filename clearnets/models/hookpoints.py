@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.models.pretrained import Kind, kind_of
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
-from clearnets.errors import UserError
+from clearnets import UserError
 
 
 def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel:

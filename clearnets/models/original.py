@@ -32,7 +32,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.models.loading import silence
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXForCausalLM
 from clearnets.pipeline.folders import check_new, made_whole

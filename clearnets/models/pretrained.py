@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clearnets import UserError
 from clearnets.config import MLPS, Pretrained, PretrainedSparse
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import check_unchanged, read_json, sha256
 from clearnets.pipeline.hub_client import asking, is_id, worded
 

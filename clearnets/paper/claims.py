@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from clearnets import UserError
 from clearnets.analysis.text import parsed
 from clearnets.config import read_yaml
-from clearnets.errors import UserError
 
 SOURCE = Path("paper/claims.yaml")
 HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "not there", "needs training"

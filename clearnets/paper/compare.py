@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clearnets import UserError
 from clearnets.analysis.text import parsed
-from clearnets.errors import UserError
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.git import git
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline import artifacts
 from clearnets.pipeline.artifacts import Unit
 from clearnets.pipeline.folders import replaced

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearnets import config
-from clearnets.errors import UserError
+from clearnets import UserError, config
 from clearnets.paper import claims, latex
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.artifacts import Unit

@@ -27,7 +27,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.paths import WORK, producer, rerun
 
 MANIFEST = "manifest.json"

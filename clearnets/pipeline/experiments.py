@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from clearnets import UserError
 from clearnets import config as cfg
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import fingerprint, write_text
 from clearnets.pipeline.git import git

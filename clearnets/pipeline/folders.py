@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import MANIFEST, Unit, fingerprint, sha256, write_json
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from clearnets.errors import UserError
+from clearnets import UserError
 
 
 def git(*words: str, at: Path | None = None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from clearnets.errors import UserError
+from clearnets import UserError
 
 _ID = re.compile(r"(?!\.)[\w.-]+(?:/[\w.-]+)?")
 

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import Unit, Work, build_all, work_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline import processes
 
 # Re-exported for one import in the stages; it lives apart so that no result depends on it.

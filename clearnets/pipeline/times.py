@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, write_json
 

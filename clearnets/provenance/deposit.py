@@ -22,8 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clearnets import config
-from clearnets.errors import UserError
+from clearnets import UserError, config
 from clearnets.pipeline.artifacts import sha256, write_json, write_text
 from clearnets.pipeline.folders import made_whole
 from clearnets.pipeline.git import git

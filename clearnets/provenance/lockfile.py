@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from clearnets import UserError
 from clearnets.config import read_yaml, value_at
-from clearnets.errors import UserError
 from clearnets.pipeline.git import git
 from clearnets.pipeline.paths import LOCK
 

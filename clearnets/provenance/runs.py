@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from clearnets import UserError
 from clearnets.config import PARAMS, overlays, read_yaml
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import MANIFEST, read_json
 from clearnets.pipeline.console import first_of

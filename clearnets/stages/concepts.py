@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, hookpoints
 from clearnets.config import DIRECTIONS, Config, Family
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, read_jsonl, write_json, write_table
 from clearnets.pipeline.runtime import Runtime, progress, seed_for

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.config import Config, Data, PretrainedTokenizer, RestrictedTokenizer, Split
 from clearnets.data import ngrams
 from clearnets.data.corpora import LABELLED, Chunk, Corpus, fingerprints, open_corpus
@@ -30,7 +31,6 @@ from clearnets.data.pretrained_tokenizer import load_pretrained, tokenizer_finge
 from clearnets.data.restricted_tokenizer import load_restricted
 from clearnets.data.spool import RowFile, Spool, narrow
 from clearnets.data.tokenizer import SPECIALS, Vocabulary, save_tokenizer, train_tokenizer
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, publish, write_json
 from clearnets.pipeline.progress import Progress, progress

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.config import STEP0_CODERS, TRAINED_CODERS, Config
-from clearnets.errors import UserError
 from clearnets.models import flops as compute
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (

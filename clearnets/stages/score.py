@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.autointerp.llm.transcripts import leave_empty
 from clearnets.autointerp.records import (
     EXPLAINED,
@@ -25,7 +26,6 @@ from clearnets.autointerp.records import (
     hookpoints,
 )
 from clearnets.config import Config, Family
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
     Unit,

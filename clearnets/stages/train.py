@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.config import Config, GPTNeoX, Pretrained
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.errors import UserError
 from clearnets.models import pretrained
 from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, Work, read_json, write_json, write_text

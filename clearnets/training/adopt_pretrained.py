@@ -20,9 +20,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedModel
 
+from clearnets import UserError
 from clearnets.config import Pretrained
 from clearnets.data.tokens import TokenStore
-from clearnets.errors import UserError
 from clearnets.models import hookpoints, initialized, load, pretrained
 from clearnets.models.loading import alias_tokens, embedding_parameters, silence
 from clearnets.pipeline.artifacts import write_json, write_text

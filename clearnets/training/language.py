@@ -27,8 +27,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as hf_logging
 
-from clearnets import config
-from clearnets.errors import UserError
+from clearnets import UserError, config
 from clearnets.models.loading import embedding_parameters
 from clearnets.pipeline.artifacts import read_json, write_json, write_text
 from clearnets.pipeline.progress import Progress, progress

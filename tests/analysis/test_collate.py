@@ -20,9 +20,9 @@ import synthetic_results
 from scipy import stats as scipy_stats
 from synthetic_results import TRUTH
 
+from clearnets import UserError
 from clearnets.analysis import models, registry, sources, summary
 from clearnets.analysis.embedding import rank_correlation
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import collate as stage

@@ -11,8 +11,8 @@ import synthetic_results
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import roc_auc_score
 
+from clearnets import UserError
 from clearnets.autointerp.records import EXPLANATIONS, hookpoints
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import collate

@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("httpx", reason="the extra `delphi` is not installed")
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import Reply, RequestFailed, identity, request_key
 from clearnets.autointerp.llm.clients.openai import PATIENCE, OpenAI, Where, asked_wait
 from clearnets.config import GGUFClient, OpenAIClient
-from clearnets.errors import UserError
 
 SETTINGS = {"temperature": 0.0, "max_tokens": 9, "seed": 1, "logprobs": 0}
 KEY = "sk-very-secret"

@@ -19,12 +19,12 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 from transformers import AutoModel, AutoTokenizer
 
+from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.autointerp.embedding_scorer import Verdict, judge_all, mean_curves, similarity
 from clearnets.autointerp.encoder import Encoder, identity, locate
 from clearnets.autointerp.ranking import areas, curves
 from clearnets.config import Embed
-from clearnets.errors import UserError
 from clearnets.latents.window_embeddings import nearest
 
 ROOT = Path(__file__).parents[2]

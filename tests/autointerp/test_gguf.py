@@ -14,12 +14,12 @@ import pytest
 pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed")
 pytest.importorskip("httpx", reason="the extra `delphi` is not installed")
 
+from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.autointerp.llm.clients import Reply, RequestFailed
 from clearnets.autointerp.llm.clients.gguf import GGUF, locate
 from clearnets.autointerp.llm.clients.openai import OpenAI, Where
 from clearnets.config import GGUFClient
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import sha256
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clearnets import UserError
 from clearnets.autointerp.rules.language import AFTERS, STATES, Clause, Context, Rule, parse, render
-from clearnets.errors import UserError
 
 AWKWARD = [
     '"',

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import Reply, RequestFailed
 from clearnets.autointerp.llm.transcripts import (
     INFO,
@@ -22,7 +23,6 @@ from clearnets.autointerp.llm.transcripts import (
     report,
 )
 from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, sha256
 

@@ -8,12 +8,12 @@ import small_world as world
 import tiny_pipeline as tiny
 import torch
 
+from clearnets import UserError
 from clearnets.autointerp.llm.transcripts import TRANSCRIPT
 from clearnets.autointerp.records import EXPLANATIONS, SCORED
 from clearnets.browser import gather as module
 from clearnets.browser.page import unpack
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.latents.store import load_layer
 from clearnets.models import load
 from clearnets.pipeline import paths

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from clearnets import UserError
 from clearnets.browser.lens import Checkpoint, extremes
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import write_json
 
 

@@ -8,10 +8,10 @@ import pytest
 import small_world as world
 import tiny_pipeline as tiny
 
+from clearnets import UserError
 from clearnets.autointerp.records import EXPLANATIONS
 from clearnets.browser import terminal
 from clearnets.browser.known import REASONS
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_pair import CTX, VOCAB
 
+from clearnets import UserError
 from clearnets.coders import training
 from clearnets.coders.library import coder_class, load_coder
 from clearnets.config import TWINS
-from clearnets.errors import UserError
 from clearnets.models import build_model, load
 from clearnets.models import flops as compute
 from clearnets.pipeline import paths

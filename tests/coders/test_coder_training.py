@@ -13,10 +13,10 @@ import torch
 from tiny_pair import BOS, CTX, EOS, VOCAB, build_models, packed_rows, tiny_config
 from transformers import get_linear_schedule_with_warmup
 
+from clearnets import UserError
 from clearnets.coders import feedforward, library, training
 from clearnets.coders.batches import make_batch, plan_rows
 from clearnets.data.tokens import TokenStore
-from clearnets.errors import UserError
 
 STORE = TokenStore(Path(), VOCAB, CTX, 0, BOS, EOS, ())
 NAMES = ("layers.0.mlp", "layers.1.mlp")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clearnets import UserError
 from clearnets.coders import existing
 from clearnets.coders.library import coder_class, load_coder
 from clearnets.config import Existing
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, settings_of
 from clearnets.pipeline.runtime import Runtime

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clearnets import UserError
 from clearnets import config as cfg
-from clearnets.errors import UserError
 from clearnets.pipeline import experiments, paths
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clearnets import UserError
 from clearnets.config import SPLITS, HubText, LocalText, SplitTokens, Storybook
 from clearnets.data import corpora
 from clearnets.data.corpora import BATCH, CHUNK, LABELLED, draw, fingerprints, open_corpus, shares
-from clearnets.errors import UserError
 
 SMALL = SplitTokens(train=600, valid=100, explain=100, score=100, concept_fit=50, concept_test=50)
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clearnets import UserError
 from clearnets.data import files
-from clearnets.errors import UserError
 
 
 def texts_at(path, text_column="text", split=None):

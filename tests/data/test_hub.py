@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clearnets import UserError
 from clearnets.config import HubText
 from clearnets.data import hub
-from clearnets.errors import UserError
 
 datasets = pytest.importorskip("datasets")
 
@@ -160,7 +160,7 @@ def test_a_stream_is_fetched_only_as_far_as_asked(monkeypatch):
 
 
 OFFLINE = """
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.config import HubText
 from clearnets.data import hub
 for read in (hub.download, hub.stream):

@@ -9,9 +9,9 @@ import pytest
 from sklearn.datasets import load_digits
 from tiny_pictures import local, pixels, write
 
+from clearnets import UserError
 from clearnets.config import Digits, HubPictures
 from clearnets.data import images
-from clearnets.errors import UserError
 
 datasets = pytest.importorskip("datasets")
 

@@ -8,12 +8,12 @@ import found_tokenizers as found
 import numpy as np
 import pytest
 
+from clearnets import UserError
 from clearnets.autointerp.rules.matcher import Lexicon
 from clearnets.config import PretrainedTokenizer
 from clearnets.data.pretrained_tokenizer import load_pretrained, tokenizer_fingerprints
 from clearnets.data.tokenizer import save_tokenizer
 from clearnets.data.tokens import TokenStore
-from clearnets.errors import UserError
 
 transformers = pytest.importorskip("transformers")
 KINDS = {kind.__name__: kind for kind in (found.gpt2, found.llama, found.bert, found.unigram)}
@@ -160,7 +160,7 @@ def test_fingerprints_follow_the_folder(tmp_path):
 
 OFFLINE = """
 import pathlib
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.config import PretrainedTokenizer
 from clearnets.data.pretrained_tokenizer import load_pretrained
 pathlib.Path("empty").mkdir()

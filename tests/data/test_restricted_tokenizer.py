@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from clearnets import UserError
 from clearnets.config import RestrictedTokenizer
 from clearnets.data.pretrained_tokenizer import backend, load_fast
 from clearnets.data.restricted_tokenizer import (
@@ -19,7 +20,6 @@ from clearnets.data.restricted_tokenizer import (
     restrict,
 )
 from clearnets.data.tokenizer import BOS, EOS, PAD, save_tokenizer
-from clearnets.errors import UserError
 
 transformers = pytest.importorskip("transformers")
 SIZE = 320

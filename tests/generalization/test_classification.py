@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clearnets import UserError
 from clearnets.config import PictureTraining, SwinV2, ViT
-from clearnets.errors import UserError
 from clearnets.generalization import classification
 from clearnets.generalization.classification import Labelled, Stop, Trainer, measure, train
 from clearnets.models.classifiers import build_classifier

@@ -11,9 +11,8 @@ import pytest
 import tiny_bases
 import torch
 
-from clearnets import config
+from clearnets import UserError, config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.errors import UserError
 from clearnets.generalization import grokking
 from clearnets.generalization.checkpoints import CheckpointsTask
 from clearnets.generalization.grokking import GrokkingTask

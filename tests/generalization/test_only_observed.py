@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from clearnets import config
-from clearnets.errors import UserError
+from clearnets import UserError, config
 from clearnets.generalization import observed
 from clearnets.paper import figures
 from clearnets.pipeline import experiments, paths

@@ -9,6 +9,7 @@ import torch
 from tiny_pictures import local, pixels, write
 from whole_pipeline import CPU, ROOT
 
+from clearnets import UserError
 from clearnets.config import (
     ConvNeXtV2,
     Digits,
@@ -25,7 +26,6 @@ from clearnets.config import (
     read_yaml,
 )
 from clearnets.data import images
-from clearnets.errors import UserError
 from clearnets.generalization.classification import measure
 from clearnets.generalization.observing import observe
 from clearnets.generalization.pictures import PictureTask

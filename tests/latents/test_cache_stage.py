@@ -7,9 +7,9 @@ import pytest
 import tiny_pipeline as tiny
 import torch
 
+from clearnets import UserError
 from clearnets.config import FAMILIES
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
 from clearnets.latents.readers import open_reader
 from clearnets.latents.store import load_layer

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.latents.hooks import capture
 
 

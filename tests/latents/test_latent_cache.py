@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from clearnets import UserError
 from clearnets.data.tokens import TokenStore
-from clearnets.errors import UserError
 from clearnets.latents.cache import cache_split, sort_entries, write_mapped
 from clearnets.latents.readers import LatentReader, Latents
 from clearnets.latents.store import LayerCache, load_layer, ranges

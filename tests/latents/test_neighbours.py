@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.latents import neighbours
 from clearnets.latents.examples import activity, windows_of
 from clearnets.latents.store import LayerCache

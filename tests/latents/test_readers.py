@@ -7,8 +7,8 @@ import pytest
 import tiny_pipeline as tiny
 import torch
 
+from clearnets import UserError
 from clearnets.config import FAMILIES
-from clearnets.errors import UserError
 from clearnets.latents.readers import NeuronReader, TokenReader, load_encoder, open_reader
 from clearnets.models import build_model, load
 from clearnets.pipeline import paths

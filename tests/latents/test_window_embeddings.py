@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic_text import BOS, EOS, ID, PAD, STRINGS, counted, rows
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.latents import window_embeddings
 from clearnets.latents.examples import windows_of
 from clearnets.latents.window_embeddings import nearest, texts_of

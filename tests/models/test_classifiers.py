@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import embedding_bag
 
+from clearnets import UserError
 from clearnets.config import ConvNeXtV2, SparseFeedforward, SwinV2, ViT
-from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
 from clearnets.models.classifiers import build_classifier, hookpoints, latents
 

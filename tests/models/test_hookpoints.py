@@ -6,8 +6,8 @@ import pytest
 import tiny_bases
 import torch
 
+from clearnets import UserError
 from clearnets.coders import feedforward
-from clearnets.errors import UserError
 from clearnets.latents.hooks import capture
 from clearnets.models import hookpoints
 from clearnets.models.pretrained import KINDS

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
 from whole_pipeline import ROOT, draw_figures, own_checkpoints, run_behind_data
 
+from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.cli import app
-from clearnets.errors import UserError
 from clearnets.latents.store import load_layer
 from clearnets.models import budget, load, original
 from clearnets.pipeline import experiments, paths

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.models.matching import checkpoint_losses, match
 from clearnets.pipeline.artifacts import Unit, build_all, write_text
 

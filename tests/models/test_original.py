@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GPTNeoConfig, GPTNeoForCausalLM
 from typer.testing import CliRunner
 
-from clearnets import cli
-from clearnets.errors import UserError
+from clearnets import UserError, cli
 from clearnets.models import load, original
 from clearnets.models.original import State
 

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
 from whole_pipeline import ROOT, own_checkpoints, run_behind_data
 
+from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.cli import app
 from clearnets.coders.library import load_coder
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.latents.store import load_layer
 from clearnets.models import budget
 from clearnets.models.pretrained import KINDS

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPTNeoXConfig
 from transformers import GPTNeoXForCausalLM as Reference
 
+from clearnets import UserError
 from clearnets.config import GPTNeoX
-from clearnets.errors import UserError
 from clearnets.models import SparseGPTNeoXConfig, SparseGPTNeoXModel, build_model, load
 
 MLPS = ("dense", "sparse", "sparse_topk", "sparse_low_rank")

@@ -12,8 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import cli
-from clearnets.errors import UserError
+from clearnets import UserError, cli
 from clearnets.paper import claims
 from clearnets.pipeline import artifacts
 

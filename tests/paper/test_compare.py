@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from clearnets import cli
-from clearnets.errors import UserError
+from clearnets import UserError, cli
 from clearnets.paper import compare as comparison
 from clearnets.paper.compare import (
     DIFFERS,

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.paper import figures
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import Runtime

@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from clearnets import config
-from clearnets.errors import UserError
+from clearnets import UserError, config
 from clearnets.paper import claims, latex, manuscript
 from clearnets.pipeline import artifacts
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import (
     JsonlWriter,
     Unit,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline import experiments
 
 

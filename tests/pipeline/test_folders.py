@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.folders import check_new, made_whole
 
 

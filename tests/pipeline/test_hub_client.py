@@ -9,10 +9,10 @@ import pytest
 import tiny_bases
 from huggingface_hub.utils import logging
 
+from clearnets import UserError
 from clearnets.coders import existing
 from clearnets.config import Existing, PretrainedTokenizer
 from clearnets.data import pretrained_tokenizer
-from clearnets.errors import UserError
 from clearnets.models import pretrained as bases
 from clearnets.pipeline import hub_client
 

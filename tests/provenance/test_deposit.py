@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from clearnets import UserError
 from clearnets.cli import app
-from clearnets.errors import UserError
 from clearnets.provenance import deposit as bundle
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from clearnets import UserError
 from clearnets.cli import app
 from clearnets.config import read_yaml
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import Unit, build_all
 from clearnets.provenance import dvc_cache, lockfile, runs
 from clearnets.provenance import verify as verification

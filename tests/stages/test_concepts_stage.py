@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
 
+from clearnets import UserError
 from clearnets.config import Config, load
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, to_line, write_json, write_text
 from clearnets.pipeline.runtime import Runtime

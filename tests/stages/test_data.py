@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
+from clearnets import UserError
 from clearnets import config as configs
 from clearnets.config import SPLITS
 from clearnets.data import corpora, spool
 from clearnets.data.packing import WINDOW
 from clearnets.data.tokenizer import train_tokenizer
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import data as stage

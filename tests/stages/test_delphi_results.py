@@ -17,6 +17,7 @@ pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 from test_explain_score import LAYERS, RUNTIME, config
 from test_language_stages import FAMILY, Reader, _root, connected, language, run_all  # noqa: F401
 
+from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.analysis import delphi_import
 from clearnets.analysis.frames import NO_LAYER
@@ -24,7 +25,6 @@ from clearnets.analysis.statistics import balanced_accuracy
 from clearnets.autointerp.delphi import export, layout
 from clearnets.autointerp.delphi.adapter import Latent, LatentRecord, Response, examples_of
 from clearnets.autointerp.llm.clients import RequestFailed
-from clearnets.errors import UserError
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
 from clearnets.stages import explain, score

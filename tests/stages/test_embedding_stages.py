@@ -26,13 +26,13 @@ from test_explain_score import (
     make_data,
 )
 
+from clearnets import UserError
 from clearnets.autointerp import encoder, sampling
 from clearnets.autointerp.records import ROC_STEPS
 from clearnets.autointerp.rules import explainer
 from clearnets.autointerp.rules import judge as rules
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.latents import window_embeddings
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, read_jsonl

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+from clearnets import UserError
 from clearnets.autointerp import sampling
 from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.rules import explainer
@@ -23,7 +24,6 @@ from clearnets.autointerp.rules.language import Clause, Context, Rule, parse
 from clearnets.autointerp.rules.matcher import Lexicon, read, read_rows
 from clearnets.config import Config, load
 from clearnets.data.tokens import open_tokens
-from clearnets.errors import UserError
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, write_json

@@ -33,6 +33,7 @@ from test_explain_score import (
     make_data,
 )
 
+from clearnets import UserError
 from clearnets.analysis import exchanges
 from clearnets.autointerp.llm import concurrency
 from clearnets.autointerp.llm.clients import Reply, RequestFailed
@@ -40,7 +41,6 @@ from clearnets.autointerp.llm.clients.gguf import locate
 from clearnets.autointerp.llm.qualification import is_qualified, tasks
 from clearnets.config import Config
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.errors import UserError
 from clearnets.latents.examples import windows_of
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, sha256, write_json

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from clearnets import config
+from clearnets import UserError, config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.errors import UserError
 from clearnets.models import load
 from clearnets.models.matching import load_pair
 from clearnets.models.untrained import untrained

@@ -12,9 +12,9 @@ import tiny_bases
 import torch
 from safetensors.torch import load_file
 
+from clearnets import UserError
 from clearnets.config import Pretrained
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.errors import UserError
 from clearnets.models import load, pretrained
 from clearnets.models.matching import checkpoint_losses
 from clearnets.models.pretrained import KINDS

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from schedulefree import AdamWScheduleFree
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.models import load
 from clearnets.training import language
 

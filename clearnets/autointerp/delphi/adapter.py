@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.autointerp.llm.transcripts import Session
-from clearnets.errors import UserError
 
 if find_spec("delphi") is None:
     raise UserError(

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from clearnets import UserError
 from clearnets.autointerp.delphi import layout as delphi
 from clearnets.autointerp.llm.clients import Backend
 from clearnets.config import Config, Family, parse_seed
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import check
 from clearnets.pipeline.folders import check_new, made_whole
 from clearnets.stages import score

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.autointerp.llm.answers import Answer, tally
 from clearnets.autointerp.ranking import area
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import write_bytes
 
 EXPLANATIONS, SCORES = "explanations", "scores"

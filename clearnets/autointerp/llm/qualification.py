@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import identity
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import fingerprint, read_json
 
 if TYPE_CHECKING:

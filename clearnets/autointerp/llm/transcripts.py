@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import Backend, Messages, Reply, RequestFailed, request_key
 from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import (
     JsonlWriter,
     publish,

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from clearnets.errors import UserError
+from clearnets import UserError
 
 State = Literal["sentence-start", "inside-quotation", "quotation-start", "closed-quotation", "seen"]
 After = Literal["right-after", "shortly-after"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from clearnets.errors import UserError
+from clearnets import UserError
 from clearnets.pipeline.artifacts import fingerprint
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import (
     Messages,
     Reply,
@@ -17,7 +18,6 @@ from clearnets.autointerp.llm.clients import (
     chat_reply,
     chat_request,
 )
-from clearnets.errors import UserError
 from clearnets.pipeline.artifacts import sha256
 
 if TYPE_CHECKING:

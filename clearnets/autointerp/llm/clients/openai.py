@@ -26,6 +26,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import (
     Messages,
     Reply,
@@ -34,7 +35,6 @@ from clearnets.autointerp.llm.clients import (
     chat_request,
     echoed,
 )
-from clearnets.errors import UserError
 
 if TYPE_CHECKING:
     import httpx

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from clearnets import UserError
 from clearnets.autointerp.llm.clients import Messages, Reply, RequestFailed
-from clearnets.errors import UserError
 
 if TYPE_CHECKING:
     from clearnets.config import VLLMClient
