@@ -48,7 +48,7 @@ def inputs(config: Config) -> dict[str, Path]:
         named |= {f"train/{mlp}/seed-{seed}": paths.train(mlp, seed) for mlp in config.models}
         named |= {
             f"coders/{family}/seed-{seed}": paths.coders(family, seed)
-            for family in config.coders.families
+            for family in config.coder_families
         }
         for family in config.families:
             for split in (SPLIT, HELD_OUT):

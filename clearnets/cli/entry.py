@@ -8,6 +8,7 @@ import typer
 
 from clearnets.cli import exchange, experiments, look, paper, stages
 from clearnets.cli.errors import guarded
+from clearnets.pipeline.stage import table
 
 app = typer.Typer(
     name="clearnets",
@@ -23,15 +24,11 @@ app = typer.Typer(
 
 # In the order of `--help`. A command has its function's name.
 PANELS = {
-    "Pipeline": (
-        *(stages.data, stages.train, stages.match, stages.sparsify, stages.evaluate),
-        *(stages.cache, stages.explain, stages.score, stages.embed, stages.similarity),
-        *(stages.overlap, stages.concepts, stages.generalize, stages.qualify, stages.collate),
-    ),
-    "Paper": (paper.figures, paper.paper, paper.claims, paper.compare),
-    "Look": (look.browse, look.trace, look.verify, look.show, look.status),
-    "Exchange": (exchange.import_, exchange.export, exchange.import_scores, exchange.bundle),
-    "Experiments": (experiments.compute, experiments.exp),
+    "Pipeline": [stages.command(stage) for stage in table().values() if not stage.own_command],
+    "Paper": [paper.figures, paper.paper, paper.claims, paper.compare],
+    "Look": [look.trace, look.verify, look.show, look.status],
+    "Exchange": [exchange.import_, exchange.export, exchange.import_scores, exchange.bundle],
+    "Experiments": [experiments.compute, experiments.exp],
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearnets.cli.options import Experiment, LatentAux, Layers, Seed
+from clearnets.cli.options import LATENTS, Experiment, Layers, Seed
 from clearnets.cli.place import Place, move_to_run
 
 
@@ -44,7 +44,7 @@ def import_(
 
 def export(
     out: Annotated[Path, typer.Argument(help="The new folder.")],
-    aux: LatentAux,
+    aux: Annotated[str, LATENTS],
     layers: Layers = None,
     seed: Seed = None,
     by: Annotated[
@@ -88,7 +88,7 @@ def export(
 def import_scores(
     run: Annotated[Path, typer.Argument(help="The folder of a run of delphi.")],
     out: Annotated[Path, typer.Argument(help="The new folder of tables.")],
-    aux: LatentAux,
+    aux: Annotated[str, LATENTS],
     judge: Annotated[
         str | None,
         typer.Option(
@@ -104,9 +104,10 @@ def import_scores(
     """
     from clearnets import config
     from clearnets.analysis import delphi_import
-    from clearnets.config import FAMILIES, parse_choice
+    from clearnets.config import parse_choice
+    from clearnets.families import FAMILIES
 
-    parse_choice("--aux", aux, FAMILIES)
+    parse_choice("--aux", aux, list(FAMILIES))
     count = delphi_import.run(run, out, family=aux, judge=judge, settings=config.load().collate)
     print(f"{out}: tables of {count:,} latents")
 

@@ -8,23 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearnets.cli.options import FAMILIES, DryRun, Experiment, Results, Seed, Set
+from clearnets.cli.options import Experiment, Results, Seed
 from clearnets.cli.place import Place, move_to_run
+from clearnets.families import FAMILIES
 
 if TYPE_CHECKING:
     from clearnets.provenance.lockfile import Fault, Step
-
-
-def browse(
-    experiment: Experiment = None,
-    assign: Set = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Write a page to look at latents: one HTML file, opened without server or network.
-
-    Example: [bold]clearnets browse[/bold]
-    """
-    Place.of(experiment, assign).run("browse", dry_run=dry_run)
 
 
 def trace(
@@ -74,7 +63,9 @@ def _faults(of_file: Callable[[Path], str]) -> tuple[list[Step], list[Fault]]:
 
 
 def show(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help=f"Its kind: {FAMILIES}")],
+    family: Annotated[
+        str, typer.Argument(metavar="FAMILY", help=f"Its kind: {', '.join(FAMILIES)}.")
+    ],
     layer: Annotated[
         str,
         typer.Argument(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-FAMILIES = (
-    "native (the sparse model's own latents), transcoder, sae, skip-transcoder, neurons; or a "
-    "control: random-native, random-transcoder, random-sae, step0-transcoder, step0-sae, "
-    "token-unigram."
-)
+from clearnets.families import FAMILIES
 
 Experiment = Annotated[
     str | None,
@@ -70,15 +67,12 @@ Mlp = Annotated[
         help="Feedforward: dense, sparse (GroupMax), sparse_topk or sparse_low_rank.",
     ),
 ]
-CoderAux = Annotated[
-    str,
-    typer.Option(
-        "--aux",
-        metavar="FAMILY",
-        help="Which coders: sae, transcoder, skip-transcoder; untrained: random-sae, "
-        "random-transcoder; or trained on the untrained model: step0-sae, step0-transcoder.",
-    ),
-]
-LatentAux = Annotated[
-    str, typer.Option("--aux", metavar="FAMILY", help=f"Which kind of latents: {FAMILIES}")
-]
+
+
+def aux(families: Sequence[str]) -> Any:
+    """Return the option `--aux`, which takes one of some families."""
+    names = f"Which kind of latents: {', '.join(families)}."
+    return typer.Option("--aux", metavar="FAMILY", help=names)
+
+
+LATENTS = aux(list(FAMILIES))

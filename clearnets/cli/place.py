@@ -11,6 +11,7 @@ from clearnets.cli import preview
 
 if TYPE_CHECKING:
     from clearnets.config import Config, Family
+    from clearnets.pipeline.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -35,32 +36,43 @@ class Place:
         values = experiments.resolve(experiment, assignments or [])
         return cls(config.parse(values, experiment), values, experiment, assignments or [])
 
-    def family(self, aux: str, known: tuple[Family, ...] | None = None) -> Family:
-        """What `--aux` names, if it is one of `known` (None: any family) and in the experiment."""
-        from clearnets.config import FAMILIES, parse_family
+    def family(self, aux: str) -> Family:
+        """Return what `--aux` names, if it is a family of the experiment.
 
-        return parse_family(aux, self.config, known or FAMILIES, "--aux")
+        Raises:
+            UserError: it is not.
+        """
+        from clearnets.config import parse_family
+
+        return parse_family(aux, self.config, "--aux")
 
     def run(
         self,
-        stage: str,
+        stage: Stage,
+        item: str | None,
+        layers: str | None,
         *,
         dry_run: bool,
         device: str = "auto",
         threads: int = 0,
-        **selection: Any,
     ) -> None:
-        """Run one stage module in this place, or show what it would do."""
-        from importlib import import_module
+        """Run a stage for one item in this place, or show what it would do.
 
+        Args:
+            item: one of what the stage is run over; None where it runs once.
+            layers: those to work on, as the user wrote them; None means all.
+        """
+        from clearnets.config import parse_layers
         from clearnets.pipeline import experiments, processes, times
         from clearnets.pipeline.runtime import Runtime
 
-        module = import_module(f"clearnets.stages.{stage}")
-        part = selection.get("mlp") or selection.get("family") or selection.get("task")
+        every = stage.selection(self.config, item)
+        selection = dict(every)
+        if stage.by_layer:
+            selection["layers"] = parse_layers(layers, self.config)
         if dry_run:
             folder = experiments.place(self.experiment) if self.experiment else Path()
-            preview.show(self.config, folder, module, selection, part)
+            preview.show(self.config, folder, stage, item, selection)
             return
         runtime = Runtime(device, threads)
         if self.experiment:
@@ -70,14 +82,10 @@ class Place:
                 else:
                     os.chdir(experiments.place(self.experiment))
         # Nothing is learnt of the time where all is fresh, or where a part was asked for.
-        whole = selection.get("layers") in (None, self.config.model.layers)
-        worth = whole and processes.is_main() and _any_stale(module, self.config, selection)
-        with times.timed(f"{stage}@{part}" if part else stage, worth=worth):
-            module.run(self.config, runtime=runtime, **selection)
-
-
-def _any_stale(module: Any, config: Config, selection: dict[str, Any]) -> bool:
-    return any(not unit.fresh() for unit in module.units(config, **selection))
+        stale = any(not unit.fresh() for unit in stage.module.units(self.config, **selection))
+        worth = selection == every and processes.is_main() and stale
+        with times.timed(stage.of_item(item), worth=worth):
+            stage.module.run(self.config, runtime=runtime, **selection)
 
 
 def move_to_run(experiment: str | None) -> None:

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clearnets.config import Config
+    from clearnets.pipeline.stage import Stage
 
 
 def show(
-    config: Config, folder: Path, module: Any, selection: dict[str, Any], part: str | None
+    config: Config, folder: Path, stage: Stage, item: str | None, selection: dict[str, Any]
 ) -> None:
     """Print the parameters, and what a stage would read and write in `folder`.
 
     Args:
-        module: the stage's.
-        part: the feedforward, family or task that the stage works on, where it has such parts.
+        item: one of what the stage is run over; None where it runs once.
+        selection: keyword arguments of the stage's `units`.
     """
     from ruamel.yaml import YAML
 
-    from clearnets.config import STAGES_WITH_METRICS
-    from clearnets.pipeline import experiments, paths
+    from clearnets.pipeline import experiments
 
     YAML().dump(config.model_dump(mode="json"), sys.stdout)
     begun = folder.is_dir()
@@ -32,21 +32,21 @@ def show(
     else:
         # Relative paths are named from a worktree that is not there yet.
         config = experiments.seen_from_checkout(config, folder)
-    made = module.units(config, **selection)
-    reads = sorted({path for unit in made for path in unit.inputs.values()})
+    units = stage.module.units(config, **selection)
     print("\n# reads")
-    stage = made[0].stage if made else ""
-    for path in experiments.local_sources(config, stage, part):
+    for path in experiments.local_sources(config, stage.name, item):
         print(os.path.normpath(folder / path) if begun else path)
-    for path in reads:
+    for path in sorted({path for unit in units for path in unit.inputs.values()}):
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
-    for unit in made:
+    for unit in units:
         print(f"{folder / unit.out}{'  (up to date)' if begun and unit.fresh() else ''}")
-    if stage in STAGES_WITH_METRICS:
-        print(folder / paths.metrics(f"{stage}-{part}" if part else stage))
-    if begun and hasattr(module, "estimate") and all(_there(unit) for unit in made):
-        for line in module.estimate(config, **selection):
+    for path in stage.outputs:
+        # What is no folder of units: metrics, and files.
+        if path.endswith(".json"):
+            print(folder / path.format(item=item))
+    if begun and hasattr(stage.module, "estimate") and all(_there(unit) for unit in units):
+        for line in stage.module.estimate(config, **selection):
             print(f"# {line}")
 
 

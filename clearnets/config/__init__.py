@@ -45,24 +45,6 @@ from clearnets.config.data import (
 )
 from clearnets.config.embeddings import Embed, Similarity
 from clearnets.config.experiment import Config
-from clearnets.config.families import (
-    CODER_FAMILIES,
-    DIRECTIONS,
-    FAMILIES,
-    MLPS,
-    NATIVE_FAMILIES,
-    NULLS,
-    SPLITS,
-    STAGES_WITH_METRICS,
-    STEP0_CODERS,
-    STEP0_TWINS,
-    TRAINED_CODERS,
-    TWINS,
-    UNTRAINED_CODERS,
-    Family,
-    Mlp,
-    Split,
-)
 from clearnets.config.fields import (
     Count,
     Decay,
@@ -93,6 +75,23 @@ from clearnets.config.models import (
     Train,
     Transformer,
 )
+from clearnets.config.names import (  # noqa: F401
+    CODER_FAMILIES,
+    DIRECTIONS,
+    FAMILIES,
+    MLPS,
+    NATIVE_FAMILIES,
+    NULLS,
+    SPLITS,
+    STEP0_CODERS,
+    STEP0_TWINS,
+    TRAINED_CODERS,
+    TWINS,
+    UNTRAINED_CODERS,
+    Family,
+    Mlp,
+    Split,
+)
 from clearnets.config.pictures import (
     AnyClassifier,
     AnyPictures,
@@ -110,23 +109,12 @@ from clearnets.config.pictures import (
 from clearnets.config.results import Collate, Concepts
 
 __all__ = [
-    "CODER_FAMILIES",
-    "DIRECTIONS",
     "EXPERIMENTS",
-    "FAMILIES",
     "HOOKPOINTS",
     "MLPS",
-    "NATIVE_FAMILIES",
-    "NULLS",
     "PARAMS",
     "SPLITS",
-    "STAGES_WITH_METRICS",
-    "STEP0_CODERS",
-    "STEP0_TWINS",
     "TASKS",
-    "TRAINED_CODERS",
-    "TWINS",
-    "UNTRAINED_CODERS",
     "AnyClassifier",
     "AnyPictures",
     "AnyTokenizer",

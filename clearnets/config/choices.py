@@ -7,8 +7,9 @@ from typing import cast
 
 from clearnets import UserError
 from clearnets.config.experiment import Config
-from clearnets.config.families import FAMILIES, MLPS, Family, Mlp
 from clearnets.config.generalize import TASKS, TaskName
+from clearnets.config.names import MLPS, Family, Mlp
+from clearnets.families import FAMILIES
 
 
 def parse_choice(said: str, name: str, known: Sequence[str], there: Sequence[str] = ()) -> str:
@@ -26,18 +27,21 @@ def parse_choice(said: str, name: str, known: Sequence[str], there: Sequence[str
     return name
 
 
-def parse_family(
-    name: str, config: Config, known: Sequence[Family] = FAMILIES, said: str = "family"
-) -> Family:
-    """`name`, if it is one of the families `known` and in the experiment.
+def parse_family(name: str, config: Config, said: str = "family", *, coder: bool = False) -> Family:
+    """Return `name`, if it is a family and in the experiment.
+
+    Args:
+        said: what a message calls it: an option, or a word.
+        coder: whether only families with coders will do.
 
     Raises:
         UserError: it is not.
     """
+    known = [family for family, spec in FAMILIES.items() if spec.is_coder or not coder]
     there = [family for family in known if family in config.families]
     parse_choice(said, name, known, there)
     _check_has(name, there, config, f"family {name!r}", "add it to `families`")
-    return cast(Family, name)
+    return name
 
 
 def parse_mlp(name: str, config: Config) -> Mlp:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from clearnets.config.families import CODER_FAMILIES, Family
 from clearnets.config.fields import Count, Frozen, Positive, PositiveFloat, Precision
+from clearnets.config.names import Family
 
 
 def _resumable(optimizer: str) -> str:
@@ -28,25 +28,11 @@ class Existing(Frozen):
     with existing coders in params.yaml itself only `clearnets sparsify` does."""
 
 
-def _given(existing: Any) -> Any:
-    """Without the nulls of families that are trained here, which DVC wants to see."""
-    if not isinstance(existing, dict):
-        return existing
-    return {
-        name: source
-        for name, source in existing.items()
-        if source is not None or name not in CODER_FAMILIES
-    }
-
-
 class Coders(Frozen):
     """Training of SAEs and transcoders with sparsify. Their width and k are the model's."""
 
-    families: tuple[Family, ...]
-    """Those of the experiment's families that `clearnets sparsify` writes."""
-    existing: Annotated[dict[Family, Existing], BeforeValidator(_given)]
-    """By family, coders that take the place of trained ones, with a width and k of their own; null
-    where they are trained here."""
+    existing: dict[Family, Existing]
+    """By family, coders that take the place of trained ones, with a width and k of their own."""
     tokens: Positive
     """Training tokens, from the train split."""
     batch_size: Positive

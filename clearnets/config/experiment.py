@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -11,19 +12,12 @@ from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.embeddings import Embed, Similarity
-from clearnets.config.families import (
-    CODER_FAMILIES,
-    MLPS,
-    NATIVE_FAMILIES,
-    TRAINED_CODERS,
-    Family,
-    Mlp,
-    Split,
-)
 from clearnets.config.fields import Count, Frozen
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
+from clearnets.config.names import MLPS, Family, Mlp, Split
 from clearnets.config.results import Collate, Concepts
+from clearnets.families import FAMILIES
 
 
 class Config(Frozen):
@@ -37,9 +31,8 @@ class Config(Frozen):
     """Feedforwards of the models that are trained: `dense`, and after it at most one that is sparse
     by construction, its twin. A model is called by its feedforward in paths and tables. None at
     all, and no families: the experiment compares nothing, and only `generalize` runs."""
-    families: dict[Family, str]
-    """Kinds of latent that are compared, controls among them, in the order of tables. The values
-    are the artifacts with their weights: dvc.yaml needs them; they cannot be chosen."""
+    families: tuple[Family, ...]
+    """Kinds of latent that are compared, controls among them: rows of `clearnets.families`."""
     data: Data
     model: Model
     train: Train
@@ -59,6 +52,15 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        self._check_text()
+        if self.models:
+            self._check_models()
+            self._check_families()
+        else:
+            self._check_no_comparison()
+        return self
+
+    def _check_text(self) -> None:
         if self.data.ctx_len % self.explain.window:
             raise ValueError("data.ctx_len must be a multiple of explain.window")
         if len(set(self.seeds)) != len(self.seeds):
@@ -68,19 +70,10 @@ class Config(Frozen):
                 "the scorer `rules` executes sentences of the explainer `tokens` only; choose "
                 "score.scorers of kind delphi"
             )
-        if not self.models:
-            return self._only_observed()
-        if not self.families:
-            raise ValueError("families must name at least one kind of latent")
-        scored = "explain" if self.explain.protocol == "delphi" else "score"
-        for key, kind, split in (
-            ("explain", self.explain.non_activating, "explain"),
-            ("score", self.score.non_activating, scored),
-        ):
-            if kind == "similar" and split not in self.embed.splits:
-                raise ValueError(f"{key}.non_activating similar needs {split} in embed.splits")
+
+    def _check_models(self) -> None:
+        modes = ", ".join(MLPS[1:])
         if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
-            modes = ", ".join(MLPS[1:])
             raise ValueError(f"models must be dense alone, or dense and then one of {modes}")
         if isinstance(self.model, Pretrained):
             if self.sparse is not None and self.model.sparse is None:
@@ -89,40 +82,43 @@ class Config(Frozen):
                     "with model.sparse"
                 )
             if self.sparse is None and self.model.sparse is not None:
-                modes = ", ".join(MLPS[1:])
                 raise ValueError(f"model.sparse is not used: add its mode to `models` ({modes})")
-        for family, weights in self.families.items():
-            if family in NATIVE_FAMILIES and self.sparse is None:
-                modes = ", ".join(MLPS[1:])
-                raise ValueError(
-                    f"families.{family} needs a sparse model: add one of {modes} to `models`, or "
-                    f"remove the family with `{family}: null`"
-                )
-            if weights != self.weights(family):
-                raise ValueError(f"families.{family} must be {self.weights(family)}")
-        coders = {family for family in self.families if family in CODER_FAMILIES}
-        if coders != set(self.coders.families):
-            listed = ", ".join(sorted(coders)) or "none"
-            raise ValueError(f"coders.families must be those of families with coders: {listed}")
-        for family in self.coders.existing:
-            if family not in self.coders.families or family not in TRAINED_CODERS:
-                trained = [name for name in self.coders.families if name in TRAINED_CODERS]
-                listed = ", ".join(trained) or "none"
-                raise ValueError(f"coders.existing.{family}: families that it may name: {listed}")
-        return self
 
-    def _only_observed(self) -> Config:
-        if self.families or self.coders.families or self.coders.existing:
+    def _check_families(self) -> None:
+        if not self.families:
+            raise ValueError("families must name at least one kind of latent")
+        if len(set(self.families)) != len(self.families):
+            raise ValueError("families must differ")
+        scored = "explain" if self.explain.protocol == "delphi" else "score"
+        for key, kind, split in (
+            ("explain", self.explain.non_activating, "explain"),
+            ("score", self.score.non_activating, scored),
+        ):
+            if kind == "similar" and split not in self.embed.splits:
+                raise ValueError(f"{key}.non_activating similar needs {split} in embed.splits")
+        for family in self.families:
+            if FAMILIES[family].model == "sparse" and self.sparse is None:
+                raise ValueError(
+                    f"families: {family} needs a sparse model: add one of {', '.join(MLPS[1:])} to "
+                    "`models`, or remove the family"
+                )
+        trainable = [f for f in self.coder_families if FAMILIES[f].is_subject]
+        for family in self.coders.existing:
+            if family not in trainable:
+                listed = ", ".join(trainable) or "none"
+                raise ValueError(f"coders.existing.{family}: families that it may name: {listed}")
+
+    def _check_no_comparison(self) -> None:
+        if self.families or self.coders.existing:
             raise ValueError(
-                "without models there is nothing to compare: remove every family (`FAMILY: null`) "
-                "and set `coders.families: []`, or set models"
+                "without models there is nothing to compare: set `families: []` and "
+                "`coders.existing: {}`, or set models"
             )
-        if "artifacts/train" in self.generalize.tasks.values():
+        if "checkpoints" in self.generalize.tasks and self.generalize.reads_own_models:
             raise ValueError(
-                "generalize.tasks.checkpoints reads the models that are trained here, and `models` "
-                "is empty: set generalize.checkpoints.name, or remove the task"
+                "generalize.tasks: checkpoints reads the models that are trained here, and "
+                "`models` is empty: set generalize.checkpoints.name, or remove the task"
             )
-        return self
 
     @property
     def compares(self) -> bool:
@@ -134,13 +130,15 @@ class Config(Frozen):
         """Feedforward of the sparse model, where there is one."""
         return self.models[1] if len(self.models) > 1 else None
 
-    def weights(self, family: Family) -> str:
-        """The artifact that holds the weights of a family."""
-        if family in CODER_FAMILIES:
-            return f"coders/{family}"
-        if family in NATIVE_FAMILIES:
-            return f"train/{self.sparse}"
-        return "train/dense" if family == "neurons" else "data"
+    @property
+    def coder_families(self) -> tuple[Family, ...]:
+        """Those of the families that `clearnets sparsify` writes."""
+        return tuple(family for family in self.families if FAMILIES[family].is_coder)
+
+    def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
+        """Return where a family's latents are: at some layers, or at all of them."""
+        chosen = self.model.layers if layers is None else layers
+        return FAMILIES[family].hookpoints(self.model.hookpoint(layer) for layer in chosen)
 
     @property
     def concept_splits(self) -> tuple[Split, ...]:

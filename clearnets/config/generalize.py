@@ -110,9 +110,8 @@ class Checkpoints(Frozen):
 class Generalize(Frozen):
     """Checkpoints of training runs, observed through sparse latents."""
 
-    tasks: Annotated[dict[TaskName, str], Field(min_length=1)]
-    """What `clearnets generalize` runs on, and where each task's data come from: the artifact of
-    another stage, or the module that makes them. dvc.yaml needs these; they cannot be chosen."""
+    tasks: Annotated[tuple[TaskName, ...], Field(min_length=1)]
+    """What `clearnets generalize` runs on."""
     coders: CheckpointCoders
     """The same for every task."""
     grokking: Grokking | None = None
@@ -126,11 +125,9 @@ class Generalize(Frozen):
 
     @model_validator(mode="after")
     def _tasks_are_described(self) -> Generalize:
-        for task, source in self.tasks.items():
+        for task in self.tasks:
             if getattr(self, task) is None:
-                raise ValueError(f"tasks.{task} needs its parameters: add generalize.{task}")
-            if source != self.source(task):
-                raise ValueError(f"tasks.{task} must be {self.source(task)}")
+                raise ValueError(f"tasks: {task} needs its parameters: add generalize.{task}")
         return self
 
     @model_validator(mode="after")
@@ -156,10 +153,7 @@ class Generalize(Frozen):
             return tuple(model.narrowest for model in of.models.values())
         return ()
 
-    def source(self, task: TaskName) -> str:
-        """Where a task's data come from."""
-        if task == "checkpoints":
-            found = self.checkpoints is not None and self.checkpoints.name is not None
-            return "artifacts/data" if found else "artifacts/train"
-        module = "grokking" if task == "grokking" else "pictures"
-        return f"clearnets/generalization/{module}.py"
+    @property
+    def reads_own_models(self) -> bool:
+        """Whether the task `checkpoints` reads the models that the experiment trains itself."""
+        return self.checkpoints is not None and self.checkpoints.name is None

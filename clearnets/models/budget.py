@@ -113,7 +113,7 @@ def coders(config: Config) -> list[Cost]:
     step = settings.batch_size * settings.grad_acc_steps * config.data.ctx_len
     tokens = settings.tokens // step * step
     costs = []
-    for family in config.coders.families:
+    for family in config.coder_families:
         if family in UNTRAINED_CODERS or family in config.coders.existing:
             continue
         flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * model.num_layers

@@ -23,12 +23,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clearnets import UserError
-from clearnets.pipeline.paths import WORK, producer, rerun
+from clearnets.families import FAMILIES
+from clearnets.pipeline import code
+from clearnets.pipeline.paths import WORK
+from clearnets.pipeline.stage import rerun
 
 MANIFEST = "manifest.json"
 
@@ -56,13 +58,6 @@ def check_unchanged(
     if recorded not in (None, fingerprint(found)):
         command = f"clearnets exp {experiment}"
         raise UserError(f"{name} has changed since it was recorded; run `{command}`")
-
-
-@cache
-def _code_hash() -> str:
-    """Hash of the package's source: unfinished work is only resumed by the code that began it."""
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return fingerprint([sha256(path) for path in sources])
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -184,7 +179,7 @@ class Unit:
     inputs: Mapping[str, Path]
 
     def identity(self) -> dict[str, Any]:
-        """What the unit's bytes follow from."""
+        """Return everything that determines the unit's bytes: stage, settings, input hashes."""
         hashes = {name: manifest_hash(path) for name, path in sorted(self.inputs.items())}
         return {"stage": self.stage, "settings": dict(self.settings), "inputs": hashes}
 
@@ -210,7 +205,9 @@ class _Building:
     @classmethod
     def of(cls, unit: Unit) -> _Building:
         identity = unit.identity()
-        key = fingerprint({**identity, "out": str(unit.out), "code": _code_hash()})
+        family = FAMILIES.get(unit.settings.get("family", ""))
+        computed = [code.fingerprint(unit.stage), family and family.identity()]
+        key = fingerprint({**identity, "out": str(unit.out), "code": computed})
         return cls(unit, WORK / unit.stage / key, identity)
 
     @property
@@ -358,11 +355,11 @@ def publish(source: Path, target: Path) -> None:
 
 def missing(path: Path) -> str:
     """A line for a path that is not there: with the command that makes it, if a stage does."""
-    stage = producer(path)
-    return f"{path} is missing; run `{rerun(path)}` first" if stage else f"{path} is missing"
+    command = rerun(path)
+    return f"{path} is missing; run `{command}` first" if command else f"{path} is missing"
 
 
 def remake(path: Path) -> str:
     """The cure for a broken file or folder, as the rest of a line."""
-    stage = producer(path)
-    return f"delete it and run `{rerun(path)}`" if stage else "restore it"
+    command = rerun(path)
+    return f"delete it and run `{command}`" if command else "restore it"

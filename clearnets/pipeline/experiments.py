@@ -13,26 +13,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clearnets import UserError
 from clearnets import config as cfg
-from clearnets.pipeline import paths
+from clearnets.pipeline import dvc, paths
 from clearnets.pipeline.artifacts import fingerprint, write_text
 from clearnets.pipeline.git import git
 from clearnets.pipeline.paths import COMMIT, LOCK
-
-# Folders of artifacts with one folder for each family.
-PER_FAMILY = ("coders", "cache", "explain", "score", "overlap", "similarity", "concepts")
-# What a run makes: never checked out into a worktree, or the default's results would stand there.
-OUTPUTS = (
-    *("artifacts", "paper/results", "paper/figures", "paper/clearnets.pdf", "paper/tables"),
-    *("dvc.lock", "params.yaml"),
-)
+from clearnets.pipeline.stage import Source, table
 
 
 def overlay_path(name: str) -> Path:
@@ -64,25 +55,9 @@ def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
         raise UserError(f"unknown experiment {name!r}; there are: {known}")
     _assign_all(over, assignments, base)
     values = cfg.overlay(base, over)
-    _drop_comparison(values)
     config = cfg.parse(values, str(path))
-    _name_coders(values)
     _see_from_worktree(name, config, values)
     return values
-
-
-def _drop_comparison(values: dict[str, Any]) -> None:
-    """An overlay without models need not name each of the default's families to remove it."""
-    if values.get("models") == []:
-        values["families"] = {}
-        values["coders"] = {**values["coders"], "families": [], "existing": {}}
-
-
-def _name_coders(values: dict[str, Any]) -> None:
-    """Each family's key of `coders.existing` is there: DVC tracks it by itself. An overlay's null
-    has removed one of the default; no key and null mean the same, coders that are trained here."""
-    existing = values["coders"]["existing"]
-    values["coders"]["existing"] = {**dict.fromkeys(values["coders"]["families"]), **existing}
 
 
 def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -93,72 +68,16 @@ def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return cfg.overlay(base, over)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Something that an experiment reads and does not make: a corpus, a tokenizer, a model,
-    coders.
-
-    Attributes:
-        stage: what reads it.
-        at: where in the parameters it is described.
-        key: which of its keys may be a local path.
-        identity: what its content follows from; empty where only the parameters say.
-        part: the feedforward, family or task that alone reads it; none where the stage has none.
-    """
-
-    stage: str
-    at: tuple[str, ...]
-    key: str
-    identity: Callable[[], Mapping[str, str]]
-    part: str | None = None
-
-
-def _sources(config: cfg.Config) -> Iterator[_Source]:
-    from clearnets.coders import existing
-    from clearnets.data import corpora, images, pretrained_tokenizer
-    from clearnets.models import pretrained as bases
-
-    corpus, tokenizer, model = config.data.corpus, config.data.tokenizer, config.model
-    if isinstance(corpus, cfg.LocalText):
-        yield _Source("data", ("data", "corpus"), "path", lambda: corpora.fingerprints(corpus))
-    if not isinstance(tokenizer, cfg.TrainedTokenizer):
-        hashes = partial(pretrained_tokenizer.tokenizer_fingerprints, tokenizer)
-        yield _Source("data", ("data", "tokenizer"), "name", hashes)
-    if isinstance(model, cfg.Pretrained):
-        yield _Source("train", ("model",), "name", partial(bases.identity, model), "dense")
-        if model.sparse is not None:
-            identity = partial(bases.identity, model.sparse)
-            yield _Source("train", ("model", "sparse"), "name", identity, config.sparse)
-    # Its hash is among the parameters already.
-    yield _Source("similarity", ("embed",), "model", dict)
-    for family, coders in config.coders.existing.items():
-        at = ("coders", "existing", family)
-        yield _Source("sparsify", at, "name", partial(existing.identity, coders), family)
-    for task in config.generalize.tasks:
-        if task == "checkpoints":
-            yield from _checkpoints(config.generalize.checkpoints)
-        pictures = getattr(getattr(config.generalize, task), "pictures", None)
-        if isinstance(pictures, cfg.LocalPictures):
-            at = ("generalize", task, "pictures")
-            yield _Source("generalize", at, "path", partial(images.fingerprints, pictures), task)
-
-
-def _checkpoints(settings: cfg.Checkpoints | None) -> Iterator[_Source]:
-    from clearnets.generalization import checkpoints
-
-    if settings is not None and settings.name is not None:
-        identity = partial(checkpoints.identity, settings)
-        yield _Source("generalize", ("generalize", "checkpoints"), "name", identity, "checkpoints")
+def _sources(config: cfg.Config) -> Iterator[tuple[str, Source]]:
+    """Yield what the stages of an experiment read from outside, each with its stage."""
+    for name, stage in table().items():
+        if hasattr(stage.module, "sources"):
+            yield from ((name, source) for source in stage.module.sources(config))
 
 
 def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
     """Say where local sources are from the worktree, and what all hold: DVC notices a change."""
-    if isinstance(config.model, cfg.Pretrained):
-        from clearnets.models import pretrained as bases
-
-        for mlp in config.models:
-            bases.check(config.model, mlp)
-    for source in _sources(config):
+    for _, source in _sources(config):
         part = _at(values, source.at)
         path, identity = Path(part[source.key]), source.identity()
         if identity:
@@ -170,7 +89,7 @@ def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) ->
 def seen_from_checkout(config: cfg.Config, folder: Path) -> cfg.Config:
     """A config whose local sources are named from `folder`, named from here instead."""
     values = config.model_dump(mode="json")
-    for source in _sources(config):
+    for _, source in _sources(config):
         part = _at(values, source.at)
         path = Path(os.path.normpath(folder / part[source.key]))
         if path.exists():
@@ -178,17 +97,13 @@ def seen_from_checkout(config: cfg.Config, folder: Path) -> cfg.Config:
     return cfg.parse(values, config.experiment)
 
 
-def local_sources(config: cfg.Config, stage: str, part: str | None) -> list[str]:
-    """Files and folders that a stage reads and no stage makes.
-
-    Args:
-        part: the feedforward, family or task that the stage works on, where it has such parts.
-    """
+def local_sources(config: cfg.Config, stage: str, item: str | None) -> list[str]:
+    """Return the files and folders that a stage reads for one item and no stage makes."""
     values = config.model_dump(mode="json")
     found = [
         _at(values, source.at)[source.key]
-        for source in _sources(config)
-        if source.stage == stage and source.part in (None, part)
+        for name, source in _sources(config)
+        if name == stage and source.item in (None, item)
     ]
     return [path for path in found if Path(path).exists()]
 
@@ -211,18 +126,22 @@ def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
     if assignments:
         _write_assignments(name, assignments)
     folder = _worktree(name)
+    config = cfg.parse(values, name)
     _write_yaml(folder / cfg.PARAMS, values)
+    write_text(folder / paths.PIPELINE, dvc.pipeline(config))
     os.chdir(folder)
-    _drop_others(set(values["models"]), set(values["families"]))
+    _drop_others(config)
 
 
-def _drop_others(models: set[str], families: set[str]) -> None:
-    """Results of models and families that the experiment no longer has would enter DVC's hashes."""
-    kept = {"train": models, **dict.fromkeys(PER_FAMILY, families)}
-    for stage, names in kept.items():
-        for folder in (paths.ARTIFACTS / stage).glob("*"):
-            if folder.is_dir() and folder.name not in names:
-                shutil.rmtree(folder)
+def _drop_others(config: cfg.Config) -> None:
+    """Remove results of items that the experiment no longer has: they would enter DVC's hashes."""
+    for stage in table().values():
+        for template in stage.outputs:
+            if stage.over and "{item}" in template:
+                own = {Path(template.format(item=item)) for item in stage.items(config)}
+                for path in Path().glob(template.format(item="*")):
+                    if path not in own:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> None:
@@ -371,7 +290,11 @@ def _worktree(name: str) -> Path:
         git("worktree", "add", "--detach", "--no-checkout", str(folder), head)
     else:
         git("update-ref", "--no-deref", "HEAD", head, at=folder)
-    kept = [f":(exclude){path}" for path in OUTPUTS]
+    # What a run makes: the default's results would stand there.
+    outputs = [path.split("/{")[0] for stage in table().values() for path in stage.outputs]
+    made = [path for path in outputs if not path.startswith("artifacts/")]
+    made += ["artifacts", *map(str, (paths.PIPELINE, LOCK, cfg.PARAMS))]
+    kept = [f":(exclude){path}" for path in made]
     git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
     write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {_dvc_cache()}\n")
     return folder

@@ -22,6 +22,7 @@ PAPER = Path("paper/clearnets.pdf")
 LATEX = Path("paper/tables")
 # The pipeline, and DVC's record of its last run.
 PIPELINE = Path("dvc.yaml")
+CODE = ARTIFACTS / "code.json"
 LOCK = Path("dvc.lock")
 # The commit of an experiment's run, beside its results.
 COMMIT = "commit.txt"
@@ -145,47 +146,3 @@ def ratings(experiment: str) -> Path:
 def log(stage: str) -> Path:
     """Untracked log of a stage: wall times, sample texts."""
     return LOGS / f"{stage}.log"
-
-
-_STAGES = {
-    "data": "data",
-    "train": "train@{}",
-    "match": "match",
-    "coders": "sparsify@{}",
-    "evaluate": "evaluate",
-    "cache": "cache@{}",
-    "embed": "embed",
-    "explain": "explain@{}",
-    "score": "score@{}",
-    "overlap": "overlap@{}",
-    "similarity": "similarity",
-    "concepts": "concepts@{}",
-    "generalize": "generalize@{}",
-    "qualify": "qualify",
-    "browser": "browse",
-}
-
-
-def producer(path: Path) -> str | None:
-    """The DVC stage that writes `path`, or None where no stage does."""
-    parts = path.parts
-    if parts[:2] == ("paper", "results"):
-        return "collate"
-    if len(parts) < 2 or parts[0] != ARTIFACTS.name or parts[1] not in _STAGES:
-        return None
-    stage = _STAGES[parts[1]]
-    return stage.format(parts[2]) if "{}" in stage and len(parts) > 2 else stage.split("@")[0]
-
-
-def rerun(path: Path) -> str:
-    """The command that makes a path that a stage writes, as the user would type it.
-
-    In an experiment's worktree that is `clearnets exp NAME`, typed in the checkout, and so it is
-    for the tables of another experiment than the default.
-    """
-    here = Path.cwd()
-    if here.parent.parts[-len(WORKTREES.parts) :] == WORKTREES.parts:
-        return f"clearnets exp {here.name}"
-    if path.parts[:2] == ("paper", "results") and path.parts[2:3] not in ((), ("default",)):
-        return f"clearnets exp {path.parts[2]}"
-    return f"dvc repro {producer(path)}"

@@ -3,12 +3,32 @@ that needs no server and no network."""
 
 from __future__ import annotations
 
-from clearnets.config import Config
+from typing import TYPE_CHECKING
+
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.artifacts import Unit
 from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import Stage
 
 PAGE = "index.html"
+
+
+if TYPE_CHECKING:
+    from clearnets.config import Config
+
+
+STAGE = Stage(
+    name="browse",
+    does="Write a page to look at latents: one HTML file, opened without server or network.",
+    example="clearnets browse",
+    params=("experiment", "seeds", "families", "explain.window", "browse"),
+    reads=(
+        *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
+        *("artifacts/cache", "artifacts/explain", "artifacts/score", "artifacts/similarity"),
+        *("artifacts/concepts", "artifacts/transcripts"),
+    ),
+    writes=("artifacts/browser",),
+)
 
 
 def units(config: Config) -> list[Unit]:
@@ -21,7 +41,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="browse",
             out=paths.browser(),
-            settings=config.dump("experiment", "seeds", "families", "explain.window", "browse"),
+            settings=config.dump(*STAGE.params),
             inputs=gather.inputs(config),
         )
     ]

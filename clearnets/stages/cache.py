@@ -9,16 +9,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets.config import CODER_FAMILIES, DIRECTIONS, NATIVE_FAMILIES, Config, Family
+from clearnets.families import DIRECTIONS, FAMILIES
 from clearnets.latents.store import STATS
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import LATENTS, Stage
 
 if TYPE_CHECKING:
+    from clearnets.config import Config, Family
     from clearnets.latents.readers import LatentReader
 
 SPLITS = ("explain", "score")
+
+
+STAGE = Stage(
+    name="cache",
+    does="Cache the activations of a family's latents in delphi's layout.",
+    example="clearnets cache --aux native",
+    over=LATENTS,
+    params=("seeds", "cache"),
+    reads=("artifacts/data", "artifacts/match", "{source}"),
+    writes=("artifacts/cache/{item}",),
+    small=("artifacts/metrics/cache-{item}.json",),
+    runs_on="device",
+)
 
 
 def units(config: Config, *, family: Family) -> list[Unit]:
@@ -26,25 +41,27 @@ def units(config: Config, *, family: Family) -> list[Unit]:
     made = []
     for seed in config.seeds:
         for split in (*SPLITS, *config.concept_splits):
-            settings = {"seed": seed, "family": family, "split": split, **config.dump("cache")}
+            settings = {
+                "seed": seed,
+                "family": family,
+                "split": split,
+                **config.dump(*STAGE.settings),
+            }
             inputs = _inputs(config, family, seed)
             made.append(Unit("cache", paths.cache(family, seed, split), settings, inputs))
-            if family == "native" and split in config.concept_splits:
+            if FAMILIES[family].null == DIRECTIONS and split in config.concept_splits:
                 null = {**settings, "family": DIRECTIONS}
                 made.append(Unit("cache", paths.directions(seed, split), null, inputs))
     return made
 
 
 def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
-    inputs = {"data": paths.data()}
-    if family == "token-unigram":
+    spec, inputs = FAMILIES[family], {"data": paths.data()}
+    if spec.model is None:
         return inputs
-    inputs["match"] = paths.match(seed)
-    if family in NATIVE_FAMILIES:
-        inputs["sparse"] = paths.train(str(config.sparse), seed)
-    else:
-        inputs["dense"] = paths.train("dense", seed)
-    if family in CODER_FAMILIES:
+    mlp = str(config.sparse) if spec.model == "sparse" else "dense"
+    inputs |= {"match": paths.match(seed), spec.model: paths.train(mlp, seed)}
+    if spec.is_coder:
         inputs["coders"] = paths.coders(family, seed)
     return inputs
 

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from clearnets.config import Config
+from typing import TYPE_CHECKING
+
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.artifacts import Unit
 from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from clearnets.config import Config
+
+
+STAGE = Stage(
+    name="collate",
+    does="Gather all results into small tidy tables in paper/results/.",
+    example="clearnets collate",
+    params=(
+        *("experiment", "seeds", "models", "families", "coders.existing", "match"),
+        *("explain.protocol", "score.n_examples_test", "score.n_non_activating"),
+        *("score.non_activating", "score.scorers", "concepts", "generalize.tasks", "collate"),
+    ),
+    reads=(
+        *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/evaluate"),
+        *("artifacts/cache", "artifacts/explain", "artifacts/qualify", "artifacts/score"),
+        *("artifacts/similarity", "artifacts/overlap", "artifacts/concepts"),
+        *("artifacts/generalize", "paper/ratings"),
+    ),
+    small=("paper/results/{experiment}",),
+    without_models=True,
+)
 
 
 def units(config: Config) -> list[Unit]:
@@ -18,23 +43,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="collate",
             out=paths.results(config.experiment),
-            settings=({"ratings": rated} if rated else {})
-            | config.dump(
-                "experiment",
-                "seeds",
-                "models",
-                "families",
-                "coders.existing",
-                "match",
-                "explain.protocol",
-                "score.n_examples_test",
-                "score.n_non_activating",
-                "score.non_activating",
-                "score.scorers",
-                "concepts",
-                "generalize.tasks",
-                "collate",
-            ),
+            settings=({"ratings": rated} if rated else {}) | config.dump(*STAGE.params),
             inputs={
                 **sources.inputs(config),
                 **exchanges.inputs(config),

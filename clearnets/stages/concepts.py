@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, hookpoints
-from clearnets.config import DIRECTIONS, Config, Family
+from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS
+from clearnets.families import DIRECTIONS, FAMILIES
 from clearnets.pipeline import paths
+from clearnets.pipeline import stage as pipeline
 from clearnets.pipeline.artifacts import Unit, Work, build_all, read_jsonl, write_json, write_table
 from clearnets.pipeline.runtime import Runtime, progress, seed_for
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clearnets.autointerp.rules.concept_naming import Truth
-    from clearnets.config import Concepts
+    from clearnets.config import Concepts, Config, Family
     from clearnets.data.tokens import TokenStore
     from clearnets.latents import concepts as recovery
 
@@ -59,13 +60,25 @@ RULE_COLUMNS = (
 )
 
 
+STAGE = pipeline.Stage(
+    name="concepts",
+    does="Measure how well single latents recover the corpus's known concepts.",
+    example="clearnets concepts --aux native",
+    over=pipeline.LATENTS,
+    params=("seeds", "concepts"),
+    reads=("artifacts/data", "artifacts/cache/{item}", "artifacts/explain/{item}"),
+    writes=("artifacts/concepts/{item}",),
+    metrics=True,
+)
+
+
 def units(config: Config, *, family: Family) -> list[Unit]:
     """One unit per seed."""
     return [
         Unit(
             stage="concepts",
             out=paths.concepts(family, seed),
-            settings={"seed": seed, "family": family, **config.dump("concepts")},
+            settings={"seed": seed, "family": family, **config.dump(*STAGE.settings)},
             inputs=_inputs(config, family, seed),
         )
         for seed in config.seeds
@@ -76,11 +89,11 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
     inputs = {"data": paths.data()}
     for split in config.concept_splits:
         inputs[split] = paths.cache(family, seed, split)
-        if family == "native":
+        if FAMILIES[family].null == DIRECTIONS:
             inputs[f"{split} {DIRECTIONS}"] = paths.directions(seed, split)
     # What a sentence says of a concept is known of rules alone, which can be executed.
     if config.concept_splits and config.explain.explainer.kind != "delphi":
-        for point in hookpoints(family, config.model, config.model.layers):
+        for point in config.hookpoints(family):
             inputs[f"explain {point}"] = paths.explain(family, seed, point)
     return inputs
 
@@ -116,7 +129,7 @@ def _build(config: Config, unit: Unit, work: Work) -> None:
         from clearnets.data.tokens import open_tokens
 
         corpus = _Corpus.of(open_tokens(paths.data()), config.concepts)
-        points = hookpoints(unit.settings["family"], config.model, config.model.layers)
+        points = config.hookpoints(unit.settings["family"])
         label = f"concepts {unit.settings['family']} seed {unit.settings['seed']}"
         sources = {OWN: (unit.inputs[FIT], unit.inputs[TEST])}
         if f"{FIT} {DIRECTIONS}" in unit.inputs:

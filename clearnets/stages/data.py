@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, publish, write_json
 from clearnets.pipeline.progress import Progress, progress
 from clearnets.pipeline.runtime import Runtime, tokenizer_threads
+from clearnets.pipeline.stage import Source, Stage
 
 # Splits that share no window with those of KNOWN; they are filled last.
 GUARDED: tuple[Split, ...] = ("score", "concept_test")
@@ -44,9 +46,20 @@ ORDER: tuple[Split, ...] = (*KNOWN, "valid", *GUARDED)
 NGRAM_TOKENS = 10_000_000
 
 
+STAGE = Stage(
+    name="data",
+    does="Write the corpus as tokens: tokenizer, packed splits, concept labels.",
+    example="clearnets data",
+    params=("data",),
+    writes=("artifacts/data",),
+    small=("artifacts/metrics/data.json",),
+    runs_on="device",
+)
+
+
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage. Local files are known by their content."""
-    settings: dict[str, Any] = config.dump("data")
+    settings: dict[str, Any] = config.dump(*STAGE.settings)
     data = config.data
     _know_files(config, settings, "files", data.corpus, fingerprints(data.corpus))
     found = tokenizer_fingerprints(data.tokenizer)
@@ -67,6 +80,16 @@ def _know_files(
     name = getattr(source, "path", None) or source.name
     check_unchanged(name, found, source.fingerprint, experiment=config.experiment)
     settings[key] = found
+
+
+def sources(config: Config) -> Iterator[Source]:
+    """Yield a local corpus, and a tokenizer that was not trained here."""
+    corpus, tokenizer = config.data.corpus, config.data.tokenizer
+    if corpus.kind == "local":
+        yield Source(("data", "corpus"), "path", partial(fingerprints, corpus))
+    if tokenizer.kind != "trained":
+        identity = partial(tokenizer_fingerprints, tokenizer)
+        yield Source(("data", "tokenizer"), "name", identity)
 
 
 def run(config: Config, *, runtime: Runtime) -> None:

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all
 from clearnets.pipeline.runtime import Runtime, progress
+from clearnets.pipeline.stage import Stage
 
 if TYPE_CHECKING:
     import numpy as np
 
     from clearnets.autointerp.encoder import Encoder
+    from clearnets.config import Config
 
 # Windows between two steps of the progress bar.
 CHUNK = 1024
+
+
+STAGE = Stage(
+    name="embed",
+    does="Embed windows of text, where non-activating ones are drawn by meaning.",
+    example="clearnets embed",
+    params=("explain.window", "embed"),
+    reads=("artifacts/data",),
+    writes=("artifacts/embed",),
+    runs_on="device",
+)
 
 
 def units(config: Config) -> list[Unit]:
@@ -28,7 +40,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="embed",
             out=paths.embed(),
-            settings=config.dump("explain.window", "embed"),
+            settings=config.dump(*STAGE.settings),
             inputs={"data": paths.data()},
         )
     ]

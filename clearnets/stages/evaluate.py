@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.config import STEP0_CODERS, TRAINED_CODERS, Config
+from clearnets.families import FAMILIES
 from clearnets.models import flops as compute
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
@@ -22,6 +22,7 @@ from clearnets.pipeline.artifacts import (
     write_table,
 )
 from clearnets.pipeline.runtime import Runtime, progress
+from clearnets.pipeline.stage import Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from clearnets.coders.baselines import Baselines
     from clearnets.coders.batches import Batch
+    from clearnets.config import Config
     from clearnets.data.tokens import TokenStore
 
 BATCH_ROWS = 64
@@ -51,18 +53,30 @@ NATIVE_COLUMNS = ("family", "layer", "num_latents", "k", "l0", "dead")
 Table = Sequence[Mapping[str, Any]]
 
 
+STAGE = Stage(
+    name="evaluate",
+    does="Measure the pair and its coders on held-out text: losses, ablations, fvu, FLOPs.",
+    example="clearnets evaluate",
+    params=("seeds", "models", "families"),
+    reads=("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
+    small=("artifacts/evaluate",),
+    metrics=True,
+    runs_on="device",
+)
+
+
 def units(config: Config) -> list[Unit]:
     """One unit per seed."""
     return [
         Unit(
             stage="evaluate",
             out=paths.evaluate(seed),
-            settings={"seed": seed, **config.dump("models", "coders.families")},
+            settings={"seed": seed, **config.dump(*STAGE.settings)},
             inputs={
                 "data": paths.data(),
                 "match": paths.match(seed),
                 **{mlp: paths.train(mlp, seed) for mlp in config.models},
-                **{family: paths.coders(family, seed) for family in config.coders.families},
+                **{family: paths.coders(family, seed) for family in config.coder_families},
             },
         )
         for seed in config.seeds
@@ -109,7 +123,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             load_coder(paths.coders(family, seed) / name, device)
             for name in hookpoints.names(dense)
         ]
-        for family in config.coders.families
+        for family in config.coder_families
     }
     with progress(f"evaluate seed {seed}", None, "rows") as bar:
 
@@ -138,8 +152,10 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             return evaluation.fit_baselines(model, trained_on, **sizes)
 
         per_layer, spliced = [], []
-        of_dense = {name: chain for name, chain in coders.items() if name not in STEP0_CODERS}
-        of_step0 = {name: chain for name, chain in coders.items() if name in STEP0_CODERS}
+        of_dense = {
+            name: chain for name, chain in coders.items() if not FAMILIES[name].untrained_model
+        }
+        of_step0 = {name: chain for name, chain in coders.items() if FAMILIES[name].untrained_model}
         if of_dense:
             per_layer = evaluation.evaluate_coders(
                 dense,
@@ -152,12 +168,13 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             )
             spliced = evaluation.splice_all(dense, of_dense, means, list(batches(chosen)))
         if of_step0:
-            begun: Any = untrained(pair.dense, seed).to(device).requires_grad_(False)  # pyright: ignore
+            initial: Any = untrained(pair.dense, seed)
+            initial.to(device).requires_grad_(False)
             per_layer += evaluation.evaluate_coders(
-                begun,
+                initial,
                 of_step0,
-                baselines(begun),
-                surveyed(begun).means,
+                baselines(initial),
+                surveyed(initial).means,
                 None,
                 intervened=(),
                 others=batches(np.arange(len(rows))),
@@ -319,7 +336,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
     with (folder / "splice_all.csv").open(newline="", encoding="utf-8") as file:
         spliced = {row["family"]: row["loss_recovered"] for row in csv.DictReader(file)}
     for family in spliced:
-        if family in TRAINED_CODERS:
+        if FAMILIES[family].is_subject:
             own = [float(row["fvu"]) for row in rows if row["family"] == family]
             metrics[f"fvu_{family}"] = sum(own) / len(own)
             metrics[f"loss_recovered_{family}"] = (

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clearnets.autointerp.llm.transcripts import leave_empty
-from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, UNPARSABLE, hookpoints
-from clearnets.config import Config, Family
+from clearnets.autointerp.records import EXPLAINED, EXPLANATIONS, UNPARSABLE
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import JsonlWriter, Unit, Work, build_all, to_line, write_text
 from clearnets.pipeline.runtime import Runtime, progress, seed_for
+from clearnets.pipeline.stage import LATENTS, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +25,24 @@ if TYPE_CHECKING:
     from clearnets.autointerp.llm.transcripts import Session
     from clearnets.autointerp.rules.matcher import Text
     from clearnets.autointerp.sampling import Negatives
-    from clearnets.config import DelphiExplainer, Explain
+    from clearnets.config import Config, DelphiExplainer, Explain, Family
     from clearnets.latents.examples import Examples, Grid
     from clearnets.latents.store import LayerCache
 
 SPLIT = "explain"
+
+
+STAGE = Stage(
+    name="explain",
+    does="Explain a sample of a family's latents: when is each active?",
+    example="clearnets explain --aux transcoder --layers 0-7",
+    over=LATENTS,
+    params=("seeds", "explain"),
+    reads=("artifacts/data", "artifacts/cache/{item}", "artifacts/embed"),
+    writes=("artifacts/transcripts/explain/{item}",),
+    small=("artifacts/explain/{item}",),
+    by_layer=True,
+)
 
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
@@ -44,7 +57,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
                 "seed": seed,
                 "family": family,
                 "hookpoint": point,
-                **config.dump("explain"),
+                **config.dump(*STAGE.settings),
             },
             inputs={
                 "data": paths.data(),
@@ -58,7 +71,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             },
         )
         for seed in config.seeds
-        for point in hookpoints(family, config.model, layers)
+        for point in config.hookpoints(family, layers)
     ]
 
 

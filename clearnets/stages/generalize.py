@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets.config import Config
 from clearnets.data import images
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
@@ -20,11 +20,26 @@ from clearnets.pipeline.artifacts import (
 )
 from clearnets.pipeline.processes import each
 from clearnets.pipeline.runtime import Runtime, progress
+from clearnets.pipeline.stage import TASKS, Source, Stage
 
 if TYPE_CHECKING:
+    from clearnets.config import Config
     from clearnets.generalization.tasks import Run, Task
 
 WHOLE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+STAGE = Stage(
+    name="generalize",
+    does="Follow training runs through their checkpoints: when does a network generalize?",
+    example="clearnets generalize grokking",
+    over=TASKS,
+    params=("generalize.coders", "generalize.{item}"),
+    reads=("{source}",),
+    writes=("artifacts/generalize/{item}",),
+    runs_on="device",
+    without_models=True,
+)
 
 
 def units(config: Config, *, task: str) -> list[Unit]:
@@ -61,6 +76,21 @@ def _files(settings: Any, experiment: str) -> dict[str, str]:
         return {}
     check_unchanged(name, found, getattr(source, "fingerprint", None), experiment=experiment)
     return found
+
+
+def sources(config: Config) -> Iterator[Source]:
+    """Yield local pictures, and checkpoints that others trained."""
+    for task in config.generalize.tasks:
+        pictures = getattr(getattr(config.generalize, task), "pictures", None)
+        if pictures is not None and pictures.kind == "local":
+            at = ("generalize", task, "pictures")
+            yield Source(at, "path", partial(images.fingerprints, pictures), task)
+    found = config.generalize.checkpoints
+    if "checkpoints" in config.generalize.tasks and found is not None and found.name is not None:
+        from clearnets.generalization import checkpoints
+
+        at = ("generalize", "checkpoints")
+        yield Source(at, "name", partial(checkpoints.identity, found), "checkpoints")
 
 
 def run(config: Config, *, runtime: Runtime, task: str) -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from clearnets.config import Config
+from typing import TYPE_CHECKING
+
 from clearnets.models.matching import PAIR, checkpoint_losses, match
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from clearnets.config import Config
+
+
+STAGE = Stage(
+    name="match",
+    does="Pair the sparse and the dense model at equal validation loss.",
+    example="clearnets match",
+    params=("seeds", "models", "match"),
+    reads=("artifacts/train",),
+    small=("artifacts/match",),
+    metrics=True,
+)
 
 
 def units(config: Config) -> list[Unit]:
@@ -15,7 +31,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="match",
             out=paths.match(seed),
-            settings={"seed": seed, **config.dump("models", "match")},
+            settings={"seed": seed, **config.dump(*STAGE.settings)},
             inputs={mlp: paths.train(mlp, seed) for mlp in config.models},
         )
         for seed in config.seeds

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clearnets.autointerp.records import SCORERS, hookpoints
-from clearnets.config import Config, Family
+from clearnets.autointerp.records import SCORERS
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, write_json, write_table
 from clearnets.pipeline.runtime import Runtime, progress, seed_for
+from clearnets.pipeline.stage import LATENTS, Stage
 
 if TYPE_CHECKING:
     from clearnets.autointerp.rules.matcher import Text
+    from clearnets.config import Config, Family
     from clearnets.latents.examples import Grid
 
 EXPLAIN, SCORE = "explain", "score"
@@ -26,6 +27,17 @@ TABLE = "overlap.csv"
 COLUMNS = (
     *("hookpoint", "latent", "status", "rate", "windows", "protocol", "positives", "seen"),
     *(f"{scorer}_{cell}" for scorer in SCORERS for cell in ("tp", "fp", "tn", "fn")),
+)
+
+
+STAGE = Stage(
+    name="overlap",
+    does="Measure what it is worth to score on windows that the explainer has seen.",
+    example="clearnets overlap --aux native",
+    over=LATENTS,
+    params=("seeds", "explain", "overlap"),
+    reads=("artifacts/data", "artifacts/cache/{item}", "artifacts/embed"),
+    writes=("artifacts/overlap/{item}",),
 )
 
 
@@ -37,7 +49,7 @@ def units(config: Config, *, family: Family) -> list[Unit]:
         Unit(
             stage="overlap",
             out=paths.overlap(family, seed),
-            settings={"seed": seed, "family": family, **config.dump("explain", "overlap")},
+            settings={"seed": seed, "family": family, **config.dump(*STAGE.settings)},
             inputs={
                 "data": paths.data(),
                 EXPLAIN: paths.cache(family, seed, EXPLAIN),
@@ -60,7 +72,7 @@ def run(config: Config, *, runtime: Runtime, family: Family) -> None:
     for unit, work in build_all(units(config, family=family)):
         texts = texts or _texts(config.explain.window)
         rows = []
-        for point in hookpoints(family, config.model, config.model.layers):
+        for point in config.hookpoints(family):
             part = work.state / f"{point}.json"
             if not part.exists():
                 write_json(part, _layer(config, unit, point, texts))

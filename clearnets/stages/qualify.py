@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_json
 from clearnets.pipeline.runtime import Runtime, progress, seed_for
+from clearnets.pipeline.stage import Stage
 
 if TYPE_CHECKING:
     from clearnets.autointerp.llm.transcripts import Session
-    from clearnets.config import DelphiScorer, Qualify
+    from clearnets.config import Config, DelphiScorer, Qualify
 
 SPLIT = "concept_fit"
 PLACED = paths.transcripts_of("qualify", "judge")
+
+
+STAGE = Stage(
+    name="qualify",
+    does="Test the language model that judges: can it tell known concepts apart?",
+    example="clearnets qualify",
+    params=("explain.window", "score.scorers", "qualify"),
+    reads=("artifacts/data",),
+    writes=("artifacts/transcripts/qualify",),
+    small=("artifacts/qualify",),
+    runs_on="threads",
+)
 
 
 def units(config: Config) -> list[Unit]:
@@ -25,7 +37,7 @@ def units(config: Config) -> list[Unit]:
         Unit(
             stage="qualify",
             out=paths.qualify(),
-            settings=config.dump("explain.window", "score.scorers", "qualify"),
+            settings=config.dump(*STAGE.settings),
             inputs={"data": paths.data()},
         )
     ]

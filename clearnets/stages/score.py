@@ -23,9 +23,7 @@ from clearnets.autointerp.records import (
     SCORERS,
     STATUSES,
     UNSCORABLE,
-    hookpoints,
 )
-from clearnets.config import Config, Family
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
     Unit,
@@ -38,8 +36,8 @@ from clearnets.pipeline.artifacts import (
     write_json,
     write_text,
 )
-from clearnets.pipeline.paths import rerun
 from clearnets.pipeline.runtime import Runtime, progress, seed_for
+from clearnets.pipeline.stage import LATENTS, Stage, rerun
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,12 +47,29 @@ if TYPE_CHECKING:
     from clearnets.autointerp.rules.judge import Trial
     from clearnets.autointerp.rules.matcher import Text
     from clearnets.autointerp.sampling import Negatives
-    from clearnets.config import DelphiScorer, Explain, NonActivating, Score
+    from clearnets.config import Config, DelphiScorer, Explain, Family, NonActivating, Score
     from clearnets.latents.examples import Grid
     from clearnets.latents.store import LayerCache
 
 # Where explanations are scored: on text that the explainer never saw, or on what it saw.
 SPLITS = {"held-out": "score", "delphi": "explain"}
+
+
+STAGE = Stage(
+    name="score",
+    does="Score the explanations of a family's latents on held-out text.",
+    example="clearnets score --aux transcoder --layers 0-7",
+    over=LATENTS,
+    params=("seeds", "score"),
+    reads=(
+        *("artifacts/data", "artifacts/cache/{item}", "artifacts/explain/{item}"),
+        *("artifacts/embed", "artifacts/qualify"),
+    ),
+    writes=("artifacts/transcripts/score/{item}",),
+    small=("artifacts/score/{item}",),
+    metrics=True,
+    by_layer=True,
+)
 
 
 def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Unit]:
@@ -69,7 +84,12 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
         Unit(
             stage="score",
             out=paths.score(family, seed, point),
-            settings={"seed": seed, "family": family, "hookpoint": point, **config.dump("score")},
+            settings={
+                "seed": seed,
+                "family": family,
+                "hookpoint": point,
+                **config.dump(*STAGE.settings),
+            },
             inputs={
                 "data": paths.data(),
                 "cache": paths.cache(family, seed, split),
@@ -85,7 +105,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             },
         )
         for seed in config.seeds
-        for point in hookpoints(family, config.model, layers)
+        for point in config.hookpoints(family, layers)
     ]
 
 

@@ -6,7 +6,7 @@ explanations are embedded together, so that their vectors do not depend on what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,7 @@ from clearnets.autointerp.records import (
     ROC_STEPS,
     SIMILAR,
     UNSCORABLE,
-    hookpoints,
 )
-from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
     Unit,
@@ -31,16 +29,29 @@ from clearnets.pipeline.artifacts import (
     write_text,
 )
 from clearnets.pipeline.runtime import Runtime, progress, seed_for
+from clearnets.pipeline.stage import Source, Stage
 
 if TYPE_CHECKING:
     import numpy as np
 
     from clearnets.autointerp.encoder import Encoder
-    from clearnets.config import Similarity
+    from clearnets.config import Config, Similarity
     from clearnets.latents.examples import Grid
     from clearnets.latents.store import LayerCache
 
 SPLIT = "score"
+
+
+STAGE = Stage(
+    name="similarity",
+    does="Score explanations by the similarity of their embeddings to those of active windows.",
+    example="clearnets similarity",
+    params=("seeds", "families", "embed.model", "embed.sha256", "similarity"),
+    reads=("artifacts/data", "artifacts/cache", "artifacts/explain"),
+    small=("artifacts/similarity",),
+    metrics=True,
+    runs_on="device",
+)
 
 
 def units(config: Config) -> list[Unit]:
@@ -63,8 +74,13 @@ def units(config: Config) -> list[Unit]:
         )
         for family in config.families
         for seed in config.seeds
-        for point in hookpoints(family, config.model, config.model.layers)
+        for point in config.hookpoints(family)
     ]
+
+
+def sources(config: Config) -> Iterator[Source]:
+    """Yield the model that embeds text; its hash is among the parameters already."""
+    yield Source(("embed",), "model", dict)
 
 
 def run(config: Config, *, runtime: Runtime) -> None:

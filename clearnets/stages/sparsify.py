@@ -3,29 +3,45 @@ on the model at step 0, or taken over from others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from clearnets.config import STEP0_CODERS, Coders, Config, Existing
+from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
 from clearnets.pipeline.runtime import Runtime, progress
+from clearnets.pipeline.stage import CODERS, Source, Stage
 
 if TYPE_CHECKING:
     import torch
 
+    from clearnets.config import Config, Existing
 
-# The order and number of families changes no coder, nor does what takes another one's place.
-KEYS = tuple(f"coders.{key}" for key in Coders.model_fields if key not in ("families", "existing"))
+
+STAGE = Stage(
+    name="sparsify",
+    does="Train SAEs or transcoders on the pair's dense model, one per layer.",
+    example="clearnets sparsify --aux transcoder",
+    over=CODERS,
+    params=("seeds", "coders"),
+    reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
+    writes=("artifacts/coders/{item}",),
+    metrics=True,
+    runs_on="device",
+)
 
 
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
-    settings = {"family": family, **config.dump(*KEYS), "coders.existing": None}
+    settings = {"family": family, **config.dump(*STAGE.settings)}
+    # Of what takes the place of trained coders, only that of this family.
+    settings["coders"] = {**settings["coders"], "existing": None}
     if source := _existing(config, family):
         from clearnets.coders import existing
 
-        settings["coders.existing"] = {
+        settings["coders"]["existing"] = {
             "name": source.name,
             **existing.checked_identity(source, config.experiment),
         }
@@ -42,6 +58,15 @@ def units(config: Config, *, family: str) -> list[Unit]:
         )
         for seed in config.seeds
     ]
+
+
+def sources(config: Config) -> Iterator[Source]:
+    """Yield the coders that take the place of trained ones."""
+    from clearnets.coders import existing
+
+    for family, coders in config.coders.existing.items():
+        identity = partial(existing.identity, coders)
+        yield Source(("coders", "existing", family), "name", identity, family)
 
 
 def run(config: Config, *, runtime: Runtime, family: str) -> None:
@@ -61,7 +86,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
 
 
 def _existing(config: Config, family: str) -> Existing | None:
-    return {str(name): source for name, source in config.coders.existing.items()}.get(family)
+    return config.coders.existing.get(family)
 
 
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
@@ -98,7 +123,8 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
         seed=seed,
     )
     within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
-    model: Any = untrained(pair.dense, seed) if family in STEP0_CODERS else load(pair.dense)
+    begun = FAMILIES[family].untrained_model
+    model: Any = untrained(pair.dense, seed) if begun else load(pair.dense)
     model.to(device).requires_grad_(False)
     # The models of a pair share one config, so this is also the sparse one's width and k.
     sizes = model.config

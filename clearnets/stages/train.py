@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
@@ -14,14 +15,28 @@ from clearnets.models import pretrained
 from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, Work, read_json, write_json, write_text
 from clearnets.pipeline.runtime import Runtime, seed_for
+from clearnets.pipeline.stage import MODELS, Source, Stage
 
 if TYPE_CHECKING:
     import torch
 
 
+STAGE = Stage(
+    name="train",
+    does="Train a transformer with dense or sparse feedforward layers.",
+    example="clearnets train --mlp sparse",
+    over=MODELS,
+    params=("seeds", "model", "train"),
+    reads=("artifacts/data",),
+    writes=("artifacts/train/{item}",),
+    metrics=True,
+    runs_on="device",
+)
+
+
 def units(config: Config, *, mlp: str) -> list[Unit]:
     """One training run per seed. A pretrained model is known by its files, or its commit."""
-    settings: dict[str, Any] = {"mlp": mlp, **config.dump("model", "train")}
+    settings: dict[str, Any] = {"mlp": mlp, **config.dump(*STAGE.settings)}
     if isinstance(config.model, Pretrained):
         if processes.count() > 1:
             raise UserError("a pretrained model is not trained; start `clearnets train` alone")
@@ -39,6 +54,21 @@ def units(config: Config, *, mlp: str) -> list[Unit]:
         )
         for seed in config.seeds
     ]
+
+
+def sources(config: Config) -> Iterator[Source]:
+    """Yield the pretrained models that take the place of trained ones."""
+    if isinstance(config.model, Pretrained):
+        yield Source(("model",), "name", partial(_identity, config.model, "dense"), "dense")
+        if config.model.sparse is not None:
+            identity = partial(_identity, config.model, str(config.sparse))
+            yield Source(("model", "sparse"), "name", identity, config.sparse)
+
+
+def _identity(model: Pretrained, mlp: str) -> Mapping[str, str]:
+    """Check that a pretrained model fits, and return what its content follows from."""
+    pretrained.check(model, mlp)
+    return pretrained.identity(model.member(mlp))
 
 
 def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
