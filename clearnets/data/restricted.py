@@ -39,14 +39,14 @@ def load_restricted(settings: RestrictedTokenizer, texts: Sequence[str]) -> Voca
         UserError: as `load_fast`; or it is not a byte-level BPE.
     """
     tokenizer = backend(load_fast(settings))
-    require_byte_level_bpe(tokenizer, settings.name)
+    _require_byte_level_bpe(tokenizer, settings.name)
     tokenizer = faithful(tokenizer)
     counts = count_tokens(tokenizer, texts)
     cut = restrict(tokenizer, counts, vocab_size=settings.vocab_size)
     return Vocabulary(cut, Specials(*_names(tokenizer)), cut.get_vocab_size())
 
 
-def require_byte_level_bpe(tokenizer: Tokenizer, name: str) -> None:
+def _require_byte_level_bpe(tokenizer: Tokenizer, name: str) -> None:
     """Check that a tokenizer can be restricted.
 
     Raises:
