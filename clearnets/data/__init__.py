@@ -1,1 +1,1 @@
-"""clearnets data."""
+"""Corpora, tokenizers, packed tokens and labelled pictures."""

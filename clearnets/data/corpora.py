@@ -1,13 +1,13 @@
-"""Where documents come from: the embedded storybook, files, or a dataset of the hub.
+"""Text corpora by split: the embedded storybook, local files, or a dataset of the hub.
 
-A corpus gives, for each split, its documents in a fixed order. No document is in two splits. Found
-text is divided in one of two ways:
+A corpus gives, for each split, its documents in a fixed order. No document is in two splits. Text
+from files or the hub is divided in one of two ways:
 
-- all at once: the different documents in an order set by a hash of their text are cut into parts,
-  exactly in proportion to what the splits ask for;
-- streaming: the same hash says which split a document belongs to, whatever else there is. The
+- all at once: the distinct documents, ordered by a hash of their text, are cut into parts, exactly
+  in proportion to the tokens that the splits need;
+- streaming: the same hash assigns each document to a split, whatever else the source holds. The
   source is read once, in its order and only as far as is needed; documents that come before their
-  split's turn wait on disk.
+  split is filled are stored on disk.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from clearnets.pipeline.processes import end_with_parent
 
 # Splits whose tokens carry concept labels, where the corpus has them.
 LABELLED: tuple[Split, ...] = ("explain", "score", "concept_fit", "concept_test")
-# Documents that travel together, from a generating process or, of found text, to the tokenizer.
+# Documents in a chunk: of generated text, and of text that is read.
 CHUNK = 128
 BATCH = 1024
 # Below this many tokens in all, starting processes costs more than it saves.
@@ -59,18 +59,22 @@ class Chunk:
 
 
 class Corpus(Protocol):
-    """Documents by split. `concepts` names the bits of labels; `repeats` were left out."""
+    """Documents by split."""
 
     @property
-    def concepts(self) -> tuple[str, ...]: ...
+    def concepts(self) -> tuple[str, ...]:
+        """Names of the bits of labels."""
+        ...
 
     @property
-    def repeats(self) -> int: ...
+    def repeats(self) -> int:
+        """Number of repeated documents that were left out."""
+        ...
 
     def chunks(self, split: Split) -> Generator[Chunk]:
-        """The split's documents in order; without end where they are generated.
+        """Yield the split's documents in order; without end where they are generated.
 
-        To be asked for once, and closed when no more are wanted.
+        Call it once per split, and close it when no more documents are needed.
         """
         ...
 
@@ -79,10 +83,13 @@ class Corpus(Protocol):
 def open_corpus(
     corpus: Storybook | LocalText | HubText, tokens: SplitTokens, *, workers: int, waiting: Path
 ) -> Iterator[Corpus]:
-    """The corpus of a config. What it gives does not depend on the number of `workers`.
+    """Open the corpus of a config. Its documents do not depend on the number of `workers`.
 
     Args:
-        waiting: a folder for documents that a stream gives before their split's turn.
+        corpus: the corpus's settings.
+        tokens: how many tokens each split needs.
+        workers: processes that generate stories.
+        waiting: a folder for documents that a stream gives before their split is filled.
 
     Raises:
         UserError: the corpus is missing, empty, unreadable or too small.
@@ -106,7 +113,7 @@ def _read(corpus: LocalText) -> Iterator[str]:
 
 
 def fingerprints(corpus: Storybook | LocalText | HubText) -> dict[str, str]:
-    """SHA-256 of each file that a corpus is read from, by its path below the corpus's path."""
+    """Return the SHA-256 of each file of a local corpus, by its path below the corpus's path."""
     if not isinstance(corpus, LocalText):
         return {}
     root = Path(corpus.path)
@@ -143,7 +150,7 @@ def _generate(seed: int, split: Split, start: int) -> Chunk:
 
 
 class _Generated:
-    """The storybook: any number of stories, made by a pool of processes ahead of their use."""
+    """Stories without end, generated ahead of their use by a pool of processes."""
 
     repeats = 0
 
@@ -174,16 +181,16 @@ class _Generated:
                     task.cancel()
 
 
-# Found text
+# Text of files and of the hub
 
 
 class Texts(Protocol):
-    """Documents at hand, blank ones too, in memory or mapped from the disk."""
+    """Documents with random access, including blank ones, in memory or mapped from the disk."""
 
     def __iter__(self) -> Iterator[str]: ...
 
-    def take(self, places: Sequence[int]) -> list[str]:
-        """Those at some places."""
+    def take(self, indices: Sequence[int]) -> list[str]:
+        """Return the documents at the given indices."""
         ...
 
 
@@ -196,12 +203,12 @@ class _Listed:
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
-    def take(self, places: Sequence[int]) -> list[str]:
-        return [self._texts[place] for place in places]
+    def take(self, indices: Sequence[int]) -> list[str]:
+        return [self._texts[index] for index in indices]
 
 
 class _Divided:
-    """Documents at hand, assigned to the splits in proportion to what each asks for."""
+    """Documents with random access, divided in proportion to the tokens that each split needs."""
 
     concepts: tuple[str, ...] = ()
 
@@ -228,17 +235,17 @@ class _Divided:
 
 
 class _Streamed:
-    """Documents as they come, each assigned to a split by a hash of its text."""
+    """Documents of a stream, each assigned to a split by a hash of its text."""
 
     concepts: tuple[str, ...] = ()
-    # The stage finds them as it reads.
+    # Unknown here: the stage counts repeats while it reads.
     repeats = 0
 
     def __init__(self, texts: Iterator[str], seed: int, tokens: SplitTokens, waiting: Path) -> None:
         self._texts, self._seed = texts, seed
         wanted = {split: count for split, count in tokens.model_dump().items() if count}
         self._splits, self._counts = list(wanted), list(wanted.values())
-        # By split that is not filled yet, documents that came before its turn.
+        # For each split that is not filled yet, the documents that came before.
         self._waiting = {
             split: (waiting / f"{split}.jsonl").open("w+", encoding="utf-8") for split in wanted
         }
@@ -246,12 +253,12 @@ class _Streamed:
     def chunks(self, split: Split) -> Generator[Chunk]:
         if split not in self._waiting:
             return
-        waited = self._waiting[split]
+        stored = self._waiting[split]
         try:
-            waited.seek(0)
-            while lines := list(itertools.islice(waited, BATCH)):
+            stored.seek(0)
+            while lines := list(itertools.islice(stored, BATCH)):
                 yield Chunk([json.loads(line) for line in lines])
-            # Not until there are BATCH of this split: that may take the whole source.
+            # A chunk may be small: BATCH documents of this split may take the whole source.
             while texts := list(itertools.islice(self._texts, BATCH)):
                 if mine := self._sorted(texts, split):
                     yield Chunk(mine)
@@ -259,7 +266,7 @@ class _Streamed:
             self._waiting.pop(split).close()
 
     def _sorted(self, texts: Iterable[str], split: Split) -> list[str]:
-        """Those of `texts` that belong to `split`; those of splits to come are put aside."""
+        """Return the texts that belong to `split`, and store those of splits to come."""
         mine = []
         for text in texts:
             if not text.strip():
@@ -272,46 +279,45 @@ class _Streamed:
         return mine
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for file in self._waiting.values():
             file.close()
 
 
 def digest(text: str, seed: int) -> bytes:
-    """16 bytes that stand for a text; another seed gives others."""
+    """Return a hash of a text and a seed, 16 bytes."""
     return hashlib.blake2b(f"{seed}/{text}".encode(), digest_size=16).digest()
 
 
 def draw(text: str, seed: int, wanted: Sequence[int]) -> int:
-    """The part, of parts in proportion to `wanted`, that a text belongs to."""
+    """Return the index of the part that a text belongs to, of parts in proportion to `wanted`."""
     point = int.from_bytes(digest(text, seed), "big") * sum(wanted) >> 128
     return bisect.bisect_right(list(itertools.accumulate(wanted)), point)
 
 
 def shuffled(texts: Iterable[str], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The different ones of `texts`, in an order set by `seed` and not by where they stand.
+    """Return the distinct texts that are not blank, in an order set by their hashes and `seed`.
 
     Returns:
-        The first place of each (D,), its size in bytes (D,), and how many repeats were left out.
-        So are blank texts.
+        The first index of each (D,), its size in bytes (D,), and how many repeats were left out.
     """
-    digests, places, sizes = bytearray(), array("q"), array("q")
-    for place, text in enumerate(texts):
+    digests, indices, sizes = bytearray(), array("q"), array("q")
+    for index, text in enumerate(texts):
         if text.strip():
             digests += digest(text, seed)
-            places.append(place)
+            indices.append(index)
             sizes.append(len(text.encode()))
     _, first = np.unique(np.frombuffer(bytes(digests), "S16"), return_index=True)
-    places_D, sizes_D = (np.array(column, np.int64)[first] for column in (places, sizes))
-    return places_D, sizes_D, len(places) - len(first)
+    indices_D, sizes_D = (np.array(column, np.int64)[first] for column in (indices, sizes))
+    return indices_D, sizes_D, len(indices) - len(first)
 
 
 def shares(sizes: np.ndarray, wanted: Sequence[int]) -> list[int]:
     """Cut a list of documents into consecutive parts whose sizes are in proportion to `wanted`.
 
     Returns:
-        The bounds, one more than there are parts. Every part gets at least one document, of
-        which there must be enough.
+        The bounds, one more than there are parts. Every part gets at least one document, so
+        there must be at least as many documents as parts.
     """
     count, parts = len(sizes), len(wanted)
     assert count >= parts

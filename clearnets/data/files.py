@@ -1,8 +1,8 @@
-"""Documents of Parquet, JSONL and text files, read one after the other.
+"""Documents of Parquet, JSONL and plain-text files, read lazily and in order.
 
-A folder may have the hub's layout, where names tell which split a file belongs to. The rule is that
-of `datasets.load_dataset(folder)` for files of these types (of a README's `configs` it knows
-nothing); slices such as `train[:2%]` are parsed by datasets itself.
+A folder may have the hub's layout, where file names give the split. The rule is that of
+`datasets.load_dataset(folder)` for these file types (except that a README's `configs` are ignored);
+slices such as `train[:2%]` are parsed by datasets itself.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _KEYWORDS = {
 
 
 def corpus_files(path: Path) -> list[Path]:
-    """The corpus files at `path`: the file itself, or those of known type in a folder, sorted.
+    """Return the corpus files at `path`: the file itself, or all of known types in a folder.
 
     Raises:
-        UserError: there is none, or its type is unknown.
+        UserError: there is no file, or its type is unknown.
     """
     if not path.exists():
         raise UserError(f"corpus {path} is missing; correct data.corpus.path")
@@ -56,10 +56,10 @@ def corpus_files(path: Path) -> list[Path]:
 
 
 def layout(path: Path) -> dict[str, list[Path]]:
-    """The files of each split of a folder in the hub's layout; all are `train` without one.
+    """Return the files of each split of a folder in the hub's layout; else all are `train`.
 
-    The first that fits: files `data/NAME-00000-of-00001.*`; folders that are called after train,
-    validation or test; files that are.
+    The first rule that matches applies: files `data/NAME-00000-of-00001.*`; folders named after
+    train, validation or test; files named so.
 
     Raises:
         UserError: as `corpus_files`.
@@ -76,9 +76,9 @@ def layout(path: Path) -> dict[str, list[Path]]:
         return splits
     for part_of in (lambda name: name.parts[:-1], lambda name: name.parts[-1:]):
         for split, keywords in _KEYWORDS.items():
-            # A file's name has a delimiter at its end anyway: the dot of its type.
-            called = re.compile(rf"(?:.*[-._ 0-9])?(?:{'|'.join(keywords)})(?:[-._ 0-9].*)?")
-            mine = [file for file, name in names if any(map(called.fullmatch, part_of(name)))]
+            # In a file's name the dot of its type is a delimiter, too.
+            pattern = re.compile(rf"(?:.*[-._ 0-9])?(?:{'|'.join(keywords)})(?:[-._ 0-9].*)?")
+            mine = [file for file, name in names if any(map(pattern.fullmatch, part_of(name)))]
             if mine:
                 splits[split] = mine
         if splits:
@@ -87,10 +87,10 @@ def layout(path: Path) -> dict[str, list[Path]]:
 
 
 def of_split(path: Path, split: str | None) -> list[Path]:
-    """The files that `split` takes documents from; all files where it is None.
+    """Return the files that `split` takes documents from; all files if it is None.
 
     Raises:
-        UserError: as `corpus_files`, or there is no such split.
+        UserError: as `corpus_files`; or there is no such split.
     """
     if split is None:
         return corpus_files(path)
@@ -109,7 +109,7 @@ def of_split(path: Path, split: str | None) -> list[Path]:
 
 
 def read(path: Path, column: str, split: str | None = None) -> Iterator[str]:
-    """Documents at `path`, blank ones too, file by file, read as they are asked for.
+    """Yield the documents at `path`, including blank ones, file by file.
 
     Raises:
         UserError: one line that names the file and the cure.
@@ -125,10 +125,10 @@ def read(path: Path, column: str, split: str | None = None) -> Iterator[str]:
 
 
 def bounds(part: str, documents: int) -> tuple[int, int]:
-    """First and past-the-last document of a slice such as `train[:2%]`.
+    """Return the first and past-the-last document of a slice such as `train[:2%]`.
 
     Raises:
-        UserError: it is no slice that datasets knows.
+        UserError: datasets cannot parse the slice.
     """
     from datasets import ReadInstruction
 
@@ -141,7 +141,7 @@ def bounds(part: str, documents: int) -> tuple[int, int]:
 
 
 def split_text(lines: Iterable[str], *, marked: bool) -> Iterator[str]:
-    """Documents of a plain text: set apart by lines `<|endoftext|>` if `marked`, or blank ones."""
+    """Yield a text's documents, separated by `<|endoftext|>` if `marked`, or by blank lines."""
     separator = END_OF_TEXT if marked else ""
     groups = itertools.groupby(lines, key=lambda line: line.strip() == separator)
     return ("\n".join(group).strip() for separates, group in groups if not separates)
@@ -156,17 +156,17 @@ def _read_file(file: Path, column: str) -> Iterator[str]:
 
 
 def _count(file: Path, column: str) -> int:
-    """Documents of a file, blank ones too."""
+    """Count the documents of a file, including blank ones."""
     if file.suffix != ".parquet":
         return sum(1 for _ in _read_file(file, column))
     import pyarrow.parquet as pq
 
-    with _parquet(file):
+    with readable_parquet(file):
         return pq.read_metadata(file).num_rows
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Lines without their ends."""
+    """Yield the lines of a UTF-8 file without their line ends."""
     at = 0
     with file.open("rb") as opened:
         for line in opened:
@@ -205,7 +205,7 @@ def _read_jsonl(file: Path, column: str) -> Iterator[str]:
 def _read_parquet(file: Path, column: str) -> Iterator[str]:
     import pyarrow.parquet as pq
 
-    with _parquet(file):
+    with readable_parquet(file):
         table = pq.ParquetFile(file)
         names = table.schema_arrow.names
         if column not in names:
@@ -225,23 +225,22 @@ def _read_parquet(file: Path, column: str) -> Iterator[str]:
 
 
 @contextmanager
-def _parquet(file: Path) -> Iterator[None]:
+def readable_parquet(file: Path) -> Iterator[None]:
+    """Turn the errors of a damaged Parquet file into a UserError."""
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"corpus file {file} is not readable Parquet ({reason:.120}); replace it"
-        ) from None
+        raise UserError(f"{file} is not readable Parquet ({reason:.120}); replace it") from None
 
 
-# What a column holds
+# Checks of a column
 
 
 def column_error(where: str, column: str, names: Sequence[str]) -> UserError:
-    """The columns that there are."""
+    """Return the error for a missing column; it lists the columns."""
     return UserError(
         f"{where} has no column {column!r}; it has {', '.join(names) or 'none'}: "
         "set data.corpus.text_column"
@@ -249,10 +248,10 @@ def column_error(where: str, column: str, names: Sequence[str]) -> UserError:
 
 
 def checked(value: object, where: str, column: str) -> str:
-    """A document's text; None counts as blank.
+    """Return a document's text; None counts as blank.
 
     Raises:
-        UserError: it is not text.
+        UserError: it is not text, or not valid Unicode.
     """
     if value is None:
         return ""

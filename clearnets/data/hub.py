@@ -1,4 +1,4 @@
-"""Documents of a dataset on the Hugging Face hub, by the library that reads it."""
+"""Datasets of the Hugging Face hub, read with the `datasets` library."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from clearnets import UserError
-from clearnets.config import HubText
+from clearnets.config import HubPictures, HubText
 from clearnets.data.files import bounds, checked, column_error
 from clearnets.pipeline.hub_client import asking, network_errors
 
 
 class HubTexts:
-    """The texts of a dataset that has been brought here; datasets maps them from the disk."""
+    """The texts of a downloaded dataset, memory-mapped by `datasets`."""
 
     def __init__(self, dataset: Any, column: str, where: str) -> None:
         self._dataset, self._column, self._where = dataset, column, where
@@ -26,19 +26,19 @@ class HubTexts:
         for start in range(0, len(self), 1024):
             yield from self.take(range(start, min(start + 1024, len(self))))
 
-    def take(self, places: Sequence[int]) -> list[str]:
-        """The texts at some places."""
-        found = self._dataset[list(places)][self._column]
+    def take(self, indices: Sequence[int]) -> list[str]:
+        """Return the texts at the given indices."""
+        found = self._dataset[list(indices)][self._column]
         return [checked(text, self._where, self._column) for text in found]
 
 
 def download(corpus: HubText) -> HubTexts:
-    """The whole of `corpus`, downloaded where datasets does not have it yet.
+    """Return all texts of `corpus`, downloaded unless they are in the cache of `datasets`.
 
     Raises:
         UserError: one line that names the dataset and the cure.
     """
-    dataset = _load(corpus, corpus.split, streaming=False)
+    dataset = load(corpus, corpus.split)
     where = f"hub dataset {corpus.name}"
     if corpus.text_column not in dataset.column_names:
         raise column_error(where, corpus.text_column, dataset.column_names)
@@ -46,15 +46,15 @@ def download(corpus: HubText) -> HubTexts:
 
 
 def stream(corpus: HubText) -> Iterator[str]:
-    """Documents of `corpus`, blank ones too, fetched as they are asked for.
+    """Yield the documents of `corpus`, including blank ones, fetched as they are needed.
 
     Raises:
-        UserError: as `download`; or a slice needs the number of documents, which is not known.
+        UserError: as `download`; or a slice needs the number of documents, which is unknown.
     """
     where = f"hub dataset {corpus.name}"
     for part in corpus.split.split("+"):
         name, sliced, slice_ = part.partition("[")
-        dataset = _load(corpus, name, streaming=True)
+        dataset = load(corpus, name, streaming=True)
         if sliced:
             known = (dataset.info.splits or {}).get(name)
             if not (known and known.num_examples) and ("%" in slice_ or "-" in slice_):
@@ -62,12 +62,12 @@ def stream(corpus: HubText) -> Iterator[str]:
                     f"{where} does not tell how many documents split {name!r} has: with "
                     f"`streaming: true` write a slice in documents, such as {name}[:10000]"
                 )
-            # Of an unknown number all are taken that there are.
+            # Of an unknown number of documents all are taken.
             low, high = bounds(
                 part, known.num_examples if known and known.num_examples else 1 << 62
             )
             dataset = dataset.skip(low).take(high - low)
-        with _reaching(corpus):
+        with _one_line_errors(corpus):
             for row, record in enumerate(dataset, 1):
                 if corpus.text_column not in record:
                     raise column_error(where, corpus.text_column, sorted(record))
@@ -75,35 +75,42 @@ def stream(corpus: HubText) -> Iterator[str]:
                 yield checked(text, f"{where}, document {row}", corpus.text_column)
 
 
-def _load(corpus: HubText, split: str, *, streaming: bool) -> Any:
-    with _reaching(corpus):
+def load(source: HubText | HubPictures, split: str, *, streaming: bool = False) -> Any:
+    """Return a split of a dataset as `datasets` loads it.
+
+    Raises:
+        UserError: one line that names the dataset and the cure.
+    """
+    with _one_line_errors(source):
         import datasets
 
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
         return datasets.load_dataset(
-            corpus.name, corpus.config, split=split, revision=corpus.revision, streaming=streaming
+            source.name, source.config, split=split, revision=source.revision, streaming=streaming
         )
 
 
 @contextmanager
-def _reaching(corpus: HubText) -> Iterator[None]:
-    """Say in one line what is wrong with a dataset, or the way to it."""
+def _one_line_errors(source: HubText | HubPictures) -> Iterator[None]:
+    """Turn the errors of `datasets` and of the network into a UserError."""
     from datasets.exceptions import DatasetsError
 
+    if isinstance(source, HubText):
+        name, choice = "data.corpus.name", "data.corpus.config or data.corpus.split"
+        local = "a folder in the hub's layout, Parquet, JSONL or text"
+    else:
+        name, choice, local = "its name", "its config", "a folder of Parquet files"
     try:
         with asking():
             yield
     except ValueError as error:
-        # An unknown configuration or split; datasets lists those there are.
+        # An unknown configuration or split; datasets lists the known ones.
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"hub dataset {corpus.name}: {reason:.300}; correct data.corpus.config or "
-            "data.corpus.split"
-        ) from None
+        raise UserError(f"hub dataset {source.name}: {reason:.300}; correct {choice}") from None
     except (*network_errors(), RuntimeError, DatasetsError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
-            f"hub dataset {corpus.name} cannot be had ({reason:.160}); correct data.corpus.name, "
-            "or offline use `kind: local` with a folder in the hub's layout, Parquet, JSONL or text"
+            f"hub dataset {source.name} cannot be had ({reason:.160}); correct {name}, or offline "
+            f"use `kind: local` with {local}"
         ) from None

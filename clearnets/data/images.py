@@ -1,7 +1,7 @@
 """Labelled pictures: the embedded digits, Parquet files, or a dataset of the hub.
 
-No picture is in both the training and the test set, and none is twice in either: the first of equal
-ones stays. Nothing is augmented.
+No picture is in both the training and the test set, or repeated in one of them: the first of equal
+pictures is used. Nothing is augmented.
 
 Shapes: N pictures, C channels, H rows, W columns.
 """
@@ -9,19 +9,16 @@ Shapes: N pictures, C channels, H rows, W columns.
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from clearnets import UserError
 from clearnets.config import Digits, HubPictures, LocalPictures
-from clearnets.data import files
+from clearnets.data import files, hub
 from clearnets.pipeline.artifacts import sha256
-from clearnets.pipeline.hub_client import asking, network_errors
 from clearnets.pipeline.runtime import seed_for
 
 SETS = ("train", "test")
@@ -29,7 +26,7 @@ SETS = ("train", "test")
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one size, and what each shows.
+    """Pictures of one size with their classes.
 
     Attributes:
         pixels_NCHW: uint8.
@@ -43,18 +40,18 @@ class Pictures:
         return len(self.labels_N)
 
     def take(self, rows: np.ndarray) -> Pictures:
-        """Those at some places."""
+        """Return the pictures at the given indices."""
         return Pictures(self.pixels_NCHW[rows], self.labels_N[rows])
 
 
 @dataclass(frozen=True)
 class Divided:
-    """Pictures to train on, and others to test on.
+    """A training set and a test set.
 
     Attributes:
-        train: what training sets are drawn from.
+        train: the pool that training sets are drawn from.
         test: disjoint from it.
-        repeats: pictures that were left out of the two because they were there already.
+        repeats: how many repeated pictures were left out of the two.
     """
 
     train: Pictures
@@ -63,12 +60,12 @@ class Divided:
 
     @property
     def classes(self) -> int:
-        """Number of kinds of picture."""
+        """Number of classes."""
         return int(self.train.labels_N.max()) + 1
 
 
 def load(source: Digits | LocalPictures | HubPictures) -> Divided:
-    """The pictures that a config names.
+    """Return the pictures that a config names.
 
     Raises:
         UserError: one line that names the source and the cure.
@@ -94,7 +91,7 @@ def load(source: Digits | LocalPictures | HubPictures) -> Divided:
 
 
 def fingerprints(source: Digits | LocalPictures | HubPictures) -> dict[str, str]:
-    """SHA-256 of each file that pictures are read from, by its path below the source's folder."""
+    """Return the SHA-256 of each file of local pictures, by its path below their folder."""
     if not isinstance(source, LocalPictures):
         return {}
     root = Path(source.path)
@@ -106,9 +103,9 @@ def fingerprints(source: Digits | LocalPictures | HubPictures) -> dict[str, str]
 
 
 def distinct(train: Pictures, test: Pictures) -> Divided:
-    """Both without repeats, and without the pictures of `train` in `test`."""
+    """Remove repeats from both sets, and the pictures of `train` from `test`."""
     seen: set[bytes] = set()
-    kept = []
+    parts = []
     for pictures in (train, test):
         rows = []
         for row, pixels_CHW in enumerate(pictures.pixels_NCHW):
@@ -116,20 +113,21 @@ def distinct(train: Pictures, test: Pictures) -> Divided:
             if key not in seen:
                 seen.add(key)
                 rows.append(row)
-        kept.append(pictures.take(np.array(rows, np.int64)))
-    return Divided(kept[0], kept[1], len(train) + len(test) - len(kept[0]) - len(kept[1]))
+        parts.append(pictures.take(np.array(rows, np.int64)))
+    unique = sum(map(len, parts))
+    return Divided(parts[0], parts[1], repeats=len(train) + len(test) - unique)
 
 
 # Draws
 
 
 def balanced(labels_N: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Places of `count` pictures, as many of each class as can be, up to one.
+    """Draw the indices of `count` pictures, equally many of each class, up to one.
 
-    Fewer pictures with the same seed are a part of more.
+    A smaller draw with the same seed is the beginning of a larger one.
 
     Raises:
-        UserError: there are not so many.
+        UserError: there are fewer pictures.
     """
     if count > len(labels_N):
         raise UserError(f"{count} training pictures are asked for; there are {len(labels_N)}")
@@ -144,7 +142,7 @@ def balanced(labels_N: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def with_noise(labels_N: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:
-    """Labels of which a share is wrong: each of those is another class, all as likely.
+    """Replace a share of the labels by other classes, all equally likely.
 
     Returns:
         A copy in which exactly `round(share * N)` labels differ.
@@ -157,10 +155,10 @@ def with_noise(labels_N: np.ndarray, share: float, classes: int, seed: int) -> n
 
 
 def moments(pixels_NCHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the pixels of each channel, (C,)."""
+    """Return the mean and the standard deviation of each channel's pixels, (C,)."""
     means, deviations = [], []
     for channel in range(pixels_NCHW.shape[1]):
-        # Of how often each value occurs: exact, and no copy of all pixels in float64.
+        # From the counts of each value: exact, and without a float64 copy of all pixels.
         counts = np.bincount(pixels_NCHW[:, channel].reshape(-1), minlength=256)
         values = np.arange(len(counts))
         mean = (counts * values).sum() / counts.sum()
@@ -170,9 +168,9 @@ def moments(pixels_NCHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardized(pixels_NCHW: np.ndarray, mean_C: np.ndarray, std_C: np.ndarray) -> np.ndarray:
-    """Pixels less the mean of their channel, over its deviation, as float32.
+    """Return (pixels - mean) / deviation per channel, as float32.
 
-    A channel that is the same everywhere is only centred.
+    A constant channel is only centred.
     """
     scale_C = np.where(std_C > 0, std_C, 1)
     mean_C11, scale_C11 = (x[:, None, None].astype(np.float32) for x in (mean_C, scale_C))
@@ -218,7 +216,7 @@ def _local(source: LocalPictures, name: str) -> Iterator[tuple[bytes, int]]:
     import pyarrow.parquet as pq
 
     for file in _files(source, name):
-        try:
+        with files.readable_parquet(file):
             table = pq.ParquetFile(file)
             _check_columns(f"{file}", table.schema_arrow.names, source)
             for batch in table.iter_batches(columns=[source.image_column, source.label_column]):
@@ -233,9 +231,6 @@ def _local(source: LocalPictures, name: str) -> Iterator[tuple[bytes, int]]:
                     )
                 for image, label in zip(images, labels):
                     yield image["bytes"].as_py(), label.as_py()
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{file} is not readable Parquet ({reason:.120}); replace it") from None
 
 
 def _check_columns(where: str, names: Sequence[str], source: LocalPictures | HubPictures) -> None:
@@ -251,30 +246,13 @@ def _check_columns(where: str, names: Sequence[str], source: LocalPictures | Hub
 
 def _hub(source: HubPictures, name: str) -> Iterator[tuple[bytes, int]]:
     import datasets
-    from datasets.exceptions import DatasetsError
 
-    try:
-        with asking():
-            if not sys.stderr.isatty():
-                datasets.disable_progress_bars()
-            dataset: Any = datasets.load_dataset(
-                source.name, source.config, split=name, revision=source.revision
-            )
-    except ValueError as error:
-        # An unknown configuration or split; datasets lists those there are.
-        reason = " ".join(str(error).split())
-        raise UserError(f"hub dataset {source.name}: {reason:.300}; correct it") from None
-    except (*network_errors(), RuntimeError, DatasetsError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(
-            f"hub dataset {source.name} cannot be had ({reason:.160}); correct its name, or "
-            "offline use `kind: local` with a folder of Parquet files"
-        ) from None
+    dataset = hub.load(source, name)
     _check_columns(f"hub dataset {source.name}", dataset.column_names, source)
     image, label = source.image_column, source.label_column
     if not isinstance(dataset.features[image], datasets.Image):
         raise UserError(f"hub dataset {source.name}: {image!r} holds no pictures; set image_column")
-    # The bytes as they are: decoding is the same for all sources.
+    # Not decoded here: decoding is the same for all sources.
     for record in dataset.cast_column(image, datasets.Image(decode=False)):
         if not isinstance(record[label], int):
             raise UserError(
@@ -284,7 +262,7 @@ def _hub(source: HubPictures, name: str) -> Iterator[tuple[bytes, int]]:
 
 
 def _decoded(records: Iterable[tuple[bytes | None, int | None]], where: str) -> Pictures:
-    """Encoded pictures as pixels: grey ones with one channel, all others with three."""
+    """Decode pictures, grey ones to one channel, all others to three."""
     from PIL import Image, UnidentifiedImageError
 
     pixels: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""Losses of unigram, bigram and trigram models: what a reader of the context must beat.
+"""Losses of unigram, bigram and trigram models, the baselines of a language model's loss.
 
 Interpolated modified Kneser-Ney smoothing (Chen and Goodman 1999, equations 23 to 27) on arrays:
 an n-gram is one integer, its tokens the digits in base V, so counting is sorting.
@@ -14,8 +14,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class _Level:
-    """One order of the model: adjusted counts of its n-grams, totals by context."""
+class _Order:
+    """One order of the model: adjusted counts of its n-grams, and totals by context."""
 
     grams_G: np.ndarray
     counts_G: np.ndarray
@@ -27,34 +27,34 @@ class _Level:
 
 @dataclass(frozen=True)
 class NGram:
-    """An interpolated Kneser-Ney model of some order, from order 1 upwards in `levels`."""
+    """An interpolated Kneser-Ney model; `orders` begins with order 1."""
 
     vocab_size: int
     predictable: int
-    levels: tuple[_Level, ...]
+    orders: tuple[_Order, ...]
 
     def probabilities(self, grams_PO: np.ndarray) -> np.ndarray:
-        """p(last token | the tokens before it) for each row of `grams_PO` (P, order), as (P,)."""
+        """Return p(last token | tokens before it), (P,), for the rows of `grams_PO` (P, order)."""
         p_P = np.full(len(grams_PO), 1.0 / self.predictable)
-        for order, level in enumerate(self.levels, 1):
-            codes_P = _encode(grams_PO[:, -order:], self.vocab_size)
-            count_P = _lookup(level.grams_G, level.counts_G, codes_P)
+        for size, order in enumerate(self.orders, 1):
+            codes_P = _encode(grams_PO[:, -size:], self.vocab_size)
+            count_P = _lookup(order.grams_G, order.counts_G, codes_P)
             context_P = codes_P // self.vocab_size
-            total_P = _lookup(level.contexts_C, level.totals_C, context_P)
-            backoff_P = _lookup(level.contexts_C, level.backoff_C, context_P)
-            kept_P = np.maximum(count_P - level.discounts[np.minimum(count_P, 3)], 0)
+            total_P = _lookup(order.contexts_C, order.totals_C, context_P)
+            backoff_P = _lookup(order.contexts_C, order.backoff_C, context_P)
+            discounted_P = np.maximum(count_P - order.discounts[np.minimum(count_P, 3)], 0)
             known = total_P > 0
-            p_P[known] = (kept_P[known] + backoff_P[known] * p_P[known]) / total_P[known]
+            p_P[known] = (discounted_P[known] + backoff_P[known] * p_P[known]) / total_P[known]
         return p_P
 
     def loss(self, stream: np.ndarray, *, bos: int, pad: int) -> float:
-        """Mean nats per predicted token of a stream."""
-        grams_PO = predicted(stream, order=len(self.levels), bos=bos, pad=pad)
+        """Return the mean loss of a stream, in nats per predicted token."""
+        grams_PO = predicted(stream, order=len(self.orders), bos=bos, pad=pad)
         return float(-np.log(self.probabilities(grams_PO)).mean())
 
 
 def predicted(stream: np.ndarray, *, order: int, bos: int, pad: int) -> np.ndarray:
-    """The n-grams (P, order) that end at each predicted token of a stream (T,).
+    """Return the n-grams (P, order) that end at each predicted token of a stream (T,).
 
     A stream is a series of `<bos> tokens`; pads are ignored. Every token but bos is predicted,
     from its predecessors back to its bos, which is repeated where there are too few. For rows
@@ -73,16 +73,16 @@ def predicted(stream: np.ndarray, *, order: int, bos: int, pad: int) -> np.ndarr
 
 
 def fit(stream: np.ndarray, *, order: int, vocab_size: int, bos: int, pad: int) -> NGram:
-    """Fit an n-gram model to a stream (see `predicted`); orders up to 3 or so.
+    """Fit an n-gram model to a stream (see `predicted`), of an order up to 3 or so.
 
     pad and bos are never predicted and get no probability.
     """
     assert vocab_size**order < 2**63
     codes = _encode(predicted(stream, order=order, bos=bos, pad=pad), vocab_size)
     grams_G, counts_G = np.unique(codes, return_counts=True)
-    levels: list[_Level] = []
+    orders: list[_Order] = []
     for size in range(order, 0, -1):
-        levels.insert(0, _level(grams_G, counts_G, vocab_size))
+        orders.insert(0, _order(grams_G, counts_G, vocab_size))
         # The order below counts the different words that come before. Nothing but bos comes
         # before bos, so n-grams that begin with it keep their number of occurrences.
         shorter_G = grams_G % vocab_size ** (size - 1)
@@ -93,13 +93,13 @@ def fit(stream: np.ndarray, *, order: int, vocab_size: int, bos: int, pad: int) 
             weights_G = np.ones_like(counts_G)
         grams_G, group_G = np.unique(shorter_G, return_inverse=True)
         counts_G = np.bincount(group_G, weights=weights_G).astype(np.int64)
-    return NGram(vocab_size, vocab_size - 2, tuple(levels))
+    return NGram(vocab_size, vocab_size - 2, tuple(orders))
 
 
 def losses(
     train: np.ndarray, valid: np.ndarray, *, vocab_size: int, bos: int, pad: int
 ) -> dict[str, float]:
-    """Nats per predicted token of `valid` for models of order 1, 2 and 3 fitted to `train`."""
+    """Return the losses on `valid` of models fitted to `train`, in nats per predicted token."""
     return {
         name: fit(train, order=order, vocab_size=vocab_size, bos=bos, pad=pad).loss(
             valid, bos=bos, pad=pad
@@ -108,16 +108,16 @@ def losses(
     }
 
 
-def _level(grams_G: np.ndarray, counts_G: np.ndarray, vocab_size: int) -> _Level:
+def _order(grams_G: np.ndarray, counts_G: np.ndarray, vocab_size: int) -> _Order:
     discounts = _discounts(counts_G)
     contexts_C, group_G = np.unique(grams_G // vocab_size, return_inverse=True)
     totals_C = np.bincount(group_G, weights=counts_G).astype(np.int64)
     backoff_C = np.bincount(group_G, weights=discounts[np.minimum(counts_G, 3)])
-    return _Level(grams_G, counts_G, contexts_C, totals_C, backoff_C, discounts)
+    return _Order(grams_G, counts_G, contexts_C, totals_C, backoff_C, discounts)
 
 
 def _discounts(counts_G: np.ndarray) -> np.ndarray:
-    """What is taken off counts of 0, 1, 2, and 3 or more."""
+    """Return the discounts of counts of 0, 1, 2, and 3 or more."""
     n = [int((counts_G == count).sum()) for count in range(5)]
     customary = np.array([0.0, 0.5, 1.0, 1.5])
     if not all(n[1:]):
@@ -136,6 +136,6 @@ def _encode(grams_PO: np.ndarray, vocab_size: int) -> np.ndarray:
 
 
 def _lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`values` at the places where sorted `keys` hold `wanted`, 0 where they do not."""
+    """Return the values of the `wanted` keys among sorted `keys`, 0 for those that are absent."""
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], values.dtype.type(0))

@@ -1,7 +1,7 @@
-"""From token ids of documents to rows, labels and window hashes: pure functions of arrays.
+"""Packing of tokenized documents into rows, with labels, and removal of repeated text.
 
 Shapes: T tokens of all documents, D documents, N tokens of one document, R rows, S tokens per
-row (ctx_len), W windows.
+row (ctx_len), W windows, V windows of other documents.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ WINDOW = 32
 # are shared, no 32-token window of a row is, wherever rows are cut.
 GUARD = WINDOW - 2
 _BASE = np.uint64(0x9E3779B97F4A7C15)
-# Size of the table in front of the exact comparison of windows; a power of two.
+# Size of the table that filters windows before their exact comparison; a power of two.
 _SLOTS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Token ids of documents, one after the other, without special tokens.
+    """The concatenated token ids of documents, without special tokens.
 
     Attributes:
         ids_T: token ids, uint32.
@@ -45,14 +45,14 @@ class Documents:
         return np.cumsum(self.lengths_D) - self.lengths_D
 
     def select(self, keep_D: np.ndarray) -> Documents:
-        """The documents where `keep_D` is true, in order."""
+        """Return the documents where `keep_D` is true, in order."""
         keep_T = np.repeat(keep_D, self.lengths_D)
         labels_T = None if self.labels_T is None else self.labels_T[keep_T]
         return Documents(self.ids_T[keep_T], self.lengths_D[keep_D], labels_T, self.nll_D[keep_D])
 
 
 def concatenate(parts: Sequence[Documents]) -> Documents:
-    """The documents of all parts, in order. All parts have labels or none has."""
+    """Return the documents of all parts, in order. All parts have labels or none has."""
     if not parts:
         return Documents(
             np.zeros(0, np.uint32), np.zeros(0, np.int64), None, np.zeros(0, np.float64)
@@ -70,7 +70,7 @@ def concatenate(parts: Sequence[Documents]) -> Documents:
 def carry_labels(
     offsets_N2: np.ndarray, spans: Sequence[tuple[int, int, int]], text: str
 ) -> np.ndarray:
-    """Concept bitmask of each token (N,): the union over the spans that it overlaps.
+    """Return the concept bitmask of each token (N,): the union over the spans that it overlaps.
 
     Whitespace at a token's ends does not count as overlap.
 
@@ -100,7 +100,7 @@ def carry_labels(
 
 
 def stream(docs: Documents, *, bos: int, eos: int) -> np.ndarray:
-    """All documents as `<bos> document <eos>`, one after the other: (T + 2 D,) uint32."""
+    """Return all documents as `<bos> document <eos>`, concatenated: (T + 2 D,) uint32."""
     out = np.empty(len(docs.ids_T) + 2 * len(docs), np.uint32)
     starts_D = docs.starts_D + 2 * np.arange(len(docs))
     out[starts_D] = bos
@@ -112,11 +112,10 @@ def stream(docs: Documents, *, bos: int, eos: int) -> np.ndarray:
 
 
 def fill_rows(tokens_T: np.ndarray, *, ctx_len: int, bos: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a stream (see `stream`) into full rows (R, S), and what is left for the next row.
+    """Cut a stream (see `stream`) into full rows (R, S) and a rest.
 
-    A row that goes on with a document begins with a bos of its own, so that position 0 is always
-    bos. The rest begins where the next row would: filling rows from it and further documents gives
-    the rows that all of them together would have given.
+    A row that continues a document begins with a bos of its own, so that position 0 is always bos.
+    Filling rows with the rest and further documents gives the same rows as all documents at once.
     """
     rows_RS = np.full((len(tokens_T) // (ctx_len - 1) + 1, ctx_len), bos, np.uint32)
     row, at = 0, 0
@@ -130,20 +129,12 @@ def fill_rows(tokens_T: np.ndarray, *, ctx_len: int, bos: int) -> tuple[np.ndarr
     return rows_RS[:row], tokens_T[at:]
 
 
-def pack_dense(docs: Documents, *, ctx_len: int, bos: int, eos: int) -> np.ndarray:
-    """Rows (R, S) filled to the last place: documents follow each other and are cut anywhere.
-
-    What does not fill a last row is left out.
-    """
-    return fill_rows(stream(docs, bos=bos, eos=eos), ctx_len=ctx_len, bos=bos)[0]
-
-
 def pack_single(
     docs: Documents, *, ctx_len: int, bos: int, eos: int, pad: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows (R, S) that hold one document each, `<bos> document <eos>` and then pad.
+    """Return rows (R, S) that hold one document each, `<bos> document <eos>` and then pad.
 
-    A longer document goes on in further rows, each of which begins with bos.
+    A longer document continues in further rows, each of which begins with bos.
 
     Returns:
         Rows, and labels of the same shape (0 at special tokens) or None.
@@ -167,7 +158,7 @@ def pack_single(
 
 
 def _mix(value: np.ndarray) -> np.ndarray:
-    """splitmix64: a random-looking 64-bit number for each 64-bit number."""
+    """Return the splitmix64 hash of each 64-bit number."""
     value = (value.astype(np.uint64) + np.uint64(1)) * _BASE
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -175,7 +166,7 @@ def _mix(value: np.ndarray) -> np.ndarray:
 
 
 def document_hashes(docs: Documents) -> np.ndarray:
-    """One 64-bit hash per document (D,), of its tokens and their order."""
+    """Return a 64-bit hash of each document's tokens in their order (D,)."""
     if not len(docs):
         return np.zeros(0, np.uint64)
     position_T = np.arange(len(docs.ids_T)) - np.repeat(docs.starts_D, docs.lengths_D)
@@ -185,9 +176,9 @@ def document_hashes(docs: Documents) -> np.ndarray:
 
 
 def window_hashes(docs: Documents, *, window: int = GUARD) -> tuple[np.ndarray, np.ndarray]:
-    """Polynomial hash of every window of `window` tokens within one document.
+    """Return a polynomial hash of every window of `window` tokens within a document.
 
-    A document shorter than that counts as one window.
+    A shorter document counts as one window.
 
     Returns:
         Hashes (W,) uint64 and the document of each (W,).
@@ -210,38 +201,38 @@ def window_hashes(docs: Documents, *, window: int = GUARD) -> tuple[np.ndarray, 
 
 
 def drop_leaks(docs: Documents, known: Iterable[Documents]) -> Documents:
-    """`docs` without those that share a window with one of `known`.
+    """Return the documents that share no window with any of `known`.
 
-    `known` passes by once and is never held, so it may be larger than memory.
+    `known` is read once and never held, so it may be larger than memory.
     """
     if not len(docs):
         return docs
     hashes, owners = window_hashes(docs)
     mine_W = np.unique(hashes)
-    # Most windows of `known` are settled by a look into a small table.
+    # The table rules out most windows of `known`.
     slot = np.uint64(_SLOTS - 1)
     maybe = np.zeros(_SLOTS, bool)
     maybe[mine_W & slot] = True
     found_W = np.zeros(len(mine_W), bool)
     for others in known:
-        theirs = window_hashes(others)[0]
-        theirs = theirs[maybe[theirs & slot]]
-        at = np.minimum(np.searchsorted(mine_W, theirs), len(mine_W) - 1)
-        found_W[at[mine_W[at] == theirs]] = True
+        other_V = window_hashes(others)[0]
+        other_V = other_V[maybe[other_V & slot]]
+        at_V = np.minimum(np.searchsorted(mine_W, other_V), len(mine_W) - 1)
+        found_W[at_V[mine_W[at_V] == other_V]] = True
     clean_D = np.ones(len(docs), bool)
     clean_D[owners[found_W[np.searchsorted(mine_W, hashes)]]] = False
     return docs.select(clean_D)
 
 
 class Hashes:
-    """A growing set of 64-bit hashes, at little more than eight bytes for each."""
+    """A growing set of 64-bit hashes that needs little more than eight bytes for each."""
 
     def __init__(self) -> None:
         self._sorted = np.zeros(0, np.uint64)
         self._recent: set[int] = set()
 
     def add(self, hashes: np.ndarray) -> np.ndarray:
-        """Add some; tells which of them were not there before, nor earlier among them."""
+        """Add hashes; return for each whether it is new, to the set and among those before it."""
         at = np.minimum(np.searchsorted(self._sorted, hashes), max(len(self._sorted) - 1, 0))
         old = self._sorted[at] == hashes if len(self._sorted) else np.zeros(len(hashes), bool)
         fresh = ~old
@@ -257,11 +248,11 @@ class Hashes:
 
 
 def drop_repeats(docs: Documents, seen: Hashes) -> Documents:
-    """`docs` without those whose hash is in `seen` or that repeat an earlier one; grows `seen`."""
+    """Return the documents that are not in `seen`, without repeats, and add them to `seen`."""
     return docs.select(seen.add(document_hashes(docs)))
 
 
 def until(docs: Documents, tokens: int) -> Documents:
-    """The first documents that, with their bos and eos, together reach `tokens` tokens."""
+    """Return the first documents that, with their bos and eos, together reach `tokens` tokens."""
     ends_D = np.cumsum(docs.lengths_D + 2)
     return docs.select(ends_D - (docs.lengths_D + 2) < tokens)

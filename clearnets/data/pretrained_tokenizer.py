@@ -1,4 +1,4 @@
-"""Tokenizers that exist, from a folder or the hub, as they are but for missing special tokens."""
+"""Pretrained tokenizers, from a folder or the hub, with missing special tokens added."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 
 def tokenizer_fingerprints(settings: AnyTokenizer) -> dict[str, str]:
-    """SHA-256 of each file of a tokenizer's folder; nothing where there is no folder."""
+    """Return the SHA-256 of each file of a tokenizer's folder; {} if it has no folder."""
     if isinstance(settings, TrainedTokenizer) or not Path(settings.name).is_dir():
         return {}
-    # Weights may lie beside it: they are not read.
+    # The folder may hold weights, too: they are not read.
     types = (".json", ".jinja", ".model", ".txt")
     found = [path for path in Path(settings.name).iterdir() if path.suffix in types]
     return {path.name: sha256(path) for path in sorted(found)}
 
 
 def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
-    """The tokenizer as transformers loads it.
+    """Return the tokenizer as transformers loads it.
 
     Raises:
-        UserError: it is neither a folder nor to be had from the hub, or it is not a fast one.
+        UserError: it is in no folder and cannot be downloaded, or it is not a fast one.
     """
     from transformers import AutoTokenizer
 
@@ -64,7 +64,7 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
 
 
 def backend(found: Any) -> Tokenizer:
-    """A copy of the tokenizer proper, that neither pads nor cuts texts."""
+    """Return a copy of the `tokenizers` object, without padding and truncation."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
@@ -74,10 +74,10 @@ def backend(found: Any) -> Tokenizer:
 
 
 def load_pretrained(settings: PretrainedTokenizer) -> Vocabulary:
-    """An existing tokenizer with pad, bos and eos that differ.
+    """Load a tokenizer and give it distinct pad, bos and eos tokens.
 
-    Its own are kept, eos first. One that it lacks or that is the same as another comes behind its
-    vocabulary, where no embedding of a pretrained model is overwritten.
+    Its own ones are used, eos first. One that is missing or equal to another is added at the end
+    of the vocabulary, so that no embedding of a pretrained model is overwritten.
 
     Raises:
         UserError: as `load_fast`; or it has more tokens than `settings.vocab_size`.
@@ -110,7 +110,7 @@ def load_pretrained(settings: PretrainedTokenizer) -> Vocabulary:
 
 
 def _append(tokenizer: Tokenizer, kind: str) -> str:
-    """Add a special token behind the vocabulary; its name is one that is not taken."""
+    """Add a special token with an unused name at the end of the vocabulary; return the name."""
     from tokenizers import AddedToken
 
     taken = tokenizer.get_vocab(with_added_tokens=True)

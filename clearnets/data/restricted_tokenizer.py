@@ -1,14 +1,14 @@
-"""A byte-level BPE cut down to the tokens that a corpus uses most.
+"""A byte-level BPE tokenizer restricted to the tokens that a corpus uses most.
 
-What stays: the 256 bytes, special tokens, and the most used tokens, each with the two tokens that
-it is merged from, with theirs, and so on. And the merges among all these, in their order. So every
-token that stays can still be reached, and every text encodes to tokens that decode to it: what
-lost its token is spelled in smaller ones. (Without the merges the tokens would be there and never
-come up: all text would be spelled in bytes.)
+The restricted tokenizer has the 256 bytes, special tokens, and the most used tokens, each with the
+two tokens that it is merged from, and recursively with their parts; and the merges among all these,
+in their order. So each of its tokens can be produced, and every text encodes to tokens that decode
+to it: a removed token is spelled in smaller ones. (Without the merges no token but the bytes would
+ever be produced.)
 
-Why a token that stays is reached: BPE applies the first merge in order that fits, until none does.
-On the token's own string the whole tokenizer goes through certain merges. These all stay, and no
-others come in, so at each step the first that fits is the same.
+Why each token can be produced: BPE repeatedly applies the first merge that fits, until none does.
+On the token's own string the full tokenizer applies certain merges. The restricted one has all of
+these and no new ones, so at each step the first merge that fits is the same.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Texts that are counted at a time.
+# Texts encoded at a time.
 _BATCH = 1024
 
 
 def load_restricted(settings: RestrictedTokenizer, texts: Sequence[str]) -> Vocabulary:
-    """The tokenizer of `settings`, cut down to what `texts` use most.
+    """Load the tokenizer of `settings`, restricted to the tokens that `texts` use most.
 
     Raises:
         UserError: as `load_fast`; or it is not a byte-level BPE.
     """
     tokenizer = backend(load_fast(settings))
-    require_byte_level_bpe(tokenizer, settings.name)
+    _require_byte_level_bpe(tokenizer, settings.name)
     tokenizer = faithful(tokenizer)
     counts = count_tokens(tokenizer, texts)
     cut = restrict(tokenizer, counts, vocab_size=settings.vocab_size)
     return Vocabulary(cut, Specials(*_names(tokenizer)), cut.get_vocab_size())
 
 
-def require_byte_level_bpe(tokenizer: Tokenizer, name: str) -> None:
-    """Refuse what this module's promise does not hold for.
+def _require_byte_level_bpe(tokenizer: Tokenizer, name: str) -> None:
+    """Check that a tokenizer can be restricted.
 
     Raises:
-        UserError: one line with the reason.
+        UserError: it is not a byte-level BPE.
     """
     from tokenizers import pre_tokenizers
 
@@ -75,7 +75,7 @@ def require_byte_level_bpe(tokenizer: Tokenizer, name: str) -> None:
 
 
 def _types(part: Any) -> list[str]:
-    """The kinds of a pre-tokenizer or decoder, of each member where it is a sequence."""
+    """Return the types of the members of a pre-tokenizer or decoder."""
     if part is None:
         return []
     members = part.get("pretokenizers") or part.get("decoders") or [part]
@@ -83,7 +83,7 @@ def _types(part: Any) -> list[str]:
 
 
 def faithful(tokenizer: Tokenizer) -> Tokenizer:
-    """A byte-level BPE that changes no text: it neither normalises nor puts a space before it."""
+    """Return the byte-level BPE without normalisation, post-processing and added leading space."""
     from tokenizers import Tokenizer
 
     whole = json.loads(tokenizer.to_str())
@@ -95,7 +95,7 @@ def faithful(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-    """How often each token id occurs in `texts` (V,)."""
+    """Count the occurrences of each token id in `texts` (V,)."""
     # A special token's name in a text is text.
     tokenizer.encode_special_tokens = True
     counts_V = np.zeros(1 + max(tokenizer.get_vocab().values()), np.int64)
@@ -107,10 +107,10 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
 
 
 def restrict(tokenizer: Tokenizer, counts_V: np.ndarray, *, vocab_size: int) -> Tokenizer:
-    """`tokenizer`, a `faithful` byte-level BPE, with `vocab_size` of its tokens, or all it has.
+    """Restrict a `faithful` byte-level BPE to `vocab_size` of its tokens, or all that it has.
 
-    Its special and added tokens are replaced by pad, bos and eos, which get the first ids; the
-    others keep their order.
+    Its special and added tokens are replaced by pad, bos and eos with the first ids; the others
+    stay in their order.
     """
     from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
@@ -122,12 +122,12 @@ def restrict(tokenizer: Tokenizer, counts_V: np.ndarray, *, vocab_size: int) -> 
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     alphabet = set(pre_tokenizers.ByteLevel.alphabet())
     by_use = sorted(ids, key=lambda token: (-counts_V[ids[token]], ids[token]))
-    kept = choose(by_use, ranks, alphabet, size=vocab_size - len(SPECIALS))
+    chosen = choose(by_use, ranks, alphabet, size=vocab_size - len(SPECIALS))
 
     names = _names(tokenizer)
-    ordered = [*names, *sorted(kept, key=lambda token: ids[token])]
+    ordered = [*names, *sorted(chosen, key=lambda token: ids[token])]
     model["vocab"] = {token: number for number, token in enumerate(ordered)}
-    model["merges"] = [list(pair) for pair in merges if {*pair, "".join(pair)} <= kept]
+    model["merges"] = [list(pair) for pair in merges if {*pair, "".join(pair)} <= chosen]
     model["unk_token"] = model["dropout"] = None
     whole["added_tokens"] = []
     cut = Tokenizer.from_str(json.dumps(whole))
@@ -143,23 +143,23 @@ def choose(
     *,
     size: int,
 ) -> set[str]:
-    """`size` tokens: the alphabet, and the first of `by_use` that fit in with their parents."""
-    kept = set(alphabet)
+    """Return `size` tokens: the alphabet, and the first of `by_use` that fit with their parts."""
+    chosen = set(alphabet)
     for token in by_use:
-        if len(kept) >= size:
+        if len(chosen) >= size:
             break
-        if token in kept:
+        if token in chosen:
             continue
         family = lineage(token, ranks)
-        if family is not None and len(kept) + len(family - kept) <= size:
-            kept |= family
-    return kept
+        if family is not None and len(chosen) + len(family - chosen) <= size:
+            chosen |= family
+    return chosen
 
 
 def lineage(token: str, ranks: Mapping[tuple[str, str], int]) -> set[str] | None:
-    """All that `token` is merged from on its way from single characters, itself included.
+    """Return the tokens that BPE goes through from single characters to `token`, including it.
 
-    None where no series of merges leads to it.
+    None if no sequence of merges produces it.
     """
     parts = list(token)
     family = set(parts)
@@ -175,7 +175,7 @@ def lineage(token: str, ranks: Mapping[tuple[str, str], int]) -> set[str] | None
 
 
 def _names(tokenizer: Tokenizer) -> list[str]:
-    """Names for pad, bos and eos that are no ordinary tokens of the vocabulary."""
+    """Return names for pad, bos and eos that are not ordinary tokens of the vocabulary."""
     whole = json.loads(tokenizer.to_str())
     added = {entry["content"] for entry in whole["added_tokens"]}
     taken = set(whole["model"]["vocab"]) - added

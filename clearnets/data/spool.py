@@ -1,6 +1,6 @@
-"""The train split on disk while it is made: its rows as they will be, and its documents to reread.
+"""Files of the train split that grow document by document, so that it needs no memory.
 
-Both grow document by document and take no memory, whatever their size.
+One holds the packed rows that training reads, the other the documents, to be read again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from clearnets.data.packing import Documents, fill_rows, stream
 from clearnets.data.tokenizer import Vocabulary
 
-# Tokens that are read back at a time.
+# Tokens in a block.
 BLOCK = 1 << 20
 
 
 def narrow(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
-    """The smallest type of the data unit that holds every token id."""
+    """Return the smaller of the data unit's two types that holds every token id."""
     return np.uint16 if vocab_size < 65536 else np.uint32
 
 
 class RowFile:
-    """A `.npy` of rows that is written front to back, as `np.save` would write the whole."""
+    """An `.npy` file of packed rows that grows; its bytes are those of `np.save`."""
 
     def __init__(self, path: Path, vocabulary: Vocabulary, *, ctx_len: int, max_rows: int) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ class RowFile:
         self._header()
 
     def append(self, docs: Documents) -> None:
-        """Pack documents behind those that came before."""
+        """Pack documents and append their rows."""
         tokens = np.concatenate([self._rest, stream(docs, bos=self._bos, eos=self._eos)])
         rows_RS, self._rest = fill_rows(tokens, ctx_len=self._ctx_len, bos=self._bos)
         rows_RS = rows_RS[: self._max_rows - self.rows]
@@ -44,7 +44,7 @@ class RowFile:
         self._file.write(rows_RS.astype(self._dtype).tobytes())
 
     def close(self) -> None:
-        """Write the number of rows into the header; it has room for any."""
+        """Write the number of rows into the header, which has room for any number."""
         self._file.seek(0)
         self._header()
         self._file.close()
@@ -59,7 +59,7 @@ class RowFile:
 
 
 class Spool:
-    """Documents without labels, in order, in two files."""
+    """Token ids and lengths of documents in two files that grow."""
 
     def __init__(self, folder: Path, *, vocab_size: int) -> None:
         self._ids = (folder / "ids").open("w+b")
@@ -68,7 +68,7 @@ class Spool:
         self.documents = self.tokens = self.longest = 0
 
     def append(self, docs: Documents) -> None:
-        """Add documents behind those that came before."""
+        """Append documents."""
         self._ids.write(docs.ids_T.astype(self._dtype).tobytes())
         self._lengths.write(docs.lengths_D.astype(np.int64).tobytes())
         self.documents += len(docs)
@@ -76,7 +76,7 @@ class Spool:
         self.longest = max(self.longest, int(docs.lengths_D.max(initial=0)))
 
     def blocks(self, tokens: int | None = None) -> Iterator[Documents]:
-        """The documents again, about `tokens` tokens at a time and none cut."""
+        """Yield all documents in blocks of at most `tokens` tokens, or of one longer document."""
         tokens = tokens or BLOCK
         self._ids.flush()
         self._lengths.flush()
@@ -94,10 +94,10 @@ class Spool:
             first, at = last, at + size
 
     def head(self, tokens: int) -> Documents:
-        """The first documents, up to about `tokens` tokens."""
+        """Return the first block of documents, of at most `tokens` tokens."""
         return next(self.blocks(tokens))
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._ids.close()
         self._lengths.close()

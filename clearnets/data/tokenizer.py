@@ -1,9 +1,8 @@
-"""Tokenizers as Hugging Face folders: byte-level BPE trained on the corpus, or one that exists.
+"""Tokenizers with distinct pad, bos and eos tokens, saved as Hugging Face folders.
 
-Whichever it is, pad, bos and eos are defined and differ, so that no library must be patched for
-one that is missing, and a document that spells one of them out does not end there. The trained
-one puts no space before a text: decode(encode(text)) is the text, whatever it is, at the price of
-a token of its own for the word that begins a document.
+A document that spells out a special token does not end there. A tokenizer trained here is a
+byte-level BPE that adds no leading space to a text: decode(encode(text)) is always the text, at the
+price of different tokens for a word at the beginning of a document.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from clearnets.pipeline.artifacts import write_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Ids of the special tokens where the tokenizer is made here; everywhere else they are in the
-# `Vocabulary` and in the data unit's meta.json.
+# Ids of the special tokens of a tokenizer trained here. For others, see `Vocabulary` and the data
+# unit's meta.json.
 PAD, BOS, EOS = 0, 1, 2
 
 
@@ -44,7 +43,7 @@ class Vocabulary:
     Attributes:
         tokenizer: encodes spelled-out special tokens as text.
         specials: three different tokens of it.
-        size: all token ids are below it.
+        size: upper bound of token ids, exclusive.
     """
 
     tokenizer: Tokenizer
@@ -53,7 +52,7 @@ class Vocabulary:
 
     @property
     def pad(self) -> int:
-        """Id of the token behind a document that is shorter than its row."""
+        """Id of the token that fills a row after its document."""
         return self._id(self.specials.pad)
 
     @property
@@ -68,7 +67,7 @@ class Vocabulary:
 
     @property
     def ids(self) -> dict[str, int]:
-        """All three by name."""
+        """Ids of the special tokens by name."""
         return {"pad": self.pad, "bos": self.bos, "eos": self.eos}
 
     def _id(self, token: str) -> int:
@@ -83,12 +82,13 @@ class Vocabulary:
         spans: Sequence[Sequence[tuple[int, int, int]]] | None = None,
         nll: Sequence[float] | None = None,
     ) -> Documents:
-        """As `encode`, without the documents that cannot be told apart from special tokens.
+        """Encode documents, with labels if `spans` (see `carry_labels`) are given.
 
-        Those are documents of no token, as where normalisation removes all, and in some
-        vocabularies documents that spell a special token out.
+        Documents without any token are left out, as are those in which a special token occurs:
+        some vocabularies cannot spell one out. The tokenizer's own threads work on a batch; see
+        `clearnets.pipeline.runtime.tokenizer_threads`.
         """
-        docs = encode(self.tokenizer, texts, spans=spans, nll=nll)
+        docs = _encode(self.tokenizer, texts, spans, nll)
         special_T = np.isin(docs.ids_T, list(self.ids.values()))
         if not special_T.any() and docs.lengths_D.all():
             return docs
@@ -99,7 +99,7 @@ class Vocabulary:
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
-    """Learn the merges from `texts`; a small corpus may give fewer than `vocab_size` tokens."""
+    """Train a BPE on `texts`; a small corpus may give fewer than `vocab_size` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -138,17 +138,12 @@ def save_tokenizer(
     )
 
 
-def encode(
+def _encode(
     tokenizer: Tokenizer,
     texts: Sequence[str],
-    *,
-    spans: Sequence[Sequence[tuple[int, int, int]]] | None = None,
-    nll: Sequence[float] | None = None,
+    spans: Sequence[Sequence[tuple[int, int, int]]] | None,
+    nll: Sequence[float] | None,
 ) -> Documents:
-    """Token ids of documents, with labels where `spans` (as of `carry_labels`) are given.
-
-    The tokenizer's own threads work on a batch; see `clearnets.pipeline.runtime.tokenizer_threads`.
-    """
     if spans is None:
         encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         labels_T = None

@@ -1,4 +1,4 @@
-"""Reading the data unit: token rows, concept labels, and the one mask of every family."""
+"""The reader of `artifacts/data`: token rows, concept labels, and the mask of counted positions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TokenStore:
     concepts: tuple[str, ...]
 
     def split(self, name: str) -> np.ndarray:
-        """Rows (rows, ctx_len) of a split, memory-mapped; each begins with bos.
+        """Return the rows (rows, ctx_len) of a split, memory-mapped; each begins with bos.
 
         Raises:
-            UserError: there is no such file.
+            UserError: its file is missing or damaged.
         """
         path = self.root / "tokens" / f"{name}.npy"
         if not path.exists():
@@ -43,23 +43,23 @@ class TokenStore:
         return _open(path)
 
     def labels(self, name: str) -> np.ndarray | None:
-        """Concept bitmasks (rows, ctx_len) uint64 of a split, or None where it has none."""
+        """Return the concept bitmasks (rows, ctx_len) uint64 of a split, or None if it has none."""
         path = self.root / "labels" / f"{name}.npy"
         return _open(path) if path.exists() else None
 
     def counted(self, tokens: np.ndarray) -> np.ndarray:
-        """Which positions of `tokens` (rows, ctx_len) count for every family, as booleans.
+        """Return the mask of the positions of `tokens` (rows, ctx_len) that every family counts.
 
-        Left out are bos, eos, pad and the first position of a row.
+        Not counted are bos, eos, pad and the first position of a row.
         """
         mask = (tokens != self.pad) & (tokens != self.bos) & (tokens != self.eos)
         mask[..., 0] = False
         return mask
 
     def strings(self) -> list[str]:
-        """The text of each token id within a text, a leading space kept as a space.
+        """Return what each token id adds to a text, with its leading space if it has one.
 
-        Part of a character decodes to U+FFFD; an id that no token has, to nothing.
+        Parts of a character decode to U+FFFD, and unused ids to nothing.
         """
         from tokenizers import Tokenizer, decoders
 
@@ -70,8 +70,8 @@ class TokenStore:
 
         before: tuple[int, ...] = ()
         if not isinstance(tokenizer.decoder, decoders.ByteLevel):
-            # Other decoders treat the first token of a text in another way than all others: a
-            # space before it is left out, or one between tokens is not put in.
+            # Other decoders treat the first token of a text differently: they remove its leading
+            # space, or add none.
             before = tuple(tokenizer.encode("a", add_special_tokens=False).ids)
         start = len(text(*before))
         return [text(*before, token)[start:] for token in range(self.vocab_size)]
@@ -85,7 +85,7 @@ def _open(path: Path) -> np.ndarray:
 
 
 def open_tokens(root: Path) -> TokenStore:
-    """The tokens of the data unit at `root` (`paths.data()`).
+    """Open the data unit at `root` (`paths.data()`).
 
     Raises:
         UserError: it is missing or unreadable.

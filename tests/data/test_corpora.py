@@ -171,9 +171,8 @@ def test_a_stream_is_read_once_and_as_far_as_is_needed(tmp_path, monkeypatch):
 # The hub
 
 
-def test_a_dataset_is_divided_as_a_file_of_its_documents(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+@pytest.mark.usefixtures("datasets_cache")
+def test_a_dataset_is_divided_as_a_file_of_its_documents(tmp_path):
     texts = [f"story number {i}" for i in range(300)]
     (tmp_path / "in").mkdir()
     table = pa.table({"story": [*texts, "  ", *texts[:10]]})

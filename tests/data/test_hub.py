@@ -13,6 +13,7 @@ from clearnets.config import HubText
 from clearnets.data import hub
 
 datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.usefixtures("datasets_cache")
 
 README = """---
 configs:
@@ -34,11 +35,6 @@ dataset_info:
     num_examples: 30
 ---
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

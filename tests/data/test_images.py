@@ -14,13 +14,9 @@ from clearnets.config import Digits, HubPictures
 from clearnets.data import images
 
 datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.usefixtures("datasets_cache")
 
 SAMPLES = Path(os.environ.get("CLEARNETS_TEST_DATA", "absent")).resolve()
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

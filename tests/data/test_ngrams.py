@@ -100,8 +100,8 @@ def test_estimated_discounts_equal_a_plain_implementation():
     texts = [np.minimum(rng.geometric(0.3, 12) + 2, VOCAB - 1).tolist() for _ in range(20)]
     naive = Naive(texts, 3)
     model = fit(as_stream(texts), order=3, vocab_size=VOCAB, bos=BOS, pad=PAD)
-    for size, level in enumerate(model.levels, 1):
-        np.testing.assert_allclose(level.discounts, naive.discounts[size])
+    for size, order in enumerate(model.orders, 1):
+        np.testing.assert_allclose(order.discounts, naive.discounts[size])
     assert naive.discounts[3] != [0, 0.5, 1.0, 1.5]
     np.testing.assert_allclose(
         model.probabilities(np.array(list(grams(texts, 3)))),

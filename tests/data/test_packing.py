@@ -4,36 +4,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_documents import BOS, EOS, PAD, make, pack_dense
 
 from clearnets.data.packing import (
     GUARD,
     WINDOW,
-    Documents,
     Hashes,
     carry_labels,
     concatenate,
     document_hashes,
     drop_leaks,
     drop_repeats,
-    pack_dense,
     pack_single,
     stream,
     until,
     window_hashes,
 )
-
-PAD, BOS, EOS = 0, 1, 2
-
-
-def make(texts, labels=None):
-    """Documents of lists of ids."""
-    return Documents(
-        np.array([i for text in texts for i in text], np.uint32),
-        np.array([len(text) for text in texts], np.int64),
-        None if labels is None else np.array([i for part in labels for i in part], np.uint64),
-        np.arange(len(texts), dtype=np.float64),
-    )
-
 
 ids = st.lists(st.integers(3, 9), min_size=1, max_size=40)
 corpora = st.lists(ids, min_size=1, max_size=12)
@@ -59,7 +45,7 @@ def test_stream_is_the_documents_between_bos_and_eos(texts):
 @settings(deadline=None)
 @given(texts=corpora, ctx_len=st.integers(8, 20))
 def test_dense_rows_begin_with_bos_and_give_the_documents_back(texts, ctx_len):
-    rows_RS = pack_dense(make(texts), ctx_len=ctx_len, bos=BOS, eos=EOS)
+    rows_RS = pack_dense(make(texts), ctx_len=ctx_len)
     whole = [token for text in texts for token in (BOS, *text, EOS)]
     back: list[int] = []
     for row in rows_RS.tolist():
@@ -214,11 +200,11 @@ def test_guarded_rows_share_no_window_however_rows_are_cut(data):
     )
     train = data.draw(st.lists(text, min_size=1, max_size=4))
     test = data.draw(st.lists(text, min_size=1, max_size=6))
-    options = {"ctx_len": data.draw(st.integers(WINDOW, 80)), "bos": BOS, "eos": EOS}
+    options = {"ctx_len": data.draw(st.integers(WINDOW, 80)), "bos": BOS, "eos": EOS, "pad": PAD}
     kept = drop_leaks(make(test), [make(train)])
-    dense = pack_dense(make(train), **options)
-    single, _ = pack_single(make(train), pad=PAD, **options)
-    guarded, _ = pack_single(kept, pad=PAD, **options)
+    dense = pack_dense(make(train), ctx_len=options["ctx_len"])
+    single, _ = pack_single(make(train), **options)
+    guarded, _ = pack_single(kept, **options)
     assert not row_windows(guarded) & (row_windows(dense) | row_windows(single))
 
 

@@ -5,24 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_documents import BOS, EOS, make, pack_dense
 
-from clearnets.data.packing import Documents, concatenate, pack_dense
+from clearnets.data.packing import concatenate
 from clearnets.data.spool import RowFile, Spool, narrow
 
-BOS, EOS = 1, 2
 parts = st.lists(
     st.lists(st.lists(st.integers(3, 60_000), min_size=1, max_size=40), max_size=6), min_size=1
 )
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def make(texts):
-    return Documents(
-        np.array([i for text in texts for i in text], np.uint32),
-        np.array([len(text) for text in texts], np.int64),
-        None,
-        np.zeros(len(texts)),
-    )
 
 
 @same_folder
@@ -33,7 +24,7 @@ def test_rows_are_the_bytes_of_np_save(tmp_path, parts, ctx_len, max_rows, size)
     for part in parts:
         written.append(make(part))
     written.close()
-    whole = pack_dense(concatenate([make(p) for p in parts]), ctx_len=ctx_len, bos=BOS, eos=EOS)
+    whole = pack_dense(concatenate([make(p) for p in parts]), ctx_len=ctx_len)
     rows = whole[:max_rows].astype(narrow(vocabulary.size))
     np.save(tmp_path / "b.npy", rows)
     assert written.rows == len(rows)

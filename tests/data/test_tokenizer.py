@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clearnets.data.tokenizer import BOS, EOS, PAD, encode, save_tokenizer, train_tokenizer
+from clearnets.data.tokenizer import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIALS,
+    Vocabulary,
+    save_tokenizer,
+    train_tokenizer,
+)
 from clearnets.data.tokens import TokenStore
 
 TEXTS = [
@@ -65,8 +73,9 @@ def test_training_is_deterministic(tokenizer, tmp_path):
 def test_encode_with_and_without_labels(tokenizer):
     text = "The fox said 🦊."
     spans = [(0, 3, 1), (4, 7, 2), (8, 12, 4), (13, 14, 8), (14, 15, 16)]
-    docs = encode(tokenizer, [text, "fox"], spans=[spans, [(0, 3, 2)]], nll=[1.5, 0.5])
-    plain = encode(tokenizer, [text, "fox"])
+    vocabulary = Vocabulary(tokenizer, SPECIALS, 350)
+    docs = vocabulary.encode([text, "fox"], spans=[spans, [(0, 3, 2)]], nll=[1.5, 0.5])
+    plain = vocabulary.encode([text, "fox"])
     assert np.array_equal(docs.ids_T, plain.ids_T)
     assert plain.labels_T is None
     assert docs.nll_D.tolist() == [1.5, 0.5]
