@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from clearnets.cli.options import Experiment, Results, Seed
 from clearnets.cli.place import Place, move_to_run
 from clearnets.families import FAMILIES
-
-if TYPE_CHECKING:
-    from clearnets.provenance.lockfile import Fault, Step
 
 
 def trace(
@@ -39,27 +34,19 @@ def verify() -> None:
 
     Example: [bold]clearnets verify[/bold]
     """
+    from clearnets import config
+    from clearnets.pipeline import dvc
+    from clearnets.pipeline.stage import names_of
     from clearnets.provenance import lockfile
-    from clearnets.provenance import verify as verification
+    from clearnets.provenance import verify as module
 
-    steps, found = _faults(lockfile.md5_of_file)
-    differing = list(verification.differences(steps, found))
-    for line in verification.told(steps, found, differing):
+    steps, params = lockfile.read_lock(), config.read_yaml(config.PARAMS)
+    expected = names_of(config.load())
+    found = list(lockfile.faults(steps, params, expected, lockfile.look(steps)))
+    found += lockfile.code_faults(steps, dvc.code_fingerprints())
+    for line in module.told(steps, found, list(module.differences(steps, found))):
         print(line)
     raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
-
-
-def _faults(of_file: Callable[[Path], str]) -> tuple[list[Step], list[Fault]]:
-    """The steps of the recorded run, and what is not as recorded by the hashes `of_file` gives."""
-    from clearnets import config
-    from clearnets.pipeline import paths
-    from clearnets.provenance import lockfile
-
-    steps = lockfile.read_lock()
-    params, stages = config.read_yaml(config.PARAMS), config.read_yaml(paths.PIPELINE)["stages"]
-    return steps, list(
-        lockfile.faults(steps, params, stages, lockfile.look(steps, of_file=of_file))
-    )
 
 
 def show(
@@ -111,22 +98,22 @@ def status(
     Example: [bold]clearnets status[/bold]
     """
     from clearnets import UserError, config
-    from clearnets.pipeline import paths, times
+    from clearnets.pipeline import times
+    from clearnets.pipeline.stage import names_of
     from clearnets.provenance import lockfile
     from clearnets.provenance import status as module
 
     if record and experiment:
         raise UserError("--record is of params.yaml, here; leave --experiment out")
     move_to_run(experiment)
-    params = config.read_yaml(config.PARAMS)
+    own = config.load()
     if record:
-        stages = lockfile.expected(config.read_yaml(paths.PIPELINE)["stages"], params)
-        lacking = times.record(params["experiment"], stages)
+        lacking = times.record(own.experiment, names_of(own))
         print(f"{times.RECORD}; never timed here: {', '.join(lacking) or 'none'}")
         return
-    hashes = module.Hashes()
-    steps, found = _faults(hashes)
-    hashes.keep()
-    standing = module.standings(steps, found, times.here(), module.in_cache(steps))
-    for line in module.told(standing, times.recorded(params.get("experiment", ""))):
+    steps = lockfile.read_lock()
+    standing = module.standings(
+        steps, module.dvc_faults(steps), times.here(), module.in_cache(steps)
+    )
+    for line in module.told(standing, times.recorded(own.experiment)):
         print(line)

@@ -63,6 +63,7 @@ Layers = Annotated[
 Mlp = Annotated[
     str,
     typer.Option(
+        "--mlp",
         metavar="MODE",
         help="Feedforward: dense, sparse (GroupMax), sparse_topk or sparse_low_rank.",
     ),

@@ -232,6 +232,11 @@ def rerun(path: Path) -> str | None:
     return f"dvc repro {stage.of_item(item)}"
 
 
+def names_of(config: Config) -> list[str]:
+    """Return the DVC names of an experiment's stages, e.g. `cache@sae`, in their order."""
+    return [stage.of_item(item) for stage, item in items_of(config)]
+
+
 def items_of(config: Config) -> Iterator[tuple[Stage, str | None]]:
     """Yield every stage of an experiment with each of its items, in the order of the pipeline."""
     for stage in table().values():

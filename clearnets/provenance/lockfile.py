@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clearnets import UserError
 from clearnets.config import read_yaml, value_at
 from clearnets.pipeline.git import git
-from clearnets.pipeline.paths import LOCK
+from clearnets.pipeline.paths import CODE, LOCK
 
-CODE = (
-    *("clearnets/", "paper/scripts", "paper/clearnets.mplstyle"),
+_SOURCE = (
+    *("clearnets", "paper/scripts", "paper/clearnets.mplstyle"),
     *("paper/clearnets.typ", "paper/sections", "paper/typst", "paper/references.bib"),
     "paper/claims.yaml",
 )
@@ -53,18 +53,27 @@ class Entry:
     @property
     def is_code(self) -> bool:
         """Source, as opposed to an artifact."""
-        return self.path.startswith(CODE)
+        return self.path.startswith(_SOURCE)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of the recorded run."""
+    """One stage of the recorded run.
+
+    Attributes:
+        name: of the stage and its item, e.g. `cache@sae`.
+        command: as DVC ran it.
+        reads, writes: files and folders.
+        params: values by key of params.yaml.
+        fingerprints: of its code, by key of `artifacts/code.json`.
+    """
 
     name: str
     command: str
     reads: tuple[Entry, ...]
     writes: tuple[Entry, ...]
     params: Mapping[str, Any]
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def code(self) -> tuple[Entry, ...]:
@@ -112,6 +121,7 @@ def _step(name: str, stage: Mapping[str, Any]) -> Step:
         reads=tuple(map(_entry, stage.get("deps", ()))),
         writes=tuple(map(_entry, stage.get("outs", ()))),
         params=stage.get("params", {}).get("params.yaml", {}),
+        fingerprints=stage.get("params", {}).get(CODE.as_posix(), {}),
     )
 
 
@@ -216,22 +226,10 @@ def look(
     }
 
 
-def expected(stages: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the stages that a run has, from `stages` of dvc.yaml, by DVC's rules."""
-    for name, stage in stages.items():
-        grid = stage.get("matrix", {"": stage["foreach"]} if "foreach" in stage else {})
-        items = [
-            value_at(params, items[2:-1]) if isinstance(items, str) else items
-            for items in grid.values()
-        ]
-        assert len(items) <= 1, "no stage has two dimensions"
-        yield from (f"{name}@{item}" for item in items[0]) if items else (name,)
-
-
 def faults(
     steps: Sequence[Step],
     params: Mapping[str, Any],
-    stages: Mapping[str, Any],
+    expected: Iterable[str],
     found: Mapping[str, str | None],
 ) -> Iterator[Fault]:
     """What is not as recorded.
@@ -239,11 +237,11 @@ def faults(
     Args:
         steps: of `read_lock`.
         params: the values of params.yaml.
-        stages: `stages` of dvc.yaml.
+        expected: names of the stages that a run has.
         found: as `look` gives it.
     """
     recorded = {step.name for step in steps}
-    for name in expected(stages, params):
+    for name in expected:
         if name not in recorded:
             yield Fault(name, name, UNRECORDED)
     missing = [made.path for step in steps for made in step.writes if found[made.path] is None]
@@ -261,6 +259,20 @@ def faults(
         for key, value in step.params.items():
             if value_at(params, key) != value:
                 yield Fault(step.name, f"params.yaml: {key}", STALE)
+
+
+def code_faults(steps: Sequence[Step], code: Mapping[str, Mapping[str, str]]) -> Iterator[Fault]:
+    """Yield the stages whose code is not what they were run with.
+
+    Args:
+        steps: of `read_lock`.
+        code: the fingerprints of the code that is there.
+    """
+    for step in steps:
+        for key, recorded in step.fingerprints.items():
+            kind, name = key.split(".", 1)
+            if code.get(kind, {}).get(name) != recorded:
+                yield Fault(step.name, f"code: {kind}.{name}", STALE)
 
 
 def told(chain: Sequence[Step], path: str, origin: str, lock: Path = LOCK) -> Iterator[str]:
@@ -293,9 +305,10 @@ def told(chain: Sequence[Step], path: str, origin: str, lock: Path = LOCK) -> It
         within = any(key.startswith(f"{other}.") for other in params)
         if value is not None and not within:
             yield f"  {key}: {json.dumps(value, ensure_ascii=False)}"
-    code = {entry.path for step in chain for entry in step.code}
     yield ""
-    yield f"code: {len(code)} files, each with its hash in {lock}"
+    yield "code"
+    code = {key: value for step in chain for key, value in step.fingerprints.items()}
+    yield from (f"  {key}: {value}" for key, value in sorted(code.items()))
 
 
 def _is_metrics(entry: Entry) -> bool:

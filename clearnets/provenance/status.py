@@ -1,21 +1,22 @@
-"""Which stages are fresh, stale or missing, and what `dvc repro` would take: by the same record and
-rules as `clearnets verify`, but a file is hashed again only where its size or time has changed."""
+"""Which stages are fresh, stale or missing by `dvc status`, and what `dvc repro` would take."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from clearnets.pipeline import times
-from clearnets.pipeline.artifacts import write_text
+from clearnets import UserError
+from clearnets.pipeline import dvc, paths, times
 from clearnets.pipeline.console import first_of
-from clearnets.pipeline.paths import LOGS
 from clearnets.provenance import dvc_cache, lockfile
+from clearnets.provenance.lockfile import Fault, Step, overlap
 
 FRESH, STALE, MISSING, NEW, BEHIND = "fresh", "stale", "missing", "never run", "behind"
-HASHES = LOGS / "hashes.json"
 
 
 @dataclass(frozen=True)
@@ -38,32 +39,60 @@ class Standing:
     restorable: bool = False
 
 
-class Hashes:
-    """MD5 of files, remembered by size and time of change."""
+def dvc_faults(steps: Sequence[Step]) -> list[Fault]:
+    """Return what `dvc status` finds, but for what only reads an output that is not as recorded.
 
-    def __init__(self, path: Path = HASHES) -> None:
-        self._path = path
-        try:
-            self._known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
+    Args:
+        steps: of the record. Beside what DVC says, their code is compared with the code that is
+            there: an edit that `clearnets plan` has not seen yet.
 
-    def __call__(self, path: Path) -> str:
-        stat = path.stat()
-        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        found = self._known.get(str(path))
-        if found is None or found[:3] != mark:
-            found = self._known[str(path)] = [*mark, lockfile.md5_of_file(path)]
-        return found[3]
+    Raises:
+        UserError: DVC failed.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"`dvc status` failed: {reason}")
+    recorded = {step.name for step in steps}
+    found = [
+        fault
+        for stage, changes in json.loads(done.stdout).items()
+        for fault in (
+            _of_stage(stage, changes)
+            if stage in recorded
+            else [Fault(stage, stage, lockfile.UNRECORDED)]
+        )
+    ]
+    wrong = [fault.path for fault in found if fault.state in (lockfile.CHANGED, lockfile.MISSING)]
+    own = [
+        fault
+        for fault in found
+        if fault.state != lockfile.STALE or not any(overlap(fault.path, path) for path in wrong)
+    ]
+    return own + list(lockfile.code_faults(steps, dvc.code_fingerprints()))
 
-    def keep(self) -> None:
-        """Write them down."""
-        write_text(self._path, json.dumps(self._known))
+
+def _of_stage(stage: str, changes: Sequence[Any]) -> Iterator[Fault]:
+    """Yield what `dvc status --json` says of one stage."""
+    for change in changes:
+        for kind, of in change.items() if isinstance(change, dict) else [(change, None)]:
+            if not isinstance(of, dict):
+                yield Fault(stage, f"{paths.PIPELINE}: {kind}", lockfile.STALE)
+                continue
+            for path, state in of.items():
+                if kind == "changed outs":
+                    missing = state in ("deleted", "not in cache")
+                    yield Fault(stage, path, lockfile.MISSING if missing else lockfile.CHANGED)
+                elif isinstance(state, dict):
+                    yield from (Fault(stage, f"{path}: {key}", lockfile.STALE) for key in state)
+                else:
+                    yield Fault(stage, path, lockfile.STALE)
 
 
 def standings(
-    steps: Sequence[lockfile.Step],
-    found: Sequence[lockfile.Fault],
+    steps: Sequence[Step],
+    found: Sequence[Fault],
     seconds: Mapping[str, float],
     cached: frozenset[str] = frozenset(),
 ) -> list[Standing]:
@@ -71,11 +100,11 @@ def standings(
 
     Args:
         steps: of the record, in order.
-        found: what `trail.faults` finds.
+        found: of `dvc_faults`.
         seconds: what stages took, by name.
         cached: outputs that DVC's cache holds.
     """
-    by_step: dict[str, list[lockfile.Fault]] = {}
+    by_step: dict[str, list[Fault]] = {}
     for fault in found:
         by_step.setdefault(fault.step, []).append(fault)
     made: dict[str, Standing] = {}
@@ -100,7 +129,7 @@ def standings(
     return list(made.values())
 
 
-def in_cache(steps: Sequence[lockfile.Step], root: Path = Path()) -> frozenset[str]:
+def in_cache(steps: Sequence[Step], root: Path = Path()) -> frozenset[str]:
     """Outputs of the record that DVC's cache could bring back, by path."""
     folder = dvc_cache.cache(root)
     return frozenset(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clearnets.models.matching import PAIR, checkpoint_losses, match
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
@@ -40,6 +39,8 @@ def units(config: Config) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime) -> None:
     """Write `pair.json` for every seed, and the metrics."""
+    from clearnets.models.matching import PAIR, checkpoint_losses, match
+
     for unit, work in build_all(units(config)):
         seed = unit.settings["seed"]
         losses = {mlp: checkpoint_losses(unit.inputs[mlp]) for mlp in config.models}

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from clearnets import UserError
 from clearnets import config as configs
 from clearnets.config import SPLITS
-from clearnets.data import corpora, spool
+from clearnets.data import corpora, splits, spool
 from clearnets.data.packing import WINDOW
 from clearnets.data.tokenizer import train_tokenizer
 from clearnets.data.tokens import open_tokens
@@ -218,8 +218,8 @@ def test_leaks_and_repeats_are_dropped_and_made_up_for(book, monkeypatch):
     assert stats["splits"]["valid"]["repeats_dropped"] == 1
     assert stats["splits"]["train"]["repeats_dropped"] == 1
     assert stats["splits"]["score"]["tokens"] >= BUDGETS["score"]
-    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
-    for split in stage.GUARDED:
+    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
+    for split in splits.GUARDED:
         mine = row_windows(store.split(split), store)
         assert mine
         assert not any(mine & other for other in known)
@@ -243,8 +243,8 @@ def test_the_storybook_itself():
     assert 0 < stats["generator_bound"] < stats["trigram"]
     marks = np.bitwise_or.reduce(store.labels("explain").ravel())
     assert bin(int(marks)).count("1") > len(store.concepts) // 2
-    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
-    for split in stage.GUARDED:
+    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
+    for split in splits.GUARDED:
         assert not any(row_windows(store.split(split), store) & other for other in known)
 
 
@@ -335,8 +335,8 @@ def test_a_stream_fills_the_splits_without_leaks(tmp_path):
         seen |= set(mine)
         assert stats["splits"][split]["tokens"] >= BUDGETS[split]
     assert store.split("train").shape == (BUDGETS["train"] // 64, 64)
-    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
-    for split in stage.GUARDED:
+    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
+    for split in splits.GUARDED:
         assert not any(row_windows(store.split(split), store) & other for other in known)
 
 
@@ -351,7 +351,7 @@ def test_much_text_is_never_held_at_once(tmp_path, monkeypatch):
     (tmp_path / "corpus.txt").rename(tmp_path / "other" / "corpus.txt")
     monkeypatch.chdir(tmp_path / "other")
     monkeypatch.setattr(spool, "BLOCK", 500)
-    monkeypatch.setattr(stage, "NGRAM_TOKENS", 5000)
+    monkeypatch.setattr(splits, "NGRAM_TOKENS", 5000)
     _, parts = run(corpus)
     second = snapshot(paths.data())
     changed = {name for name in first if first[name] != second[name]}
@@ -473,8 +473,8 @@ def test_tinystories_in_the_layout_of_the_hub(name, tmp_path, monkeypatch):
     for split in SPLITS[1:]:
         assert set(texts_of(store.split(split), store)) <= set(stories)
         assert stats["splits"][split]["tokens"] >= BUDGETS[split]
-    known = [row_windows(store.split(split), store) for split in stage.KNOWN]
-    for split in stage.GUARDED:
+    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
+    for split in splits.GUARDED:
         assert not any(row_windows(store.split(split), store) & other for other in known)
 
 
