@@ -23,7 +23,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env repro figures test test-slow check docs clean lock
+.PHONY: help env repro figures test nightly test-all check docs clean lock
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,8 +45,10 @@ figures: env ## Rebuild every figure from the tables in git, without training
 test: env ## Run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-slow: env ## Run the slow tests too
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not gpu'
+nightly: env ## Run the tests that take minutes: kills, simulations of coverage, checks of upstream
+	$(BIN)/python -m pytest $(PARALLEL) -m nightly
+
+test-all: test nightly ## Run both
 
 check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/ruff check .

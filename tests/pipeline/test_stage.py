@@ -1,0 +1,113 @@
+"""What is made from the declarations of the stages agrees with what the stages do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+import pytest
+from ruamel.yaml import YAML
+
+from clearnets import config as cfg
+from clearnets.families import FAMILIES
+from clearnets.pipeline import dvc
+from clearnets.pipeline.stage import producer, rerun, table
+
+ROOT = Path(__file__).parents[2]
+# What names a unit among those of its stage, and hashes of what no stage makes.
+NAMES = {"seed", "mlp", "family", "hookpoint", "split", "task", "files", "ratings"}
+WITH_UNITS = [name for name in table() if name not in ("plan", "figures", "paper")]
+
+
+@pytest.fixture
+def config(monkeypatch) -> cfg.Config:
+    monkeypatch.chdir(ROOT)
+    return cfg.load()
+
+
+def units(name: str, config: cfg.Config) -> list:
+    stage = table()[name]
+    made = [
+        unit
+        for item in stage.items(config)
+        for unit in stage.module.units(config, **stage.selection(config, item))
+    ]
+    assert made
+    return made
+
+
+def lies_in(path: Path, templates) -> bool:
+    def parts(template: str) -> int:
+        return len(PurePosixPath(template).parts)
+
+    return any(
+        Path(*path.parts[: parts(template)]).match(
+            template.format(item="*", source="*", experiment="*")
+        )
+        for template in templates
+    )
+
+
+def test_dvc_yaml_is_what_the_tables_give(config):
+    assert Path("dvc.yaml").read_text() == dvc.pipeline(config), "run `clearnets plan`"
+    fingerprints = json.loads(Path("artifacts/code.json").read_text())
+    assert set(fingerprints["stages"]) == set(table()) - {"plan"}
+    assert set(fingerprints["families"]) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", WITH_UNITS)
+def test_units_write_and_read_what_their_stage_declares(name, config):
+    stage = table()[name]
+    for unit in units(name, config):
+        assert unit.stage == name
+        assert lies_in(unit.out, stage.outputs), unit.out
+        reads = [*stage.reads, *(["artifacts/train", "artifacts/coders/*"] * bool(stage.over))]
+        for path in unit.inputs.values():
+            assert lies_in(path, reads), path
+
+
+@pytest.mark.parametrize("name", WITH_UNITS)
+def test_units_are_made_with_the_parameters_that_their_stage_declares(name, config):
+    stage = table()[name]
+    for item in stage.items(config):
+        declared = {key.format(item=item) for key in stage.params}
+        for unit in stage.module.units(config, **stage.selection(config, item)):
+            assert set(unit.settings) - NAMES <= declared
+            assert declared - {"seeds", "families"} <= set(unit.settings)
+            assert ("seed" in unit.settings) <= ("seeds" in declared)
+
+
+@pytest.mark.parametrize("name", WITH_UNITS)
+def test_the_stage_that_makes_a_path_is_found(name, config):
+    stage = table()[name]
+    for item in stage.items(config):
+        for unit in stage.module.units(config, **stage.selection(config, item)):
+            assert producer(unit.out) == (stage, item)
+            assert rerun(unit.out / "manifest.json") == f"dvc repro {stage.of_item(item)}"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("artifacts/coders", "dvc repro sparsify"),
+        ("artifacts/coders/sae/seed-0/layers.0.mlp", "dvc repro sparsify@sae"),
+        ("artifacts/metrics/cache-random-sae.json", "dvc repro cache@random-sae"),
+        ("paper/results/default/scores.csv", "dvc repro collate"),
+        ("paper/results/reduced", "clearnets exp reduced"),
+        ("README.md", None),
+        ("artifacts", None),
+    ],
+)
+def test_the_command_that_makes_a_path(path, command):
+    assert rerun(Path(path)) == command
+
+
+def test_every_overlay_gives_a_pipeline(monkeypatch):
+    from clearnets.pipeline.experiments import resolve
+
+    monkeypatch.chdir(ROOT)
+    for path in cfg.EXPERIMENTS.glob("*.yaml"):
+        config = cfg.parse(resolve(path.stem, []), path.stem)
+        stages = YAML(typ="safe").load(dvc.pipeline(config))["stages"]
+        assert set(stages) == set(table())
+        assert list(stages["cache"]["foreach"]) == list(config.families)
