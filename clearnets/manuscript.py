@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearnets import artifacts, claims, latex, paths
+from clearnets import addresses, artifacts, claims, latex, paths
 from clearnets.artifacts import Unit, UserError
 from clearnets.folders import replaced
 
@@ -111,7 +111,7 @@ def _compiler(place: Place, target: str) -> Any:
 
 def _found(folder: Path) -> dict[str, dict[str, str]]:
     """By name what each claim that is a relation gives on a folder's tables."""
-    tables = claims.tables_in(folder)
+    tables = addresses.tables_in(folder)
     return {
         claim.name: {"state": finding.state, "found": finding.found}
         for claim in claims.read()
