@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +16,8 @@ PAPER = Path(__file__).parents[1] / "paper"
 
 
 @pytest.fixture(scope="module")
-def lint():
-    spec = importlib.util.spec_from_file_location("paper_lint", PAPER / "lint.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def lint(load_script):
+    return load_script("paper/lint.py")
 
 
 def test_no_number_is_written_by_hand(lint):
