@@ -98,6 +98,7 @@ def _compiler(place: Place, target: str) -> Any:
         "tables": _typst(place.tables),
         "figures": _typst(place.figures),
         "params": _typst(place.params),
+        "usual": addresses.USUAL,
         "results": _typst(RESULTS),
         "there": [
             *sorted(path.stem for path in place.tables.glob("*.csv")),
