@@ -7,12 +7,16 @@ that the same tables give the same bytes on any machine.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearnets import addresses, artifacts, claims, latex, paths
+import numpy as np
+import pandas as pd
+
+from clearnets import addresses, artifacts, claims, paths
 from clearnets.artifacts import Unit, UserError
 from clearnets.folders import replaced
 
@@ -180,4 +184,65 @@ def _told(error: Any) -> str:
 
 def _latex(compiler: Any) -> dict[str, str]:
     found = json.loads(compiler.query("<tabular>", field="value"))
-    return {value["name"]: latex.of_metadata(value) for value in found}
+    return {table["name"]: as_latex(**table) for table in found}
+
+
+def as_latex(
+    name: str, header: list[str], rows: list[list[str]], caption: str, *, long: bool
+) -> str:
+    """Return a table in LaTeX with the texts that the manuscript prints.
+
+    A float, at most as wide as a line, needs booktabs and graphicx; a `long` table, whose cells and
+    pages break, booktabs, longtable and array.
+
+    Raises:
+        ValueError: a row is longer or shorter than the header.
+    """
+    frame = pd.DataFrame(rows, columns=header)
+    columns = "l" + "r" * (len(header) - 1)
+    if long:
+        frame = frame.map(_breakable)
+        widths = np.minimum([len(max(column, key=len)) for column in zip(header, *rows)], 40) + 10
+        shares = widths / widths.sum() - 0.0005  # Rounded, they are together no more than a line.
+        columns = "".join(_COLUMN % share for share in shares)
+    text = frame.to_latex(
+        index=False,
+        escape=True,
+        longtable=long,
+        column_format=columns,
+        caption=re.sub(r"([&%$#_{}])", r"\\\1", caption),
+        label=f"tab:{name}",
+    )
+    if long:
+        text = f"\\begingroup\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{text}\\endgroup\n"
+    else:
+        text = text.replace(r"\begin{table}", r"\begin{table}" + "\n\\centering\\footnotesize")
+        text = text.replace(r"\begin{tabular}", _FIT + r"\begin{tabular}")
+        text = text.replace(r"\end{tabular}", r"\end{tabular}}")
+    return re.sub("-(?=-)", "-{}", text).translate(_SYMBOLS)
+
+
+# A column of a long table, as wide as a share of the line.
+_COLUMN = r">{\raggedright\arraybackslash}p{\dimexpr %.3f\linewidth-2\tabcolsep\relax}"
+# A table that is wider than the line is made as wide as that.
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + "\n"
+# Characters that pdflatex does not know, and the mark of `_breakable`.
+_SYMBOLS = str.maketrans(
+    {
+        "−": "$-$",
+        "–": "--",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "≈": r"$\approx$",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+        "τ": r"$\tau$",
+        "\u200b": r"\allowbreak{}",
+    }
+)
+
+
+def _breakable(cell: str) -> str:
+    """Let keys break behind their marks and hashes anywhere, but no number at its point."""
+    keys = re.sub(r"(?<=\w)(?:[_/:](?=\w)|\.(?=[^\W\d]))", lambda mark: mark[0] + "\u200b", cell)
+    return re.sub(r"\w{20,}", lambda word: "\u200b".join(word[0]), keys)
