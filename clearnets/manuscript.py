@@ -1,4 +1,4 @@
-"""The paper, compiled from `paper/clearnets.typ` and committed tables and figures alone.
+"""Compile the paper from `paper/clearnets.typ` and the committed tables and figures, with Typst.
 
 Typst is a self-contained wheel: no network, no fonts but those it brings, no date in the file, so
 that the same tables give the same bytes on any machine.
@@ -31,7 +31,7 @@ RESULTS = Path("paper/results")
 
 @dataclass(frozen=True)
 class Place:
-    """What the paper is about and where it goes. Paths are relative to the project.
+    """Which results a paper is about and where it is written. Paths are relative to the project.
 
     Attributes:
         tables: the experiment's folder of tables.
@@ -49,7 +49,7 @@ class Place:
 
 
 def place_of(experiment: str, *, tracked: bool) -> Place:
-    """The pipeline's own paper, where DVC tracks it, or that of tables which came home."""
+    """Return the place of the pipeline's own paper, which DVC tracks, or of another one's."""
     tables = paths.results(experiment)
     if tracked:
         return Place(tables, paths.FIGURES, paths.PARAMS, paths.PAPER, paths.LATEX)
@@ -58,7 +58,7 @@ def place_of(experiment: str, *, tracked: bool) -> Place:
 
 
 def run(place: Place) -> None:
-    """Compile the paper, and write its tables in LaTeX beside it.
+    """Compile the paper and write its tables in LaTeX.
 
     Raises:
         UserError: a table, figure or source is not there, the parameters are not those of the
@@ -75,13 +75,13 @@ def run(place: Place) -> None:
 
 
 def differs(place: Place) -> bool:
-    """Whether the PDF at `place.out` is another than its tables and figures would give."""
+    """Tell whether the PDF at `place.out` differs from what its tables and figures give."""
     pdf = _compiled(_compiler(place, "pdf"), "pdf")
     return not place.out.exists() or place.out.read_bytes() != pdf
 
 
 def as_html(place: Place) -> str:
-    """The whole text as HTML, which a test or a screen reader can read."""
+    """Return the whole text as HTML, which a test or a screen reader can read."""
     return _compiled(_compiler(place, "html"), "html").decode()
 
 
@@ -115,7 +115,7 @@ def _compiler(place: Place, target: str) -> Any:
 
 
 def _found(folder: Path) -> dict[str, dict[str, str]]:
-    """By name what each claim that is a relation gives on a folder's tables."""
+    """Return by name the finding of each claim on results, on the tables of a folder."""
     tables = addresses.tables_in(folder)
     return {
         claim.name: {"state": finding.state, "found": finding.found}
@@ -126,7 +126,7 @@ def _found(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _check_parameters(place: Place) -> None:
-    """The parameters that the paper prints must be those that the tables were made with."""
+    """Require that the parameters that the paper prints are those that made the tables."""
     from clearnets import config
 
     if not place.params.exists():
@@ -146,8 +146,8 @@ def _check_parameters(place: Place) -> None:
 
 
 def _differing(one: Any, other: Any, at: str) -> Iterator[str]:
-    """Dotted keys of the values that differ. A key that one of them lacks has its default there, or
-    has come since."""
+    """Yield the dotted keys of values that differ. A key that one of them lacks has its default
+    there, or has come since."""
     if other is None:
         return
     if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -161,7 +161,7 @@ def _differing(one: Any, other: Any, at: str) -> Iterator[str]:
 
 
 def _typst(path: Path) -> str:
-    """A path as Typst takes it: from the root, which is the project."""
+    """Return a path as Typst takes it: from the root, which is the project."""
     return f"/{path.as_posix()}"
 
 
@@ -172,11 +172,11 @@ def _compiled(compiler: Any, format: str) -> bytes:
         # Tagged, and every figure with words for who cannot see it: the compiler checks that.
         return compiler.compile(format=format, timestamp=0, pdf_standards=STANDARDS[format])
     except typst.TypstError as error:
-        raise UserError(_told(error)) from None
+        raise UserError(_format_error(error)) from None
 
 
-def _told(error: Any) -> str:
-    """A compiler's complaint in one line. What a sentence misses in the tables stands in it."""
+def _format_error(error: Any) -> str:
+    """Return a compiler's complaint, which says what a sentence misses in the tables, as a line."""
     message = str(error.message).removeprefix("panicked with: ").splitlines()[0]
     cure = "run `dvc repro collate figures`, or mend the sentence that asks for it"
     return f"{SOURCE} does not compile: {message}; {cure}"
