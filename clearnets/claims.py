@@ -145,11 +145,6 @@ def _checked(claim: Claim, tables: Tables) -> Finding:
     return run(claim) if claim.command else check(claim, tables)
 
 
-def marked(claims: Sequence[Claim]) -> list[tuple[str, Claim]]:
-    """Return the claims with the marks that they have in the paper."""
-    return [(f"C{number}", claim) for number, claim in enumerate(claims, 1)]
-
-
 def counted(findings: Sequence[Finding]) -> str:
     """Return how many claims hold, fail and so on, in one line."""
     counts = Counter(finding.state for finding in findings)
