@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -27,29 +27,10 @@ def committed() -> Path:
     return ROOT
 
 
-class _Texts(HTMLParser):
-    """The running text of a page, without what only styles it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self.hidden = 0
-
-    def handle_starttag(self, tag, attrs):
-        self.hidden += tag in ("style", "svg", "head")
-
-    def handle_endtag(self, tag):
-        self.hidden -= tag in ("style", "svg", "head")
-
-    def handle_data(self, data):
-        if not self.hidden:
-            self.parts.append(data)
-
-
 def text_of(place: manuscript.Place) -> str:
-    texts = _Texts()
-    texts.feed(manuscript.as_html(place))
-    return " ".join("".join(texts.parts).split())
+    """The running text of the page, without what only styles it."""
+    page = re.sub(r"<(style|svg|head)\b.*?</\1>", "", manuscript.as_html(place), flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
 
 
 @pytest.fixture
