@@ -9,7 +9,7 @@ apart, not that nothing else could.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -94,17 +94,28 @@ def _of_commit(name: str, commit: str) -> Iterator[tuple[str, str]]:
 
 
 def compare(
-    first: Run, second: Run, tolerance: Tolerance, *, intervals_only: bool = False
+    first: Run,
+    second: Run,
+    tolerance: Tolerance,
+    *,
+    intervals_only: bool = False,
+    tables: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Compare every result of two runs, or those that have intervals.
+    """Compare every result of two runs, or of some of their tables, or those that have intervals.
 
     Returns:
         A row per result, with its table, what names its row (as `column=value`), its column (empty
         where a row or a table is in one run only), its texts in both runs, and the state: SAME,
         WITHIN, OVERLAP, DIFFERS, ONLY_FIRST or ONLY_SECOND.
+
+    Raises:
+        UserError: neither run has one of the tables.
     """
+    known = sorted({*first, *second})
     parts = []
-    for table in sorted({*first, *second}):
+    for table in sorted(tables) or known:
+        if table not in known:
+            raise UserError(f"no table {table!r}; there are: {', '.join(known)}")
         if table not in first or table not in second:
             part = _only([""], ONLY_SECOND if table in second else ONLY_FIRST)
         else:
@@ -180,7 +191,7 @@ def _states(
 
 
 def _names_rows(table: str, column: str, first: pd.DataFrame, second: pd.DataFrame) -> bool:
-    """Whether a column says what a row is about: texts that are no outcome, indices, bins."""
+    """Tell whether a column says what a row is about: texts that are no outcome, indices, bins."""
     if column in OUTCOMES or _is_end(column, first):
         return False
     if column in INDEX - FOUND.get(table, set()) or column.endswith(("_low", "_high")):
@@ -204,34 +215,17 @@ def _interval(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _has_interval(rows: pd.DataFrame) -> np.ndarray:
-    """Whether any column of each row has an interval."""
+    """Tell whether any column of each row has an interval."""
     found = [_interval(rows, column).notna().all(axis=1).to_numpy() for column in rows]
     return np.any(found, axis=0)
 
 
 def _is_end(column: str, rows: pd.DataFrame) -> bool:
-    """Whether a column is an end of another one's interval, and no result or bin of its own."""
+    """Tell whether a column is an end of another one's interval, and no result or bin."""
     if column in ENDS:
         return any(name in rows for name in PLAIN)
     base = column.removesuffix("_low").removesuffix("_high")
     return base != column and base in rows
-
-
-def chosen(first: Run, second: Run, names: str | None) -> tuple[Run, Run]:
-    """Return both runs with nothing but the named tables, written with commas between.
-
-    Raises:
-        UserError: neither run has a table of that name.
-    """
-    if names is None:
-        return first, second
-    known = sorted({*first, *second})
-    wanted = names.split(",")
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"no table {name!r}; there are: {', '.join(known)}")
-    one, other = ({name: run[name] for name in wanted if name in run} for run in (first, second))
-    return one, other
 
 
 def format_difference(

@@ -125,9 +125,13 @@ def compare(
     from clearnets import comparison as module
     from clearnets.console import print_table
 
-    one, other = module.chosen(module.read(first), module.read(second), tables)
-    tolerance = module.Tolerance(relative, absolute)
-    results = module.compare(one, other, tolerance, intervals_only=intervals)
+    results = module.compare(
+        module.read(first),
+        module.read(second),
+        module.Tolerance(relative, absolute),
+        intervals_only=intervals,
+        tables=tables.split(",") if tables else (),
+    )
     print_table(module.HEADER, module.count_by_table(results))
     apart = results.loc[~module.agrees(results)]
     for result in apart[:show].itertuples(index=False):
