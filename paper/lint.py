@@ -1,11 +1,11 @@
-"""No result in the manuscript but through its one door: `python paper/lint.py` tells what slips by.
+"""Find numbers that are written by hand in the paper's sources: `python paper/lint.py`.
 
 Prose holds no decimal, no percentage, no number of more than one digit and none with a unit: what
 is a result comes from `result`, what is a parameter from `setting`. The files in `typst/` may hold
 lengths. Only `typst/results.typ` reads files, and only files in `typst/` make texts of numbers.
 
 What a claim of `claims.yaml` says holds no decimal and no share but those of its own relation, so
-that the sentence and what is checked cannot part. The texts of the figure scripts hold such numbers
+that the sentence says what is checked. The texts of the figure scripts hold such numbers
 only through format fields.
 """
 
@@ -21,42 +21,42 @@ from typing import Any
 from ruamel.yaml import YAML
 
 PAPER = Path(__file__).parent
-DOOR = "typst/results.typ"
-# With what makes it no word: a unit, a power of ten, a per cent; a whole number not behind a letter
-# or its hyphen.
+READER = "typst/results.typ"
+# A number with its unit, power of ten or per cent sign; a whole number not behind a letter or its
+# hyphen.
 NUMBER = re.compile(
     r"(?:(?<![\w.])(?<!\w-)(?:\d+(?:[.,]\d+)*|\.\d+)|(?<![\d.])\d+\.\d+)(?:e[-+−]?\d+)?"
     r"(?:\s?%|\s?per\s?cent|[^\W\d_]{1,3})?(?!\w)"
 )
-# A decimal, or a share, whose sign for per cent is the second group.
+# A decimal, or a share, whose per cent sign is the second group.
 PRECISE = re.compile(
     r"(?<![\w.,])[-+−]?((?:\d+\.\d+|\.\d+)|\d+(?=\s?%|\s?per\s?cent))(\s?%|\s?per\s?cent)?"
 )
 LENGTH = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:pt|cm|mm|em|fr)(?!\w)")
-READERS = re.compile(r"\b(?:csv|json|yaml|toml|xml|cbor|read)\(")
+READS = re.compile(r"\b(?:csv|json|yaml|toml|xml|cbor|read)\(")
 # A number that a sentence would compute.
 COMPUTED = re.compile(r"\bcalc\.|\bstr\(|\d\s*/\s*\d")
 MAKERS = re.compile(r"\b(?:shown|format|value-of|value-at|row-of|rows|load|reduced)\(")
 # What is a number and no result: what code in typst/ counts and how wide it sets.
 ALLOWED = {
-    DOOR: {"10", "40", "100", "0.5", "10.0", "1.0", "200b"},
+    READER: {"10", "40", "100", "0.5", "10.0", "1.0", "200b"},
     "typst/style.typ": {"1.1", "84%"},
 }
 
 
 def without_comments(line: str) -> str:
-    """A line up to its comment; addresses on the net are none."""
+    """Return a line up to its comment; the slashes of a URL begin none."""
     return re.sub(r"(?<!:)//.*", "", line)
 
 
 def faults(name: str, text: str) -> Iterator[str]:
-    """What is wrong with one source, `name` relative to `paper/`, with its lines."""
+    """Yield the faults of one Typst source, `name` relative to `paper/`, with their lines."""
     code = name.startswith("typst/")
     for number, line in enumerate(text.splitlines(), 1):
         line = without_comments(line)
         place = f"paper/{name}:{number}"
-        if name != DOOR and READERS.search(line):
-            yield f"{place}: only {DOOR} reads files"
+        if name != READER and READS.search(line):
+            yield f"{place}: only {READER} reads files"
         if not code and (found := MAKERS.search(line)):
             yield f"{place}: {found[0]}...) belongs into typst/; sentences use result(...)"
         if not code and (found := COMPUTED.search(line)):
@@ -71,7 +71,7 @@ def faults(name: str, text: str) -> Iterator[str]:
 
 
 def claim_faults(claim: Mapping[str, Any]) -> Iterator[str]:
-    """Decimals and shares that a claim says and its relation does not hold."""
+    """Yield the decimals and shares that a claim says and its relation does not hold."""
     held = list(_numbers(claim.get("holds", {})))
     for found in PRECISE.finditer(claim["says"]):
         value = float(found[1]) / (100 if found[2] else 1)
@@ -83,7 +83,7 @@ def claim_faults(claim: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Magnitudes of all numbers in a relation, however deep."""
+    """Yield the magnitudes of all numbers in a relation, however deep."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list):
@@ -94,7 +94,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def script_faults(name: str, source: str) -> Iterator[str]:
-    """Numbers in the texts of a figure script, `name` relative to `paper/`, with their lines.
+    """Yield the numbers in the texts of a figure script, `name` relative to `paper/`.
 
     A text is a string of several words or with format fields, but no docstring and no format.
     """
@@ -123,17 +123,17 @@ def script_faults(name: str, source: str) -> Iterator[str]:
 
 
 def sources() -> list[Path]:
-    """Every Typst source of the paper."""
+    """Return every Typst source of the paper."""
     return sorted(PAPER.rglob("*.typ"))
 
 
 def scripts() -> list[Path]:
-    """Every script that draws figures."""
+    """Return every script that draws figures."""
     return sorted((PAPER / "scripts").glob("*.py"))
 
 
 def claims() -> list[dict[str, Any]]:
-    """Every claim of the paper."""
+    """Return every claim of the paper."""
     text = (PAPER / "claims.yaml").read_text(encoding="utf-8")
     return YAML(typ="safe").load(text)["claims"]
 
@@ -143,7 +143,7 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def main() -> int:
-    """Print all faults; 1 where there is one."""
+    """Print all faults and return the exit code, 1 where there is one."""
     found = [
         *(fault for path in sources() for fault in faults(*_read(path))),
         *(fault for path in scripts() for fault in script_faults(*_read(path))),

@@ -3,11 +3,14 @@ checkout's own artifacts: each begins in an empty folder."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -62,3 +65,21 @@ def _git(*words: str, text: str = "") -> str:
         ["git", *words], cwd=ROOT, input=text, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """Return a function that loads a script of the repository, which no package holds."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(
+            Path(path).stem, Path(__file__).parents[1] / path
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load

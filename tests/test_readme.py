@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-import stated
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import cli
+from clearnets import UserError, cli
+from clearnets.paper import addresses
+from clearnets.paper.addresses import Address
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,6 +25,11 @@ RESULTS = "paper/results"
 SUMMARY = f"{RESULTS}/default/summary.md"
 
 
+@pytest.fixture(scope="module")
+def page_numbers(load_script):
+    return load_script("docs/page_numbers.py")
+
+
 def test_its_table_is_the_first_of_the_results(committed):
     start = README.index(f"<!-- {SUMMARY} -->\n")
     inside = README[start:].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]
@@ -31,41 +39,35 @@ def test_its_table_is_the_first_of_the_results(committed):
     )
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_numbers_that_it_states_are_those_of_the_tables(page, committed):
-    found = [
-        f"{said.shown} should be {right}: {said.address}"
-        for said, right in stated.wrong(PAGES[page], committed / RESULTS)
-    ]
-    assert not found, (
-        f"run `python tests/stated.py --write`, read {page} again, and `git add {RESULTS}`"
-    )
-
-
-@pytest.mark.parametrize(
-    ("page", "heading"),
-    [("README.md", "What came out"), ("docs/artifact.md", "Expected results")],
-)
-def test_every_number_of_a_section_of_results_has_an_address(page, heading):
-    section = re.split(r"^##+ ", PAGES[page].split(f"## {heading}\n", 1)[1], flags=re.M)[0]
-    prose = section.split(f"<!-- {SUMMARY} -->")[0]
-    assert len(list(stated.statements(prose))) > 10
-    assert stated.unstated(prose) == []
+def test_the_numbers_of_the_pages_are_those_of_the_tables(committed, page_numbers):
+    tables = addresses.tables_in(committed / RESULTS / "default")
+    pages = page_numbers.read()
+    assert len(pages["README.md"]["What came out"]) > 10
+    assert len(pages["docs/artifact.md"]["Expected results"]) > 10
+    for name, sections in pages.items():
+        found = page_numbers.wrong(PAGES[name], sections, tables)
+        assert found == [], (
+            f"run `python docs/page_numbers.py --write`, read {name} again and `git add {RESULTS}`"
+        )
 
 
 PAGE = """
+# One
 Of 2 families one has 64 % and +0.117 [+0.106,
-+0.128] more; `0.5` and [it](4.md) and l0 are no results.
-<!-- states
-count t family=a|b
-t share family=a
-t more family=a
--->
++0.128] more; `0.5` and [it](4.md) and l0 are no results, and 3 ms is measured.
 - A second has 1.5 times as much of 1.75 M.
-  <!-- states
-  t share family=b / t share family=a
-  max t tokens
-  -->
+<!-- paper/results/default/summary.md -->
+| 7 |
+<!-- end -->
+## Two
+9 more.
+"""
+ADDRESSES = """
+- {table: t, where: {family: [a, b]}}
+- {table: t, column: share, where: {family: a}}
+- {table: t, column: more, where: {family: a}}
+- {table: t, column: share, where: {family: b}, per: {table: t, column: share, where: {family: a}}}
+- {table: t, column: tokens, how: max}
 """
 TABLE = """family,scorer,share,tokens,more,low,high
 a,rule-detection,0.64,1748992,0.1171,0.1058,0.1284
@@ -75,58 +77,65 @@ b,rule-fuzzing,0.11,,,,
 
 
 @pytest.fixture
-def tables(tmp_path):
-    (tmp_path / "default").mkdir()
-    (tmp_path / "default/t.csv").write_text(TABLE)
-    return tmp_path
+def wrong(tmp_path, page_numbers):
+    """A function that returns what is wrong with a page, given its addresses and a table."""
+
+    def wrong(page, yaml=ADDRESSES, table=TABLE):
+        sections = TypeAdapter(dict[str, list[page_numbers.Source]]).validate_python(
+            {"One": YAML(typ="safe").load(yaml)}
+        )
+        (tmp_path / "t.csv").write_text(table)
+        tables = addresses.tables_in(tmp_path)
+        found = page_numbers.wrong(page, sections, tables)
+        mended = page_numbers.corrected(page, sections, tables)
+        assert page_numbers.wrong(mended, sections, tables) == []
+        assert all(right in mended for _, right in found)
+        return [(number.shown, right) for number, right in found]
+
+    return wrong
 
 
-def test_a_number_is_compared_as_it_is_printed(tables):
-    assert stated.wrong(PAGE, tables) == []
-
-
-@pytest.mark.parametrize(
-    ("there", "then", "shown", "right"),
-    [
-        ("0.64", "0.72", ["64 %", "1.5"], ["72 %", "1.3"]),
-        ("0.1284", "0.1291", ["+0.117 [+0.106,\n+0.128]"], ["+0.117 [+0.106, +0.129]"]),
-        ("0.1171,0.1058", "-0.1171,-0.1258", None, ["−0.117 [−0.126, +0.128]"]),
-        ("1748992", "1760000", ["1.75 M"], ["1.76 M"]),
-        ("a,rule-detection", "a,rule-fuzzing", None, None),
-    ],
-)
-def test_a_number_that_a_table_no_longer_has_is_found_and_mended(tables, there, then, shown, right):
-    (tables / "default/t.csv").write_text(TABLE.replace(there, then))
-    if right is None:  # no such row
-        with pytest.raises(ValueError, match="0 rows"):
-            stated.wrong(PAGE, tables)
-        return
-    found = stated.wrong(PAGE, tables)
-    assert [number for _, number in found] == right
-    assert shown is None or [said.shown for said, _ in found] == shown
-    mended = stated.corrected(PAGE, tables)
-    assert stated.wrong(mended, tables) == []
-    assert all(number in mended for number in right)
+def test_a_number_is_compared_as_it_is_printed(wrong):
+    assert wrong(PAGE) == []
 
 
 @pytest.mark.parametrize(
-    ("page", "says"),
+    ("there", "then", "found"),
     [
-        ("1 and 2\n<!-- states\nt share family=a\n-->", "1 addresses for 2 numbers"),
-        ("1\n<!-- states\nt share family=c\n-->", "0 rows, not one"),
-        ("1\n<!-- states\nt none family=a\n-->", "there is no 'none'"),
-        ("1\n<!-- states\nother share\n-->", "there is no .*other.csv"),
-        ("1\n<!-- states\nparams model.none\n-->", "there is no 'none'"),
-        ("1 [0, 2]\n<!-- states\nparams model.k\n-->", "has no interval"),
+        ("0.64", "0.72", [("64 %", "72 %"), ("1.5", "1.3")]),
+        ("0.1284", "0.1291", [("+0.117 [+0.106,\n+0.128]", "+0.117 [+0.106, +0.129]")]),
+        (
+            "0.1171,0.1058",
+            "-0.1171,-0.1258",
+            [("+0.117 [+0.106,\n+0.128]", "−0.117 [−0.126, +0.128]")],
+        ),
+        ("1748992", "1760000", [("1.75 M", "1.76 M")]),
     ],
 )
-def test_an_address_that_leads_nowhere_says_so(tables, page, says):
-    with pytest.raises(ValueError, match=says):
-        stated.wrong(page, tables)
+def test_a_number_that_a_table_no_longer_has_is_found_and_mended(wrong, there, then, found):
+    assert wrong(PAGE, table=TABLE.replace(there, then)) == found
 
 
-def test_numbers_without_an_address_are_found(tables):
-    assert stated.unstated(PAGE + "\n9 more.") == ["9"]
+@pytest.mark.parametrize(
+    ("numbers", "yaml", "says"),
+    [
+        ("1 and 2", "[by hand]", "1 addresses for 2 numbers: 1, 2"),
+        ("1", "[{table: t, column: share, where: {family: c}}]", "0 rows with family=c, not one"),
+        ("1", "[{table: t, column: none, where: {family: a}}]", "no column 'none'"),
+        ("1", "[{table: other, column: share}]", "no .*other.csv"),
+        ("1", "[{setting: model.none}]", "params.yaml has no model.none"),
+        ("1 [0, 2]", "[{setting: model.k}]", "no interval for 1"),
+        ("1", "[{table: t, column: tokens, where: {scorer: rule-fuzzing}}]", "no number in tokens"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so(wrong, numbers, yaml, says):
+    with pytest.raises((ValueError, UserError), match=says):
+        wrong(f"# One\n{numbers}\n", yaml)
+
+
+def test_a_section_that_is_not_there_is_found(wrong):
+    with pytest.raises(ValueError, match="there is no section 'One'"):
+        wrong("# Another\n1\n")
 
 
 def test_the_latent_in_the_terminal_has_the_scores_of_the_tables(committed):
@@ -135,16 +144,14 @@ def test_the_latent_in_the_terminal_has_the_scores_of_the_tables(committed):
     title = re.search(r"clearnets show (\S+) (\d+) (\d+)", text)
     assert title is not None
     where = dict(zip(("family", "layer", "latent"), title.groups(), strict=True))
-    address = " ".join(f"{key}={value}" for key, value in where.items())
+    tables = addresses.tables_in(committed / RESULTS / "default")
     for table, scorer in (
         ("latents", "rule-detection"),
         ("latents", "rule-fuzzing"),
         ("embedding", "embedding"),
     ):
-        score, _ = stated.read(f"{table} {scorer} {address}", committed / RESULTS)
-        assert f"{scorer} {score:.2f}" in text, (
-            f"run `python docs/terminal.py` after a run, and `git add {RESULTS}`"
-        )
+        score, _ = addresses.value(tables, Address(table=table, column=scorer, where=where))
+        assert f"{scorer} {score:.2f}" in text, "run `python docs/terminal.py` after a run"
 
 
 @pytest.mark.parametrize("page", PAGES)

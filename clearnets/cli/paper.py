@@ -74,8 +74,8 @@ def claims(
     Example: [bold]clearnets claims[/bold]
     """
     from clearnets import config
+    from clearnets.paper import addresses, manuscript
     from clearnets.paper import claims as module
-    from clearnets.paper import manuscript
     from clearnets.pipeline import artifacts, paths
     from clearnets.pipeline.console import print_table
 
@@ -84,12 +84,12 @@ def claims(
     folder = paths.results(name)
     artifacts.check(folder)
     marked = [
-        (mark, claim)
-        for mark, claim in module.marked(module.read())
+        (f"C{number}", claim)
+        for number, claim in enumerate(module.read(), 1)
         # What a command checks is the paper and what the pipeline made.
         if (every or not claim.training) and (of_paper or claim.holds is not None)
     ]
-    findings = module.check_all([claim for _, claim in marked], module.tables_in(folder))
+    findings = module.check_all([claim for _, claim in marked], addresses.tables_in(folder))
     print_table(
         ("", "claim", "says", "", "found", "cost"),
         [
@@ -129,15 +129,19 @@ def compare(
     from clearnets.paper import compare as module
     from clearnets.pipeline.console import print_table
 
-    one, other = module.chosen(module.read(first), module.read(second), tables)
-    tolerance = module.Tolerance(relative, absolute)
-    results = list(module.compare(one, other, tolerance, intervals_only=intervals))
-    print_table(module.HEADER, module.by_table(results))
-    apart = [result for result in results if not result.agrees]
-    for result in apart[:show]:
-        print(module.told(result))
+    results = module.compare(
+        module.read(first),
+        module.read(second),
+        module.Tolerance(relative, absolute),
+        intervals_only=intervals,
+        tables=tables.split(",") if tables else (),
+    )
+    print_table(module.HEADER, module.count_by_table(results))
+    apart = results.loc[~module.agrees(results)]
+    for result in apart[:show].itertuples(index=False):
+        print(module.format_difference(*result))
     if len(apart) > show:
         print(f"... and {len(apart) - show:,} more (--show N)")
     print(f"{len(results) - len(apart):,} of {len(results):,} results agree")
     # No results are no agreement.
-    raise typer.Exit(bool(apart) or not results)
+    raise typer.Exit(len(apart) > 0 or results.empty)

@@ -1,7 +1,7 @@
-"""The paper's claims, checked on its tables: a small language of relations, no code is evaluated.
+"""The paper's claims, checked on the tables of results.
 
-`paper/claims.yaml` explains the language. A claim holds, or fails with the row that breaks it, or
-cannot be checked because the experiment has no such table.
+`paper/claims.yaml` lists the claims and explains how one is written. A claim holds, or fails with
+the row that breaks it, or cannot be checked because the experiment has no such table.
 """
 
 from __future__ import annotations
@@ -10,73 +10,53 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
 
 from clearnets import UserError
-from clearnets.analysis.text import parsed
 from clearnets.config import read_yaml
+from clearnets.paper import addresses
+from clearnets.paper.addresses import Address, Missing, Rows, Strict, Tables
 
 SOURCE = Path("paper/claims.yaml")
 HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "not there", "needs training"
 STYLES = {HOLDS: "green", FAILS: "bold red", ABSENT: "red", TRAINING: "yellow"}
 
-Scalar = bool | int | float | str
-Row = Mapping[str, str]
-Tables = Callable[[str], Sequence[Row]]
 
+class OtherColumn(Strict):
+    """Another number of the same row."""
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Reference(_Strict):
-    """A number of a table as a bound; without a table, of the same row."""
-
-    table: str | None = None
-    where: dict[str, Scalar | list[Scalar]] = {}
     column: str
 
 
-class Count(_Strict):
-    """How many of the selected rows satisfy the relation."""
-
-    at_least: Annotated[int, Field(alias="at least")] = 0
-    at_most: Annotated[int | None, Field(alias="at most")] = None
+Bound = float | OtherColumn | Address
 
 
-class Relation(_Strict):
-    """What must be true of the rows that `where` selects; see `paper/claims.yaml`."""
+class Relation(Rows):
+    """What must be true of a column in the selected rows; `paper/claims.yaml` explains the keys."""
 
-    table: str
-    where: dict[str, Scalar | list[Scalar]] = {}
     column: str
-    above: float | Reference | None = None
-    below: float | Reference | None = None
-    equal: Scalar | list[Scalar] | Reference | None = None
+    above: Bound | None = None
+    below: Bound | None = None
+    equal: bool | str | list[str] | Bound | None = None
     absolute: bool = False
     tolerance: float = 0.0
     rows: int | None = None
-    count: Count | None = None
+    at_most: Annotated[int | None, Field(alias="at most")] = None
 
     @model_validator(mode="after")
     def _one_relation(self) -> Relation:
         if sum(bound is not None for bound in (self.above, self.below, self.equal)) != 1:
             raise ValueError("give one of above, below, equal")
-        if isinstance(self.equal, list) and any(map(_is_number, self.equal)):
-            raise ValueError("equal takes a list of words, or one number")
         return self
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """One claim: what it says, and a relation or a command that checks it."""
 
     name: str
@@ -97,7 +77,7 @@ class Claim(_Strict):
 
 @dataclass(frozen=True)
 class Finding:
-    """What checking a claim gave.
+    """The outcome of checking a claim.
 
     Attributes:
         claim: the claim.
@@ -111,16 +91,12 @@ class Finding:
 
     @property
     def broken(self) -> bool:
-        """Whether the paper may not say so: the claim fails, or its table or rows are not there."""
+        """Whether the paper may not say so: the claim fails, or its table or rows are absent."""
         return self.state in (FAILS, ABSENT)
 
 
-class _Absent(Exception):
-    """The experiment has no such table, or no such row in it."""
-
-
 def read(path: Path = SOURCE) -> list[Claim]:
-    """All claims, in the order of the paper.
+    """Read all claims, in the order of the paper.
 
     Raises:
         UserError: the file is missing, or a claim is not one.
@@ -140,12 +116,12 @@ def read(path: Path = SOURCE) -> list[Claim]:
 
 
 def check(claim: Claim, tables: Tables) -> Finding:
-    """Check a claim's relation on tables, given as a function from their names to their rows."""
+    """Check a claim's relation on tables, given as a function from their names."""
     assert claim.holds is not None
     try:
         passed, found = _judge(claim.holds, tables)
-    except _Absent as absent:
-        return Finding(claim, ABSENT, str(absent))
+    except Missing as missing:
+        return Finding(claim, ABSENT, str(missing))
     return Finding(claim, HOLDS if passed else FAILS, found)
 
 
@@ -169,128 +145,82 @@ def _checked(claim: Claim, tables: Tables) -> Finding:
     return run(claim) if claim.command else check(claim, tables)
 
 
-def marked(claims: Sequence[Claim]) -> list[tuple[str, Claim]]:
-    """Claims with the marks that they have in the paper."""
-    return [(f"C{number}", claim) for number, claim in enumerate(claims, 1)]
-
-
 def counted(findings: Sequence[Finding]) -> str:
-    """How many claims hold, fail and so on, in one line."""
+    """Return how many claims hold, fail and so on, in one line."""
     counts = Counter(finding.state for finding in findings)
     states = (HOLDS, FAILS, ABSENT, TRAINING)
     return ", ".join(f"{counts[state]} {state}" for state in states if counts[state])
 
 
 def _judge(relation: Relation, tables: Tables) -> tuple[bool, str]:
-    """Whether a relation holds, and the number that comes nearest to breaking it."""
-    selected = _select(tables(relation.table), relation.where, relation.table)
-    if not selected:
-        raise _Absent(f"no such row in {relation.table}")
-    if relation.rows is not None and len(selected) != relation.rows:
-        return False, f"{len(selected)} rows instead of {relation.rows}"
-    results = [_judge_row(relation, row, tables) for row in selected]
-    passed = sum(result.passed for result in results)
-    if relation.count is not None:
-        most = len(results) if relation.count.at_most is None else relation.count.at_most
-        return relation.count.at_least <= passed <= most, f"{passed} of {len(results)} rows"
-    if all(result.passed for result in results):
-        nearest = min(results, key=lambda result: result.slack)
-        return True, nearest.text
-    broken = next(result for result in results if not result.passed)
-    more = f" ({len(results) - passed} of {len(results)} rows)" if len(results) > 1 else ""
-    return False, broken.text + more
+    """Return whether a relation holds, and the number that comes nearest to breaking it."""
+    rows = addresses.select(tables, relation)
+    if rows.empty:
+        raise Missing(f"no such row in {relation.table}")
+    if relation.rows is not None and len(rows) != relation.rows:
+        return False, f"{len(rows)} rows instead of {relation.rows}"
+    judged = _judge_rows(relation, rows, tables)
+    passed = sum(judged["passed"])
+    if relation.at_most is not None:
+        return passed <= relation.at_most, f"{passed} of {len(rows)} rows"
+    if passed == len(rows):
+        return True, judged["text"].iloc[judged["slack"].argmin()]
+    more = f" ({len(rows) - passed} of {len(rows)} rows)" if len(rows) > 1 else ""
+    return False, judged.loc[~judged["passed"], "text"].iloc[0] + more
 
 
-@dataclass(frozen=True)
-class _RowResult:
-    passed: bool
-    text: str
-    # How far a number is from breaking the relation; infinite where there is no distance.
-    slack: float = float("inf")
-
-
-def _judge_row(relation: Relation, row: Row, tables: Tables) -> _RowResult:
-    cell = _cell(row, relation.column, relation.table)
-    if relation.equal is not None and not isinstance(relation.equal, Reference):
-        wanted = relation.equal if isinstance(relation.equal, list) else [relation.equal]
-        if not any(map(_is_number, wanted)):
-            texts = ", ".join(map(_text, wanted))
-            passed = cell in set(map(_text, wanted))
-            return _RowResult(passed, f"{relation.column} is {cell or 'empty'} (wanted {texts})")
-    value = parsed(cell)
-    if value is None:
-        # A number that does not exist breaks no count and satisfies no relation.
-        return _RowResult(False, f"{relation.column} is {cell or 'empty'}")
-    value = abs(value) if relation.absolute else value
-    name, bound = _bound(relation, row, tables)
-    bound = abs(bound) if relation.absolute else bound
-    distance = {"above": value - bound, "below": bound - value, "equal": -abs(value - bound)}[name]
-    text = f"{relation.column} = {value:g}, {name} {bound:g}"
-    if relation.tolerance:
-        text += f" ± {relation.tolerance:g}"
-    slack = distance + relation.tolerance
-    return _RowResult(slack >= 0 if name == "equal" else slack > 0, text, slack)
-
-
-def _bound(relation: Relation, row: Row, tables: Tables) -> tuple[str, float]:
-    """The one relation to a number, and the number."""
-    for name in ("above", "below", "equal"):
-        bound: Any = getattr(relation, name)
-        if bound is not None:
-            return name, _value(bound, row, relation.table, tables)
-    raise AssertionError("a relation has a bound")
-
-
-def _value(bound: float | Reference, row: Row, table: str, tables: Tables) -> float:
-    if not isinstance(bound, Reference):
-        return float(bound)
-    if bound.table is not None:
-        found = _select(tables(bound.table), bound.where, bound.table)
-        if len(found) != 1:
-            raise UserError(f"{SOURCE}: {len(found)} rows of {bound.table} as a bound, not one")
-        row, table = found[0], bound.table
-    value = parsed(_cell(row, bound.column, table))
-    if value is None:
-        raise UserError(f"{SOURCE}: {table}.csv has no number in {bound.column} as a bound")
-    return value
-
-
-def _select(rows: Sequence[Row], where: Mapping[str, Any], table: str) -> list[Row]:
-    """The rows whose columns have the wanted texts; a list stands for any of its values."""
-    wanted = {
-        key: set(map(_text, value if isinstance(value, list) else [value]))
-        for key, value in where.items()
-    }
-    return [
-        row for row in rows if all(_cell(row, key, table) in texts for key, texts in wanted.items())
+def _judge_rows(relation: Relation, rows: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+    """Return by row whether the relation holds, in words, and how far it is from breaking."""
+    column = relation.column
+    texts = addresses.cells(rows, relation.table, column)
+    shown = f"{column} is " + texts.replace("", "empty")
+    words = _words(relation.equal)
+    if words:
+        text = shown + f" (wanted {', '.join(words)})"
+        return pd.DataFrame({"passed": texts.isin(words), "text": text, "slack": 0.0})
+    (name, bound), *_ = (
+        (name, bound)
+        for name in ("above", "below", "equal")
+        if (bound := getattr(relation, name)) is not None
+    )
+    values, bounds = addresses.numbers(texts), _bounds(bound, relation, rows, tables)
+    if relation.absolute:
+        values, bounds = values.abs(), bounds.abs()
+    distance = {"above": values - bounds, "below": bounds - values, "equal": -abs(values - bounds)}
+    slack = distance[name] + relation.tolerance
+    margin = f" ± {relation.tolerance:g}" if relation.tolerance else ""
+    text = [
+        f"{column} = {value:g}, {name} {limit:g}{margin}" for value, limit in zip(values, bounds)
     ]
+    # A cell without a number satisfies no relation.
+    return pd.DataFrame(
+        {
+            "passed": slack >= 0 if name == "equal" else slack > 0,
+            "text": shown.where(values.isna(), pd.Series(text, rows.index)),
+            "slack": slack,
+        }
+    )
 
 
-def _cell(row: Row, column: str, table: str) -> str:
-    if column not in row:
-        raise UserError(f"{SOURCE}: {table}.csv has no column {column!r}")
-    return row[column]
+def _words(equal: object) -> list[str]:
+    """Return the words or truth values that a cell must be equal to; none for a number."""
+    values = equal if isinstance(equal, list) else [equal]
+    return [str(value) for value in values if isinstance(value, bool | str)]
 
 
-def _text(value: Scalar) -> str:
-    """A value as the tables write it."""
-    return str(value)
+def _bounds(
+    bound: float | OtherColumn | Address, relation: Relation, rows: pd.DataFrame, tables: Tables
+) -> pd.Series:
+    """Return the bound of each row.
 
-
-def tables_in(folder: Path) -> Tables:
-    """The tables of a folder as rows of texts, each read once; `NAME/table` is of an experiment
-    beside it."""
-    import csv
-
-    read: dict[str, list[Row]] = {}
-
-    def rows(name: str) -> list[Row]:
-        if name not in read:
-            path = (folder.parent if "/" in name else folder) / f"{name}.csv"
-            if not path.exists():
-                raise _Absent(f"no {path}")
-            with path.open(encoding="utf-8", newline="") as file:
-                read[name] = list(csv.DictReader(file))
-        return read[name]
-
-    return rows
+    Raises:
+        UserError: a bound is no number.
+    """
+    if isinstance(bound, Address):
+        bound, _ = addresses.value(tables, bound)
+    if not isinstance(bound, OtherColumn):
+        return pd.Series(float(bound), rows.index)
+    found = addresses.numbers(addresses.cells(rows, relation.table, bound.column))
+    if found.isna().any():
+        raise UserError(f"{relation.table}.csv has no number in {bound.column} as a bound")
+    return found

@@ -1,22 +1,24 @@
 """Which results of two runs agree: on other hardware, with other seeds, after a change.
 
 A result is a number of a table; rows are matched by what names them (family, layer, scorer, ...).
-Two numbers agree where they are the same, within a relative or absolute tolerance, or where their
+Two numbers agree if they are the same, within a relative or absolute tolerance, or if their
 intervals overlap. An overlap is weak agreement: it says that the intervals do not tell the runs
 apart, not that nothing else could.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
 
 from clearnets import UserError
-from clearnets.analysis.text import parsed
+from clearnets.paper.addresses import cells, numbers
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.git import git
 
@@ -32,8 +34,11 @@ FOUND = {"concepts": {"layer", "latent"}, "generalization_runs": {"step"}}
 PLAIN = {"mean", "difference", "correlation"}
 ENDS = ("low", "high", "low_layers", "high_layers", "low_seeds", "high_seeds")
 
-Row = Mapping[str, str]
-Run = Mapping[str, Sequence[Row]]
+NO_NUMBERS = pd.Series(dtype=str)
+COLUMNS = ["table", "row", "column", "first", "second", "state"]
+
+# Tables by name, whose cells are texts.
+Run = Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -43,38 +48,14 @@ class Tolerance:
     relative: float = 0.02
     absolute: float = 0.002
 
-    def holds(self, a: float, b: float) -> bool:
-        """Whether a and b are close enough."""
-        return abs(a - b) <= max(self.absolute, self.relative * max(abs(a), abs(b)))
+    def holds(self, a: pd.Series, b: pd.Series) -> pd.Series:
+        """Return where a and b are close enough; NaN never is."""
+        greater = np.maximum(a.abs(), b.abs())
+        return (a - b).abs() <= np.maximum(self.absolute, self.relative * greater)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One result of two runs.
-
-    Attributes:
-        table: its table.
-        row: what names its row, as `column=value`.
-        column: its column; empty where a row or a table is in one run only.
-        first, second: its texts.
-        state: SAME, WITHIN, OVERLAP, DIFFERS, ONLY_FIRST or ONLY_SECOND.
-    """
-
-    table: str
-    row: str
-    column: str
-    first: str
-    second: str
-    state: str
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the runs agree here."""
-        return self.state in (SAME, WITHIN, OVERLAP)
-
-
-def read(name: str) -> dict[str, list[Row]]:
-    """The tables of a run: a folder, an experiment in `paper/results/`, or `NAME@COMMIT`.
+def read(name: str) -> dict[str, pd.DataFrame]:
+    """Read the tables of a run: a folder, an experiment in `paper/results/`, or `NAME@COMMIT`.
 
     Raises:
         UserError: there is no such run, or no such commit.
@@ -92,7 +73,10 @@ def read(name: str) -> dict[str, list[Row]]:
         raise UserError(
             f"no run {name!r}: give a folder of tables, a name in paper/results/, or NAME@COMMIT"
         )
-    return {table: list(csv.DictReader(io.StringIO(text))) for table, text in sorted(texts.items())}
+    return {
+        table: pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        for table, text in sorted(texts.items())
+    }
 
 
 def _of_commit(name: str, commit: str) -> Iterator[tuple[str, str]]:
@@ -110,146 +94,158 @@ def _of_commit(name: str, commit: str) -> Iterator[tuple[str, str]]:
 
 
 def compare(
-    first: Run, second: Run, tolerance: Tolerance, *, intervals_only: bool = False
-) -> Iterator[Compared]:
-    """Every result of two runs, table by table; with `intervals_only` those that have intervals."""
-    for table in sorted({*first, *second}):
+    first: Run,
+    second: Run,
+    tolerance: Tolerance,
+    *,
+    intervals_only: bool = False,
+    tables: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Compare every result of two runs, or of some of their tables, or those that have intervals.
+
+    Returns:
+        A row per result, with its table, what names its row (as `column=value`), its column (empty
+        where a row or a table is in one run only), its texts in both runs, and the state: SAME,
+        WITHIN, OVERLAP, DIFFERS, ONLY_FIRST or ONLY_SECOND.
+
+    Raises:
+        UserError: neither run has one of the tables.
+    """
+    known = sorted({*first, *second})
+    parts = []
+    for table in sorted(tables) or known:
+        if table not in known:
+            raise UserError(f"no table {table!r}; there are: {', '.join(known)}")
         if table not in first or table not in second:
-            yield Compared(table, "", "", "", "", ONLY_SECOND if table in second else ONLY_FIRST)
-            continue
-        yield from _compare_table(table, first[table], second[table], tolerance, intervals_only)
+            part = _only([""], ONLY_SECOND if table in second else ONLY_FIRST)
+        else:
+            part = _compare_table(table, first[table], second[table], tolerance, intervals_only)
+        parts.append(part.assign(table=table))
+    results = pd.concat([pd.DataFrame(columns=COLUMNS), *parts], ignore_index=True)
+    return results.loc[:, COLUMNS]
+
+
+def agrees(results: pd.DataFrame) -> pd.Series:
+    """Return in which results the runs agree."""
+    return cast(pd.Series, results["state"].isin([SAME, WITHIN, OVERLAP]))
+
+
+def _only(columns: list[str], state: str) -> pd.DataFrame:
+    """Return results for columns, or for a whole table, that one run lacks."""
+    return pd.DataFrame({"row": "", "column": columns, "first": "", "second": "", "state": state})
 
 
 def _compare_table(
     table: str,
-    first: Sequence[Row],
-    second: Sequence[Row],
+    first: pd.DataFrame,
+    second: pd.DataFrame,
     tolerance: Tolerance,
     intervals_only: bool,
-) -> Iterator[Compared]:
-    columns = [_columns(rows) for rows in (first, second)]
-    for state, one, other in ((ONLY_FIRST, *columns), (ONLY_SECOND, *columns[::-1])):
-        for column in one if other else ():
-            if column not in other:
-                yield Compared(table, "", column, "", "", state)
-    shared = [column for column in columns[0] if column in columns[1]]
-    rows = [*first, *second]
-    keys = [column for column in shared if _names_rows(table, column, rows)]
-    by_key = [_by_key(rows, keys) for rows in (first, second)]
-    for key in dict.fromkeys((*by_key[0], *by_key[1])):
-        a, b = by_key[0].get(key), by_key[1].get(key)
-        row = " ".join(f"{name}={value}" for name, value in zip(keys, key) if value)
-        if a is None or b is None:
-            there = a or b or {}
-            if not intervals_only or any(_interval(there, column) for column in there):
-                yield Compared(table, row, "", "", "", ONLY_FIRST if b is None else ONLY_SECOND)
+) -> pd.DataFrame:
+    shared = [column for column in first if column in second]
+    keys = [column for column in shared if _names_rows(table, column, first, second)]
+    one, other = (_by_key(rows, keys) for rows in (first, second))
+    index = one.index.union(other.index, sort=False)
+    in_one, in_other = index.isin(one.index), index.isin(other.index)
+    one, other = (
+        rows.reindex(index, fill_value="").reset_index(drop=True) for rows in (one, other)
+    )
+    alone, both = in_one != in_other, in_one & in_other
+    if intervals_only:
+        alone &= np.where(in_one, _has_interval(one), _has_interval(other))
+    state = np.where(in_one, ONLY_FIRST, ONLY_SECOND)
+    found = {"": pd.DataFrame({"first": "", "second": "", "state": state})[alone]}
+    for column in shared:
+        if column in keys or _is_end(column, first):
             continue
-        for column in shared:
-            if column in keys or _is_end(column, a):
-                continue
-            texts = a[column], b[column]
-            ends = _interval(a, column), _interval(b, column)
-            if intervals_only and not (ends[0] and ends[1]):
-                continue
-            yield Compared(table, row, column, *texts, _judged(texts, ends, tolerance))
+        texts = cells(one, table, column), cells(other, table, column)
+        ends = _interval(one, column), _interval(other, column)
+        state = _states(*texts, *ends, tolerance)
+        there = both
+        if intervals_only:
+            there = both & (ends[0].notna() & ends[1].notna()).all(axis=1)
+        found[column] = pd.DataFrame(dict(zip(COLUMNS[3:], (*texts, state))))[there]
+    results = pd.concat(found, names=["column", "place"]).reset_index("column")
+    results = results.sort_index(kind="stable")
+    names = [" ".join(f"{key}={cell}" for key, cell in zip(keys, row) if cell) for row in index]
+    results["row"] = [names[place] for place in results.index]
+    missing = [
+        _only([column for column in rows if column not in shared], state)
+        for rows, state in ((first, ONLY_FIRST), (second, ONLY_SECOND))
+    ]
+    return pd.concat([*missing, results])
 
 
-def _judged(
-    texts: tuple[str, str],
-    ends: tuple[tuple[float, float] | None, tuple[float, float] | None],
+def _states(
+    first: pd.Series,
+    second: pd.Series,
+    first_ends: pd.DataFrame,
+    second_ends: pd.DataFrame,
     tolerance: Tolerance,
-) -> str:
-    if texts[0] == texts[1]:
-        return SAME
-    a, b = map(parsed, texts)
-    if a is not None and b is not None and tolerance.holds(a, b):
-        return WITHIN
-    one, other = ends
-    if one and other and one[0] <= other[1] and other[0] <= one[1]:
-        return OVERLAP
-    return DIFFERS
+) -> np.ndarray:
+    overlap = (first_ends["low"] <= second_ends["high"]) & (
+        second_ends["low"] <= first_ends["high"]
+    )
+    within = tolerance.holds(numbers(first), numbers(second))
+    return np.select([first == second, within, overlap], [SAME, WITHIN, OVERLAP], DIFFERS)
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(rows[0]) if rows else []
-
-
-def _names_rows(table: str, column: str, rows: Sequence[Row]) -> bool:
-    """Whether a column says what a row is about: texts that are no outcome, indices, bins."""
-    if column in OUTCOMES or _is_end(column, rows[0]):
+def _names_rows(table: str, column: str, first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Tell whether a column says what a row is about: texts that are no outcome, indices, bins."""
+    if column in OUTCOMES or _is_end(column, first):
         return False
     if column in INDEX - FOUND.get(table, set()) or column.endswith(("_low", "_high")):
         return True
-    cells = (row.get(column) or "" for row in rows)
-    return any(cell and cell not in ("True", "False") and parsed(cell) is None for cell in cells)
+    texts = pd.concat([cells(first, table, column), cells(second, table, column)])
+    texts = texts.loc[~texts.isin(["", "True", "False"])]
+    return bool(numbers(texts).isna().any())
 
 
-def _by_key(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[str, ...], Row]:
-    """Rows by what names them; rows of one name are numbered in their order."""
-    seen: Counter[tuple[str, ...]] = Counter()
-    found = {}
-    for row in rows:
-        key = tuple(row.get(name) or "" for name in keys)
-        found[(*key, str(seen[key]))] = row
-        seen[key] += 1
-    return found
+def _by_key(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Index rows by what names them; rows of one name are numbered in their order."""
+    order = rows.groupby(keys).cumcount() if keys else pd.Series(rows.index)
+    return rows.set_index(pd.MultiIndex.from_frame(rows[keys].assign(order=order.astype(str))))
 
 
-def _interval(row: Row, column: str) -> tuple[float, float] | None:
-    """The ends of a column's interval, where it has one."""
-    names = ("low", "high") if column in PLAIN else (f"{column}_low", f"{column}_high")
-    low, high = (parsed(row.get(name) or "") for name in names)
-    return None if low is None or high is None else (low, high)
+def _interval(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the ends of a column's intervals; NaN where it has none."""
+    names = ["low", "high"] if column in PLAIN else [f"{column}_low", f"{column}_high"]
+    low, high = (numbers(cast(pd.Series, rows.get(name, NO_NUMBERS))) for name in names)
+    return pd.DataFrame({"low": low, "high": high}, rows.index)
 
 
-def _is_end(column: str, row: Row) -> bool:
-    """Whether a column is an end of another one's interval, and no result or bin of its own."""
+def _has_interval(rows: pd.DataFrame) -> np.ndarray:
+    """Tell whether any column of each row has an interval."""
+    found = [_interval(rows, column).notna().all(axis=1).to_numpy() for column in rows]
+    return np.any(found, axis=0)
+
+
+def _is_end(column: str, rows: pd.DataFrame) -> bool:
+    """Tell whether a column is an end of another one's interval, and no result or bin."""
     if column in ENDS:
-        return any(name in row for name in PLAIN)
+        return any(name in rows for name in PLAIN)
     base = column.removesuffix("_low").removesuffix("_high")
-    return base != column and base in row
+    return base != column and base in rows
 
 
-def chosen(first: Run, second: Run, names: str | None) -> tuple[Run, Run]:
-    """Both runs with nothing but the named tables, written with commas between.
-
-    Raises:
-        UserError: neither run has a table of that name.
-    """
-    if names is None:
-        return first, second
-    known = sorted({*first, *second})
-    wanted = names.split(",")
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"no table {name!r}; there are: {', '.join(known)}")
-    one, other = ({name: run[name] for name in wanted if name in run} for run in (first, second))
-    return one, other
+def format_difference(
+    table: str, row: str, column: str, first: str, second: str, state: str
+) -> str:
+    """Return a result in which two runs do not agree as a line."""
+    place = " ".join(filter(None, (f"{table}.csv", row, column)))
+    if state != DIFFERS:
+        return f"{place}: {state}"
+    return f"{place}: {first or 'empty'} against {second or 'empty'}"
 
 
 HEADER = ("table", "results", SAME, WITHIN, OVERLAP, DIFFERS, "in one only")
 
 
-def told(result: Compared) -> str:
-    """A result in which two runs do not agree, as a line."""
-    place = " ".join(filter(None, (f"{result.table}.csv", result.row, result.column)))
-    if result.state != DIFFERS:
-        return f"{place}: {result.state}"
-    return f"{place}: {result.first or 'empty'} against {result.second or 'empty'}"
-
-
-def by_table(results: Sequence[Compared]) -> list[list[str]]:
-    """A row per table: results in it, how many agree in which way, and how many do not."""
-    counts: dict[str, Counter[str]] = {}
-    for result in results:
-        counts.setdefault(result.table, Counter())[result.state] += 1
-    states = (SAME, WITHIN, OVERLAP, DIFFERS)
-    return [
-        [
-            table,
-            str(found.total()),
-            *(str(found[state]) for state in states),
-            str(found[ONLY_FIRST] + found[ONLY_SECOND]),
-        ]
-        for table, found in counts.items()
-    ]
+def count_by_table(results: pd.DataFrame) -> list[list[str]]:
+    """Return for each table how many results it has, and how many are in each state."""
+    counts = pd.crosstab(results["table"], results["state"])
+    counts = counts.reindex(columns=[SAME, WITHIN, OVERLAP, DIFFERS, ONLY_FIRST, ONLY_SECOND])
+    counts = counts.fillna(0).astype(int)
+    counts.insert(0, "results", counts.sum(axis=1))
+    counts["in one only"] = counts.pop(ONLY_FIRST) + counts.pop(ONLY_SECOND)
+    return counts.astype(str).reset_index().to_numpy().tolist()

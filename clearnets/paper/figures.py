@@ -1,4 +1,4 @@
-"""The paper's figures, drawn by the scripts in `paper/scripts/` from committed tables alone."""
+"""Draw the paper's figures from committed tables, by the scripts in `paper/scripts/`."""
 
 from __future__ import annotations
 

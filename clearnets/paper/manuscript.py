@@ -1,4 +1,4 @@
-"""The paper, compiled from `paper/clearnets.typ` and committed tables and figures alone.
+"""Compile the paper from `paper/clearnets.typ` and the committed tables and figures, with Typst.
 
 Typst is a self-contained wheel: no network, no fonts but those it brings, no date in the file, so
 that the same tables give the same bytes on any machine.
@@ -7,13 +7,17 @@ that the same tables give the same bytes on any machine.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from clearnets import UserError, config
-from clearnets.paper import claims, latex
+from clearnets.paper import addresses, claims
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.artifacts import Unit
 from clearnets.pipeline.folders import replaced
@@ -29,7 +33,7 @@ RESULTS = Path("paper/results")
 
 @dataclass(frozen=True)
 class Place:
-    """What the paper is about and where it goes. Paths are relative to the project.
+    """Which results a paper is about and where it is written. Paths are relative to the project.
 
     Attributes:
         tables: the experiment's folder of tables.
@@ -47,7 +51,7 @@ class Place:
 
 
 def place_of(experiment: str, *, tracked: bool) -> Place:
-    """The pipeline's own paper, where DVC tracks it, or that of tables which came home."""
+    """Return the place of the pipeline's own paper, which DVC tracks, or of another one's."""
     tables = paths.results(experiment)
     if tracked:
         return Place(tables, paths.FIGURES, config.PARAMS, paths.PAPER, paths.LATEX)
@@ -56,7 +60,7 @@ def place_of(experiment: str, *, tracked: bool) -> Place:
 
 
 def run(place: Place) -> None:
-    """Compile the paper, and write its tables in LaTeX beside it.
+    """Compile the paper and write its tables in LaTeX.
 
     Raises:
         UserError: a table, figure or source is not there, the parameters are not those of the
@@ -73,13 +77,13 @@ def run(place: Place) -> None:
 
 
 def differs(place: Place) -> bool:
-    """Whether the PDF at `place.out` is another than its tables and figures would give."""
+    """Tell whether the PDF at `place.out` differs from what its tables and figures give."""
     pdf = _compiled(_compiler(place, "pdf"), "pdf")
     return not place.out.exists() or place.out.read_bytes() != pdf
 
 
 def as_html(place: Place) -> str:
-    """The whole text as HTML, which a test or a screen reader can read."""
+    """Return the whole text as HTML, which a test or a screen reader can read."""
     return _compiled(_compiler(place, "html"), "html").decode()
 
 
@@ -100,6 +104,7 @@ def _compiler(place: Place, target: str) -> Any:
         "tables": _typst(place.tables),
         "figures": _typst(place.figures),
         "params": _typst(place.params),
+        "usual": addresses.USUAL,
         "results": _typst(RESULTS),
         "there": [
             *sorted(path.stem for path in place.tables.glob("*.csv")),
@@ -112,8 +117,8 @@ def _compiler(place: Place, target: str) -> Any:
 
 
 def _found(folder: Path) -> dict[str, dict[str, str]]:
-    """By name what each claim that is a relation gives on a folder's tables."""
-    tables = claims.tables_in(folder)
+    """Return by name the finding of each claim on results, on the tables of a folder."""
+    tables = addresses.tables_in(folder)
     return {
         claim.name: {"state": finding.state, "found": finding.found}
         for claim in claims.read()
@@ -123,7 +128,7 @@ def _found(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _check_parameters(place: Place) -> None:
-    """The parameters that the paper prints must be those that the tables were made with."""
+    """Require that the parameters that the paper prints are those that made the tables."""
     if not place.params.exists():
         raise UserError(f"{place.params} is missing; {artifacts.remake(place.params)}")
     recorded = artifacts.settings_of(place.tables)
@@ -141,8 +146,8 @@ def _check_parameters(place: Place) -> None:
 
 
 def _differing(one: Any, other: Any, at: str) -> Iterator[str]:
-    """Dotted keys of the values that differ. A key that one of them lacks has its default there, or
-    has come since."""
+    """Yield the dotted keys of values that differ. A key that one of them lacks has its default
+    there, or has come since."""
     if other is None:
         return
     if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -156,7 +161,7 @@ def _differing(one: Any, other: Any, at: str) -> Iterator[str]:
 
 
 def _typst(path: Path) -> str:
-    """A path as Typst takes it: from the root, which is the project."""
+    """Return a path as Typst takes it: from the root, which is the project."""
     return f"/{path.as_posix()}"
 
 
@@ -167,11 +172,11 @@ def _compiled(compiler: Any, format: str) -> bytes:
         # Tagged, and every figure with words for who cannot see it: the compiler checks that.
         return compiler.compile(format=format, timestamp=0, pdf_standards=STANDARDS[format])
     except typst.TypstError as error:
-        raise UserError(_told(error)) from None
+        raise UserError(_format_error(error)) from None
 
 
-def _told(error: Any) -> str:
-    """A compiler's complaint in one line. What a sentence misses in the tables stands in it."""
+def _format_error(error: Any) -> str:
+    """Return a compiler's complaint, which says what a sentence misses in the tables, as a line."""
     message = str(error.message).removeprefix("panicked with: ").splitlines()[0]
     cure = "run `dvc repro collate figures`, or mend the sentence that asks for it"
     return f"{SOURCE} does not compile: {message}; {cure}"
@@ -179,4 +184,65 @@ def _told(error: Any) -> str:
 
 def _latex(compiler: Any) -> dict[str, str]:
     found = json.loads(compiler.query("<tabular>", field="value"))
-    return {value["name"]: latex.of_metadata(value) for value in found}
+    return {table["name"]: as_latex(**table) for table in found}
+
+
+def as_latex(
+    name: str, header: list[str], rows: list[list[str]], caption: str, *, long: bool
+) -> str:
+    """Return a table in LaTeX with the texts that the manuscript prints.
+
+    A float, at most as wide as a line, needs booktabs and graphicx; a `long` table, whose cells and
+    pages break, booktabs, longtable and array.
+
+    Raises:
+        ValueError: a row is longer or shorter than the header.
+    """
+    frame = pd.DataFrame(rows, columns=header)
+    columns = "l" + "r" * (len(header) - 1)
+    if long:
+        frame = frame.map(_breakable)
+        widths = np.minimum([len(max(column, key=len)) for column in zip(header, *rows)], 40) + 10
+        shares = widths / widths.sum() - 0.0005  # Rounded, they are together no more than a line.
+        columns = "".join(_COLUMN % share for share in shares)
+    text = frame.to_latex(
+        index=False,
+        escape=True,
+        longtable=long,
+        column_format=columns,
+        caption=re.sub(r"([&%$#_{}])", r"\\\1", caption),
+        label=f"tab:{name}",
+    )
+    if long:
+        text = f"\\begingroup\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{text}\\endgroup\n"
+    else:
+        text = text.replace(r"\begin{table}", r"\begin{table}" + "\n\\centering\\footnotesize")
+        text = text.replace(r"\begin{tabular}", _FIT + r"\begin{tabular}")
+        text = text.replace(r"\end{tabular}", r"\end{tabular}}")
+    return re.sub("-(?=-)", "-{}", text).translate(_SYMBOLS)
+
+
+# A column of a long table, as wide as a share of the line.
+_COLUMN = r">{\raggedright\arraybackslash}p{\dimexpr %.3f\linewidth-2\tabcolsep\relax}"
+# A table that is wider than the line is made as wide as that.
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + "\n"
+# Characters that pdflatex does not know, and the mark of `_breakable`.
+_SYMBOLS = str.maketrans(
+    {
+        "−": "$-$",
+        "–": "--",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "≈": r"$\approx$",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+        "τ": r"$\tau$",
+        "\u200b": r"\allowbreak{}",
+    }
+)
+
+
+def _breakable(cell: str) -> str:
+    """Let keys break behind their marks and hashes anywhere, but no number at its point."""
+    keys = re.sub(r"(?<=\w)(?:[_/:](?=\w)|\.(?=[^\W\d]))", lambda mark: mark[0] + "\u200b", cell)
+    return re.sub(r"\w{20,}", lambda word: "\u200b".join(word[0]), keys)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from common import COLOR, GREY, MARKER, ONE_COLUMN, layer_axis, models, over_seeds, read, seeds
+from common import (
+    COLOR,
+    DOTS,
+    GREY,
+    MARKER,
+    ONE_COLUMN,
+    layer_axis,
+    models,
+    over_seeds,
+    read,
+    seeds,
+)
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -14,7 +25,7 @@ FLOOR = 1e-3
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+    """Return the figure and its caption."""
     layers = read(tables, "layers")
     costs = layers[layers["kind"] == "model"]
     threshold = costs["threshold"].iloc[0]
@@ -28,7 +39,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         if len(at_floor):
             hollow = look | {"ls": "", "markerfacecolor": "white", "clip_on": False, "zorder": 4}
             axes.plot(at_floor["layer"], at_floor["cost"], **hollow)
-    axes.axhline(threshold, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
+    axes.axhline(threshold, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     axes.annotate(
         f"{threshold:g} nats: layers above it matter",
         (0.0, threshold),

@@ -28,9 +28,9 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 # A model is called by its feedforward; these are sparse by construction.
 SPARSE = ("sparse", "sparse_topk", "sparse_low_rank")
 
-# Okabe and Ito's palette, told apart by the colour-blind. Controls have their family's colour: an
-# untrained twin a hollow marker, coders of the untrained model a half-filled one. Every family has
-# its own marker, so print in grey is enough.
+# Okabe and Ito's palette, which the colour-blind can distinguish. Controls have their family's
+# colour: an untrained twin a hollow marker, coders of the untrained model a half-filled one. Every
+# family has its own marker, so print in grey is enough.
 COLOR = {
     "native": "#0072B2",
     "transcoder": "#D55E00",
@@ -89,7 +89,7 @@ METRIC_LABEL = {
 SCORERS = ("rule-detection", "rule-fuzzing")
 ACCURACY = "balanced_accuracy"
 # Families with the controls that are drawn in the same panel.
-BESIDE = {
+CONTROLS = {
     "native": ("random-native",),
     "transcoder": ("random-transcoder", "step0-transcoder"),
     "skip-transcoder": ("random-transcoder", "step0-transcoder"),
@@ -120,7 +120,7 @@ OVER_LAYERS = "Thin lines: intervals over layers, drawn as if there were others 
 
 
 def trained(family: str) -> str:
-    """The family whose colour and marker `family` takes."""
+    """Return the family whose colour and marker `family` takes."""
     # Random directions are the null of the native latents.
     if family == "random-directions":
         return "native"
@@ -128,22 +128,22 @@ def trained(family: str) -> str:
 
 
 def is_twin(family: str) -> bool:
-    """Whether the family is an untrained control."""
+    """Tell whether the family is an untrained control."""
     return family.startswith("random-")
 
 
 def is_step0(family: str) -> bool:
-    """Whether the family is of coders that were trained on the untrained model."""
+    """Tell whether the family's coders were trained on the untrained model."""
     return family.startswith("step0-")
 
 
 def is_control(family: str) -> bool:
-    """Whether the family is there for others to be compared with."""
+    """Tell whether the family is a control of another one."""
     return is_twin(family) or is_step0(family)
 
 
 def marker_style(family: str, size: float = 4.5) -> dict[str, object]:
-    """Marker of a family: filled, of an untrained twin hollow, of step 0 half of it."""
+    """Return the marker of a family: filled, hollow for an untrained twin, half for step 0."""
     base = trained(family)
     style: dict[str, object] = {
         "color": COLOR[base],
@@ -159,7 +159,7 @@ def marker_style(family: str, size: float = 4.5) -> dict[str, object]:
 
 
 def rows_of(present: set[str]) -> dict[str, float]:
-    """Where each family stands from top to bottom."""
+    """Return the height of each family's row, from top to bottom."""
     rows: dict[str, float] = {}
     y = 0.0
     for group in GROUPS:
@@ -172,7 +172,7 @@ def rows_of(present: set[str]) -> dict[str, float]:
 
 
 def line_style(family: str) -> dict[str, object]:
-    """Line and marker of a family."""
+    """Return the line and marker of a family."""
     dashes = (0, (2, 1.5)) if is_twin(family) else (0, (4, 1.2, 1, 1.2))
     return {
         **marker_style(family, size=3.5),
@@ -185,22 +185,22 @@ def line_style(family: str) -> dict[str, object]:
 
 
 def metric_label(metric: str) -> str:
-    """A metric of the generalization observatory in words."""
+    """Return a metric of the generalization observatory in words."""
     return METRIC_LABEL.get(metric, metric.replace("_", " "))
 
 
 def read(tables: Path, name: str) -> pd.DataFrame:
-    """One table of an experiment."""
+    """Read one table of an experiment."""
     return pd.read_csv(tables / f"{name}.csv")
 
 
 def level(table: pd.DataFrame) -> str:
-    """The intervals' level, as text."""
+    """Return the confidence level of a table's intervals as text."""
     return f"{100 * table['confidence'].iloc[0]:g} %"
 
 
 def pair_note(tables: Path) -> str:
-    """A sentence for the caption where a pair's losses differ too much, or nothing."""
+    """Return a sentence for the caption where a pair's losses differ too much, or nothing."""
     pair = read(tables, "pair")
     if pair["matched"].all():
         return ""
@@ -208,19 +208,19 @@ def pair_note(tables: Path) -> str:
 
 
 def models(column: pd.Series) -> dict[str, object]:
-    """The models that a table names, dense first, each with its line style."""
+    """Return the models that a table names, dense first, each with its line style."""
     present = [name for name in ("dense", *SPARSE) if (column == name).any()]
     return dict(zip(present, ("-", (0, (4, 1.2)))))
 
 
 def seeds(table: pd.DataFrame) -> str:
-    """How many training seeds a table holds, as text."""
+    """Return how many training seeds a table holds, as text."""
     count = table["seed"].nunique()
     return "one training seed" if count == 1 else f"{count} training seeds"
 
 
 def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
-    """Keys of a legend for what markers say where panels name the families."""
+    """Return keys of a legend for the kinds of markers, where panels name the families."""
     keys = [Line2D([], [], marker="o", **PLAIN, label="a family")]  # pyright: ignore
     present = set(present)
     if any(is_twin(family) for family in present):
@@ -234,18 +234,18 @@ def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
 
 
 def chance_key() -> Line2D:
-    """Key of the line at chance."""
+    """Return the legend's key of the line at chance."""
     return Line2D([], [], color=GREY, lw=0.7, ls=DOTS, label="chance")
 
 
 def shuffled_key() -> Line2D:
-    """Key of scores with the explanations of other latents."""
+    """Return the legend's key of scores with the explanations of other latents."""
     label = "with shuffled explanations"
     return Line2D([], [], marker="x", **PLAIN, label=label)  # pyright: ignore
 
 
 def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) -> None:
-    """Mean of `column` by layer over the seeds, with their range as a band."""
+    """Draw the mean of `column` over seeds by layer, with their range as a band."""
     by_layer = table.dropna(subset=[column]).groupby("layer")[column]
     mean = by_layer.mean()
     axes.plot(mean.index, mean, **style)  # pyright: ignore[reportArgumentType]
@@ -256,15 +256,28 @@ def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) ->
 
 
 def layer_axis(axes: Axes, layers: pd.Series) -> None:
-    """Integer ticks for the layers."""
+    """Set integer ticks for the layers."""
     ticks = sorted(layers.dropna().astype(int).unique())
     axes.set_xticks(ticks)
     axes.set_xlim(ticks[0] - 0.4, ticks[-1] + 0.4)
     axes.set_xlabel("layer")
 
 
+def name_rows(axes: Axes, rows: dict[str, float]) -> None:
+    """Write the names of families at the heights of their rows, from top to bottom."""
+    axes.set_yticks(list(rows.values()), [LABEL[family] for family in rows])
+    axes.set_ylim(max(rows.values()) + 0.6, -0.6)
+
+
+def row_axes(axes: Axes) -> None:
+    """Set axes whose rows have names: vertical grid lines, no ticks and no line at the left."""
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
 def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
-    """One legend below the panels; a label that several of them share is given once."""
+    """Draw one legend below the panels, with each label once."""
     handles = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -273,7 +286,7 @@ def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
 
 
 def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
-    """Gaussian kernel density; of controls the outline alone."""
+    """Draw a Gaussian kernel density; of controls the outline alone."""
     if len(values) < 2:
         return
     color = COLOR[trained(family)]
@@ -291,8 +304,8 @@ def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
 
 
 def mean_marker(axes: Axes, row, y: float, family: str) -> None:
-    """A mean with its interval over latents and, where there is one, a thin one over layers; a
-    cross where explanations are shuffled."""
+    """Draw a mean with its interval over latents and, where there is one, a thin one over layers;
+    a cross where explanations are shuffled."""
     style: dict[str, object] = marker_style(family)
     if row.explanation == "shuffled":
         style = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
@@ -304,7 +317,7 @@ def mean_marker(axes: Axes, row, y: float, family: str) -> None:
 
 
 def mean_keys(families: Iterable[str]) -> list[Line2D]:
-    """What the markers of means stand for."""
+    """Return the legend's keys for markers of means."""
     return control_keys(families, shuffled_key(), chance_key())
 
 

@@ -1,4 +1,4 @@
-"""Every known concept by family: F1 of the best latent, beside the best set of tokens."""
+"""Every known concept by family: F1 of the best latent, and of the best set of tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAMILIES = (
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where the corpus has no labels."""
+    """Return the figure and its caption; None where the corpus has no labels."""
     concepts = read(tables, "concepts")
     concepts = concepts[concepts["kind"] != "absent"]
     if concepts.empty:

@@ -1,4 +1,4 @@
-"""Known concepts that single latents recover, by family, beside random directions."""
+"""Known concepts that single latents recover, by family, with random directions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from common import (
     COLOR,
+    DOTS,
     GREY,
     LABEL,
     TWO_COLUMNS,
     line_style,
     marker_style,
     read,
+    row_axes,
     rows_of,
     trained,
 )
@@ -24,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where the corpus has no labels."""
+    """Return the figure and its caption; None where the corpus has no labels."""
     summary = read(tables, "concept_summary")
     if summary.empty:
         return None
@@ -37,7 +39,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         _panel(axes, part, "f1", rows)
         if len(part):
             best = part["token_set_f1"].iloc[0]
-            axes.axvline(best, color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=0.6)
+            axes.axvline(best, color=GREY, lw=0.9, ls=DOTS, zorder=0.6)
         axes.set_xlim(0, 1)
         axes.set_xlabel("mean F1 of a concept's best latent")
         axes.set_title(f"{int(part['concepts'].max())} {kind} concepts")
@@ -50,9 +52,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         labels = ["" if axes is contextual else LABEL[family] for family in rows]
         axes.set_yticks(list(rows.values()), labels)
         axes.set_ylim(max(rows.values()) + 0.6, -0.6)
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+        row_axes(axes)
     _survival(latents, read(tables, "concept_latents"), list(rows))
     figure.legend(handles=_keys(), loc="outside lower center", ncols=4)
     caption = (
@@ -72,7 +72,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
 
 
 def _survival(axes: Axes, bins: pd.DataFrame, families: list[str]) -> None:
-    """Share of a family's latents at or above each F1."""
+    """Draw the share of a family's latents at or above each F1."""
     for family in families:
         own = bins[bins["family"] == family].groupby("f1_low")["share"].sum()
         above = own[::-1].cumsum()[::-1]
@@ -116,5 +116,5 @@ def _keys() -> list[Line2D]:
             label="untrained, or random directions",
         ),
         Line2D([], [], marker="x", **plain, label="best of all latents"),
-        Line2D([], [], color=GREY, lw=0.9, ls=(0, (1, 1.5)), label="best set of tokens"),
+        Line2D([], [], color=GREY, lw=0.9, ls=DOTS, label="best set of tokens"),
     ]

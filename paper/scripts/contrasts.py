@@ -17,6 +17,7 @@ from common import (
     level,
     pair_note,
     read,
+    row_axes,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ GAP, HEADING, STEP = 1.5, 0.85, 0.24
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+    """Return the figure and its caption."""
     contrasts = read(tables, "contrasts")
     contrasts = contrasts[(contrasts["seed"] == "all") & (contrasts["measure"] == ACCURACY)]
     figure = differences(contrasts, SCORERS, "difference of mean balanced accuracy")
@@ -63,7 +64,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
 
 
 def margin_note(contrasts: pd.DataFrame) -> str:
-    """How the caption explains what shows equivalence."""
+    """Return the caption's sentence on equivalence."""
     return (
         f"Shaded: differences below {contrasts['equivalence'].iloc[0]:g}; hollow markers: the "
         f"difference is shown to be so small ({100 * EQUIVALENCE:g} % interval within). "
@@ -71,8 +72,8 @@ def margin_note(contrasts: pd.DataFrame) -> str:
 
 
 def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> Figure:
-    """Contrasts of explained latents of all layers, each way of matching beside the others, in a
-    column per scorer."""
+    """Draw contrasts of explained latents of all layers, a column per scorer, the ways of matching
+    next to each other."""
     chosen = contrasts[(contrasts["layers"] == "all") & (contrasts["latents"] == "explained")]
     far = chosen["kind"].isin(FAR)
     parts = [part for part in (chosen[~far], chosen[far]) if len(part)]
@@ -119,7 +120,7 @@ def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> 
 
 
 def _places(part: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
-    """Heights of the contrasts and of the headings above each kind."""
+    """Return the heights of the contrasts and of the headings above each kind."""
     rows: dict[tuple[str, str], float] = {}
     headings: dict[str, float] = {}
     y = 0.0
@@ -152,6 +153,4 @@ def _panel(axes: Axes, part: pd.DataFrame, rows: dict[tuple[str, str], float]) -
                 markeredgewidth=0.7 if row.equivalent else 0,
                 elinewidth=1.2,
             )
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+    row_axes(axes)

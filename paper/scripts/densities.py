@@ -19,6 +19,7 @@ from common import (
     marker_style,
     pair_note,
     read,
+    row_axes,
     rows_of,
     violin,
 )
@@ -30,7 +31,7 @@ FAMILIES = 2
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no stratum holds two families."""
+    """Return the figure and its caption; None where no stratum holds two families."""
     latents, rates, means = (read(tables, name) for name in ("latents", "rates", "means"))
     rates = rates[(rates["explanation"] == "own") & rates["scorer"].isin(SCORERS)]
     strata = rates.groupby(["rate_low", "rate_high"])["family"].nunique()
@@ -75,14 +76,14 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
 
 
 def _digit(value: float) -> str:
-    """A number to one digit: 0.03, 10."""
+    """Return a number to one digit: 0.03, 10."""
     return f"{float(f'{value:.1g}'):g}"
 
 
 def _panel(
     axes: Axes, latents: pd.DataFrame, scorer: str, bins: pd.DataFrame, rows: dict[str, float]
 ) -> None:
-    """The families that have a mean in a stratum."""
+    """Draw the families that have a mean in a stratum."""
     axes.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     for family, y in rows.items():
         if family not in bins.index:
@@ -92,6 +93,4 @@ def _panel(
         reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
         style = marker_style(family, size=3.2)
         axes.errorbar(row["mean"], y, xerr=reach, elinewidth=1, zorder=4, **style)  # pyright: ignore[reportArgumentType]
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+    row_axes(axes)

@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from common import (
+    DOTS,
     GREY,
-    LABEL,
     ONLY_THESE,
     SCORERS,
     TWO_COLUMNS,
@@ -17,8 +17,10 @@ from common import (
     marker_style,
     mean_keys,
     mean_marker,
+    name_rows,
     pair_note,
     read,
+    row_axes,
     rows_of,
     violin,
 )
@@ -31,7 +33,7 @@ AGREEMENT = {SCORERS[0]: ("o", -0.17), SCORERS[1]: ("s", 0.17)}
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no latent has a score."""
+    """Return the figure and its caption; None where no latent has a score."""
     latents, means = read(tables, "embedding"), read(tables, "embedding_means")
     if latents["embedding"].isna().all():
         return None
@@ -46,7 +48,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         sharey=True,
         width_ratios=(3, 2),
     )
-    scores.axvline(0.5, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
+    scores.axvline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     for family, y in rows.items():
         own = latents.loc[latents["family"] == family, "embedding"].dropna().to_numpy()
         violin(scores, own, y, family)
@@ -57,12 +59,9 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     scores.set_xlabel("AUROC of active against silent windows")
     scores.set_title("similarity to the explanation")
     _relation(relation, agreement, rows)
-    scores.set_yticks(list(rows.values()), [LABEL[family] for family in rows])
-    scores.set_ylim(max(rows.values()) + 0.6, -0.6)
+    name_rows(scores, rows)
     for axes in (scores, relation):
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+        row_axes(axes)
     figure.legend(handles=[*mean_keys(rows), *_keys()], loc="outside lower center", ncols=3)
     windows = int(latents[["positives", "negatives"]].sum(axis=1).max())
     caption = (
@@ -81,7 +80,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
 
 
 def _relation(axes: Axes, agreement: pd.DataFrame, rows: dict[str, float]) -> None:
-    """Rank correlations by family."""
+    """Draw rank correlations by family."""
     axes.axvline(0, color=GREY, lw=0.7, zorder=0)
     for row in agreement.itertuples():
         marker, offset = AGREEMENT[row.scorer]

@@ -25,7 +25,7 @@ BASELINES = {
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where there is no coder."""
+    """Return the figure and its caption; None where there is no coder."""
     layers = read(tables, "layers")
     coders = layers[layers["kind"] == "family"]
     present = set(coders["name"])

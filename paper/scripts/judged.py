@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from common import (
     COLOR,
+    DOTS,
     GREY,
-    LABEL,
     ONLY_THESE,
     OVER_LAYERS,
     TWO_COLUMNS,
@@ -22,8 +22,10 @@ from common import (
     line_style,
     mean_keys,
     mean_marker,
+    name_rows,
     pair_note,
     read,
+    row_axes,
     rows_of,
     trained,
     violin,
@@ -42,7 +44,7 @@ GRID = np.linspace(0, 1, 201)
 
 
 def draw(tables: Path) -> dict[str, tuple[Figure, str]] | None:
-    """The figures and their captions."""
+    """Return the figures and their captions by name; None where no judge has qualified."""
     if not (tables / "judged.csv").exists():
         return None
     means = read(tables, "judged_means")
@@ -57,7 +59,7 @@ def draw(tables: Path) -> dict[str, tuple[Figure, str]] | None:
 
 
 def _noise(tables: Path) -> str:
-    """A sentence on the noise floor, or nothing."""
+    """Return a sentence on the noise floor, or nothing."""
     if not (tables / "judged_noise.csv").exists():
         return ""
     noise = read(tables, "judged_noise")
@@ -79,13 +81,10 @@ def _panels(scorers: list[str], rows: dict[str, float], extra: float) -> tuple[F
         squeeze=False,
     )
     panels = list(panels[0])
-    panels[0].set_yticks(list(rows.values()), [LABEL[family] for family in rows])
-    panels[0].set_ylim(max(rows.values()) + 0.6, -0.6)
+    name_rows(panels[0], rows)
     for axes, scorer in zip(panels, scorers):
         axes.set_title(scorer)
-        axes.grid(axis="x")
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+        row_axes(axes)
     return figure, panels
 
 
@@ -101,7 +100,7 @@ def _accuracies(
     for axes, scorer in zip(panels, scorers):
         chance = CLASSIFIERS[scorer]
         if chance is not None:
-            axes.axvline(chance, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
+            axes.axvline(chance, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
         own = latents[latents["scorer"] == scorer].dropna(subset=["accuracy"])
         for family, y in rows.items():
             violin(axes, own.loc[own["family"] == family, "accuracy"].to_numpy(), y, family)
@@ -195,7 +194,7 @@ def _roc(given: pd.DataFrame, means: pd.DataFrame) -> tuple[Figure, str]:
     )
     own = means[(means["measure"] == "auroc") & (means["explanation"] == "own")]
     for axes, scorer in zip(panels[0], scorers):
-        axes.plot([0, 1], [0, 1], color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
+        axes.plot([0, 1], [0, 1], color=GREY, lw=0.7, ls=DOTS, zorder=0)
         for family in rows_of(set(given["family"])):
             found = given[(given["scorer"] == scorer) & (given["family"] == family)]
             if found[["positives", "negatives"]].sum().all():
@@ -221,7 +220,7 @@ def _roc(given: pd.DataFrame, means: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def _curve(found: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of negatives and of positives with at least each bin's probability, rising."""
+    """Return the shares of negatives and of positives at or above each bin's probability."""
     found = found.sort_values("low", ascending=False)
     shares = [
         np.concatenate([[0.0], found[kind].to_numpy().cumsum() / found[kind].sum()])

@@ -1,10 +1,10 @@
-"""Score by layer: latents, and means of layers, each family beside its controls."""
+"""Score by layer: latents, and means of layers, each family with its controls."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import beside
+import small_multiples
 from common import (
     COLOR,
     ONLY_THESE,
@@ -22,9 +22,9 @@ BANDS = {0.9: 0.12, 0.5: 0.2}
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where there is no family to draw."""
+    """Return the figure and its caption; None where there is no family to draw."""
     latents, layers, means = (read(tables, name) for name in ("latents", "layer_means", "means"))
-    made = beside.panels(layers["family"], 2.9, "layer")
+    made = small_multiples.panels(layers["family"], 2.9, "layer")
     if made is None:
         return None
     figure, panels = made
@@ -39,7 +39,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
             axes.fill_between(low.index, low, high, color=color, alpha=alpha, lw=0)
         for one in (*controls, family):
             rows = layers[(layers["family"] == one) & (layers["scorer"] == scorer)]
-            beside.means(axes, rows["layer"], rows, one)
+            small_multiples.means(axes, rows["layer"], rows, one)
         drawn |= {family, *controls}
         axes.set_xticks(sorted(layers["layer"].unique()))
         axes.set_ylim(0.4, 1.02)

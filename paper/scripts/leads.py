@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from common import TWO_COLUMNS, metric_label, read
+from common import TWO_COLUMNS, metric_label, read, row_axes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,7 +26,7 @@ LEVEL = 0.05
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no task has several training seeds."""
+    """Return the figure and its caption; None where no task has several training seeds."""
     if not (tables / "generalization_leads.csv").exists():
         return None
     leads = read(tables, "generalization_leads")
@@ -80,7 +80,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
 
 
 def _places(leads: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """Where each metric stands: in the order of the tables, measures above the other curves."""
+    """Return the height of each metric's row: in the order of the tables, measures first."""
     rows: dict[tuple[str, str], float] = {}
     y = 0.0
     for kind, group in leads.groupby("kind", sort=False):
@@ -113,13 +113,11 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
     axes.set_title("\n".join([*_about(group), *turn]))
     unit = "decades of steps" if first["unit"] == "decades" else "steps"
     axes.set_xlabel(f"after ← lead → before\n({unit})")
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+    row_axes(axes)
 
 
 def _about(group: pd.DataFrame) -> list[str]:
-    """What the runs of a group have in common."""
+    """Return what the runs of a group have in common."""
     first = group.iloc[0]
     about = [first["task"], first["variant"], *first["setting"].replace("_", " ").split(", ")]
     return [text for text in about if text]

@@ -1,4 +1,4 @@
-"""Held-out loss of the models while they train, beside n-gram models and the generator's bound."""
+"""Held-out loss of the models while they train, with n-gram models and the generator's bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from common import COLOR, GREY, ONE_COLUMN, models, read, seeds
+from common import (
+    COLOR,
+    DOTS,
+    GREY,
+    ONE_COLUMN,
+    models,
+    read,
+    seeds,
+)
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -19,7 +27,7 @@ REFERENCES = {
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+    """Return the figure and its caption."""
     curves, ngrams, pair = (read(tables, name) for name in ("curves", "ngrams", "pair"))
     figure, axes = plt.subplots(figsize=(ONE_COLUMN, 2.5))
     begun = curves[curves["tokens"] > 0]
@@ -49,7 +57,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
             )
     for row in ngrams.itertuples():
         bound = row.reference == "generator_bound"
-        axes.axhline(row.loss, color=GREY, lw=0.7, ls="-" if bound else (0, (1, 1.5)), zorder=0)
+        axes.axhline(row.loss, color=GREY, lw=0.7, ls="-" if bound else DOTS, zorder=0)
         axes.annotate(
             REFERENCES[row.reference],
             (0.01, row.loss),

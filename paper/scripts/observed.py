@@ -40,7 +40,7 @@ Drawn = dict[str, tuple[Figure, str]]
 
 
 def draw(tables: Path) -> Drawn:
-    """By name, the figures and their captions; none where nothing was observed."""
+    """Return the figures and their captions by name; none where nothing was observed."""
     if not (tables / "generalization_measures.csv").exists():
         return {}
     curves = read(tables, "generalization_curves")
@@ -77,16 +77,16 @@ class _Task:
         self.log = log
 
     def x(self, steps: pd.Index) -> np.ndarray:
-        """Steps on the axis: the untrained model stands at 1 of a logarithmic one."""
+        """Return steps on the axis: the untrained model stands at 1 of a logarithmic one."""
         return np.asarray(steps, float) + (1 if self.log else 0)
 
     def seeds(self) -> str:
-        """How many runs a group has, as text."""
+        """Return how many runs a group has, as text."""
         counts = sorted({len(runs) for runs in self.groups.values()})
         return "one seed" if counts == [1] else f"{counts[0]} seeds"
 
     def axis(self, axes: Axes) -> None:
-        """The time axis."""
+        """Set the time axis."""
         if self.log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -95,7 +95,7 @@ class _Task:
 
 
 def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
-    """Names of runs that differ in their seed alone, by what they have in common."""
+    """Return the names of runs that differ in their seed alone, by what they have in common."""
     groups: dict[str, list[str]] = {}
     for row in runs.itertuples():
         groups.setdefault(row.group.replace("_", " "), []).append(row.run)
@@ -103,7 +103,7 @@ def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _spread(axes: Axes, task: _Task, table: pd.DataFrame, column: str, **style: object) -> None:
-    """Mean over seeds with the range as a band."""
+    """Draw the mean over seeds with the range as a band."""
     by_step = table.dropna(subset=[column]).groupby("step")[column]
     mean = by_step.mean()
     if mean.empty:
@@ -116,7 +116,7 @@ def _spread(axes: Axes, task: _Task, table: pd.DataFrame, column: str, **style: 
 
 
 def _main(task: str, of: _Task) -> tuple[Figure, str]:
-    """Losses, then chosen metrics by hookpoint, a column for each group of runs."""
+    """Draw losses, then chosen metrics by hookpoint, a column for each group of runs."""
     names = list(of.groups)[:MAX_GROUPS]
     metrics = [name for name in MAIN if name in of.measures and of.measures[name].notna().any()]
     progress = [
@@ -169,7 +169,7 @@ def _points(measures: pd.DataFrame) -> list[str]:
 
 
 def _style(point: str, points: Sequence[str]) -> dict[str, object]:
-    """Colour by what the module is, line by its layer."""
+    """Return the colour by kind of module and the line style by layer."""
     alike = [name for name in points if _kind(name) == _kind(point)]
     place = alike.index(point)
     label = _kind(point) if len(alike) == 1 else point
@@ -198,7 +198,7 @@ def _mark(axes: Axes, of: _Task, runs: Sequence[str]) -> None:
 
 
 def _phases(own: pd.DataFrame) -> dict[str, str]:
-    """Names of phases by the columns in which they end; none where the runs have none."""
+    """Return the names of phases by the columns in which they end; none where runs have none."""
     if own.empty:
         return {}
     if own["memorised"].notna().any():
@@ -207,7 +207,7 @@ def _phases(own: pd.DataFrame) -> dict[str, str]:
 
 
 def _all(task: str, of: _Task) -> tuple[Figure, str]:
-    """Every metric, the mean over hookpoints, groups by colour."""
+    """Draw every metric, the mean over hookpoints, groups by colour."""
     keys = {"task", "run", "step", "hookpoint"}
     metrics = [name for name in of.measures if name not in keys and of.measures[name].notna().any()]
     curves = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]

@@ -29,7 +29,7 @@ LEVELS = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+    """Return the figure and its caption."""
     means = read(tables, "means")
     chosen = means[(means["seed"] == "all") & (means["layers"] == "all")]
     chosen = chosen[(chosen["explanation"] == "own") & (chosen["latents"] == "explained")]
@@ -73,8 +73,8 @@ def _point(axes: Axes, x: pd.Series, y: pd.Series, family: str) -> None:
 
 
 def _accuracies(axes: Axes) -> None:
-    """Lines of equal balanced accuracy b: with half of the windows active, precision p and recall
-    r make 2 b = 1 + r (2 - 1 / p)."""
+    """Draw lines of equal balanced accuracy b: with half of the windows active, precision p and
+    recall r make 2 b = 1 + r (2 - 1 / p)."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     right, top = min(right, 1), min(top, 1)
     r = np.linspace(max(left, 0.01), right, 200)
@@ -101,7 +101,7 @@ def _accuracies(axes: Axes) -> None:
     axes.set_ylim(bottom, top)
 
 
-# Where a name may stand beside its point, in points, best first.
+# Where a name may stand next to its point, in points, best first.
 PLACES = [
     *(((0, 6), ("center", "bottom")), ((0, -6), ("center", "top"))),
     *(((6, 4), ("left", "bottom")), ((-6, 4), ("right", "bottom"))),
@@ -114,8 +114,8 @@ PLACES = [
 
 
 def _labels(axes: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Names beside the points, each where it covers least of points and other names and does not
-    leave the axes."""
+    """Write names next to the points, each where it covers least of points and other names and does
+    not leave the axes."""
     figure = axes.figure
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]

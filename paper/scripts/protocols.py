@@ -18,6 +18,7 @@ from common import (
     line_style,
     marker_style,
     read,
+    row_axes,
     rows_of,
     trained,
 )
@@ -25,12 +26,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-# How the parts of a difference are told apart; a family keeps its colour and marker.
+# Offsets that distinguish the parts of a difference; a family keeps its colour and marker.
 SHIFT = {"overlap": -0.17, "both": 0.17}
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no latent could be compared."""
+    """Return the figure and its caption; None where no latent could be compared."""
     table = read(tables, "protocols")
     if table.empty:
         return None
@@ -102,9 +103,7 @@ def _families(axes: Axes, part: pd.DataFrame, rows: dict[str, float]) -> None:
                 zorder=3,
             )
     axes.set_ylim(max(rows.values(), default=0) + 0.6, -0.6)
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+    row_axes(axes)
 
 
 def _by_rate(axes: Axes, bins: pd.DataFrame, column: str) -> None:

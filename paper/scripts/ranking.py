@@ -1,4 +1,4 @@
-"""All metrics ranked by how they order runs by their generalization gap, beside the nulls."""
+"""All metrics ranked by how they order runs by their generalization gap, with the nulls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from common import GREY, TWO_COLUMNS, metric_label, read
+from common import (
+    GREY,
+    TWO_COLUMNS,
+    metric_label,
+    read,
+    row_axes,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +26,7 @@ LEVEL = 0.05
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no task has enough runs to be ranked."""
+    """Return the figure and its caption; None where no task has enough runs to be ranked."""
     if not (tables / "generalization_ranking.csv").exists():
         return None
     ranking = read(tables, "generalization_ranking")
@@ -72,7 +78,7 @@ def _left_out(ranking: pd.DataFrame) -> str:
 
 
 def _places(part: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """Where each metric stands, measures above references."""
+    """Return the height of each metric's row, measures above references."""
     rows: dict[tuple[str, str], float] = {}
     y = 0.0
     for kind, group in part.groupby("kind", sort=False):
@@ -109,9 +115,7 @@ def _panel(axes: Axes, part: pd.DataFrame, name: str, rows: dict[tuple[str, str]
             elinewidth=0.8,
             zorder=3,
         )
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+    row_axes(axes)
 
 
 def _keys() -> list[Line2D | Patch]:

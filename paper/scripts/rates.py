@@ -1,12 +1,12 @@
-"""Score against firing rate: latents, and means of bins, each family beside its controls."""
+"""Score against firing rate: latents, and means of bins, each family with its controls."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import beside
 import numpy as np
 import pandas as pd
+import small_multiples
 from common import (
     GREY,
     ONLY_THESE,
@@ -22,9 +22,9 @@ from matplotlib.ticker import NullLocator
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where there is no family to draw."""
+    """Return the figure and its caption; None where there is no family to draw."""
     latents, rates, means = (read(tables, name) for name in ("latents", "rates", "means"))
-    made = beside.panels(latents["family"], 3.1, "firing rate per token")
+    made = small_multiples.panels(latents["family"], 3.1, "firing rate per token")
     if made is None:
         return None
     figure, panels = made
@@ -32,13 +32,13 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     for axes, scorer, family, controls in panels:
         own = latents[(latents["family"] == family) & latents[scorer].notna()]
         own = own.sort_values(["rate", "seed", "layer", "latent"])
-        beside.points(axes, own["rate"], own[scorer], family)
+        small_multiples.points(axes, own["rate"], own[scorer], family)
         here = rates[rates["scorer"] == scorer]
         shuffled = here[(here["family"] == family) & (here["explanation"] == "shuffled")]
         axes.plot(_middle(shuffled), shuffled["mean"], ls="", marker="x", ms=2.5, color=GREY)
         for one in (*controls, family):
             bins = here[(here["family"] == one) & (here["explanation"] == "own")]
-            beside.means(axes, _middle(bins), bins, one)
+            small_multiples.means(axes, _middle(bins), bins, one)
         drawn |= {family, *controls}
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""ROC curves of the scorer by embeddings, each family beside its controls."""
+"""ROC curves of the scorer by embeddings, each family with its controls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from common import (
-    BESIDE,
+    CONTROLS,
     DOTS,
     GREY,
     LABEL,
@@ -25,13 +25,13 @@ from matplotlib.lines import Line2D
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no latent has a score."""
+    """Return the figure and its caption; None where no latent has a score."""
     roc, means = read(tables, "embedding_roc"), read(tables, "embedding_means")
     means = means[(means["seed"] == "all") & (means["layers"] == "all")]
     means = means[(means["latents"] == "explained") & (means["explanation"] == "own")]
     areas = means.set_index("family")["mean"]
     present = set(roc["family"])
-    shown = [family for family in BESIDE if family in present]
+    shown = [family for family in CONTROLS if family in present]
     if not shown:
         return None
     figure, grid = plt.subplots(
@@ -40,7 +40,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     drawn = set()
     for axes, family in zip(grid[0], shown):
         axes.plot([0, 1], [0, 1], color=GREY, lw=0.7, ls=DOTS, zorder=0)
-        controls = [one for one in BESIDE[family] if one in present]
+        controls = [one for one in CONTROLS[family] if one in present]
         _curve(axes, roc, family, "shuffled", color="0.25", ls=(0, (1, 1)), lw=0.9)
         for one in (*controls, family):
             _curve(axes, roc, one, "own", **{**line_style(one), "marker": "", "label": None})
@@ -74,7 +74,7 @@ def _curve(axes: Axes, roc: pd.DataFrame, family: str, explanation: str, **style
 
 
 def _keys(drawn: set[str]) -> list[Line2D]:
-    """What the lines stand for where panels name the families."""
+    """Return the legend's keys for the lines, where panels name the families."""
     names = {"a family": "sae", "its untrained twin": "random-sae"}
     if any(is_step0(family) for family in drawn):
         names["coders trained on the untrained model"] = "step0-sae"

@@ -1,4 +1,4 @@
-"""Distribution of rule-detection and rule-fuzzing by family, controls beside each family."""
+"""Distribution of rule-detection and rule-fuzzing by family, controls next to each family."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from common import (
     ACCURACY,
     DOTS,
     GREY,
-    LABEL,
     ONLY_THESE,
     OVER_LAYERS,
     SCORERS,
@@ -18,8 +17,10 @@ from common import (
     level,
     mean_keys,
     mean_marker,
+    name_rows,
     pair_note,
     read,
+    row_axes,
     rows_of,
     violin,
 )
@@ -27,7 +28,7 @@ from matplotlib.figure import Figure
 
 
 def draw(tables: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+    """Return the figure and its caption."""
     latents, means = read(tables, "latents"), read(tables, "means")
     means = means[(means["seed"] == "all") & (means["measure"] == ACCURACY)]
     rows = rows_of(set(means["family"]))
@@ -45,14 +46,10 @@ def draw(tables: Path) -> tuple[Figure, str]:
                 mean_marker(axes, row, y, family)
         axes.set_title(scorer)
         axes.set_xlabel("balanced accuracy on unseen windows")
-        axes.grid(axis="x")
+        row_axes(axes)
     lowest = latents[list(SCORERS)].min(axis=None)
     panels[0].set_xlim(max(0, min(0.42, np.floor(lowest * 20) / 20)), 1.02)
-    panels[0].set_yticks(list(rows.values()), [LABEL[family] for family in rows])
-    panels[0].set_ylim(max(rows.values()) + 0.6, -0.6)
-    for axes in panels:
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+    name_rows(panels[0], rows)
     keys = mean_keys(rows)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     caption = (

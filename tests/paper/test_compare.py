@@ -1,10 +1,11 @@
-"""Two runs agree where their numbers or their intervals do, and every difference is told."""
+"""Two runs agree where their numbers or their intervals do, and every difference is listed."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -23,13 +24,18 @@ from clearnets.paper.compare import (
 MEANS = {"family": "a", "seed": "0", "n": "10", "mean": "0.5", "low": "0.4", "high": "0.6"}
 
 
-def compare(first, second, **options):
+def compare(first, second, **options) -> list[dict[str, str]]:
+    one, other = (
+        {name: pd.DataFrame(rows, dtype=str) for name, rows in run.items()}
+        for run in (first, second)
+    )
     tolerance = Tolerance(relative=0.02, absolute=0.002)
-    return list(comparison.compare(first, second, tolerance, **options))
+    return comparison.compare(one, other, tolerance, **options).to_dict("records")
 
 
-def states(a, b, **options) -> dict[str, str]:
-    return {found.column: found.state for found in compare({"t": [a]}, {"t": [b]}, **options)}
+def states(a, b, table="t", **options) -> dict[str, str]:
+    found = compare({table: [a]}, {table: [b]}, **options)
+    return {result["column"]: result["state"] for result in found}
 
 
 @pytest.mark.parametrize(
@@ -68,8 +74,7 @@ def test_rows_are_matched_by_what_names_them_and_not_by_their_place():
     ]
     second = [first[2], first[0] | {"verdict": "after"}, first[1] | {"family": "c"}]
     found = compare({"t": first}, {"t": second})
-    told = {(result.row, result.column): result.state for result in found}
-    assert told == {
+    assert {(result["row"], result["column"]): result["state"] for result in found} == {
         ("family=a rate_low=0.1", "mean"): SAME,
         ("family=a rate_low=0.1", "verdict"): DIFFERS,
         ("family=a rate_low=0.2", ""): ONLY_FIRST,
@@ -82,14 +87,14 @@ def test_rows_are_matched_by_what_names_them_and_not_by_their_place():
 def test_rows_of_one_name_are_matched_in_their_order():
     rows = [{"family": "a", "x": "1"}, {"family": "a", "x": "2"}]
     found = compare({"t": rows}, {"t": rows[:1]})
-    assert [result.state for result in found] == [SAME, ONLY_FIRST]
+    assert [result["state"] for result in found] == [SAME, ONLY_FIRST]
 
 
-def test_tables_and_columns_of_one_run_only_are_told_once():
+def test_tables_and_columns_of_one_run_only_are_listed_once():
     first = {"t": [{"family": "a", "x": "1", "new": "2"}], "u": [{"x": "1"}]}
     second = {"t": [{"family": "a", "x": "1"}], "v": [{"x": "1"}]}
-    found = [(result.table, result.column, result.state) for result in compare(first, second)]
-    assert found == [
+    found = compare(first, second)
+    assert [(result["table"], result["column"], result["state"]) for result in found] == [
         ("t", "new", ONLY_FIRST),
         ("t", "x", SAME),
         ("u", "", ONLY_FIRST),
@@ -141,7 +146,7 @@ def test_a_run_is_a_folder_a_name_or_a_name_at_a_commit(project):
         (["default", "default@HEAD", "--tables", "t,u"], "no table 'u'; there are: t"),
     ],
 )
-def test_what_is_no_run_is_told_in_one_line(project, words, message):
+def test_what_is_no_run_gives_one_line(project, words, message):
     done = ask(*words)
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
@@ -151,28 +156,16 @@ def test_what_is_no_run_is_told_in_one_line(project, words, message):
 def test_what_a_run_found_names_no_row():
     """The best latent of a concept, where a run stopped, and the place of a metric are results."""
 
-    def found(table, a, b):
-        return {(one.column, one.state) for one in compare({table: [a]}, {table: [b]})}
-
     best = {"seed": "0", "family": "a", "concept": "c", "layer": "0", "latent": "7", "f1": "0.5"}
-    assert found("concepts", best, best | {"layer": "1", "latent": "9"}) == {
-        ("layer", DIFFERS),
-        ("latent", DIFFERS),
-        ("f1", SAME),
-    }
+    other = best | {"layer": "1", "latent": "9"}
+    assert states(best, other, "concepts") == {"layer": DIFFERS, "latent": DIFFERS, "f1": SAME}
     run = {"run": "dense-0", "seed": "0", "step": "100", "test_loss": "0.5"}
-    assert found("generalization_runs", run, run | {"step": "120"}) == {
-        ("step", DIFFERS),
-        ("test_loss", SAME),
-    }
+    found = states(run, run | {"step": "120"}, "generalization_runs")
+    assert found == {"step": DIFFERS, "test_loss": SAME}
     place = {"metric": "hoyer", "rank": "1", "tau": "0.5", "tau_low": "0.4", "tau_high": "0.6"}
-    assert found("generalization_ranking", place, place | {"rank": "2"}) == {
-        ("rank", DIFFERS),
-        ("tau", SAME),
-    }
+    found = states(place, place | {"rank": "2"}, "generalization_ranking")
+    assert found == {"rank": DIFFERS, "tau": SAME}
     # Where they name a row, another one is another row.
     latent = {"layer": "0", "latent": "7", "f1": "0.5"}
-    assert found("concept_latents", latent, latent | {"latent": "9"}) == {
-        ("", ONLY_FIRST),
-        ("", ONLY_SECOND),
-    }
+    tables = ({"concept_latents": [row]} for row in (latent, latent | {"latent": "9"}))
+    assert [result["state"] for result in compare(*tables)] == [ONLY_FIRST, ONLY_SECOND]

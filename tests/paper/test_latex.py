@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clearnets.paper import latex
+from clearnets.paper.manuscript import as_latex
 
 TABLES = Path(__file__).parents[2] / "paper/tables"
 PACKAGES = ("booktabs", "graphicx", "longtable", "array")
@@ -47,19 +47,44 @@ def test_the_papers_tables_compile(tmp_path):
 
 @needs_latex
 def test_any_character_compiles_and_no_table_is_wider_than_a_line(tmp_path):
-    nasty = r"50 % & #1, $x_y^2$ ~ {z} \a [−0.1, ≥ ≤ ≈ × ± τ < > –] --force"
-    few = latex.tabular(["name", "mean"], [["[a]", nasty]], caption=nasty, label="few")
+    nasty = r"50 % & #1, $x_y^2$ ~ {z} \a [−0.1, ≥ ≤ ≈ × ± τ –] --force"
+    caption = "50 % & #1, $x_y$ {z} [−0.1, τ ≥ 2]"
+    few = as_latex("few", ["name", "mean"], [["a", nasty]], caption, long=False)
     wide = ["−0.025 [−0.038, −0.013]"] * 9
-    many = latex.tabular(["name", *"abcdefghi"], [["native", *wide]], caption="x", label="many")
+    many = as_latex("many", ["name", *"abcdefghi"], [["native", *wide]], "x", long=False)
     rows = [[f"C{number}", nasty, "a.key/of_many:parts", "f" * 64] for number in range(9, 12)]
-    long = latex.long(["", "says", "key", "hash"], rows, caption=nasty, label="long")
+    long = as_latex("long", ["", "says", "key", "hash"], rows, caption, long=True)
     assert compiled(tmp_path, few, many, long) == ""
     # The check sees what would stick out.
     assert "Overfull" in compiled(tmp_path, r"\noindent\mbox{" + 200 * "wide" + "}")
 
 
-def test_keys_break_and_numbers_do_not():
-    text = latex.long(["", "v"], [["a.b_c", "x = -0.0165, v1/2"]], caption="c", label="t")
+def printed(cell: str) -> str:
+    """What LaTeX prints for a cell, by rules of its own."""
+    for mark, text in ((r"\allowbreak{}", ""), ("$-$", "−"), ("--", "–"), ("-{}-", "--")):
+        cell = cell.replace(mark, text)
+    cell = cell.replace(r"$\tau$", "τ").replace(r"$\pm$", "±")
+    return re.sub(r"\\([&%$#_{}])", r"\1", cell).strip()
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_table_has_its_texts(long):
+    rows = [["50 % & #1", "[−0.1, {x}] – ± 2"], ["a.b_c", "run --all v1/2 -0.0165 " + "f" * 64]]
+    text = as_latex("t", ["a_b", "τ"], rows, "x_2 $", long=long)
+    lines = [line.removesuffix(r"\\") for line in text.splitlines() if line.endswith(r" \\")]
+    cells = [[printed(cell) for cell in re.split(r"(?<!\\)&", line)] for line in lines]
+    assert [row for row in cells if len(row) == 2] == [["a_b", "τ"]] * (1 + long) + rows
+    assert r"x\_2 \$" in text
+    with pytest.raises(ValueError, match="2 columns"):
+        as_latex("t", ["a", "b"], [["1"]], "", long=long)
+
+
+def test_keys_and_hashes_break_and_numbers_do_not():
+    rows = [["a.b_c", "x = -0.0165, v1/2", "f" * 64]]
+    text = as_latex("t", ["", "v", "w"], rows, "c", long=True)
     assert r"a.\allowbreak{}b\_\allowbreak{}c" in text
     assert "-0.0165" in text
     assert r"v1/\allowbreak{}2" in text
+    assert r"f\allowbreak{}f" in text
+    shares = [float(share) for share in re.findall(r"dimexpr ([\d.]+)\\linewidth", text)]
+    assert 0.99 < sum(shares) <= 1

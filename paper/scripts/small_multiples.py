@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from common import BESIDE, COLOR, DOTS, GREY, LABEL, SCORERS, TWO_COLUMNS, line_style
+from common import COLOR, CONTROLS, DOTS, GREY, LABEL, SCORERS, TWO_COLUMNS, line_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,10 +18,10 @@ POINTS = 150
 def panels(
     families: pd.Series, height: float, label: str
 ) -> tuple[Figure, Iterator[tuple[Axes, str, str, list[str]]]] | None:
-    """A figure, and per panel its axes, scorer, family and the controls there are; nothing where
-    there is no family to draw."""
+    """Return a figure, and for each panel its axes, scorer, family and controls; None where there
+    is no family to draw."""
     present = set(families)
-    shown = [family for family in BESIDE if family in present]
+    shown = [family for family in CONTROLS if family in present]
     if not shown:
         return None
     figure, grid = plt.subplots(
@@ -36,7 +36,7 @@ def panels(
         for axes in line:
             axes.axhline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     cells = (
-        (axes, scorer, family, [one for one in BESIDE[family] if one in present])
+        (axes, scorer, family, [one for one in CONTROLS[family] if one in present])
         for line, scorer in zip(grid, SCORERS)
         for axes, family in zip(line, shown)
     )
@@ -44,16 +44,23 @@ def panels(
 
 
 def points(axes: Axes, x: pd.Series, y: pd.Series, family: str) -> None:
-    """A sample of single latents, sorted before."""
+    """Draw a sample of single latents, evenly over their order."""
     spread = np.linspace(0, len(x) - 1, min(POINTS, len(x)))
-    kept = np.unique(spread.astype(int))
+    sample = np.unique(spread.astype(int))
     axes.plot(
-        x.iloc[kept], y.iloc[kept], ls="", marker=".", ms=2, mew=0, color=COLOR[family], alpha=0.35
+        x.iloc[sample],
+        y.iloc[sample],
+        ls="",
+        marker=".",
+        ms=2,
+        mew=0,
+        color=COLOR[family],
+        alpha=0.35,
     )
 
 
 def means(axes: Axes, x: pd.Series, rows: pd.DataFrame, family: str) -> None:
-    """Means with their intervals, joined."""
+    """Draw means with their intervals, joined by a line."""
     style = line_style(family) | {"label": None}
     below, above = rows["mean"] - rows["low"], rows["high"] - rows["mean"]
     axes.errorbar(x, rows["mean"], yerr=[below, above], elinewidth=0.8, **style)  # pyright: ignore[reportArgumentType]
