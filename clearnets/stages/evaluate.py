@@ -240,12 +240,12 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
     """The token rows that the coders of this seed were trained on; the same for every family."""
     from clearnets.coders.batches import plan_rows
 
-    settings = settings_of(paths.coders(family, seed))
+    settings = settings_of(paths.coders(family, seed))["coders"]
     split = store.split("train")
     rows = plan_rows(
         len(split),
-        tokens=settings["coders.tokens"],
-        batch_size=settings["coders.batch_size"],
+        tokens=settings["tokens"],
+        batch_size=settings["batch_size"],
         ctx_len=store.ctx_len,
         seed=seed,
     )
