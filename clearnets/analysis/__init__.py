@@ -1,1 +1,1 @@
-"""All results of one experiment as small tidy tables."""
+"""Statistics over latents, and the tables of the comparison."""

@@ -1,1 +1,1 @@
-"""clearnets autointerp."""
+"""Automatic interpretation: sampling of windows, explainers and scorers of latents."""

@@ -1,1 +1,1 @@
-"""What a person looks at: one latent with all that is known of it, in a page and in a terminal."""
+"""Latents for people to look at: an HTML page and a view in the terminal."""

@@ -1,1 +1,1 @@
-"""clearnets coders."""
+"""SAEs and transcoders: their training, loading and evaluation."""

@@ -1,1 +1,1 @@
-"""clearnets latents."""
+"""Activations of latents: reading them from models, the cache on disk, windows, concepts."""

@@ -1,1 +1,1 @@
-"""clearnets training."""
+"""Training of language models, and taking over pretrained ones."""
