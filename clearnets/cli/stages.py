@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,7 +14,6 @@ from clearnets.cli.options import (
     LatentAux,
     Layers,
     Mlp,
-    Processes,
     Set,
     Threads,
 )
@@ -44,35 +42,16 @@ def train(
     dry_run: DryRun = False,
     device: Device = "auto",
     threads: Threads = 0,
-    processes: Processes = 1,
 ) -> None:
     """Train a transformer with dense or sparse feedforward layers.
 
     Example: [bold]clearnets train --mlp sparse[/bold]
     """
     from clearnets.config import parse_mlp
-    from clearnets.pipeline.processes import launch, launched
 
     place = Place.of(experiment, assign)
     mlp = parse_mlp(mlp, place.config)
-    # A model that is taken over is not trained: that is work for one.
-    if processes > 1 and place.config.model.kind == "gptneox" and not (dry_run or launched()):
-        _enough_gpus(device, threads, processes)
-        raise SystemExit(launch(processes, sys.argv[1:]))
     place.run("train", dry_run=dry_run, device=device, threads=threads, mlp=mlp)
-
-
-def _enough_gpus(device: str, threads: int, processes: int) -> None:
-    """Refuse more processes than there are GPUs, where GPUs are to be used."""
-    from clearnets import UserError
-    from clearnets.pipeline.runtime import Runtime
-
-    if Runtime(device, threads).torch_device().type == "cuda":
-        import torch
-
-        gpus = torch.cuda.device_count()
-        if gpus < processes:
-            raise UserError(f"--processes {processes}: there are {gpus} GPUs here, one for each")
 
 
 def match(
