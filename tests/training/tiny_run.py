@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,16 @@ def run(
 def run_saving_always(folder: Path) -> None:
     """A run with a resume state after each step, for tests that kill it."""
     run(folder, save_seconds=0.0)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by its path."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def losses_of(folder: Path) -> np.ndarray:
+    """Training and validation loss of each row of a run's curve but the first."""
+    with (folder / "out" / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))[1:]
+    return np.array([[float(row["train_loss"]), float(row["valid_loss"])] for row in rows])
