@@ -95,7 +95,7 @@ def _train(
 ) -> list[str]:
     """Train one model; lines for the log."""
     # Seconds to import, so not before there is something to train.
-    from clearnets.models import build_model
+    from clearnets.models.sparse_gptneox import build_model
     from clearnets.training import language
 
     device = runtime.torch_device()

@@ -23,8 +23,9 @@ from transformers import AutoConfig, PreTrainedModel
 from clearnets import UserError
 from clearnets.config import Pretrained
 from clearnets.data.tokens import TokenStore
-from clearnets.models import hookpoints, initialized, load, pretrained
-from clearnets.models.loading import alias_tokens, embedding_parameters, silence
+from clearnets.models import hookpoints, pretrained
+from clearnets.models.loading import alias_tokens, embedding_parameters, load, silence
+from clearnets.models.sparse_gptneox import initialized
 from clearnets.pipeline.artifacts import write_json, write_text
 from clearnets.pipeline.progress import progress
 from clearnets.training.language import Collator, row_nll

@@ -12,7 +12,7 @@ import torch
 
 from clearnets import UserError, config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.models.matching import load_pair
 from clearnets.models.untrained import untrained
 from clearnets.pipeline import paths

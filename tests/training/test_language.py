@@ -19,7 +19,7 @@ from schedulefree import AdamWScheduleFree
 from tiny_run import BOS, CTX, EOS, PAD, VOCAB, files, losses_of
 
 from clearnets import UserError
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.training import language
 
 STEPS = 31  # Two epochs of 62 rows in batches of 4.

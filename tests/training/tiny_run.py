@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clearnets import config
-from clearnets.models import SparseGPTNeoXForCausalLM, build_model
+from clearnets.models.sparse_gptneox import SparseGPTNeoXForCausalLM, build_model
 from clearnets.training import language
 
 PAD, BOS, EOS, VOCAB, CTX = 0, 1, 2, 24, 12
