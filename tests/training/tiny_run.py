@@ -69,20 +69,11 @@ def run(
     torch.set_num_threads(1)
     out, state = folder / "out", folder / "state"
     out.mkdir(parents=True, exist_ok=True)
-    return language.train(
-        model if model is not None else new_model(),
-        settings=train_settings(**settings),
-        train_rows=rows(62, seed=1) if train_rows is None else train_rows,
-        valid_rows=padded_rows(9, seed=2),
-        bos=BOS,
-        pad=PAD,
-        within=False,
-        seed=3,
-        out=out,
-        state=state,
-        device=torch.device(device),
-        save_seconds=save_seconds,
-    )
+    train_rows = rows(62, seed=1) if train_rows is None else train_rows
+    text = language.Text(train_rows, padded_rows(9, seed=2), bos=BOS, pad=PAD, within=False)
+    where = language.Run(3, out, state, torch.device(device), save_seconds=save_seconds)
+    model = new_model() if model is None else model
+    return language.train(model, train_settings(**settings), text, where)
 
 
 def run_saving_always(folder: Path) -> None:
