@@ -38,7 +38,7 @@ def make(mlp: str):
 
     from clearnets.config import GPTNeoX, load
     from clearnets.latents.readers import Encoder
-    from clearnets.models import build_model
+    from clearnets.models.sparse_gptneox import build_model
 
     config = load()
     assert isinstance(config.model, GPTNeoX)

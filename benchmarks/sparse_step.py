@@ -28,8 +28,9 @@ from unittest import mock
 import torch
 
 from clearnets import config as settings
-from clearnets.models import budget, build_model, triton_ops
+from clearnets.models import budget, triton_ops
 from clearnets.models import flops as compute
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline.runtime import Runtime, autocast
 
 

@@ -16,7 +16,7 @@ from whole_pipeline import CPU, ROOT, draw_figures, own_checkpoints, run_behind_
 
 from clearnets import config
 from clearnets.config import Config
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json
 from clearnets.stages import data

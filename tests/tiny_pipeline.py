@@ -56,7 +56,7 @@ def make_data(rows: int = 10) -> None:
 
 def make_models() -> None:
     """Training runs of two checkpoints each, and the pair."""
-    from clearnets.models import build_model
+    from clearnets.models.sparse_gptneox import build_model
 
     settings = config().model
     for mlp in ("dense", "sparse"):

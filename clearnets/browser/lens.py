@@ -1,4 +1,4 @@
-"""Which tokens a latent speaks for: its direction in the residual stream, read by the unembedding.
+"""The logit lens on latents: which tokens' logits a latent's direction raises and lowers.
 
 The logit lens (nostalgebraist, 2020) on weights alone: what a unit of the latent adds to the
 residual stream, d, is centred where the final norm centres, scaled by that norm's gain g, and
@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from clearnets import UserError
-from clearnets.config import CODER_FAMILIES, STEP0_CODERS, Family
+from clearnets.families import FAMILIES
 from clearnets.latents import neighbours
 from clearnets.models.matching import load_pair
 from clearnets.models.pretrained import OURS, WEIGHTS, kind_of
@@ -131,12 +131,13 @@ def _bfloat16(path: Path, name: str) -> np.ndarray:
     return (upper << 16).view(np.float32).reshape(entry["shape"])
 
 
-def has_lens(family: Family) -> bool:
-    """Whether the latents of a family have a direction in the output of a model on disk.
+def has_lens(family: str) -> bool:
+    """Return whether the latents of a family have a direction in the output of a model on disk.
 
-    Tokens have none; of the model that coders of step 0 were trained on nothing is kept.
+    Tokens have none, and of the dense model before its training nothing is kept.
     """
-    return family != "token-unigram" and family not in STEP0_CODERS
+    spec = FAMILIES[family]
+    return spec.model == "sparse" or (spec.model == "dense" and not spec.untrained_model)
 
 
 class Lenses:
@@ -147,7 +148,7 @@ class Lenses:
         self._pair = load_pair(seed)
         self._open: dict[Path, tuple[Checkpoint, np.ndarray]] = {}
 
-    def logits(self, family: Family, layer: int, hookpoint: str) -> np.ndarray | None:
+    def logits(self, family: str, layer: int, hookpoint: str) -> np.ndarray | None:
         """(L, V): for a direction of unit length, what each latent adds to each token's logit, up
         to the norm's scale; None where the family has no lens.
 
@@ -156,19 +157,16 @@ class Lenses:
         """
         if not has_lens(family):
             return None
-        folder = {"native": self._pair.sparse, "random-native": self._pair.untrained_sparse}.get(
-            family, self._pair.dense
-        )
-        if folder is None:
-            raise UserError(f"family {family!r} needs a sparse model, and the pair has none")
+        spec = FAMILIES[family]
+        folder = self._pair.checkpoint(spec)
         if folder not in self._open:
             model = Checkpoint(folder)
             self._open[folder] = model, model.lens()
         model, lens_VD = self._open[folder]
-        if family in CODER_FAMILIES:
+        if spec.is_coder:
             coder = paths.coders(family, self._seed) / hookpoint
             weight_LD = neighbours.weights(coder, "decoder")
-        elif family == "neurons":
+        elif spec.kind == "neurons":
             weight_LD = model.neurons(layer)
         else:
             weight_LD = model.native(hookpoint)

@@ -40,10 +40,7 @@ def one_process(context: typer.Context) -> None:
 
     name = context.invoked_subcommand
     if processes.count() > 1 and name != "train":
-        cure = "start it without torchrun"
-        if name == "exp":
-            cure += "; `clearnets exp NAME --processes N` trains on several"
-        raise UserError(f"`clearnets {name}` runs on one process; {cure}")
+        raise UserError(f"`clearnets {name}` runs on one process; start it without torchrun")
 
 
 for panel, commands in PANELS.items():
@@ -56,7 +53,4 @@ for panel, commands in PANELS.items():
 
 def main() -> None:
     """Entry point of the command `clearnets`."""
-    from clearnets.pipeline import processes
-
-    processes.follow_launcher()
     sys.exit(guarded(lambda: app(prog_name="clearnets", standalone_mode=False)))

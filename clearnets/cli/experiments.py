@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clearnets.cli.options import DryRun, Experiment, Processes, Set
+from clearnets.cli.options import DryRun, Experiment, Set
 
 
 def compute(
@@ -40,7 +40,6 @@ def exp(
     name: Annotated[str | None, typer.Argument(help="Its name; none lists them.")] = None,
     assign: Set = None,
     dry_run: DryRun = False,
-    processes: Processes = 1,
 ) -> None:
     """Run a whole experiment of experiments/ in a place of its own; or list them.
 
@@ -51,4 +50,4 @@ def exp(
     if name is None:
         experiments.show_all()
     else:
-        experiments.run(name, assign or [], processes=processes, dry_run=dry_run)
+        experiments.run(name, assign or [], dry_run=dry_run)

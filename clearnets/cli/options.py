@@ -42,16 +42,6 @@ Device = Annotated[
 Threads = Annotated[
     int, typer.Option(min=0, metavar="N", help="CPU threads; 0 takes all there are.")
 ]
-Processes = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="N",
-        envvar="CLEARNETS_PROCESSES",
-        help="Processes that train a model together, each on a GPU where there are GPUs. Changes "
-        "no parameter.",
-    ),
-]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="N", help="The training seed of the models. Default: the first."),

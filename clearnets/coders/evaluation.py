@@ -1,4 +1,4 @@
-"""What the pair and its coders are worth on held-out text.
+"""Measure a model and its coders on held-out text: losses, ablations, fvu, l0, dead latents.
 
 Everything is carried as sums and divided once, in double precision, so that no number depends on
 how the rows were batched. fvu is 1 - R² of the reconstruction about the target's mean over the
@@ -87,7 +87,7 @@ class Survey:
 
 @torch.no_grad()
 def nll_sum(model: Any, hidden_BSD: Tensor, batch: Batch) -> tuple[Tensor, int]:
-    """Summed loss in nats of the predicted tokens, and how many there are."""
+    """Return the summed loss in nats of the predicted tokens, and their number."""
     predicted_BS = batch.predicted_BS[:, 1:]
     logits_MV = model.get_output_embeddings()(hidden_BSD[:, :-1][predicted_BS])
     targets_M = batch.tokens_BS[:, 1:][predicted_BS]
@@ -96,7 +96,7 @@ def nll_sum(model: Any, hidden_BSD: Tensor, batch: Batch) -> tuple[Tensor, int]:
 
 @torch.no_grad()
 def survey(model: Any, batches: Iterable[Batch]) -> Survey:
-    """Held-out loss, mean outputs, and the activity of native latents where there are any."""
+    """Return held-out loss, mean outputs, and the activity of native latents if there are any."""
     found = Survey()
     read = feedforward.modules(model)
     sums: list[Mean] = [Mean() for _ in read]
@@ -134,7 +134,7 @@ def survey(model: Any, batches: Iterable[Batch]) -> Survey:
 def fit_baselines(
     model: Any, batches: Iterable[Batch], *, k: int, vocab_size: int
 ) -> list[Baselines]:
-    """The baselines of each layer, fitted on these batches."""
+    """Return the baselines of each layer, fitted on these batches."""
     sums: list[Sums] = []
     for batch in batches:
         reading, _ = feedforward.read(model, batch.tokens_BS, batch.positions_BS)
@@ -150,7 +150,7 @@ def fit_baselines(
 
 @torch.no_grad()
 def ablate(model: Any, batches: Iterable[Batch], means: Sequence[Tensor]) -> list[Row]:
-    """Per layer the loss with its feedforward's output replaced by its mean."""
+    """Return per layer the loss with its feedforward's output replaced by its mean."""
     clean, ablated = Mean(), [Mean() for _ in means]
     for batch in batches:
         reading, hidden_BSD = feedforward.read(model, batch.tokens_BS)
@@ -176,6 +176,53 @@ class _CoderSums:
     spliced: Mean = field(default_factory=Mean)
 
 
+class _Layer:
+    """Sums over the held-out tokens of one layer: its output, the baselines and the coders."""
+
+    def __init__(
+        self, coders: Mapping[str, SparseCoder], baselines: Baselines, mean_D: Tensor
+    ) -> None:
+        self._coders, self._baselines, self._mean_D = coders, baselines, mean_D
+        self._total: Tensor | float = 0.0
+        self._plain: dict[str, Tensor] = {}
+        self.sums = {family: _CoderSums() for family in coders}
+
+    def add(self, tokens_N: Tensor, x_ND: Tensor, y_ND: Tensor) -> dict[str, Tensor]:
+        """Count a batch; return by family the reconstruction minus the output, (N, D)."""
+        self._total = self._total + (y_ND.double() - self._mean_D).pow(2).sum()
+        for name, value in self._baselines.residuals(tokens_N, x_ND, y_ND).items():
+            self._plain[name] = self._plain.get(name, 0.0) + value
+        errors = {}
+        for family, coder in self._coders.items():
+            sums = self.sums[family]
+            made = reconstruct(coder, x_ND if coder.cfg.transcode else y_ND)
+            errors[family] = made.output_ND - y_ND
+            sums.residual = sums.residual + errors[family].double().pow(2).sum()
+            sums.activity.add(made.acts_Nk, made.indices_Nk, coder.num_latents)
+        return errors
+
+    def row(self, family: str, layer: int, ablation: Row | None) -> Row:
+        """Return the numbers of one family."""
+        coder, sums = self._coders[family], self.sums[family]
+        plain = {name: float(value / self._total) for name, value in self._plain.items()}
+        if not coder.cfg.transcode:
+            # An SAE reads what it reconstructs: a linear map would be the identity.
+            plain["fvu_linear"] = None  # pyright: ignore
+        return {
+            "family": family,
+            "layer": layer,
+            "reads": "input" if coder.cfg.transcode else "output",
+            "reconstructs": "output",
+            "num_latents": coder.num_latents,
+            "k": coder.cfg.k,
+            "fvu": float(sums.residual / self._total),
+            **plain,
+            "l0": sums.activity.l0,
+            "dead": sums.activity.dead,
+            **(_spliced(ablation, sums.spliced) if ablation else {}),
+        }
+
+
 @torch.no_grad()
 def evaluate_coders(
     model: Any,
@@ -187,7 +234,7 @@ def evaluate_coders(
     intervened: Iterable[Batch],
     others: Iterable[Batch],
 ) -> list[Row]:
-    """One row per family and layer.
+    """Return one row per family and layer.
 
     Args:
         model: the dense model that they were trained on.
@@ -199,57 +246,30 @@ def evaluate_coders(
         intervened: batches of the rows on which coders are also spliced in, one layer at a time.
         others: batches of the other rows of the split.
     """
-    depth = len(means)
-    sums = {family: [_CoderSums() for _ in range(depth)] for family in coders}
-    total: list[Tensor | float] = [0.0] * depth
-    plain: list[dict[str, Tensor]] = [{} for _ in range(depth)]
+    layers = [
+        _Layer({family: chain[layer] for family, chain in coders.items()}, plain, mean_D)
+        for layer, (plain, mean_D) in enumerate(zip(baselines, means))
+    ]
 
     def visit(batch: Batch, *, splice: bool) -> None:
         counted = batch.counted_BS
         tokens_N = batch.tokens_BS[counted]
         reading, _ = feedforward.read(model, batch.tokens_BS)
-        for layer in range(depth):
-            x_ND, y_ND = reading.inputs[layer][counted], reading.outputs[layer][counted]
-            total[layer] = total[layer] + (y_ND.double() - means[layer]).pow(2).sum()
-            for name, value in baselines[layer].residuals(tokens_N, x_ND, y_ND).items():
-                plain[layer][name] = plain[layer].get(name, 0.0) + value
-            for family, per_layer in coders.items():
-                coder, part = per_layer[layer], sums[family][layer]
-                made = reconstruct(coder, x_ND if coder.cfg.transcode else y_ND)
-                error_ND = made.output_ND - y_ND
-                part.residual = part.residual + error_ND.double().pow(2).sum()
-                part.activity.add(made.acts_Nk, made.indices_Nk, coder.num_latents)
-                if splice:
-                    part.spliced.add(*_nll_with(model, batch, reading, layer, error_ND))
+        for number, layer in enumerate(layers):
+            x_ND, y_ND = reading.inputs[number][counted], reading.outputs[number][counted]
+            errors = layer.add(tokens_N, x_ND, y_ND)
+            for family, error_ND in errors.items() if splice else ():
+                layer.sums[family].spliced.add(*_nll_with(model, batch, reading, number, error_ND))
 
     for batch in intervened:
         visit(batch, splice=ablation is not None)
     for batch in others:
         visit(batch, splice=False)
-
-    rows: list[Row] = []
-    for family, per_layer in coders.items():
-        for layer, (coder, part) in enumerate(zip(per_layer, sums[family])):
-            fvu = {name: float(value / total[layer]) for name, value in plain[layer].items()}
-            if not coder.cfg.transcode:
-                # An SAE reads what it reconstructs: a linear map would be the identity.
-                fvu["fvu_linear"] = None  # pyright: ignore
-            rows.append(
-                {
-                    "family": family,
-                    "layer": layer,
-                    "reads": "input" if coder.cfg.transcode else "output",
-                    "reconstructs": "output",
-                    "num_latents": coder.num_latents,
-                    "k": coder.cfg.k,
-                    "fvu": float(part.residual / total[layer]),
-                    **fvu,
-                    "l0": part.activity.l0,
-                    "dead": part.activity.dead,
-                    **(_spliced(ablation[layer], part.spliced) if ablation else {}),
-                }
-            )
-    return rows
+    return [
+        layer.row(family, number, ablation[number] if ablation else None)
+        for family in coders
+        for number, layer in enumerate(layers)
+    ]
 
 
 def _spliced(ablation: Row, spliced: Mean) -> Row:
@@ -263,7 +283,7 @@ def splice_all(
     means: Sequence[Tensor],
     batches: Sequence[Batch],
 ) -> list[Row]:
-    """Per family the loss with all its coders in place at once, against all layers ablated."""
+    """Return per family the loss with all its coders in place, against all layers ablated."""
 
     def loss(replacements: Mapping[int, feedforward.PartialReplacement]) -> float:
         mean = Mean()
@@ -296,7 +316,7 @@ def splice_all(
 def _nll_with(
     model: Any, batch: Batch, reading: feedforward.Reading, layer: int, change_ND: Tensor
 ) -> tuple[Tensor, int]:
-    """Loss where `change_ND` is added to one feedforward's output at the counted positions."""
+    """Return the loss with `change_ND` added to a feedforward's output at counted positions."""
     residual_BSD = reading.residual[layer].clone()
     residual_BSD[batch.counted_BS] += change_ND
     hidden_BSD = feedforward.run_above(model, layer, residual_BSD, batch.tokens_BS)
@@ -304,8 +324,8 @@ def _nll_with(
 
 
 def _recovered(clean: float, ablated: float, spliced: float) -> Row:
-    """Losses, and 1 - (spliced - clean) / (ablated - clean): 1 is the model's own, 0 no better
-    than the mean. Empty where ablation changes nothing."""
+    """Return losses, and 1 - (spliced - clean) / (ablated - clean): 1 is as good as the model's
+    own output, 0 as the mean. None where ablation changes nothing."""
     cost = ablated - clean
     return {
         "loss_clean": clean,

@@ -1,4 +1,4 @@
-"""Coders that others trained with sparsify, taken over in place of trained ones.
+"""Load coders that others trained with sparsify, from a folder or the Hugging Face hub.
 
 Of each hookpoint's folder only `cfg.json` and `sae.safetensors` are read. Nothing here but
 `take_over` needs torch.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
 from clearnets.config import Existing
+from clearnets.families import FamilySpec
 from clearnets.pipeline.artifacts import check_unchanged, sha256
 from clearnets.pipeline.hub_client import asking, is_id, worded
 
@@ -88,13 +89,13 @@ def _folders(root: Path) -> dict[str, Path]:
 
 
 def take_over(
-    source: Existing, family: str, hookpoints: Sequence[str], *, d_in: int
+    source: Existing, family: FamilySpec, hookpoints: Sequence[str], *, d_in: int
 ) -> dict[str, SparseCoder]:
     """The coder of each hookpoint, in float32 on the CPU.
 
     Args:
         source: where they are.
-        family: what they are to be: SAEs, transcoders or skip-transcoders.
+        family: what they have to be: SAEs, transcoders or skip-transcoders.
         hookpoints: the modules, relative to the base model; a name on disk may have the base
             model's name before it.
         d_in: width of what the coders read and write.
@@ -120,19 +121,19 @@ def take_over(
     return coders
 
 
-def _load(folder: Path, family: str, d_in: int, run: dict[str, Any]) -> SparseCoder:
+def _load(folder: Path, family: FamilySpec, d_in: int, run: dict[str, Any]) -> SparseCoder:
     from safetensors import SafetensorError
 
-    from clearnets.coders.library import coder_class, is_transcoder
+    from clearnets.coders.library import coder_class
 
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} has no {WEIGHTS}; weights in any other format are not read")
     # Before transcoders had it in their own file, the kind stood in the run's.
     cfg = {key: run[key] for key in ("transcode",) if key in run} | _json(folder / CFG)
-    kinds = {"transcode": is_transcoder(family), "skip_connection": family == "skip-transcoder"}
+    kinds = {"transcode": family.transcode, "skip_connection": family.skip}
     for key, wanted in kinds.items():
         if cfg.get(key, wanted) != wanted:
-            raise UserError(f"{folder} is no {family}: its {CFG} says {key} {cfg[key]}")
+            raise UserError(f"{folder} is no {family.name}: its {CFG} says {key} {cfg[key]}")
     if cfg.get("d_in") != d_in:
         raise UserError(f"{folder} reads width {cfg.get('d_in')}, the model's is {d_in}")
     try:

@@ -1,4 +1,4 @@
-"""The border to sparsify: its coder type, the families in its terms, seeded initial weights.
+"""Make and load coders (SAEs and transcoders) of the library sparsify.
 
 Importing sparsify takes seconds, so it happens inside functions; coders are saved and loaded in
 its own folder format (`<hookpoint>/cfg.json` and `sae.safetensors`).
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from clearnets import UserError
+from clearnets.families import FamilySpec
 from clearnets.pipeline.artifacts import missing, remake
 from clearnets.pipeline.runtime import seed_for
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def coder_class() -> type[SparseCoder]:
-    """sparsify's `SparseCoder`, imported in silence and on the eager path without a GPU."""
+    """Return sparsify's `SparseCoder`, imported without output, on the eager path without a GPU."""
     if not torch.cuda.is_available():
         os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
     # sparsify prints at import which decoder it takes.
@@ -33,18 +34,8 @@ def coder_class() -> type[SparseCoder]:
     return SparseCoder
 
 
-def is_transcoder(family: str) -> bool:
-    """Transcoders go from a feedforward's input to its output; SAEs reconstruct its output."""
-    return family.endswith("transcoder")
-
-
-def is_untrained(family: str) -> bool:
-    """The control families: initial weights, no training step."""
-    return family.startswith("random-")
-
-
 def new_coder(
-    family: str,
+    family: FamilySpec,
     name: str,
     *,
     d_in: int,
@@ -53,12 +44,10 @@ def new_coder(
     seed: int,
     multi_topk: bool = False,
 ) -> SparseCoder:
-    """A coder with sparsify's initial weights, float32 on the CPU, biases still at zero.
+    """Return a coder with sparsify's initial weights, float32 on the CPU, biases still at zero.
 
-    The weights depend on `seed` and `name` (the hookpoint) only, so that a family and its
-    untrained twin begin with the same ones, and so do SAEs and transcoders of one layer. The
-    twin of the skip-transcoder is the untrained transcoder: the skip begins at zero. Coders of the
-    model at step 0 begin with them, too.
+    The weights depend on `seed` and `name` (the hookpoint) only, so that the coders of one layer
+    begin with the same ones in every family. A skip begins at zero.
     """
     coder = coder_class()
     from sparsify import SparseCoderConfig
@@ -67,8 +56,8 @@ def new_coder(
         num_latents=num_latents,
         k=k,
         multi_topk=multi_topk,
-        transcode=is_transcoder(family),
-        skip_connection=family == "skip-transcoder",
+        transcode=family.transcode,
+        skip_connection=family.skip,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "coder", name))
@@ -76,7 +65,7 @@ def new_coder(
 
 
 def load_coder(folder: Path, device: torch.device | str = "cpu") -> SparseCoder:
-    """The coder in `folder`, in sparsify's format.
+    """Return the coder in `folder`, which is in sparsify's format.
 
     Raises:
         UserError: the folder is missing or its safetensors file is damaged.

@@ -23,7 +23,8 @@ from clearnets.coders.feedforward import document_positions
 from clearnets.config import Checkpoints, Config, PretrainedSparse
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.generalization.tasks import Batch, Run, check_finite, chosen, spaced
-from clearnets.models import hookpoints, load, pretrained
+from clearnets.models import hookpoints, pretrained
+from clearnets.models.loading import load
 from clearnets.pipeline import hub_client, paths
 from clearnets.pipeline.artifacts import JsonlWriter, fingerprint, settings_of
 from clearnets.pipeline.progress import Progress

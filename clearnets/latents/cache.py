@@ -1,4 +1,4 @@
-"""Caching latent activations: streamed to disk in delphi's layout, never densified.
+"""Cache latent activations on disk in delphi's layout, batch by batch and always sparse.
 
 Memory does not grow with the number of tokens. Each batch of rows becomes one shard in the work
 folder: per hookpoint its active entries, sorted by latent, and how many each latent has. At the
@@ -80,34 +80,27 @@ def cache_split(
         UserError: an activation is not finite in float16.
     """
     tokens_RS = store.split(split)
-    rows = len(tokens_RS)
-    shards = [
-        (work.state / f"{start:09d}.safetensors", start, min(start + batch_size, rows))
-        for start in range(0, rows, batch_size)
-    ]
+    shards: list[tuple[Path, int]] = []
     with progress(label, tokens_RS.size, "tokens") as bar:
-        for path, start, stop in shards:
+        for start, batch_BS in _batches(tokens_RS, batch_size):
+            path = work.state / f"{start:09d}.safetensors"
             if not path.exists():
-                batch_BS = np.asarray(tokens_RS[start:stop])
                 write_bytes(path, _pack(read_batch(reader, batch_BS, store.counted(batch_BS))))
-            bar.advance((stop - start) * store.ctx_len)
-
+            shards.append((path, start))
+            bar.advance(batch_BS.size)
     stats: dict[str, Any] = {
-        "rows": rows,
+        "rows": len(tokens_RS),
         "tokens": sum(int(store.counted(part_BS).sum()) for _, part_BS in _batches(tokens_RS)),
         "hookpoints": {},
     }
-    starts = [(path, start) for path, start, _ in shards]
     for point in reader.hookpoints:
-        counts_L = np.zeros(reader.num_latents, dtype=np.int64)
-        for path, _ in starts:
-            counts_L += _counts(path, point)
+        counts_L = _counts(shards, point, reader.num_latents)
         folder = work.out / point
         folder.mkdir(exist_ok=True)
         for first, last in ranges(reader.num_latents, latent_splits):
             path = folder / f"{first}_{last}.safetensors"
             if not path.exists():
-                _write_range(path, point, first, last, counts_L, starts, tokens_RS)
+                _write_range(path, point, first, last, counts_L, shards, tokens_RS)
         write_json(folder / "config.json", {**config, "num_latents": reader.num_latents})
         stats["hookpoints"][point] = {
             "entries": int(counts_L.sum()),
@@ -120,7 +113,7 @@ def cache_split(
 def read_batch(
     reader: LatentReader, tokens_BS: np.ndarray, counted_BS: np.ndarray
 ) -> dict[str, Entries]:
-    """The entries of one batch, by hookpoint.
+    """Return the entries of one batch, by hookpoint.
 
     Raises:
         UserError: an activation of a counted token is not finite in float16.
@@ -182,9 +175,12 @@ def _pack(entries: dict[str, Entries]) -> bytes:
     )
 
 
-def _counts(path: Path, point: str) -> np.ndarray:
-    with safe_open(path, framework="numpy") as file:
-        return file.get_tensor(f"{point}/counts")
+def _counts(shards: list[tuple[Path, int]], point: str, num_latents: int) -> np.ndarray:
+    counts_L = np.zeros(num_latents, dtype=np.int64)
+    for path, _ in shards:
+        with safe_open(path, framework="numpy") as file:
+            counts_L += file.get_tensor(f"{point}/counts")
+    return counts_L
 
 
 def _batches(rows_RS: np.ndarray, size: int = 256) -> Iterator[tuple[int, np.ndarray]]:

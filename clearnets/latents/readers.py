@@ -1,17 +1,15 @@
-"""Reading the latents of every family through ordinary forward hooks.
+"""Compute the latents of every family for given tokens, with forward hooks.
 
 A reader turns token ids into the active latents of each hookpoint, as values and indices, never
-as a dense vector. Which model it runs and where the latents come from is the family's matter:
+as a dense vector. There is one class for each kind of family (`clearnets.families`):
 
-    native, random-native    the sparse model's own feedforward, trained and at step 0
-    sae, random-sae          a coder on the output of the dense model's feedforward
-    transcoder, ...          a coder on the input of the dense model's feedforward
-    step0-sae, ...           the same coders, trained on the dense model before its training
-    neurons                  what the last map of the dense model's feedforward reads (its
-                             post-activation), the k largest by magnitude per token
-    token-unigram            no model: a latent is active on one token id
+    native     the sparse model's own feedforward latents
+    coder      a coder on the output (SAE) or input (transcoder) of the dense model's feedforward
+    neurons    what the last map of the dense model's feedforward reads (its post-activation),
+               the k largest by magnitude per token
+    tokens     no model: a latent is active on one token id
 
-Beside them `open_directions` reads random directions of the native latents' space: their null.
+`open_directions` reads random directions of the native latents' space: their null.
 
 Shapes: B rows, S positions, N = B*S tokens, D width of the model, L latents, K active latents,
 W width of the dense feedforward.
@@ -32,14 +30,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clearnets import UserError
-from clearnets.config import CODER_FAMILIES, FAMILIES, STEP0_CODERS, Family
+from clearnets.families import FAMILIES, TOKENS
 from clearnets.latents.hooks import capture
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, remake
 from clearnets.pipeline.runtime import seed_for
 
-# The single hookpoint of token-unigram: its latents belong to no layer.
-TOKENS = "tokens"
 Latents = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -205,36 +201,35 @@ class TokenReader(LatentReader):
 
 
 def open_reader(
-    family: Family,
+    family: str,
     seed: int,
     layers: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> LatentReader:
-    """The reader of one family at the pair of one training seed.
+    """Return the reader of one family for the pair of one training seed.
 
     Args:
-        family: any of `config.FAMILIES`.
+        family: name of a family.
         seed: the training seed whose pair and coders are read.
-        layers: layers to read; None means all that the model has. `token-unigram` has none.
+        layers: layers to read; None means all that the model has. Tokens have none.
         device: where model and coders are put.
 
     Raises:
         UserError: an unknown family, or a missing or damaged file.
     """
-    if family not in FAMILIES:
+    spec = FAMILIES.get(family)
+    if spec is None:
         raise UserError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
-    if family == "token-unigram":
+    if spec.kind == "tokens":
         return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
 
-    from clearnets.models import hookpoints, load
+    from clearnets.models import hookpoints
+    from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained
 
-    pair = load_pair(seed)
-    source = {"native": pair.sparse, "random-native": pair.untrained_sparse}.get(family, pair.dense)
-    if source is None:
-        raise UserError(f"family {family!r} needs a sparse model, and the pair has none")
-    if family in STEP0_CODERS:
+    source: Path | None = load_pair(seed).checkpoint(spec)
+    if spec.model == "dense" and spec.untrained_model:
         model, source = untrained(source, seed), None
     else:
         model = load(source)
@@ -243,12 +238,12 @@ def open_reader(
     chosen = range(len(every)) if layers is None else layers
     points = [every[layer] for layer in chosen]
     reader: LatentReader
-    if family in CODER_FAMILIES:
+    if spec.is_coder:
         folder = paths.coders(family, seed)
         reader = CoderReader(
             model, {point: load_encoder(folder / point, device) for point in points}
         )
-    elif family == "neurons":
+    elif spec.kind == "neurons":
         names, width = hookpoints.projections(model)
         reader = NeuronReader(
             model,
@@ -277,7 +272,8 @@ def open_directions(
         counted_RS: which of their positions count.
         device: where the model is put.
     """
-    from clearnets.models import hookpoints, load
+    from clearnets.models import hookpoints
+    from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
 
     source = load_pair(seed).sparse

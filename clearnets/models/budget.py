@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clearnets import UserError
-from clearnets.config import UNTRAINED_CODERS, Config, Pretrained
+from clearnets.config import Config, Pretrained
+from clearnets.families import FAMILIES
 from clearnets.models import flops as compute
 from clearnets.models import pretrained
 from clearnets.models.flops import Architecture
@@ -113,15 +114,16 @@ def coders(config: Config) -> list[Cost]:
     step = settings.batch_size * settings.grad_acc_steps * config.data.ctx_len
     tokens = settings.tokens // step * step
     costs = []
-    for family in config.coder_families:
-        if family in UNTRAINED_CODERS or family in config.coders.existing:
+    for name in config.coder_families:
+        family = FAMILIES[name]
+        if not family.trained or name in config.coders.existing:
             continue
         flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * model.num_layers
         weights = 2 * model.num_latents * model.hidden_size + model.num_latents + model.hidden_size
-        if family == "skip-transcoder":
+        if family.skip:
             weights += model.hidden_size**2
         training = flops.training + reading
-        costs.append(Cost(family, weights * model.num_layers, flops.forward, training, tokens))
+        costs.append(Cost(name, weights * model.num_layers, flops.forward, training, tokens))
     return costs
 
 
@@ -139,7 +141,7 @@ def _completed(base: pretrained.Base) -> Any:
     from transformers import AutoConfig
     from transformers.utils import logging
 
-    import clearnets.models  # noqa: F401  # Our own kind is one, too.
+    import clearnets.models.sparse_gptneox  # noqa: F401  # Registers its kind.
 
     verbosity = logging.get_verbosity()
     # What it warns of is refused below, or not a matter of size.

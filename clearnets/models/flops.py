@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clearnets.families import FamilySpec
 from clearnets.models.pretrained import KINDS, OURS
 
 
@@ -141,22 +142,23 @@ def model(architecture: Architecture) -> Flops:
     return trunk(architecture) + dense_product(architecture.hidden_size, architecture.vocab_size)
 
 
-def coder(family: str, *, d_in: int, num_latents: int, k: int, multi_topk: bool = False) -> Flops:
-    """One coder, without the model that it reads.
+def coder(
+    family: FamilySpec, *, d_in: int, num_latents: int, k: int, multi_topk: bool = False
+) -> Flops:
+    """Return the FLOPs of one coder, without the model that it reads.
 
     The input is data and gets no gradient, except that an SAE subtracts its output bias from it.
     Multi-TopK trains with 4 k latents besides, and is forgotten afterwards.
     """
+    input_gradient = not family.transcode
+    encoder = sparse_encoder(d_in, num_latents, k, input_gradient=input_gradient)
     if multi_topk:
         narrow = coder(family, d_in=d_in, num_latents=num_latents, k=k)
         wide = coder(family, d_in=d_in, num_latents=num_latents, k=min(4 * k, num_latents))
         # One encoder for both, with the wider one's gradients; a decoder and a skip for each.
-        is_sae = not family.endswith("transcoder")
-        shared = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae).training
-        return Flops(narrow.forward, narrow.training + wide.training - shared)
-    is_sae = not family.endswith("transcoder")
-    flops = sparse_encoder(d_in, num_latents, k, input_gradient=is_sae) + sparse_decoder(d_in, k)
-    if family == "skip-transcoder":
+        return Flops(narrow.forward, narrow.training + wide.training - encoder.training)
+    flops = encoder + sparse_decoder(d_in, k)
+    if family.skip:
         forward = 2 * d_in * d_in
         flops += Flops(forward, 2 * forward)
     return flops

@@ -1,4 +1,7 @@
-"""Loading a checkpoint folder of any kind, ours or taken over."""
+"""Load a checkpoint folder of any kind of model, ours or of others.
+
+Importing this registers the sparse GPT-NeoX with transformers' Auto classes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+import clearnets.models.sparse_gptneox  # noqa: F401  # Registers it.
 from clearnets import UserError
 
 

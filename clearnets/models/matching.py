@@ -1,4 +1,4 @@
-"""The pair: a dense and a sparse checkpoint of (nearly) equal validation loss."""
+"""Match a dense with a sparse checkpoint of (nearly) equal validation loss, and load that pair."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from clearnets import UserError
 from clearnets.config import MLPS
+from clearnets.families import FamilySpec
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import check, missing, read_json, remake
+from clearnets.pipeline.artifacts import check, missing, read_json, remake, settings_of
 
 PAIR = "pair.json"
 
@@ -26,6 +27,22 @@ class Pair:
     dense: Path
     sparse: Path | None = None
     untrained_sparse: Path | None = None
+
+    def checkpoint(self, family: FamilySpec) -> Path:
+        """Return the checkpoint of the model that a family reads.
+
+        No untrained dense model is kept: there it is the trained one's, from which
+        `untrained.untrained` makes the other.
+
+        Raises:
+            UserError: it reads a sparse model, and the pair has none.
+        """
+        if family.model == "dense":
+            return self.dense
+        found = self.untrained_sparse if family.untrained_model else self.sparse
+        if found is None:
+            raise UserError(f"family {family.name!r} needs a sparse model, and the pair has none")
+        return found
 
 
 def match(curves: Mapping[str, Mapping[int, float]], *, tolerance: float) -> dict[str, Any]:
@@ -94,3 +111,24 @@ def load_pair(seed: int) -> Pair:
         untrained = beside if beside.exists() else paths.checkpoint(mlp, seed, 0)
         return Pair(dense, sparse, untrained)
     return Pair(dense)
+
+
+def attention_within(seed: int) -> bool:
+    """Return whether attention stayed within documents in the training of the pair."""
+    return settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
+
+
+def trained_tokens(run: Path, step: int) -> int | None:
+    """Return how many tokens the checkpoint of a training run was trained on.
+
+    None for a model that others trained, which counts as a run of no step.
+
+    Raises:
+        UserError: the run's curve has no such step.
+    """
+    curve = run / "curve.csv"
+    with curve.open(newline="", encoding="utf-8") as file:
+        tokens = {int(row["step"]): int(float(row["tokens"])) for row in csv.DictReader(file)}
+    if step not in tokens:
+        raise UserError(f"{curve} has no step {step}; {remake(run)}")
+    return None if set(tokens) == {0} else tokens[step]

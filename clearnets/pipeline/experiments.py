@@ -144,7 +144,7 @@ def _drop_others(config: cfg.Config) -> None:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> None:
+def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
     """Run the whole pipeline of an experiment and bring its small results home."""
     values = resolve(name, assignments)
     if dry_run:
@@ -160,7 +160,7 @@ def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> 
     enter(name, assignments, values)
     for words in _commands(values):
         command = [sys.executable, "-m", *words.split()]
-        code = subprocess.run(command, env=_environment(processes), check=False).returncode
+        code = subprocess.run(command, env=_environment(), check=False).returncode
         if code:
             raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
@@ -176,7 +176,7 @@ def _commands(values: Mapping[str, Any]) -> list[str]:
     return ["dvc repro generalize", "clearnets collate", "clearnets figures"]
 
 
-def _environment(processes: int) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """Of the pipeline's commands, in the worktree: DVC starts them as dvc.yaml has them, so what
     chooses the device and no result reaches them here."""
     bin_folder = str(Path(sys.executable).parent)
@@ -185,7 +185,6 @@ def _environment(processes: int) -> dict[str, str]:
         "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
         # The worktree's code, not the checkout's that is installed.
         "PYTHONPATH": str(Path.cwd()),
-        "CLEARNETS_PROCESSES": str(processes),
     }
 
 

@@ -1,22 +1,17 @@
 """Several processes of one command, as torchrun starts them.
 
 All run the same code. The main one decides, locks, writes and speaks; the others follow it. The
-group itself is accelerate's, which transformers' Trainer shares. `launch` is torchrun from within:
-its agent starts the processes, and the launching one waits for them.
+group itself is accelerate's, which transformers' Trainer shares.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
@@ -26,63 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 _DONE, _STOPPED = -1, -2
-_LAUNCHER = "CLEARNETS_LAUNCHER"
-
-
-def launched() -> bool:
-    """True in a process that `launch` or torchrun has started."""
-    return "LOCAL_RANK" in os.environ
-
-
-def launch(number: int, words: Sequence[str]) -> int:
-    """Run `clearnets` with these words in `number` processes on this machine, to their end.
-
-    They die with this process, however it ends.
-
-    Returns:
-        The exit code of the first that failed; it has said why. 0 where none did.
-    """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    # The agent reports at length on processes that have said in a line what is wrong.
-    logging.disable(logging.ERROR)
-    os.environ[_LAUNCHER] = str(os.getpid())
-    try:
-        with TemporaryDirectory() as logs:
-            config = LaunchConfig(
-                min_nodes=1,
-                max_nodes=1,
-                nproc_per_node=number,
-                logs_specs=DefaultLogsSpecs(log_dir=logs),
-                run_id=str(uuid.uuid4()),
-                rdzv_backend="c10d",
-                rdzv_endpoint="localhost:0",
-                max_restarts=0,
-                # Not SIGINT: Ctrl-C is an interrupt here, as it is in one process.
-                signals_to_handle="SIGTERM,SIGHUP",
-            )
-            elastic_launch(config, sys.executable)("-u", "-m", "clearnets", *words)
-    except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code
-    except SignalException as error:
-        return 128 + error.sigval
-    return 0
-
-
-def follow_launcher() -> None:
-    """End this process when the one that launched it is gone, which a SIGKILL does not tell."""
-    launcher = int(os.environ.get(_LAUNCHER, "0"))
-    if launched() and launcher:
-        threading.Thread(target=_follow, args=(launcher,), daemon=True).start()
-
-
-def _follow(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(0.2)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_with_parent() -> None:
@@ -134,7 +72,7 @@ def let_main_speak() -> None:
 
 def count(*, here: bool = False) -> int:
     """Processes of this run, or those of them on this machine; 1 without torchrun."""
-    if not launched():
+    if "LOCAL_RANK" not in os.environ:
         return 1
     return int(os.environ.get("LOCAL_WORLD_SIZE" if here else "WORLD_SIZE", "1"))
 

@@ -1,22 +1,20 @@
-"""`clearnets evaluate`: what the pair and its coders are worth on the `valid` split."""
+"""`clearnets evaluate`: the losses of the pair, and how well its coders reconstruct, on `valid`."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearnets import UserError
 from clearnets.families import FAMILIES
-from clearnets.models import flops as compute
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
     Unit,
     Work,
     build_all,
     read_json,
-    remake,
     settings_of,
     write_json,
     write_table,
@@ -27,18 +25,14 @@ from clearnets.pipeline.stage import Stage
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from sparsify import SparseCoder
 
     from clearnets.coders.baselines import Baselines
-    from clearnets.coders.batches import Batch
+    from clearnets.coders.batches import HeldOut
+    from clearnets.coders.evaluation import Row, Survey
     from clearnets.config import Config
     from clearnets.data.tokens import TokenStore
-
-BATCH_ROWS = 64
-"""Rows per forward pass; changes no number beyond rounding."""
-INTERVENTION_ROWS = 192
-"""Losses under interventions are measured on this many rows, evenly spaced over the split (all
-where there are fewer): some 20 000 tokens at the default, paired with the clean loss on the same
-rows. Losses of the pair, fvu, l0 and dead shares use the whole split."""
+    from clearnets.models.matching import Pair
 
 # Losses are in nats per predicted token; those of coders are on the intervened rows.
 ABLATION_COLUMNS = ("model", "layer", "loss_clean", "loss_ablate", "cost")
@@ -93,240 +87,199 @@ def run(config: Config, *, runtime: Runtime) -> None:
 
 
 def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
-    import numpy as np
-
     from clearnets.coders import evaluation
+    from clearnets.coders.batches import HeldOut
     from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
-    from clearnets.models import hookpoints, load
+    from clearnets.models import hookpoints
     from clearnets.models.matching import load_pair
-    from clearnets.models.untrained import untrained
 
-    pair = load_pair(seed)
-    store = open_tokens(paths.data())
-    rows = np.asarray(store.split("valid"))
-    # Rows of like length make batches with little padding; the sums are the same in any order.
-    rows = rows[np.argsort((rows != store.pad).sum(axis=1), kind="stable")]
-    chosen = _evenly_spaced(len(rows), INTERVENTION_ROWS)
-    others = np.setdiff1d(np.arange(len(rows)), chosen)
-
-    def model_at(path: Path) -> Any:
-        model: Any = load(path)
-        return model.to(device).requires_grad_(False)
-
-    dense = model_at(pair.dense)
-    models = {"dense": dense}
+    pair, store = load_pair(seed), open_tokens(paths.data())
+    models = {"dense": _frozen(pair.dense, device)}
     if pair.sparse:
-        models[str(config.sparse)] = model_at(pair.sparse)
+        models[str(config.sparse)] = _frozen(pair.sparse, device)
+    points = hookpoints.names(models["dense"])
     coders = {
-        family: [
-            load_coder(paths.coders(family, seed) / name, device)
-            for name in hookpoints.names(dense)
-        ]
+        family: [load_coder(paths.coders(family, seed) / name, device) for name in points]
         for family in config.coder_families
     }
     with progress(f"evaluate seed {seed}", None, "rows") as bar:
-
-        def batches(indices: np.ndarray) -> Iterator[Batch]:
-            return _batches(store, rows[indices], device, bar.advance)
-
-        def surveyed(model: Any) -> evaluation.Survey:
-            return evaluation.survey(model, batches(np.arange(len(rows))))
-
-        surveys = {name: surveyed(model) for name, model in models.items()}
-        means = surveys["dense"].means
-        native = {}
-        if pair.untrained_sparse:
-            native["native"] = surveys[str(config.sparse)]
-            native["random-native"] = surveyed(model_at(pair.untrained_sparse))
+        held_out = HeldOut.of(store, "valid", device, bar.advance)
+        surveys = {name: evaluation.survey(model, held_out.all()) for name, model in models.items()}
         ablations = {
-            name: evaluation.ablate(model, batches(chosen), surveys[name].means)
+            name: evaluation.ablate(model, held_out.intervened(), surveys[name].means)
             for name, model in models.items()
         }
-
-        def baselines(model: Any) -> list[Baselines]:
-            rows = _coder_rows(store, next(iter(coders)), seed)
-            within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
-            trained_on = _batches(store, rows, device, bar.advance, within=within)
-            sizes = {"k": model.config.k, "vocab_size": store.vocab_size}
-            return evaluation.fit_baselines(model, trained_on, **sizes)
-
-        per_layer, spliced = [], []
-        of_dense = {
-            name: chain for name, chain in coders.items() if not FAMILIES[name].untrained_model
-        }
-        of_step0 = {name: chain for name, chain in coders.items() if FAMILIES[name].untrained_model}
-        if of_dense:
-            per_layer = evaluation.evaluate_coders(
-                dense,
-                of_dense,
-                baselines(dense),
-                means,
-                ablations["dense"],
-                intervened=batches(chosen),
-                others=batches(others),
-            )
-            spliced = evaluation.splice_all(dense, of_dense, means, list(batches(chosen)))
-        if of_step0:
-            initial: Any = untrained(pair.dense, seed)
-            initial.to(device).requires_grad_(False)
-            per_layer += evaluation.evaluate_coders(
-                initial,
-                of_step0,
-                baselines(initial),
-                surveyed(initial).means,
-                None,
-                intervened=(),
-                others=batches(np.arange(len(rows))),
-            )
-
-    write_table(
-        work.out / "ablation.csv",
-        ABLATION_COLUMNS,
-        [{"model": name, **row} for name, table in ablations.items() for row in table],
-    )
+        native = {}
+        if pair.sparse and pair.untrained_sparse:
+            begun = _frozen(pair.untrained_sparse, device)
+            untrained = evaluation.survey(begun, held_out.all())
+            native = {False: surveys[str(config.sparse)], True: untrained}
+        measured = _OnHeldOut(pair, seed, store, held_out)
+        per_layer, spliced = measured.coders(
+            models["dense"], coders, surveys["dense"].means, ablations["dense"]
+        )
+    ablated = [{"model": name, **row} for name, table in ablations.items() for row in table]
+    write_table(work.out / "ablation.csv", ABLATION_COLUMNS, ablated)
     write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, dense.config))
+    write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, models["dense"].config))
     losses = {name: found.nll.value for name, found in surveys.items()}
-    match = read_json(paths.match(seed) / "pair.json")
     summary = {
         "split": "valid",
         "predicted_tokens": surveys["dense"].nll.count,
-        "intervention_rows": len(chosen),
-        "models": {
-            mlp: {
-                "heldout_loss": losses[mlp],
-                **_model_cost(model, mlp, seed, match[mlp]["step"], store.ctx_len),
-            }
-            for mlp, model in models.items()
-        },
-        **_difference(losses, match),
-        "coders": {
-            family: _coder_cost(family, chain, dense, seed, store.ctx_len)
-            for family, chain in coders.items()
-        },
+        "intervention_rows": len(held_out.chosen),
+        **_costs(seed, store.ctx_len, models, losses, coders),
     }
     write_json(work.out / "summary.json", summary)
 
 
+def _costs(
+    seed: int,
+    ctx_len: int,
+    models: Mapping[str, Any],
+    losses: Mapping[str, float],
+    coders: Mapping[str, Sequence[SparseCoder]],
+) -> dict[str, Any]:
+    """Return loss, size and compute of the models, and size and compute of the coders."""
+    from clearnets.coders.costs import coder_cost, model_cost
+    from clearnets.models.matching import trained_tokens
+
+    match = read_json(paths.match(seed) / "pair.json")
+    by_model, by_family = {}, {}
+    for mlp, model in models.items():
+        step = match[mlp]["step"]
+        tokens = trained_tokens(paths.train(mlp, seed), step)
+        cost = model_cost(model, ctx_len, tokens)
+        by_model[mlp] = {"heldout_loss": losses[mlp], "step": step, **cost}
+    for family, chain in coders.items():
+        tokens = read_json(paths.coders(family, seed) / "training.json")["tokens"]
+        cost = coder_cost(FAMILIES[family], chain, models["dense"], ctx_len, tokens)
+        by_family[family] = cost
+    return {"models": by_model, **_difference(losses, match), "coders": by_family}
+
+
+def _frozen(path: Path, device: torch.device) -> Any:
+    from clearnets.models.loading import load
+
+    model: Any = load(path)
+    return model.to(device).requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _OnHeldOut:
+    """What the coders of one seed are measured with."""
+
+    pair: Pair
+    seed: int
+    store: TokenStore
+    held_out: HeldOut
+
+    def coders(
+        self,
+        dense: Any,
+        coders: Mapping[str, Sequence[SparseCoder]],
+        means: Sequence[torch.Tensor],
+        ablation: Sequence[Row],
+    ) -> tuple[list[Row], list[Row]]:
+        """Return a row per family and layer, and one per family with all its coders in place.
+
+        Coders of the untrained model are measured on that. It has no loss to lose, so they are put
+        in place nowhere.
+        """
+        from clearnets.coders import evaluation
+        from clearnets.models.untrained import untrained
+
+        per_layer: list[Row] = []
+        spliced: list[Row] = []
+        on_dense = {name: c for name, c in coders.items() if not FAMILIES[name].untrained_model}
+        on_untrained = {name: c for name, c in coders.items() if FAMILIES[name].untrained_model}
+        if on_dense:
+            per_layer = evaluation.evaluate_coders(
+                dense,
+                on_dense,
+                self._baselines(dense, next(iter(coders))),
+                means,
+                ablation,
+                intervened=self.held_out.intervened(),
+                others=self.held_out.others(),
+            )
+            rows = list(self.held_out.intervened())
+            spliced = evaluation.splice_all(dense, on_dense, means, rows)
+        if on_untrained:
+            model: Any = untrained(self.pair.dense, self.seed)
+            model.to(self.held_out.device).requires_grad_(False)
+            per_layer += evaluation.evaluate_coders(
+                model,
+                on_untrained,
+                self._baselines(model, next(iter(coders))),
+                evaluation.survey(model, self.held_out.all()).means,
+                None,
+                intervened=(),
+                others=self.held_out.all(),
+            )
+        return per_layer, spliced
+
+    def _baselines(self, model: Any, family: str) -> list[Baselines]:
+        from clearnets.coders import evaluation
+        from clearnets.models.matching import attention_within
+
+        rows = _coder_rows(self.store, family, self.seed)
+        batches = self.held_out.batches(rows, within=attention_within(self.seed))
+        return evaluation.fit_baselines(
+            model, batches, k=model.config.k, vocab_size=self.store.vocab_size
+        )
+
+
 def _difference(losses: Mapping[str, float], match: Mapping[str, Any]) -> dict[str, Any]:
-    """Held-out loss of the sparse model minus the dense one's, where there are two."""
+    """Return the held-out loss of the sparse model minus the dense one's, where there are two."""
     if len(losses) == 1:
         return {}
     dense, sparse = losses.values()
     return {"difference": sparse - dense, "matched": match["matched"]}
 
 
-def _evenly_spaced(rows: int, count: int) -> np.ndarray:
-    """At most `count` row numbers, evenly spaced over all."""
-    import numpy as np
-
-    return np.arange(min(rows, count)) * rows // min(rows, count)
-
-
-def _batches(
-    store: TokenStore, rows: np.ndarray, device: torch.device, done: Any, *, within: bool = False
-) -> Iterator[Batch]:
-    from clearnets.coders.batches import make_batch
-
-    for start in range(0, len(rows), BATCH_ROWS):
-        part = rows[start : start + BATCH_ROWS]
-        yield make_batch(store, part, device, within=within)
-        done(len(part))
-
-
 def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
-    """The token rows that the coders of this seed were trained on; the same for every family."""
+    """Return the token rows that the coders of this seed were trained on, all families alike."""
     from clearnets.coders.batches import plan_rows
 
-    settings = settings_of(paths.coders(family, seed))["coders"]
+    settings = settings_of(paths.coders(family, seed))
     split = store.split("train")
     rows = plan_rows(
         len(split),
-        tokens=settings["tokens"],
-        batch_size=settings["batch_size"],
+        tokens=settings["coders"]["tokens"],
+        batch_size=settings["coders"]["batch_size"],
         ctx_len=store.ctx_len,
         seed=seed,
     )
     return split[rows.flatten()]
 
 
-def _native(surveys: Mapping[str, Any], config: Any) -> Table:
-    """Activity of the sparse model's latents; `config` of either model, they share their sizes."""
+def _native(surveys: Mapping[bool, Survey], config: Any) -> Table:
+    """Return the activity of the sparse model's latents.
+
+    Args:
+        surveys: by whether the model is untrained.
+        config: of either model of the pair, which share their sizes.
+    """
     return [
         {
-            "family": family,
+            "family": name,
             "layer": layer,
             "num_latents": config.num_latents,
             "k": config.k,
             "l0": activity.l0,
             "dead": activity.dead,
         }
-        for family, found in surveys.items()
-        for layer, activity in enumerate(found.activity)
+        for name, family in FAMILIES.items()
+        if family.kind == "native" and surveys
+        for layer, activity in enumerate(surveys[family.untrained_model].activity)
     ]
-
-
-def _model_cost(model: Any, mlp: str, seed: int, step: int, ctx_len: int) -> dict[str, int | None]:
-    """Size and compute of a model up to the checkpoint that is paired.
-
-    How long a model was trained that was taken over, as a run of no step, is not known.
-    """
-    from clearnets.models.loading import embedding_parameters
-
-    curve = paths.train(mlp, seed) / "curve.csv"
-    with curve.open(newline="", encoding="utf-8") as file:
-        tokens = {int(row["step"]): int(float(row["tokens"])) for row in csv.DictReader(file)}
-    if step not in tokens:
-        raise UserError(f"{curve} has no step {step}; {remake(curve.parent)}")
-    flops = compute.model(compute.Architecture.of(model.config.to_dict(), ctx_len))
-    parameters = sum(p.numel() for p in model.parameters())
-    trained = None if set(tokens) == {0} else tokens[step]
-    return {
-        "step": step,
-        "parameters": parameters,
-        "parameters_without_embeddings": parameters - embedding_parameters(model),
-        "flops_per_token_forward": flops.forward,
-        "flops_per_token_training": flops.training,
-        "training_tokens": trained,
-        "training_flops": None if trained is None else trained * flops.training,
-    }
-
-
-def _coder_cost(
-    family: str, chain: Sequence[Any], dense: Any, seed: int, ctx_len: int
-) -> dict[str, int | None]:
-    """Size and compute of the coders of all layers together.
-
-    FLOPs per token are the coders' own; training also runs the model that they read. How long
-    coders were trained that were taken over is not known.
-    """
-    each = [
-        compute.coder(
-            family,
-            d_in=coder.d_in,
-            num_latents=coder.num_latents,
-            k=coder.cfg.k,
-            multi_topk=coder.cfg.multi_topk,
-        )
-        for coder in chain
-    ]
-    flops = sum(each, compute.Flops(0, 0))
-    reading = compute.trunk(compute.Architecture.of(dense.config.to_dict(), ctx_len)).forward
-    tokens = read_json(paths.coders(family, seed) / "training.json")["tokens"]
-    return {
-        "parameters": sum(p.numel() for coder in chain for p in coder.parameters()),
-        "flops_per_token_forward": flops.forward,
-        "flops_per_token_training": flops.training,
-        "training_tokens": tokens,
-        "training_flops": None if tokens is None else tokens * (flops.training + reading),
-    }
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    """Held-out losses; per trained family fvu, the mean over layers, and loss recovered with all
-    layers' coders spliced in."""
+    """Return held-out losses; per trained family also the mean fvu over layers, and the loss
+    recovered with the coders of all layers in place."""
     summary = read_json(folder / "summary.json")
     metrics: dict[str, Any] = {
         f"heldout_loss_{name}": part["heldout_loss"] for name, part in summary["models"].items()
@@ -336,7 +289,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
     with (folder / "splice_all.csv").open(newline="", encoding="utf-8") as file:
         spliced = {row["family"]: row["loss_recovered"] for row in csv.DictReader(file)}
     for family in spliced:
-        if FAMILIES[family].is_subject:
+        if FAMILIES[family].trained:
             own = [float(row["fvu"]) for row in rows if row["family"] == family]
             metrics[f"fvu_{family}"] = sum(own) / len(own)
             metrics[f"loss_recovered_{family}"] = (

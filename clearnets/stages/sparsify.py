@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, settings_of, write_json
+from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, write_json
 from clearnets.pipeline.runtime import Runtime, progress
 from clearnets.pipeline.stage import CODERS, Source, Stage
 
@@ -86,33 +85,35 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
 
 
 def _existing(config: Config, family: str) -> Existing | None:
-    return config.coders.existing.get(family)
+    return {str(name): source for name, source in config.coders.existing.items()}.get(family)
 
 
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
-    """Write coders of others as if they had been trained here; how long they were is not known."""
+    """Write coders that others trained in place of trained ones; their training is not known."""
     from clearnets.coders import existing
-    from clearnets.models import hookpoints, load
+    from clearnets.models import hookpoints
+    from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
 
     dense: Any = load(load_pair(seed).dense)
     names = hookpoints.names(dense)
-    coders = existing.take_over(source, family, names, d_in=dense.config.hidden_size)
+    coders = existing.take_over(source, FAMILIES[family], names, d_in=dense.config.hidden_size)
     for name, coder in coders.items():
         coder.save_to_disk(work.out / name)
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
 
 
 def _build(config: Config, family: str, seed: int, work: Work, device: torch.device) -> None:
+    """Train the coders of a family for one seed, or write untrained ones."""
     from clearnets.coders import batches, library, training
     from clearnets.data.tokens import open_tokens
-    from clearnets.models import hookpoints, load
-    from clearnets.models.matching import load_pair
+    from clearnets.models import hookpoints
+    from clearnets.models.loading import load
+    from clearnets.models.matching import attention_within, load_pair
     from clearnets.models.untrained import untrained
 
-    pair = load_pair(seed)
+    spec, settings = FAMILIES[family], config.coders
     store = open_tokens(paths.data())
-    settings = config.coders
     split = store.split("train")
     rows = batches.plan_rows(
         len(split),
@@ -122,35 +123,23 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
         ctx_len=store.ctx_len,
         seed=seed,
     )
-    within = settings_of(paths.train("dense", seed))["model"]["attention"] == "within"
-    begun = FAMILIES[family].untrained_model
-    model: Any = untrained(pair.dense, seed) if begun else load(pair.dense)
+    dense, within = load_pair(seed).dense, attention_within(seed)
+    model: Any = untrained(dense, seed) if spec.untrained_model else load(dense)
     model.to(device).requires_grad_(False)
-    # The models of a pair share one config, so this is also the sparse one's width and k.
-    sizes = model.config
-    names = hookpoints.names(model)
     coders = {
+        # The models of a pair share one config, so this is also the sparse one's width and k.
         name: library.new_coder(
-            family,
+            spec,
             name,
-            d_in=sizes.hidden_size,
-            num_latents=sizes.num_latents,
-            k=sizes.k,
+            d_in=model.config.hidden_size,
+            num_latents=model.config.num_latents,
+            k=model.config.k,
             seed=seed,
             multi_topk=settings.multi_topk,
         ).to(device)
-        for name in names
+        for name in hookpoints.names(model)
     }
-    steps = 0 if library.is_untrained(family) else len(rows) // settings.grad_acc_steps
-    schedule = training.Schedule(
-        settings.optimizer,
-        settings.learning_rate,
-        settings.warmup_steps,
-        steps,
-        settings.grad_acc_steps,
-        settings.micro_acc_steps,
-        settings.precision,
-    )
+    steps = len(rows) // settings.grad_acc_steps if spec.trained else 0
     tokens_per_step = settings.batch_size * settings.grad_acc_steps * store.ctx_len
     label = f"sparsify {family} seed {seed}"
     with progress(label, steps * tokens_per_step, "tokens") as bar:
@@ -158,32 +147,19 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
             model,
             coders,
             lambda index: batches.make_batch(store, split[rows[index]], device, within=within),
-            schedule,
+            training.Schedule.of(settings, steps),
             state=work.state,
             on_step=lambda _: bar.advance(tokens_per_step),
             save_every=training.SAVE_EVERY,
         )
     for name, coder in coders.items():
         coder.cpu().save_to_disk(work.out / name)
-    write_json(
-        work.out / "training.json",
-        {
-            "steps": steps,
-            "tokens": steps * tokens_per_step,
-            "layers": {
-                name: {"fvu": _number(report.fvu[name]), "dead": _number(report.dead[name])}
-                for name in names
-            },
-        },
-    )
-
-
-def _number(value: float) -> float | None:
-    return None if isnan(value) else value
+    numbers = {"steps": steps, "tokens": steps * tokens_per_step, "layers": report.layers()}
+    write_json(work.out / "training.json", numbers)
 
 
 def _metrics(training: dict) -> dict[str, float | int | None]:
-    """Training tokens, and fvu and dead share on the last steps, averaged over the layers."""
+    """Return training tokens, and fvu and dead share on the last steps, averaged over layers."""
     if not training["steps"]:
         return {"tokens": training["tokens"]}
     layers = training["layers"].values()

@@ -98,7 +98,7 @@ def _origin(member: pretrained.Base) -> dict[str, Any]:
 def _take_over(
     base: Pretrained, runtime: Runtime, mlp: str, seed: int, tokens: TokenStore, work: Work
 ) -> list[str]:
-    """Write a model of others as a run of no step; lines for the log."""
+    """Write a model that others trained as a run of no step; return lines for the log."""
     from clearnets.training.adopt_pretrained import add_untrained, take_over
 
     # Nothing is resumed: files that a killed run left are in the way.
@@ -123,9 +123,9 @@ def _train(
     tokens: TokenStore,
     work: Work,
 ) -> list[str]:
-    """Train one model; lines for the log."""
+    """Train one model; return lines for the log."""
     # Seconds to import, so not before there is something to train.
-    from clearnets.models import build_model
+    from clearnets.models.sparse_gptneox import build_model
     from clearnets.training import language
 
     device = runtime.torch_device()
@@ -145,20 +145,9 @@ def _train(
 
         torch.cuda.reset_peak_memory_stats()  # Another seed may have trained before.
     start = time.monotonic()
-    summary = language.train(
-        model,
-        settings=config.train,
-        train_rows=tokens.split("train"),
-        valid_rows=tokens.split("valid"),
-        bos=tokens.bos,
-        pad=tokens.pad,
-        within=settings.attention == "within",
-        seed=seed,
-        out=work.out,
-        state=work.state,
-        device=device,
-        label=f"train {mlp}, seed {seed}",
-    )
+    text = language.Text.of(tokens, within=settings.attention == "within")
+    where = language.Run(seed, work.out, work.state, device, f"train {mlp}, seed {seed}")
+    summary = language.train(model, config.train, text, where)
     seconds = time.monotonic() - start
     if not processes.is_main():
         return []

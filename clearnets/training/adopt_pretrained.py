@@ -1,4 +1,4 @@
-"""Taking over a model that others trained, a dense one or its sparse twin: in place of training.
+"""Adopt a model that others trained, a dense one or its sparse twin, in place of training one.
 
 The result is laid out as a training run of no step, so that every later stage works on it: one
 checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`),
@@ -23,11 +23,12 @@ from transformers import AutoConfig, PreTrainedModel
 from clearnets import UserError
 from clearnets.config import Pretrained
 from clearnets.data.tokens import TokenStore
-from clearnets.models import hookpoints, initialized, load, pretrained
-from clearnets.models.loading import alias_tokens, embedding_parameters, silence
+from clearnets.models import hookpoints, pretrained
+from clearnets.models.loading import alias_tokens, load, silence
+from clearnets.models.sparse_gptneox import initialized
 from clearnets.pipeline.artifacts import write_json, write_text
 from clearnets.pipeline.progress import progress
-from clearnets.training.language import Collator, row_nll
+from clearnets.training.language import Collator, row_nll, summary_of
 
 BATCH_ROWS = 32
 """Rows per forward pass; changes no number beyond rounding."""
@@ -81,14 +82,7 @@ def take_over(
     hookpoints.check(model, probe_BS)
 
     loss = round(valid_loss(model, valid_rows, bos=tokens.bos, pad=tokens.pad, label=label), 6)
-    summary = {
-        "steps": 0,
-        "tokens": 0,
-        "parameters": model.num_parameters(),
-        "non_embedding_parameters": model.num_parameters() - embedding_parameters(model),
-        "train_loss": None,
-        "valid_loss": loss,
-    }
+    summary = summary_of(model, steps=0, tokens=0, train_loss=None, valid_loss=loss)
     checkpoint = out / "checkpoints" / "step-000000"
     checkpoint.mkdir(parents=True)
     for name in set(files) - {pretrained.CONFIG}:
@@ -101,9 +95,9 @@ def take_over(
 
 
 def add_untrained(taken: Path, out: Path, seed: int) -> None:
-    """Write a model with the config of the sparse one in `taken` and initial weights.
+    """Write a model with the config of the sparse one in `taken` and untrained weights.
 
-    They are those that training starts from here. Where the model itself started is not known.
+    They are those that training here would start from; those of the model itself are not known.
     """
     config: Any = AutoConfig.from_pretrained(taken, local_files_only=True)
     with silence():
@@ -143,7 +137,7 @@ def _check_sizes(settings: Pretrained, model: Any, tokens: TokenStore, mlp: str)
 
 
 def _text_ids(tokens: TokenStore) -> set[int]:
-    """Ids that the text may hold; bos and pad, which are never predicted, are not among them."""
+    """Return the ids that the text may hold, without bos and pad, which are never predicted."""
     path = tokens.root / "tokenizer" / "tokenizer.json"
     if not path.exists():
         return set(range(tokens.vocab_size)) - {tokens.bos, tokens.pad}
@@ -154,7 +148,7 @@ def _text_ids(tokens: TokenStore) -> set[int]:
 
 
 def _aliases(base: pretrained.Base, model: Any, tokens: TokenStore) -> dict[str, int]:
-    """Tokens that the model was not trained with, and the eos that it reads in their place.
+    """Return the tokens that the model was not trained with, and the eos that it reads instead.
 
     A bos that is not the model's own was put behind its tokenizer's vocabulary by the data stage.
     Its row of the embedding, where there is one, was never trained, and models without a bos have
@@ -171,7 +165,7 @@ def _aliases(base: pretrained.Base, model: Any, tokens: TokenStore) -> dict[str,
 
 @torch.no_grad()
 def valid_loss(model: Any, rows: np.ndarray, *, bos: int, pad: int, label: str) -> float:
-    """Mean loss in nats per predicted token, as in training; one document per row."""
+    """Return the mean loss in nats per predicted token, as in training; one document per row."""
     collate = Collator(bos=bos, pad=pad, within=False)
     rows = np.asarray(rows)
     # Rows of like length together have little padding.
@@ -193,7 +187,7 @@ def valid_loss(model: Any, rows: np.ndarray, *, bos: int, pad: int, label: str) 
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same files in a second folder, without a second copy where the disk can."""
+    """Hard-link all files of a folder into a new one, or copy them where that is not possible."""
     target.mkdir()
     for path in sorted(source.iterdir()):
         try:

@@ -1,4 +1,4 @@
-"""Language-model training: transformers' `Trainer` with schedule-free AdamW and exact resume.
+"""Train language models with transformers' `Trainer`, schedule-free AdamW and exact resume.
 
 What is measured or saved never changes the training: evaluation and saving swap the averaged
 weights in and put the training weights back bit for bit, so neither the evaluation schedule nor a
@@ -28,6 +28,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as hf_logging
 
 from clearnets import UserError, config
+from clearnets.data.tokens import TokenStore
 from clearnets.models.loading import embedding_parameters
 from clearnets.pipeline.artifacts import read_json, write_json, write_text
 from clearnets.pipeline.progress import Progress, progress
@@ -73,7 +74,7 @@ class ExactScheduleFree(AdamWScheduleFree):
 
 
 def checkpoint_steps(total: int) -> list[int]:
-    """Steps whose model is kept: 0, powers of two up to half of the run, then even ones.
+    """Return the steps whose model is kept: 0, powers of two up to half the run, then even ones.
 
     The even ones lie a 40th of the run apart, every 5 % of its second half. They begin at a
     quarter of the run, because the better model of a pair may have to be taken back that far.
@@ -87,7 +88,7 @@ def checkpoint_steps(total: int) -> list[int]:
 
 
 def labels_of(tokens_BS: np.ndarray, *, bos: int, pad: int) -> np.ndarray:
-    """Targets of next-token prediction, unshifted: the tokens, with bos and pad ignored.
+    """Return the targets of next-token prediction, unshifted: the tokens, bos and pad ignored.
 
     A bos follows an eos whatever the text and opens every row, so predicting it measures nothing.
     eos counts: knowing where a story ends is part of the language.
@@ -98,7 +99,7 @@ def labels_of(tokens_BS: np.ndarray, *, bos: int, pad: int) -> np.ndarray:
 
 
 def positions_of(tokens_BS: np.ndarray, *, bos: int) -> np.ndarray:
-    """Positions that start at 0 again at each bos.
+    """Return positions that start at 0 again at each bos.
 
     transformers reads the restarts as borders of packed sequences, which attention then does not
     cross.
@@ -148,7 +149,7 @@ class Collator:
 
 
 def row_nll(logits_BSV: torch.Tensor, labels_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood in nats (B,), float64, and number of counted tokens (B,) per row."""
+    """Return per row the negative log-likelihood in nats (B,), float64, and counted tokens (B,)."""
     nll_BS = cross_entropy(
         logits_BSV[:, :-1].transpose(1, 2).float(),
         labels_BS[:, 1:],
@@ -159,7 +160,7 @@ def row_nll(logits_BSV: torch.Tensor, labels_BS: torch.Tensor) -> tuple[torch.Te
 
 
 def train_order(num_rows: int, *, epochs: int, seed: int) -> np.ndarray:
-    """Indices of the rows in the order of training, each epoch shuffled anew."""
+    """Return the indices of the rows in the order of training, each epoch shuffled anew."""
     draws = [np.random.default_rng(seed_for(seed, "order", epoch)) for epoch in range(epochs)]
     return np.concatenate([rng.permutation(num_rows) for rng in draws])
 
@@ -275,19 +276,17 @@ class _Schedule(TrainerCallback):
 
     def __init__(
         self,
-        *,
+        run: Run,
         curve: _Curve,
+        bar: Progress,
+        *,
         checkpoints: frozenset[int],
         eval_steps: int,
-        save_seconds: float,
         tokens_per_step: int,
-        out: Path,
-        state: Path,
-        bar: Progress,
     ) -> None:
-        self._curve, self._checkpoints, self._eval_steps = curve, checkpoints, eval_steps
-        self._save_seconds, self._tokens_per_step = save_seconds, tokens_per_step
-        self._out, self._state, self._bar = out, state, bar
+        self._run, self._curve, self._bar = run, curve, bar
+        self._checkpoints, self._eval_steps = checkpoints, eval_steps
+        self._tokens_per_step = tokens_per_step
         self._saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -297,7 +296,7 @@ class _Schedule(TrainerCallback):
             # Every process has to come to the same decision, which clocks do not.
             due = step % self._eval_steps == 0
         else:
-            due = time.monotonic() - self._saved >= self._save_seconds
+            due = time.monotonic() - self._saved >= self._run.save_seconds
         control.should_save = due or step == state.max_steps
         valid = f"valid loss {self._curve.rows[-1]['valid_loss']:.3f}" if self._curve.rows else ""
         self._bar.advance(self._tokens_per_step, valid)
@@ -317,7 +316,7 @@ class _Schedule(TrainerCallback):
             raise UserError(f"training diverged before step {step}; lower train.learning_rate")
         self._curve.close_row(step=step, tokens=step * self._tokens_per_step, **metrics)
         if step in self._checkpoints and args.should_save:
-            _save(model, self._out / "checkpoints" / f"step-{step:06d}")
+            _save(model, self._run.out / "checkpoints" / f"step-{step:06d}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if args.world_size > 1:
@@ -325,9 +324,9 @@ class _Schedule(TrainerCallback):
         if args.should_save:
             # Written last: a state without it was not finished and is never used.
             write_json(
-                self._state / f"checkpoint-{state.global_step}" / _PROGRESS, self._curve.state()
+                self._run.state / f"checkpoint-{state.global_step}" / _PROGRESS, self._curve.state()
             )
-            for old in _resume_states(self._state)[:-2]:
+            for old in _resume_states(self._run.state)[:-2]:
                 shutil.rmtree(old)
         self._saved = time.monotonic()
 
@@ -369,22 +368,52 @@ def _step_of(resume_state: Path) -> int:
     return int(resume_state.name.removeprefix("checkpoint-"))
 
 
-def train(
-    model: PreTrainedModel,
-    *,
-    settings: config.Train,
-    train_rows: np.ndarray,
-    valid_rows: np.ndarray,
-    bos: int,
-    pad: int,
-    within: bool,
-    seed: int,
-    out: Path,
-    state: Path,
-    device: torch.device,
-    label: str = "train",
-    save_seconds: float = SAVE_SECONDS,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Text:
+    """What a language model is trained and measured on.
+
+    Attributes:
+        train_rows: tokens (rows, S), every row beginning with bos.
+        valid_rows: the same, held out, one document per row, padded.
+        bos: id of the token that opens each row and each document; never a target.
+        pad: id of the padding; never a target.
+        within: attention does not cross documents packed into one row.
+    """
+
+    train_rows: np.ndarray
+    valid_rows: np.ndarray
+    bos: int
+    pad: int
+    within: bool
+
+    @classmethod
+    def of(cls, tokens: TokenStore, *, within: bool) -> Text:
+        """Return the splits `train` and `valid` of a token store."""
+        return cls(tokens.split("train"), tokens.split("valid"), tokens.bos, tokens.pad, within)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a training runs; only its seed changes a result.
+
+    Attributes:
+        seed: of the order of the rows.
+        out: folder for the results.
+        state: folder for resume states.
+        device: where to train.
+        label: name of the run beside its progress bar.
+        save_seconds: wall time between two resume states.
+    """
+
+    seed: int
+    out: Path
+    state: Path
+    device: torch.device
+    label: str = "train"
+    save_seconds: float = SAVE_SECONDS
+
+
+def train(model: PreTrainedModel, settings: config.Train, text: Text, run: Run) -> dict[str, Any]:
     """Train `model` in place and leave it with its averaged weights, in eval mode.
 
     Where torchrun has started several processes, each calls this with the same arguments: they
@@ -392,23 +421,15 @@ def train(
     that are deterministic, the same arguments give the same bytes; another number of processes or
     of micro-batches changes the rounding.
 
-    Writes to `out` the folders `final/` and `checkpoints/step-*/`, `curve.csv` and `summary.json`.
-    A run that was killed goes on from its newest state in `state`, and gives the same bytes.
+    Writes to `run.out` the folders `final/` and `checkpoints/step-*/`, `curve.csv` and
+    `summary.json`. A run that was killed goes on from its newest state in `run.state`, and gives
+    the same bytes.
 
     Args:
         model: a causal language model with its initial weights, on any device.
         settings: the section `train` of the config.
-        train_rows: tokens (rows, S), every row beginning with bos.
-        valid_rows: the same, held out, one document per row, padded.
-        bos: id of the token that opens each row and each document; never a target.
-        pad: id of the padding; never a target.
-        within: attention does not cross documents packed into one row.
-        seed: of the order of the rows.
-        out: folder for the results.
-        state: folder for resume states.
-        device: where to train.
-        label: name of the run beside its progress bar.
-        save_seconds: wall time between two resume states.
+        text: what it is trained on.
+        run: where.
 
     Returns:
         The values of `summary.json`.
@@ -419,93 +440,117 @@ def train(
     """
     if not 0 < settings.betas[0] < 1:
         raise UserError("train.betas: schedule-free AdamW needs the first between 0 and 1")
-    args = _arguments(settings, seed=seed, state=state, device=device)
-    order = train_order(len(train_rows), epochs=settings.epochs, seed=seed)
+    args = _arguments(settings, run)
+    order = _whole_batches(settings, text, run.seed)
     steps = len(order) // settings.batch_size
-    order = order[: steps * settings.batch_size]
-    if not steps:
-        raise UserError(
-            f"{len(train_rows)} training rows make no batch of {settings.batch_size}; "
-            "raise data.tokens.train or lower train.batch_size"
-        )
-    # Rows of like length together, so that the collator can cut off their padding.
-    lengths = (np.asarray(valid_rows) != pad).sum(axis=1)
-    if not (labels_of(np.asarray(valid_rows), bos=bos, pad=pad)[:, 1:] != IGNORED).any():
-        raise UserError("the split `valid` holds no tokens; raise data.tokens.valid")
     hf_logging.disable_progress_bar()
-    state.mkdir(parents=True, exist_ok=True)
-    done = _resume_states(state)
-    if args.should_save:
-        for unfinished in set(state.glob("checkpoint-*")) - set(done):
-            shutil.rmtree(unfinished)
+    done = _finished_states(run.state, clear=args.should_save)
     args.eval_on_start = not done
-
-    curve = _Curve(args.device)
+    trainer = _trainer(model, args, settings, text, order)
     if done:
-        curve.load(read_json(done[-1] / _PROGRESS))
-    trainer = _Trainer(
-        model=model,
-        args=args,
-        data_collator=Collator(bos=bos, pad=pad, within=within),
-        train_dataset=Rows(train_rows, order),
-        eval_dataset=Rows(valid_rows, np.argsort(lengths, kind="stable")),
-        optimizer_cls_and_kwargs=(
-            ExactScheduleFree,
-            {
-                "lr": settings.learning_rate,
-                "betas": settings.betas,
-                "weight_decay": settings.weight_decay,
-                "warmup_steps": settings.warmup_steps,
-            },
-        ),
-    )
-    trainer.curve, trainer.precision = curve, settings.precision
-    trainer.remove_callback(PrinterCallback)
-    tokens_per_step = settings.batch_size * train_rows.shape[1]
-    remaining = steps - (_step_of(done[-1]) if done else 0)
-    with progress(label, remaining * tokens_per_step, "tokens", quiet=not args.should_save) as bar:
-        trainer.add_callback(
-            _Schedule(
-                curve=curve,
-                checkpoints=frozenset(checkpoint_steps(steps)),
-                eval_steps=settings.eval_steps,
-                save_seconds=save_seconds,
-                tokens_per_step=tokens_per_step,
-                out=out,
-                state=state,
-                bar=bar,
-            )
+        trainer.curve.load(read_json(done[-1] / _PROGRESS))
+    tokens_per_step = settings.batch_size * text.train_rows.shape[1]
+    remaining = (steps - (_step_of(done[-1]) if done else 0)) * tokens_per_step
+    with progress(run.label, remaining, "tokens", quiet=not args.should_save) as bar:
+        schedule = _Schedule(
+            run,
+            trainer.curve,
+            bar,
+            checkpoints=frozenset(checkpoint_steps(steps)),
+            eval_steps=settings.eval_steps,
+            tokens_per_step=tokens_per_step,
         )
+        trainer.add_callback(schedule)
         trainer.train(resume_from_checkpoint=str(done[-1]) if done else None)
     optimizer: Any = trainer.optimizer
     optimizer.eval()
     model.eval()
-    summary = {
-        "steps": steps,
-        "tokens": steps * tokens_per_step,
-        "parameters": model.num_parameters(),
-        "non_embedding_parameters": model.num_parameters() - embedding_parameters(model),
-        "train_loss": round(curve.rows[-1]["train_loss"], 6),
-        "valid_loss": round(curve.rows[-1]["valid_loss"], 6),
-    }
+    last = trainer.curve.rows[-1]
+    losses = {name: round(last[name], 6) for name in ("train_loss", "valid_loss")}
+    summary = summary_of(model, steps=steps, tokens=steps * tokens_per_step, **losses)
     if args.should_save:
-        _save(model, out / "final")
-        write_text(out / "curve.csv", curve.csv())
-        write_json(out / "summary.json", summary)
+        _save(model, run.out / "final")
+        write_text(run.out / "curve.csv", trainer.curve.csv())
+        write_json(run.out / "summary.json", summary)
     return summary
 
 
-def _arguments(
-    settings: config.Train, *, seed: int, state: Path, device: torch.device
-) -> TrainingArguments:
-    if device.index:
+def summary_of(
+    model: PreTrainedModel, *, steps: int, tokens: int, train_loss: float | None, valid_loss: float
+) -> dict[str, Any]:
+    """Return the values of a run's `summary.json`."""
+    return {
+        "steps": steps,
+        "tokens": tokens,
+        "parameters": model.num_parameters(),
+        "non_embedding_parameters": model.num_parameters() - embedding_parameters(model),
+        "train_loss": train_loss,
+        "valid_loss": valid_loss,
+    }
+
+
+def _whole_batches(settings: config.Train, text: Text, seed: int) -> np.ndarray:
+    """Return the order of the training rows, without those that fill no batch at its end."""
+    order = train_order(len(text.train_rows), epochs=settings.epochs, seed=seed)
+    steps = len(order) // settings.batch_size
+    if not steps:
+        raise UserError(
+            f"{len(text.train_rows)} training rows make no batch of {settings.batch_size}; "
+            "raise data.tokens.train or lower train.batch_size"
+        )
+    return order[: steps * settings.batch_size]
+
+
+def _finished_states(folder: Path, *, clear: bool) -> list[Path]:
+    """Return the finished resume states, the newest last, and `clear` away unfinished ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _resume_states(folder)
+    if clear:
+        for unfinished in set(folder.glob("checkpoint-*")) - set(done):
+            shutil.rmtree(unfinished)
+    return done
+
+
+def _trainer(
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    settings: config.Train,
+    text: Text,
+    order: np.ndarray,
+) -> _Trainer:
+    valid_rows = np.asarray(text.valid_rows)
+    if not (labels_of(valid_rows, bos=text.bos, pad=text.pad)[:, 1:] != IGNORED).any():
+        raise UserError("the split `valid` holds no tokens; raise data.tokens.valid")
+    # Rows of like length together, so that the collator can cut off their padding.
+    by_length = np.argsort((valid_rows != text.pad).sum(axis=1), kind="stable")
+    optimizer = {
+        "lr": settings.learning_rate,
+        "betas": settings.betas,
+        "weight_decay": settings.weight_decay,
+        "warmup_steps": settings.warmup_steps,
+    }
+    trainer = _Trainer(
+        model=model,
+        args=args,
+        data_collator=Collator(bos=text.bos, pad=text.pad, within=text.within),
+        train_dataset=Rows(text.train_rows, order),
+        eval_dataset=Rows(text.valid_rows, by_length),
+        optimizer_cls_and_kwargs=(ExactScheduleFree, optimizer),
+    )
+    trainer.curve, trainer.precision = _Curve(args.device), settings.precision
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(settings: config.Train, run: Run) -> TrainingArguments:
+    if run.device.index:
         raise UserError(
             f"training takes the first visible GPU, or one per process; set "
-            f"CUDA_VISIBLE_DEVICES={device.index} and use --device cuda"
+            f"CUDA_VISIBLE_DEVICES={run.device.index} and use --device cuda"
         )
     args = TrainingArguments(
-        output_dir=str(state),
-        seed=seed_for(seed, "trainer"),
+        output_dir=str(run.state),
+        seed=seed_for(run.seed, "trainer"),
         num_train_epochs=1,
         gradient_accumulation_steps=settings.grad_acc_steps,
         max_grad_norm=settings.max_grad_norm,
@@ -521,7 +566,7 @@ def _arguments(
         disable_tqdm=True,
         report_to=[],
         log_level="error",
-        use_cpu=device.type == "cpu",
+        use_cpu=run.device.type == "cpu",
         ddp_find_unused_parameters=False,
     )
     # Several visible GPUs would be wrapped in DataParallel, which torchrun does better.
@@ -542,7 +587,7 @@ def _arguments(
 def sample(
     model: PreTrainedModel, *, bos: int, count: int, length: int, seed: int
 ) -> list[list[int]]:
-    """`count` texts of the model's own, as token ids without bos, drawn at temperature 0.8."""
+    """Return `count` texts that the model writes at temperature 0.8, as token ids without bos."""
     prompt = torch.full((count, 1), bos, device=model.device)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "sample"))

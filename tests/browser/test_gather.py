@@ -15,7 +15,7 @@ from clearnets.browser import gather as module
 from clearnets.browser.page import unpack
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl, write_bytes
 from clearnets.stages import browse

@@ -12,10 +12,12 @@ from tiny_pair import CTX, VOCAB
 
 from clearnets import UserError
 from clearnets.coders import training
+from clearnets.coders.batches import evenly_spaced
 from clearnets.coders.library import coder_class, load_coder
-from clearnets.config import TWINS
-from clearnets.models import build_model, load
+from clearnets.families import FAMILIES
 from clearnets.models import flops as compute
+from clearnets.models.loading import load
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime, seed_for
 from clearnets.stages import evaluate, sparsify
@@ -148,8 +150,8 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
     }
     fvu = {(row["family"], row["layer"]): float(row["fvu"]) for row in rows}
     for row in rows:
-        assert (row["fvu_linear"] == "") == row["family"].endswith("sae")
-        twin = TWINS.get(row["family"])
+        assert (row["fvu_linear"] == "") == (not FAMILIES[row["family"]].transcode)
+        twin = FAMILIES[row["family"]].untrained_twin
         if twin:
             assert fvu[row["family"], row["layer"]] < fvu[twin, row["layer"]]
     # The untrained transcoder writes the mean of its first batch: never better than the mean.
@@ -159,7 +161,7 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
         "step0-transcoder"
     }
     for row in rows:
-        assert (row["loss_recovered"] == "") == row["family"].startswith("step0")
+        assert (row["loss_recovered"] == "") == FAMILIES[row["family"]].untrained_model
     assert len(table(folder / "ablation.csv")) == 4
     assert {row["family"] for row in table(folder / "native.csv")} == {"native", "random-native"}
 
@@ -175,7 +177,7 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
     assert sparse["training_flops"] == 320 * flops.training
     coder = summary["coders"]["transcoder"]
     assert coder["parameters"] == 2 * (64 * 16 + 64 + 64 * 16 + 16)
-    own = compute.coder("transcoder", d_in=16, num_latents=64, k=4)
+    own = compute.coder(FAMILIES["transcoder"], d_in=16, num_latents=64, k=4)
     assert coder["flops_per_token_forward"] == 2 * own.forward
     assert coder["flops_per_token_training"] == 2 * own.training
     assert coder["training_tokens"] == project.coders.tokens
@@ -198,8 +200,8 @@ def test_evaluate_without_coders(project):
 
 
 def test_fixed_rows_are_spread_over_the_split():
-    assert evaluate._evenly_spaced(5, 256).tolist() == [0, 1, 2, 3, 4]
-    chosen = evaluate._evenly_spaced(1000, 256)
+    assert evenly_spaced(5, 256).tolist() == [0, 1, 2, 3, 4]
+    chosen = evenly_spaced(1000, 256)
     assert len(set(chosen.tolist())) == 256
     assert chosen[0] == 0
     assert chosen[-1] >= 990

@@ -17,6 +17,7 @@ from clearnets import UserError
 from clearnets.coders import feedforward, library, training
 from clearnets.coders.batches import make_batch, plan_rows
 from clearnets.data.tokens import TokenStore
+from clearnets.families import FAMILIES
 
 STORE = TokenStore(Path(), VOCAB, CTX, 0, BOS, EOS, ())
 NAMES = ("layers.0.mlp", "layers.1.mlp")
@@ -30,7 +31,7 @@ def batch(step: int):
 
 def new_coders(family: str, seed: int = 0):
     return {
-        name: library.new_coder(family, name, d_in=16, num_latents=64, k=4, seed=seed)
+        name: library.new_coder(FAMILIES[family], name, d_in=16, num_latents=64, k=4, seed=seed)
         for name in NAMES
     }
 
@@ -74,8 +75,8 @@ def test_same_run_as_sparsifys_trainer(family, tmp_path, monkeypatch):
         SparseCoderConfig(
             num_latents=64,
             k=4,
-            transcode=library.is_transcoder(family),
-            skip_connection=family == "skip-transcoder",
+            transcode=FAMILIES[family].transcode,
+            skip_connection=FAMILIES[family].skip,
         ),
         batch_size=ROWS,
         optimizer="adam",

@@ -16,11 +16,12 @@ from tiny_pair import BOS, CTX, EOS, PAD, VOCAB, build_models, packed_rows, padd
 from clearnets.coders import evaluation, feedforward, library
 from clearnets.coders.batches import make_batch
 from clearnets.data.tokens import TokenStore
+from clearnets.families import FAMILIES
 
 STORE = TokenStore(Path(), VOCAB, CTX, PAD, BOS, EOS, ())
 VALID, FITTED = padded_rows(11, 1), packed_rows(30, 2)
 CHOSEN, OTHERS = VALID[::3], np.delete(VALID, np.s_[::3], axis=0)
-FAMILIES = ("sae", "transcoder", "skip-transcoder")
+CODERS = ("sae", "transcoder", "skip-transcoder")
 
 
 def batches(rows: np.ndarray, size: int):
@@ -37,11 +38,12 @@ def coders():
     """Coders at a generic point, every third latent dead, some activations zero."""
     generator = torch.Generator().manual_seed(3)
     made = {}
-    for family in FAMILIES:
+    for family in CODERS:
         made[family] = []
         for layer in range(2):
             name = f"layers.{layer}.mlp"
-            coder = library.new_coder(family, name, d_in=16, num_latents=64, k=4, seed=0).double()
+            sizes = {"d_in": 16, "num_latents": 64, "k": 4}
+            coder = library.new_coder(FAMILIES[family], name, **sizes, seed=0).double()
             with torch.no_grad():
                 for parameter in coder.parameters():
                     noise = torch.randn(parameter.shape, generator=generator).double()
@@ -177,7 +179,7 @@ def row_of(rows, family, layer):
     return row
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CODERS)
 @pytest.mark.parametrize("layer", [0, 1])
 def test_coders_against_scikit_learn(models, coders, evaluated, family, layer):
     model, coder = models["dense"], coders[family][layer]
@@ -248,7 +250,7 @@ def test_all_layers_at_once_against_hooks(models, coders, evaluated):
     floor = naive_intervened(
         model, CHOSEN, {i: lambda x, y, m=m: m.expand_as(y) for i, m in enumerate(means)}
     )
-    assert [row["family"] for row in evaluated[3]] == list(FAMILIES)
+    assert [row["family"] for row in evaluated[3]] == list(CODERS)
     for row in evaluated[3]:
 
         def splice(coder):

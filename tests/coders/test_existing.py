@@ -14,6 +14,7 @@ from clearnets import UserError
 from clearnets.coders import existing
 from clearnets.coders.library import coder_class, load_coder
 from clearnets.config import Existing
+from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, settings_of
 from clearnets.pipeline.runtime import Runtime
@@ -93,10 +94,10 @@ def test_an_early_transcoder_has_its_kind_in_the_file_of_the_run():
         path.write_text(json.dumps({**cfg, "signed": False}))
     (folder / "config.json").write_text(json.dumps({"transcode": True, "batch_size": 8}))
     source = Existing(name="theirs")
-    coders = existing.take_over(source, "transcoder", POINTS, d_in=WIDTH)
+    coders = existing.take_over(source, FAMILIES["transcoder"], POINTS, d_in=WIDTH)
     assert all(coder.cfg.transcode for coder in coders.values())
     with pytest.raises(UserError, match=r"is no sae: its cfg\.json says transcode True"):
-        existing.take_over(source, "sae", POINTS, d_in=WIDTH)
+        existing.take_over(source, FAMILIES["sae"], POINTS, d_in=WIDTH)
 
 
 def damage(folder: Path, how: str) -> None:
@@ -142,7 +143,7 @@ def damage(folder: Path, how: str) -> None:
 def test_what_is_not_right_gets_one_line(how, says):
     damage(make(Path("theirs")), how)
     with pytest.raises(UserError, match=says) as error:
-        existing.take_over(Existing(name="theirs"), "transcoder", POINTS, d_in=WIDTH)
+        existing.take_over(Existing(name="theirs"), FAMILIES["transcoder"], POINTS, d_in=WIDTH)
     assert "\n" not in str(error.value)
 
 
@@ -176,5 +177,6 @@ def test_a_hub_id_is_known_by_its_commit(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     source = Existing(name="EleutherAI/sae-x", revision="v2")
     assert existing.identity(source) == {"commit": commit}
-    assert set(existing.take_over(source, "transcoder", POINTS, d_in=WIDTH)) == set(POINTS)
+    coders = existing.take_over(source, FAMILIES["transcoder"], POINTS, d_in=WIDTH)
+    assert set(coders) == set(POINTS)
     assert asked == [("EleutherAI/sae-x", "v2")] * 2

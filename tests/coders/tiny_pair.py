@@ -56,7 +56,7 @@ def padded_rows(rows: int, seed: int) -> np.ndarray:
 
 
 def build_models(settings: config.Config):
-    from clearnets.models import build_model
+    from clearnets.models.sparse_gptneox import build_model
 
     models = {}
     for mlp in ("dense", "sparse"):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from clearnets import config
-from clearnets.models import budget, build_model
+from clearnets.models import budget
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import experiments
 
 ROOT = Path(__file__).parents[2]

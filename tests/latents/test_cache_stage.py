@@ -8,12 +8,12 @@ import tiny_pipeline as tiny
 import torch
 
 from clearnets import UserError
-from clearnets.config import FAMILIES
 from clearnets.data.tokens import open_tokens
+from clearnets.families import FAMILIES
 from clearnets.latents.hooks import capture
 from clearnets.latents.readers import open_reader
 from clearnets.latents.store import load_layer
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import manifest_hash, read_json
 from clearnets.pipeline.runtime import Runtime, seed_for

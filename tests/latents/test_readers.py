@@ -8,9 +8,10 @@ import tiny_pipeline as tiny
 import torch
 
 from clearnets import UserError
-from clearnets.config import FAMILIES
+from clearnets.families import FAMILIES
 from clearnets.latents.readers import NeuronReader, TokenReader, load_encoder, open_reader
-from clearnets.models import build_model, load
+from clearnets.models.loading import load
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import seed_for
 

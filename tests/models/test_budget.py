@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from clearnets import config
-from clearnets.models import budget, build_model, flops
+from clearnets.families import FAMILIES
+from clearnets.models import budget, flops
+from clearnets.models.sparse_gptneox import build_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +46,7 @@ def test_parameters_are_those_of_the_coders(family):
     from clearnets.coders.library import new_coder
 
     over = settings()
-    coder = new_coder(family, "layers.0.mlp", d_in=64, num_latents=1024, k=8, seed=0)
+    coder = new_coder(FAMILIES[family], "layers.0.mlp", d_in=64, num_latents=1024, k=8, seed=0)
     (cost,) = [cost for cost in budget.coders(over) if cost.name == family]
     assert cost.parameters == 8 * sum(p.numel() for p in coder.parameters())
 
@@ -66,7 +68,7 @@ def test_the_fair_budget_spends_the_surplus():
 def test_only_what_the_experiment_trains_is_listed():
     over = settings()
     assert [cost.name for cost in budget.models(over)] == list(over.models)
-    trained = [family for family in over.coders.families if not family.startswith("random")]
+    trained = [family for family in over.coders.families if FAMILIES[family].trained]
     assert [cost.name for cost in budget.coders(over)] == trained
     by_name = {cost.name: cost for cost in budget.coders(over)}
     # Coders of the untrained model cost what those of the trained one do.
@@ -114,13 +116,13 @@ def test_the_budget_of_the_original_calculator():
     assert ours == sparse - dense - layers * latents
     # It is answered in training FLOPs: the backward pass of the sparse model touches k latents, so
     # that its surplus is about a third, and the model that is read counts both of a product's.
-    one = flops.coder("sae", d_in=d, num_latents=2048, k=k, multi_topk=True).training
+    one = flops.coder(FAMILIES["sae"], d_in=d, num_latents=2048, k=k, multi_topk=True).training
     reading = flops.trunk(budget.architecture(over, "dense")).forward
     fair = budget.surplus(over) // ((reading + one) * 1280 * context)
     assert 0.25 < fair / steps < 0.5
     # All layers are fitted in one run, which reads the model once.
     (cost,) = [cost for cost in budget.coders(over) if cost.name == "sae"]
-    wide = flops.coder("sae", d_in=d, num_latents=latents, k=k, multi_topk=True).training
+    wide = flops.coder(FAMILIES["sae"], d_in=d, num_latents=latents, k=k, multi_topk=True).training
     assert cost.training == reading + layers * wide
 
 

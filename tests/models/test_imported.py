@@ -24,7 +24,8 @@ from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.cli import app
 from clearnets.latents.store import load_layer
-from clearnets.models import budget, load, original
+from clearnets.models import budget, original
+from clearnets.models.loading import load
 from clearnets.pipeline import experiments, paths
 from clearnets.pipeline.artifacts import read_json, read_jsonl
 from clearnets.stages import cache, match, train

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, GPTNeoConfig, GPTNeoForCausalLM
 from typer.testing import CliRunner
 
 from clearnets import UserError, cli
-from clearnets.models import load, original
+from clearnets.models import original
+from clearnets.models.loading import load
 from clearnets.models.original import State
 
 IDS = torch.randint(VOCAB, (1, 19), generator=torch.Generator().manual_seed(1))

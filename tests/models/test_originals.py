@@ -21,7 +21,7 @@ from clearnets import cli, config
 from clearnets.cli.errors import guarded
 from clearnets.config import CODER_FAMILIES, Config, GPTNeoX
 from clearnets.data.storybook import stories
-from clearnets.models import build_model
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import experiments
 from clearnets.pipeline.runtime import Runtime
 

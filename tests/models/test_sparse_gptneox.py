@@ -10,7 +10,8 @@ from transformers import GPTNeoXForCausalLM as Reference
 
 from clearnets import UserError
 from clearnets.config import GPTNeoX
-from clearnets.models import SparseGPTNeoXConfig, SparseGPTNeoXModel, build_model, load
+from clearnets.models.loading import load
+from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXModel, build_model
 
 MLPS = ("dense", "sparse", "sparse_topk", "sparse_low_rank")
 SPARSE = MLPS[1:]

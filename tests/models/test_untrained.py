@@ -7,7 +7,7 @@ import tiny_bases
 import torch
 from torch import nn
 
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.models.untrained import untrained
 
 

@@ -12,7 +12,7 @@ import torch
 
 from clearnets import UserError, config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.models.matching import load_pair
 from clearnets.models.untrained import untrained
 from clearnets.pipeline import paths
@@ -108,7 +108,8 @@ def test_a_state_of_another_configuration_is_not_gone_on_from(
 
     found: list[list[str]] = []
 
-    def killed(*_: object, state: Path, **__: object) -> None:
+    def killed(model: object, settings: object, text: object, where: language.Run) -> None:
+        state = where.state
         found.append([path.name for path in state.iterdir()])
         (state / "checkpoint-7").mkdir(exist_ok=True)
         write_json(state / "checkpoint-7" / "progress.json", {})

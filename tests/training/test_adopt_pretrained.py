@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from clearnets import UserError
 from clearnets.config import Pretrained
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.models import load, pretrained
+from clearnets.models import pretrained
+from clearnets.models.loading import load
 from clearnets.models.matching import checkpoint_losses
 from clearnets.models.pretrained import KINDS
 from clearnets.pipeline.artifacts import read_json, write_json

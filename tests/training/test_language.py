@@ -6,25 +6,21 @@ import itertools
 import math
 import multiprocessing
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from schedulefree import AdamWScheduleFree
+from tiny_run import BOS, CTX, EOS, PAD, VOCAB, files, losses_of
 
 from clearnets import UserError
-from clearnets.models import load
+from clearnets.models.loading import load
 from clearnets.training import language
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import tiny_run
-from tiny_run import BOS, CTX, EOS, PAD, VOCAB
 
 STEPS = 31  # Two epochs of 62 rows in batches of 4.
 
@@ -35,11 +31,6 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("straight")
     tiny_run.run(folder)
     return folder / "out"
-
-
-def files(folder: Path, pattern: str = "*") -> dict[str, bytes]:
-    found = (path for path in sorted(folder.rglob(pattern)) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def parameters() -> list[torch.nn.Parameter]:
@@ -365,13 +356,6 @@ def test_micro_batches_change_only_rounding(rows: np.ndarray | None, tmp_path: P
         for name, weight in whole.items():
             torch.testing.assert_close(split[name], weight, rtol=0, atol=2e-4)
         np.testing.assert_allclose(losses_of(tmp_path / str(pieces)), curve, rtol=0, atol=2e-5)
-
-
-def losses_of(folder: Path) -> np.ndarray:
-    """Training and validation loss of each row of a run's curve but the first."""
-    with (folder / "out" / "curve.csv").open() as file:
-        rows = list(csv.DictReader(file))[1:]
-    return np.array([[float(row["train_loss"]), float(row["valid_loss"])] for row in rows])
 
 
 def test_a_run_in_micro_batches_resumes_to_the_same_bytes(tmp_path: Path) -> None:

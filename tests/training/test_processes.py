@@ -1,5 +1,4 @@
-"""`train --processes 2` and torchrun: two processes train what one does, and a kill changes
-nothing."""
+"""Training under torchrun: two processes train what one does, and a kill changes nothing."""
 
 from __future__ import annotations
 
@@ -9,25 +8,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import tiny_run
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from tiny_run import files, losses_of
 from torch.testing import assert_close
 
-from clearnets import cli, config
+from clearnets import config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.pipeline import experiments, paths, processes
+from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_json
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import tiny_run
-from test_language import files, losses_of
 
 RUN = paths.train("sparse", 0)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -82,9 +77,9 @@ def finish(project: Path, folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def pair(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of two processes, which the command starts by itself."""
+    """The run of two processes."""
     folder = tmp_path_factory.mktemp("pair") / "project"
-    said = finish(project, folder, *TRAIN, "--processes", "2")
+    said = finish(project, folder, *TORCHRUN, *TRAIN)
     assert said.count("train sparse, seed 0") == 1, "only the main process speaks"
     return folder
 
@@ -130,63 +125,9 @@ def test_two_killed_processes_resume_to_the_same_bytes(
     assert not [path for path in (folder / paths.WORK).rglob("*") if path.is_file()]
 
 
-LAUNCH = (
-    "import sys; from clearnets.pipeline.processes import launch; sys.exit(launch(2, sys.argv[1:]))"
-)
-
-
 def test_what_stops_all_processes_is_said_once(project: Path, tmp_path: Path) -> None:
-    process = start(project, tmp_path / "project", "-c", LAUNCH, "exp", "smoke")
+    process = start(project, tmp_path / "project", *TORCHRUN, "-m", "clearnets", "exp", "smoke")
     said = process.communicate()[1]
-    assert process.returncode == 2
-    assert said == (
-        "clearnets: `clearnets exp` runs on one process; start it without torchrun; "
-        "`clearnets exp NAME --processes N` trains on several\n"
-    )
-
-
-def test_processes_die_with_the_one_that_launched_them(tmp_path: Path) -> None:
-    follower = (
-        "from time import sleep; from clearnets.pipeline import processes; "
-        "processes.follow_launcher(); sleep(100)"
-    )
-    launcher = (
-        "import os, subprocess, sys, time; "
-        "env = {**os.environ, 'LOCAL_RANK': '0', 'CLEARNETS_LAUNCHER': str(os.getpid())}; "
-        f"print(subprocess.Popen([sys.executable, '-c', {follower!r}], env=env).pid, flush=True); "
-        "time.sleep(100)"
-    )
-    process = start(tmp_path, tmp_path, "-c", launcher, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    follows = psutil.Process(int(process.stdout.readline()))
-    process.kill()
-    psutil.wait_procs([follows], timeout=20)
-    process.communicate()
-    assert not follows.is_running()
-
-
-def test_an_experiment_passes_the_number_on(tmp_path: Path, monkeypatch) -> None:
-    """Through DVC, whose commands are fixed: `train` reads it from its environment."""
-    seen = []
-    monkeypatch.setattr(experiments, "resolve", lambda *_: {"models": ["dense"]})
-    monkeypatch.setattr(experiments, "enter", lambda *_: None)
-    monkeypatch.setattr(experiments, "_bring_home", lambda *_: None)
-    monkeypatch.setattr(
-        experiments.subprocess,
-        "run",
-        lambda command, env, **_: seen.append((command[1:], env)) or SimpleNamespace(returncode=0),
-    )
-    cli.app(["exp", "own", "--processes", "4"], standalone_mode=False)
-    ((command, env),) = seen
-    assert command == ["-m", "dvc", "repro"]
-
-    monkeypatch.setattr(os, "environ", env)
-    monkeypatch.chdir(tiny_run.ROOT)
-    monkeypatch.setattr(processes, "launch", lambda number, words: number)
-    with pytest.raises(SystemExit) as ended:
-        cli.app(["train", "--mlp", "dense", "--device", "cpu"], standalone_mode=False)
-    assert ended.value.code == 4
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("clearnets.stages.train.run", lambda *_, **__: seen.append("run"))
-    cli.app(["train", "--mlp", "dense", "--device", "cpu"], standalone_mode=False)
-    assert seen[1:] == ["run"], "what was launched launches nothing"
+    assert process.returncode
+    line = "clearnets: `clearnets exp` runs on one process; start it without torchrun\n"
+    assert said.count(line) == said.count("clearnets: ") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from clearnets import config
-from clearnets.models import SparseGPTNeoXForCausalLM, build_model
+from clearnets.models.sparse_gptneox import SparseGPTNeoXForCausalLM, build_model
 from clearnets.training import language
 
 PAD, BOS, EOS, VOCAB, CTX = 0, 1, 2, 24, 12
@@ -68,22 +69,26 @@ def run(
     torch.set_num_threads(1)
     out, state = folder / "out", folder / "state"
     out.mkdir(parents=True, exist_ok=True)
-    return language.train(
-        model if model is not None else new_model(),
-        settings=train_settings(**settings),
-        train_rows=rows(62, seed=1) if train_rows is None else train_rows,
-        valid_rows=padded_rows(9, seed=2),
-        bos=BOS,
-        pad=PAD,
-        within=False,
-        seed=3,
-        out=out,
-        state=state,
-        device=torch.device(device),
-        save_seconds=save_seconds,
-    )
+    train_rows = rows(62, seed=1) if train_rows is None else train_rows
+    text = language.Text(train_rows, padded_rows(9, seed=2), bos=BOS, pad=PAD, within=False)
+    where = language.Run(3, out, state, torch.device(device), save_seconds=save_seconds)
+    model = new_model() if model is None else model
+    return language.train(model, train_settings(**settings), text, where)
 
 
 def run_saving_always(folder: Path) -> None:
     """A run with a resume state after each step, for tests that kill it."""
     run(folder, save_seconds=0.0)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by its path."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def losses_of(folder: Path) -> np.ndarray:
+    """Training and validation loss of each row of a run's curve but the first."""
+    with (folder / "out" / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))[1:]
+    return np.array([[float(row["train_loss"]), float(row["valid_loss"])] for row in rows])
