@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import DIRECTIONS, FAMILIES
-from clearnets.latents.store import STATS
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
@@ -75,6 +74,8 @@ def run(config: Config, *, runtime: Runtime, family: Family) -> None:
         if (seed, kind) not in readers:
             readers[seed, kind] = _open(config, kind, seed, runtime)
         _build(config, unit, work, readers[seed, kind])
+    from clearnets.latents.store import STATS
+
     metrics: dict[str, dict[str, Any]] = {}
     for unit in wanted:
         seed = unit.settings["seed"]

@@ -9,9 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.config import Config, GPTNeoX, Pretrained
-from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.models import pretrained
 from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, Work, read_json, write_json, write_text
 from clearnets.pipeline.runtime import Runtime, seed_for
@@ -19,6 +16,10 @@ from clearnets.pipeline.stage import MODELS, Source, Stage
 
 if TYPE_CHECKING:
     import torch
+
+    from clearnets.config import Config, GPTNeoX, Pretrained
+    from clearnets.data.tokens import TokenStore
+    from clearnets.models.pretrained import Base
 
 
 STAGE = Stage(
@@ -37,7 +38,9 @@ STAGE = Stage(
 def units(config: Config, *, mlp: str) -> list[Unit]:
     """One training run per seed. A pretrained model is known by its files, or its commit."""
     settings: dict[str, Any] = {"mlp": mlp, **config.dump(*STAGE.settings)}
-    if isinstance(config.model, Pretrained):
+    if config.model.kind == "pretrained":
+        from clearnets.models import pretrained
+
         if processes.count() > 1:
             raise UserError("a pretrained model is not trained; start `clearnets train` alone")
         del settings["train"]  # It is not trained.
@@ -58,7 +61,7 @@ def units(config: Config, *, mlp: str) -> list[Unit]:
 
 def sources(config: Config) -> Iterator[Source]:
     """Yield the pretrained models that take the place of trained ones."""
-    if isinstance(config.model, Pretrained):
+    if config.model.kind == "pretrained":
         yield Source(("model",), "name", partial(_identity, config.model, "dense"), "dense")
         if config.model.sparse is not None:
             identity = partial(_identity, config.model, str(config.sparse))
@@ -67,16 +70,20 @@ def sources(config: Config) -> Iterator[Source]:
 
 def _identity(model: Pretrained, mlp: str) -> Mapping[str, str]:
     """Check that a pretrained model fits, and return what its content follows from."""
+    from clearnets.models import pretrained
+
     pretrained.check(model, mlp)
     return pretrained.identity(model.member(mlp))
 
 
 def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
     """Train what is stale, and write the metrics. All processes of a torchrun train together."""
+    from clearnets.data.tokens import open_tokens
+
     log: list[str] = []
     for unit, work in processes.build_together(units(config, mlp=mlp), runtime.torch_device):
         seed, tokens = unit.settings["seed"], open_tokens(unit.inputs["data"])
-        if isinstance(config.model, Pretrained):
+        if config.model.kind == "pretrained":
             log += _take_over(config.model, runtime, mlp, seed, tokens, work)
         else:
             log += _train(config, config.model, runtime, mlp, seed, tokens, work)
@@ -91,7 +98,7 @@ def run(config: Config, *, runtime: Runtime, mlp: str) -> None:
     write_json(paths.metrics(f"train-{mlp}"), summaries)
 
 
-def _origin(member: pretrained.Base) -> dict[str, Any]:
+def _origin(member: Base) -> dict[str, Any]:
     return member.model_dump(mode="json", include={"name", "revision", "fingerprint"})
 
 
