@@ -78,7 +78,7 @@ def _rank_combinations(
     first = runs.groupby(combination).first()[settings]
     codes_RH = np.stack([pd.factorize(first[name])[0] for name in settings], axis=1)
     gap_R = runs["gap"].groupby(combination).mean().to_numpy(np.float64)
-    means = metrics.groupby(combination).mean()
+    means: Any = metrics.groupby(combination).mean()
     found = rank(means.to_numpy(np.float64).T, gap_R, codes_RH, **options)
     table = _table(list(means.columns), found)
     shared = {name: options[name] for name in ("permutations", "confidence")}

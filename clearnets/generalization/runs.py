@@ -79,6 +79,7 @@ def is_log_spaced(steps_T: NDArray[np.int64]) -> bool:
 
 def by_metric(measures: pd.DataFrame, index: str) -> pd.DataFrame:
     """Return a column for each metric, the mean over its hookpoints, by `run` or `step`."""
-    return measures.pivot_table(
+    table: Any = measures.pivot_table(
         index=index, columns="metric", values="value", aggfunc="mean", sort=False, dropna=False
     )
+    return table
