@@ -7,7 +7,8 @@ class that has the methods of `clearnets.generalization.tasks.Task`. Without tor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LocalFiles:
-    """Local files that a task reads and no stage writes.
+class Files:
+    """Files that a task reads and no stage writes.
 
     Attributes:
-        path: where they are.
-        recorded: the fingerprint of their hashes that `clearnets exp` recorded.
-        hashes: of each file, or of each checkpoint; empty where nothing is local.
+        settings: the parameters that describe them; `fingerprint`, if there, is of their hashes.
+        at: where in the task's parameters these are.
+        key: which of them may be a local path.
+        hashes: returns the files' hashes; none where only the parameters describe them.
     """
 
-    path: str = ""
-    recorded: str | None = None
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    settings: Any
+    at: tuple[str, ...]
+    key: str
+    hashes: Callable[[], Mapping[str, str]]
+
+    @property
+    def path(self) -> str | None:
+        """The local path, if there is one."""
+        return getattr(self.settings, self.key, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +51,14 @@ class TaskSpec:
         settings: the type of these parameters.
         make: its `Task`, from the parameters and the whole configuration.
         inputs: the units of other stages that it reads, by name.
-        files: the local files that it reads.
+        files: the files that it reads and no stage writes.
     """
 
     name: str
     settings: type
     make: Callable[[Any, Config], Task]
     inputs: Callable[[Any, Config], dict[str, Path]] = lambda settings, config: {}
-    files: Callable[[Any], LocalFiles] = lambda settings: LocalFiles()
+    files: Callable[[Any], Files | None] = lambda settings: None
 
     def settings_in(self, config: Config) -> Any:
         """Return the task's parameters."""
@@ -77,10 +85,9 @@ def _pictures(settings: PictureCurves | PictureGrid, _: Config) -> Task:
     return PictureTask(settings)
 
 
-def _picture_files(settings: PictureCurves | PictureGrid) -> LocalFiles:
+def _picture_files(settings: PictureCurves | PictureGrid) -> Files:
     source = settings.pictures
-    path, recorded = getattr(source, "path", ""), getattr(source, "fingerprint", None)
-    return LocalFiles(path, recorded, images.fingerprints(source))
+    return Files(source, ("pictures",), "path", partial(images.fingerprints, source))
 
 
 def _checkpoints(settings: Checkpoints, config: Config) -> Task:
@@ -98,10 +105,10 @@ def _checkpoint_inputs(settings: Checkpoints, config: Config) -> dict[str, Path]
     return {"data": paths.data(), **trained}
 
 
-def _checkpoint_files(settings: Checkpoints) -> LocalFiles:
+def _checkpoint_files(settings: Checkpoints) -> Files:
     from clearnets.generalization.checkpoints import identity
 
-    return LocalFiles(settings.name or "", settings.fingerprint, identity(settings))
+    return Files(settings, (), "name", partial(identity, settings))
 
 
 _ROWS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from clearnets.config import Config
-from clearnets.generalization import registry
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, write_table
 from clearnets.pipeline.runtime import Runtime, progress
@@ -15,13 +14,15 @@ def units(config: Config, *, task: str) -> list[Unit]:
     Raises:
         UserError: they have changed since `clearnets exp` recorded it.
     """
+    from clearnets.generalization import registry
+
     spec = registry.TASKS[task]
     own = spec.settings_in(config)
     settings = {"task": task, **config.dump("generalize.coders", f"generalize.{task}")}
-    files = spec.files(own)
-    check_unchanged(files.path, files.hashes, files.recorded, experiment=config.experiment)
-    if files.hashes:
-        settings["files"] = files.hashes
+    if files := spec.files(own):
+        recorded, hashes = getattr(files.settings, "fingerprint", None), files.hashes()
+        check_unchanged(files.path or "", hashes, recorded, experiment=config.experiment)
+        settings |= {"files": hashes} if hashes else {}
     return [
         Unit(
             stage="generalize",
@@ -42,7 +43,7 @@ def run(config: Config, *, runtime: Runtime, task: str) -> None:
 
 
 def _build(name: str, config: Config, work: Work, runtime: Runtime) -> None:
-    from clearnets.generalization import run_tables
+    from clearnets.generalization import registry, run_tables
 
     task = registry.make(name, config)
     with progress(f"generalize {name}", task.work(), "steps") as bar:
