@@ -22,7 +22,7 @@ from clearnets import UserError
 from clearnets.coders.feedforward import document_positions
 from clearnets.config import Checkpoints, Config, PretrainedSparse
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.generalization.tasks import Batch, Run, check_finite, chosen, spaced
+from clearnets.generalization.tasks import Batch, Run, Task, check_finite, chosen, spaced
 from clearnets.models import hookpoints, load, pretrained
 from clearnets.pipeline import hub_client, paths
 from clearnets.pipeline.artifacts import JsonlWriter, fingerprint, settings_of
@@ -39,7 +39,7 @@ class Revision(PretrainedSparse):
     at: ClassVar = "generalize.checkpoints"
 
 
-class CheckpointsTask:
+class CheckpointsTask(Task):
     """One run for each of the experiment's models and seeds, or one of the named model."""
 
     def __init__(self, settings: Checkpoints, config: Config) -> None:
@@ -58,7 +58,6 @@ class CheckpointsTask:
         ]
 
     def work(self) -> int:
-        """Return the number of checkpoints of all runs."""
         return sum(len(self._sources(run)) for run in self.runs())
 
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
@@ -94,11 +93,9 @@ class CheckpointsTask:
         return found
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
-        """Return the steps that are measured."""
         return list(self._sources(run))
 
     def model(self, run: Run, folder: Path, step: int) -> nn.Module:
-        """Return the model of a step."""
         return self._load(run, step)
 
     def _load(self, run: Run, step: int) -> Any:
@@ -156,10 +153,6 @@ class CheckpointsTask:
             for point in points
             if hasattr(base.get_submodule(point), "encoder")
         }
-
-    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
-        """Return nothing: there are no measures of progress."""
-        return {}
 
     # Read at first use
 

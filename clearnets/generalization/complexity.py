@@ -10,7 +10,7 @@ Shape suffixes: N inputs, P mixed pairs, C classes, D features, Q quantiles.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ Weights = Mapping[str, Tensor]
 Classify = Callable[[Tensor], Tensor]
 Loss = Callable[[Weights], Tensor]
 NAN = float("nan")
+# Mixed inputs that are classified at a time.
+BATCH = 1024
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 def davies_bouldin(features_ND: Tensor, labels_N: Tensor) -> float:
@@ -45,7 +48,6 @@ def mixup_accuracy(
     *,
     pairs: int,
     rng: torch.Generator,
-    batch_size: int = 1024,
 ) -> float:
     """Return the share of midpoints of two inputs of a class that are assigned to that class.
 
@@ -71,7 +73,7 @@ def mixup_accuracy(
             i_P, j_P = i_P[drawn_P], j_P[drawn_P]
         first_P, second_P = members[i_P.to(members.device)], members[j_P.to(members.device)]
         right = 0
-        for at in torch.arange(len(first_P)).split(batch_size):
+        for at in torch.arange(len(first_P)).split(BATCH):
             mixed = (inputs_N[first_P[at]] + inputs_N[second_P[at]]) / 2
             right += int((classify(mixed).argmax(dim=-1) == label).sum())
         shares.append(right / len(first_P))
@@ -128,17 +130,15 @@ def margins(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
     return (right_N - other_N) / (math.sqrt(2) * spread)
 
 
-def margin_quantiles(
-    logits_NC: Tensor, labels_N: Tensor, quantiles: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9)
-) -> dict[str, float]:
+def margin_quantiles(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
     """Return quantiles of the margins by name: `margin_q10`, `margin_q25`, ... (see `margins`).
 
     Jiang et al. 2019 predict the gap from such quantiles; linear interpolation between values.
     """
     values_N = margins(logits_NC, labels_N)
-    at_Q = torch.tensor(list(quantiles), dtype=torch.float64, device=values_N.device)
+    at_Q = torch.tensor(QUANTILES, dtype=torch.float64, device=values_N.device)
     found = torch.quantile(values_N, at_Q).tolist()
-    return {f"margin_q{100 * q:g}": value for q, value in zip(quantiles, found)}
+    return {f"margin_q{100 * q:g}": value for q, value in zip(QUANTILES, found)}
 
 
 def _signs(like: Tensor, rng: torch.Generator) -> Tensor:

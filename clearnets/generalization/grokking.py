@@ -26,6 +26,7 @@ from clearnets.generalization.tasks import (
     WORKER_IMPORTS,
     Batch,
     Run,
+    Task,
     check_finite,
     one_thread,
     spaced,
@@ -41,7 +42,7 @@ WARMUP_STEPS = 10
 """Steps over which the learning rate rises, as in the published code."""
 
 
-class GrokkingTask:
+class GrokkingTask(Task):
     """One run for each variant and seed."""
 
     def __init__(self, settings: Grokking) -> None:

@@ -25,6 +25,7 @@ from clearnets.generalization.tasks import (
     WORKER_IMPORTS,
     Batch,
     Run,
+    Task,
     curve,
     one_thread,
     spaced,
@@ -52,7 +53,7 @@ class _Plan:
     stop: Stop | None
 
 
-class PictureTask:
+class PictureTask(Task):
     """Runs on one source of pictures; see `Task`."""
 
     def __init__(self, settings: PictureCurves | PictureGrid) -> None:
@@ -61,7 +62,6 @@ class PictureTask:
         self._plans = {plan.run.name: plan for plan in plans}
 
     def runs(self) -> list[Run]:
-        """Return every run, in the order of the settings."""
         return [plan.run for plan in self._plans.values()]
 
     def work(self) -> int:
@@ -129,11 +129,9 @@ class PictureTask:
             bar.advance(plan.last - trainer.step)
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
-        """Return the steps with weights."""
         return [row["step"] for row in curve(run, folder)]
 
     def model(self, run: Run, folder: Path, step: int) -> nn.Module:
-        """Return the classifier at a step, in eval mode, on the CPU."""
         model = self._untrained(self._plans[run.name])
         model.load_state_dict(load_file(checkpoint(folder / run.name, step)))
         return model.eval()
@@ -151,7 +149,6 @@ class PictureTask:
             yield Batch(data.x_NCHW[rows], data.y_N[rows])
 
     def hookpoints(self, model: nn.Module) -> list[str]:
-        """Return attention and feedforward of each layer."""
         assert isinstance(model, PreTrainedModel)
         return classifiers.hookpoints(model)
 
@@ -159,10 +156,6 @@ class PictureTask:
         """Return the module of the latents of each feedforward that is sparse by construction."""
         assert isinstance(model, PreTrainedModel)
         return {name.removesuffix(".encoder"): name for name in classifiers.latents(model)}
-
-    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
-        """Return nothing: there are no measures of progress."""
-        return {}
 
     # Made at first use
 

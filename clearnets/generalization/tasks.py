@@ -117,11 +117,11 @@ class Task(Protocol):
         Of models that are sparse by construction; the output is values and indices. All other
         hookpoints get an SAE.
         """
-        ...
+        return {}
 
     def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
         """Return the task's own measures of progress, by checkpoint and name; it may have none."""
-        ...
+        return {}
 
 
 @contextmanager

@@ -129,6 +129,7 @@ def test_losses_are_those_of_the_checkpoints(tmp_path):
             assert float(right) == pytest.approx(rows[step][f"{split}_accuracy"])
 
 
+@pytest.mark.nightly
 def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
     # Large enough for torch to divide a product among its threads.
     options = {"modulus": 31, "hidden_size": 64, "mlp_size": 256, "steps": 10}
