@@ -185,20 +185,8 @@ def line_style(family: str) -> dict[str, object]:
 
 
 def metric_label(metric: str) -> str:
-    """Return the label of a generalization metric."""
+    """A metric of the generalization observatory in words."""
     return METRIC_LABEL.get(metric, metric.replace("_", " "))
-
-
-def metric_rows(table: pd.DataFrame, gap: float = 0.8) -> dict[tuple[str, str], float]:
-    """Return y by kind and metric: in the order of the table, a gap between the kinds."""
-    rows: dict[tuple[str, str], float] = {}
-    y = 0.0
-    for kind, group in table.groupby("kind", sort=False):
-        for metric in group["metric"].unique():
-            rows[str(kind), metric] = y
-            y += 1
-        y += gap
-    return rows
 
 
 def read(tables: Path, name: str) -> pd.DataFrame:

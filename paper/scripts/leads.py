@@ -1,4 +1,4 @@
-"""Figure: whether metrics change before, with or after the test loss, over training seeds."""
+"""Whether metrics move before, with or after the test loss, over training seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from common import TWO_COLUMNS, level, metric_label, metric_rows, read
+from common import TWO_COLUMNS, metric_label, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,12 +20,13 @@ COLOR = {
     "undecided": "0.55",
 }
 BAND = "0.9"
+GAP = 0.8
 PER_LINE = 4
 LEVEL = 0.05
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """Return the figure and its caption; None where no task has several training seeds."""
+    """The figure and its caption; nothing where no task has several training seeds."""
     if not (tables / "generalization_leads.csv").exists():
         return None
     leads = read(tables, "generalization_leads")
@@ -35,10 +36,10 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     keys = ["task", "variant", "setting"]
     every = [group for _, group in leads.groupby(keys, sort=False)]
     groups = [group for group in every if group["verdict"].isin(COLOR).any()]
-    empty = [" ".join(_about(group)) for group in every if not group["verdict"].isin(COLOR).any()]
+    still = [" ".join(_about(group)) for group in every if not group["verdict"].isin(COLOR).any()]
     if not groups:
         return None
-    rows = metric_rows(leads)
+    rows = _places(leads)
     lines = -(-len(groups) // PER_LINE)
     columns = min(PER_LINE, len(groups))
     figure, grid = plt.subplots(
@@ -56,6 +57,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         line[0].set_yticks(list(rows.values()), [metric_label(metric) for _, metric in rows])
         line[0].set_ylim(max(rows.values()) + 0.7, -0.7)
     figure.legend(handles=_keys(), loc="outside lower center", ncols=6)
+    level = f"{100 * leads['confidence'].iloc[0]:g} %"
     seeds = sorted(leads["seeds"].unique())
     caption = (
         "How long before the test loss each metric changes level, paired by seed. The loss turns, "
@@ -65,17 +67,28 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         "the table), in which a metric that changes at any time has no lead on average; changes "
         "outside it are not seen. Shown is the mean over "
         f"{' to '.join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))} training "
-        f"seeds with {level(leads)} bootstrap intervals over them; "
-        "to the right the metric moves first. "
+        f"seeds with {level} bootstrap intervals over them; to the right the metric moves first. "
         "Grey: one checkpoint, below which no difference can be seen. Before, after: no lead is "
         "rejected, corrected for the number of metrics; leads that are equal in all seeds count as "
         "known to a checkpoint and no better; with: the interval lies within one "
         "checkpoint. Filled: the metric moves at the same checkpoints as the loss more than when "
         "the loss is shifted around a circle in time, corrected too. The lowest rows are the "
         "other curves. Where the metric or the loss has no two levels there is no marker."
-        + (f" No metric has a marker in: {'; '.join(empty)}, which are left out." if empty else "")
+        + (f" No metric has a marker in: {'; '.join(still)}, which are left out." if still else "")
     )
     return figure, caption
+
+
+def _places(leads: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Where each metric stands: in the order of the tables, measures above the other curves."""
+    rows: dict[tuple[str, str], float] = {}
+    y = 0.0
+    for kind, group in leads.groupby("kind", sort=False):
+        for metric in group["metric"].unique():
+            rows[str(kind), metric] = y
+            y += 1
+        y += GAP
+    return rows
 
 
 def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) -> None:
@@ -96,8 +109,8 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
             markeredgewidth=0.8,
             zorder=3,
         )
-    segment = [f"{first['leg']} near step {first['loss_change']:,.0f}"] if "leg" in group else []
-    axes.set_title("\n".join([*_about(group), *segment]))
+    turn = [f"{first['leg']} near step {first['loss_change']:,.0f}"] if "leg" in group else []
+    axes.set_title("\n".join([*_about(group), *turn]))
     unit = "decades of steps" if first["unit"] == "decades" else "steps"
     axes.set_xlabel(f"after ← lead → before\n({unit})")
     axes.grid(axis="x")
@@ -106,7 +119,7 @@ def _panel(axes: Axes, group: pd.DataFrame, rows: dict[tuple[str, str], float]) 
 
 
 def _about(group: pd.DataFrame) -> list[str]:
-    """Return the task, variant and settings of a group of runs."""
+    """What the runs of a group have in common."""
     first = group.iloc[0]
     about = [first["task"], first["variant"], *first["setting"].replace("_", " ").split(", ")]
     return [text for text in about if text]

@@ -1,6 +1,6 @@
-"""Figures of training runs: losses and metrics of their checkpoints on one time axis, with phases.
+"""Training runs seen through their checkpoints: losses and metrics on one time axis, phases marked.
 
-Each task whose runs have enough checkpoints has two: of the main metrics, and of every metric.
+For each task whose runs have enough checkpoints two figures: what matters most, and every metric.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from matplotlib.ticker import NullFormatter
 
 MIN_CHECKPOINTS = 5
 MAX_GROUPS = 4
-# Metrics of latents by hookpoint, from the second row on.
+# Metrics of the second row and below, where there are such: those of latents by hookpoint.
 MAIN = {"hoyer": "Hoyer sparsity", "fvu": "fvu of the SAE", "stability": "shared features"}
 PROGRESS = {"restricted_loss": "restricted", "excluded_loss": "excluded"}
 GROUP_COLOR = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 POINT_COLOR = {"attention": "#D55E00", "feedforward": "#0072B2"}
 LAYER_STYLE = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
-# Labels of phases by the columns in which they end; the last one of LEARNING ends with the run.
+# Where phases end, by their names: of grokking, and of all else, whose last one goes to the end.
 GROKKING = {
     "memorised": "memorisation",
     "formed": "circuit formation",
@@ -40,7 +40,7 @@ Drawn = dict[str, tuple[Figure, str]]
 
 
 def draw(tables: Path) -> Drawn:
-    """Return the figures and their captions by name; empty where no task ran."""
+    """By name, the figures and their captions; none where nothing was observed."""
     if not (tables / "generalization_measures.csv").exists():
         return {}
     curves = read(tables, "generalization_curves")
@@ -77,16 +77,16 @@ class _Task:
         self.log = log
 
     def x(self, steps: pd.Index) -> np.ndarray:
-        """Return steps on the axis: the untrained model is at 1 of a logarithmic one."""
+        """Steps on the axis: the untrained model stands at 1 of a logarithmic one."""
         return np.asarray(steps, float) + (1 if self.log else 0)
 
     def seeds(self) -> str:
-        """Return how many runs a group has, as text."""
+        """How many runs a group has, as text."""
         counts = sorted({len(runs) for runs in self.groups.values()})
         return "one seed" if counts == [1] else f"{counts[0]} seeds"
 
     def axis(self, axes: Axes) -> None:
-        """Set scale and limits of the time axis."""
+        """The time axis."""
         if self.log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -95,7 +95,7 @@ class _Task:
 
 
 def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the names of the runs of each group, which differ only in their seed."""
+    """Names of runs that differ in their seed alone, by what they have in common."""
     groups: dict[str, list[str]] = {}
     for row in runs.itertuples():
         groups.setdefault(row.group.replace("_", " "), []).append(row.run)
@@ -103,7 +103,7 @@ def _groups(runs: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _spread(axes: Axes, task: _Task, table: pd.DataFrame, column: str, **style: object) -> None:
-    """Draw the mean over seeds, with the range as a band."""
+    """Mean over seeds with the range as a band."""
     by_step = table.dropna(subset=[column]).groupby("step")[column]
     mean = by_step.mean()
     if mean.empty:
@@ -116,7 +116,7 @@ def _spread(axes: Axes, task: _Task, table: pd.DataFrame, column: str, **style: 
 
 
 def _main(task: str, of: _Task) -> tuple[Figure, str]:
-    """Draw losses and the main metrics by hookpoint, a column for each group of runs."""
+    """Losses, then chosen metrics by hookpoint, a column for each group of runs."""
     names = list(of.groups)[:MAX_GROUPS]
     metrics = [name for name in MAIN if name in of.measures and of.measures[name].notna().any()]
     progress = [
@@ -157,7 +157,7 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     for axes in grid.flat:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             handles.setdefault(label, handle)
-    # Lines first, then phases.
+    # Lines as they come, then phases in their order.
     phases = [name for name in (*GROKKING.values(), *LEARNING.values()) if name in handles]
     labels = [*(label for label in handles if label not in phases), *phases]
     figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=5)
@@ -169,10 +169,11 @@ def _points(measures: pd.DataFrame) -> list[str]:
 
 
 def _style(point: str, points: Sequence[str]) -> dict[str, object]:
-    """Return the colour of the kind of module and the line style of its layer."""
+    """Colour by what the module is, line by its layer."""
     alike = [name for name in points if _kind(name) == _kind(point)]
+    place = alike.index(point)
     label = _kind(point) if len(alike) == 1 else point
-    style = LAYER_STYLE[alike.index(point) % len(LAYER_STYLE)]
+    style = LAYER_STYLE[place % len(LAYER_STYLE)]
     return {"color": POINT_COLOR[_kind(point)], "ls": style, "lw": 1.0, "label": label}
 
 
@@ -182,7 +183,7 @@ def _kind(point: str) -> str:
 
 
 def _mark(axes: Axes, of: _Task, runs: Sequence[str]) -> None:
-    """Shade phases up to the median of their ends; one without an end goes to the last step."""
+    """Shade the phases, at the middle seed's steps; one that does not end goes to the last step."""
     own = of.phases[of.phases["run"].isin(runs)]
     last = float(of.measures["step"].max())
     start = 0.0
@@ -197,7 +198,7 @@ def _mark(axes: Axes, of: _Task, runs: Sequence[str]) -> None:
 
 
 def _phases(own: pd.DataFrame) -> dict[str, str]:
-    """Return labels of phases by the columns in which they end; empty where runs have none."""
+    """Names of phases by the columns in which they end; none where the runs have none."""
     if own.empty:
         return {}
     if own["memorised"].notna().any():
@@ -206,7 +207,7 @@ def _phases(own: pd.DataFrame) -> dict[str, str]:
 
 
 def _all(task: str, of: _Task) -> tuple[Figure, str]:
-    """Draw every metric, the mean over hookpoints, with a colour for each group."""
+    """Every metric, the mean over hookpoints, groups by colour."""
     keys = {"task", "run", "step", "hookpoint"}
     metrics = [name for name in of.measures if name not in keys and of.measures[name].notna().any()]
     curves = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]
@@ -241,7 +242,7 @@ def _all(task: str, of: _Task) -> tuple[Figure, str]:
 
 
 def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
-    text = (
+    said = (
         f"Checkpoints of the task {task} on one time axis ({of.seeds()}; bands: from the least to "
         "the greatest). Below the losses: sparsity of the mean activations of latents, what SAEs "
         "leave unexplained, and the mean cosine of latents with their matched counterparts at the "
@@ -250,16 +251,16 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
         "construction have latents of their own and no SAE."
     )
     if progress:
-        text += (
+        said += (
             " Restricted: test loss with nothing left of the logits but the key frequencies; "
             "excluded: training loss without them. Shaded, at the middle seed: memorisation, up to "
             "the lowest excluded loss; circuit formation, until the test loss begins to fall; "
             f"clean-up, until test accuracy stays above {GROKKED:g}."
         )
     elif _phases(of.phases):
-        text += (
+        said += (
             " Shaded, at the middle seed: learning, until the test loss has made nine tenths of "
             "its way to its lowest; refinement, until it is lowest; overfitting, all after that."
         )
     left_out = len(of.groups) - len(names)
-    return text + (f" {left_out} further groups of runs are left out." if left_out else "")
+    return said + (f" {left_out} further groups of runs are left out." if left_out else "")
