@@ -1,4 +1,4 @@
-"""Parameters of the generalization observatory, a class for each task."""
+"""Parameters of `clearnets generalize`, a class for each kind of task."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Spacing = Literal["log", "even"]
 
 
 class CheckpointCoders(Frozen):
-    """Small SAEs on the modules of each checkpoint, trained by sparsify's rules."""
+    """Small SAEs on the modules of each checkpoint, trained as by sparsify."""
 
     expansion: Positive
-    """Latents, in multiples of the width of what is read."""
+    """Number of latents, as a multiple of the width of the activations."""
     k: Positive
     """Latents active per position."""
     steps: Positive
@@ -30,21 +30,23 @@ class CheckpointCoders(Frozen):
     warmup_steps: Count
     """Steps over which the learning rate rises from zero."""
     finetune: bool
-    """Begin with the coder of the checkpoint before, not with new weights."""
+    """Start from the coder of the checkpoint before, not from new weights."""
 
 
 class Grokking(Frozen):
-    """Modular addition by a transformer of one layer without LayerNorm (Nanda et al. 2023): of the
-    pairs (a, b) some are for training, and the model answers with a + b modulo the prime."""
+    """Modular addition by a one-layer transformer without LayerNorm (Nanda et al. 2023).
+
+    Of all pairs (a, b) some are for training; the answer is a + b modulo the prime.
+    """
 
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Runs of each variant. A seed chooses weights and training pairs, alike for all variants."""
+    """Runs of each variant. A seed determines weights and training pairs, in all variants alike."""
     variants: Annotated[tuple[Literal["dense", "sparse"], ...], Field(min_length=1)]
     """Feedforwards: dense with ReLU, or sparse by GroupMax."""
     modulus: Annotated[int, Field(ge=5)]
     """The prime."""
     train_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of all pairs that is trained on."""
+    """Share of the pairs that is for training."""
     hidden_size: Positive
     """Width of the residual stream."""
     num_heads: Positive
@@ -54,21 +56,21 @@ class Grokking(Frozen):
     num_latents: Positive
     """Latents of the sparse feedforward."""
     k: Positive
-    """Of which so many are active at a position."""
+    """Latents of the sparse feedforward that are active per position."""
     steps: Positive
     """Training steps, each on all training pairs."""
     learning_rate: PositiveFloat
-    """Of AdamW, after ten steps of warm-up."""
+    """Learning rate of AdamW after ten steps of warm-up."""
     weight_decay: Annotated[float, Field(ge=0)]
     """Decoupled decay of every weight, times the learning rate, per step."""
     betas: tuple[Decay, Decay]
-    """Decay of the averages of gradient and squared gradient."""
+    """Decay rates of the averages of gradient and squared gradient."""
     eval_steps: Positive
     """Steps between two measurements of losses and accuracies."""
     checkpoints: Annotated[int, Field(ge=3)]
-    """Checkpoints that are kept of each run, the untrained model among them."""
+    """Checkpoints that are saved of each run, including the untrained model."""
     spacing: Spacing
-    """How they lie in training."""
+    """Spacing of the checkpoints over training."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Grokking:
@@ -90,21 +92,21 @@ class Grokking(Frozen):
 
 
 class Checkpoints(Frozen):
-    """Checkpoints of language models: of those trained here, or of one by its revisions."""
+    """Checkpoints of language models: of the experiment's own, or revisions of a named model."""
 
     name: str | None = None
-    """A folder with a folder for each checkpoint (`step1000/`), or an id on the hub whose branches
-    are named so; null means the experiment's own training runs."""
+    """A folder with a folder for each checkpoint (`step1000/`), or a hub id with branches of such
+    names; null means the experiment's own training runs."""
     fingerprint: str | None = None
     """Of a folder's content; `clearnets exp` fills it in, so that DVC notices a change."""
     checkpoints: Annotated[int, Field(ge=3)]
-    """How many are read of each run, at most."""
+    """Largest number of checkpoints that are measured of each run."""
     spacing: Spacing
-    """How they lie in training."""
+    """Spacing of the checkpoints over training."""
     rows: Positive
-    """Rows of the splits `train` and `valid` on which losses and latents are read, at most."""
+    """Largest number of rows of the splits `train` and `valid` that losses and latents are of."""
     layers: Positive
-    """Layers whose attention and feedforward are read, evenly spaced from the first to the last."""
+    """Number of layers that are measured, evenly spaced from the first to the last."""
 
 
 class Generalize(Frozen):
@@ -143,7 +145,7 @@ class Generalize(Frozen):
         return self
 
     def _widths(self, task: TaskName) -> tuple[int, ...]:
-        """The least width that is read of each model, as far as it is known beforehand."""
+        """Return the smallest width of each model's activations, where the parameters give it."""
         of = getattr(self, task)
         if isinstance(of, Grokking):
             return (of.hidden_size,)

@@ -1,4 +1,4 @@
-"""Parameters of the tasks on pictures: what is shown, what learns it, how long."""
+"""Parameters of the tasks on pictures: data sets, classifiers and their training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Digits(Frozen):
 
     kind: Literal["digits"]
     test: Positive
-    """Digits held out for testing; training sets are drawn from the others."""
+    """Number of digits held out for testing; training sets are drawn from the others."""
     seed: Count = 0
     """Seed of the division, the same for all runs."""
 
 
-class _Found(Frozen):
-    """What found pictures have in common: sets `train` and `test`, encoded as PNG, JPEG, ..."""
+class _Encoded(Frozen):
+    """Parquet data sets with splits `train` and `test` of encoded pictures (PNG, JPEG, ...)."""
 
     image_column: str = "image"
     """Column that holds the pictures, as datasets writes them; `img` in CIFAR-10."""
@@ -36,7 +36,7 @@ class _Found(Frozen):
     """Column that holds the classes, whole numbers from 0."""
 
 
-class LocalPictures(_Found):
+class LocalPictures(_Encoded):
     """A folder of Parquet files in the hub's layout, such as `train.parquet`, `test.parquet`."""
 
     kind: Literal["local"]
@@ -46,7 +46,7 @@ class LocalPictures(_Found):
     """Of the files' content; `clearnets exp` fills it in, so that DVC notices changed files."""
 
 
-class HubPictures(_Found):
+class HubPictures(_Encoded):
     """A dataset of the Hugging Face hub."""
 
     kind: Literal["hub"]
@@ -107,7 +107,7 @@ class ViT(Frozen):
 
     @property
     def narrowest(self) -> int:
-        """The least width of a stage."""
+        """Smallest width of a stage."""
         return self.hidden_size
 
 
@@ -140,7 +140,7 @@ class SwinV2(Frozen):
 
     @property
     def narrowest(self) -> int:
-        """The least width of a stage."""
+        """Smallest width of a stage."""
         return self.embed_dim
 
 
@@ -165,7 +165,7 @@ class ConvNeXtV2(Frozen):
 
     @property
     def narrowest(self) -> int:
-        """The least width of a stage."""
+        """Smallest width of a stage."""
         return min(self.hidden_sizes)
 
 
@@ -178,11 +178,11 @@ class PictureTraining(Frozen):
     batch_size: Positive
     """Pictures per step; the whole training set where it is smaller."""
     learning_rate: PositiveFloat
-    """After the warm-up."""
+    """Learning rate after the warm-up."""
     warmup_steps: Count
     """Steps over which the rate rises from zero."""
     betas: tuple[Decay, Decay]
-    """Decay of the averages of gradient and squared gradient."""
+    """Decay rates of the averages of gradient and squared gradient."""
     precision: Precision = "float32"
     """Of products; weights and measured losses are float32."""
 
@@ -192,55 +192,59 @@ WeightDecay = Annotated[float, Field(ge=0)]
 
 
 class _Pictures(Frozen):
-    """What both kinds of task on pictures have in common."""
+    """Parameters of both kinds of task on pictures."""
 
     pictures: AnyPictures
-    """Where they come from."""
+    """The data set."""
     training: PictureTraining
-    """How all runs are trained."""
+    """Training of all runs."""
     train: Annotated[tuple[Positive, ...], Several]
-    """Pictures in a training set. A smaller one is a part of a larger one of the same seed."""
+    """Sizes of training sets. A smaller one is a part of a larger one of the same seed."""
     label_noise: Annotated[tuple[Fraction, ...], Several]
-    """Share of training labels that are wrong."""
+    """Shares of wrong training labels."""
     seeds: Annotated[tuple[Count, ...], Several]
-    """Each draws training sets, wrong labels, weights and order of its own."""
+    """Each seed draws its own training set, wrong labels, weights and order."""
     observed: Positive
-    """Pictures of each set that coders and metrics see, at most."""
+    """Largest number of pictures of each set that SAEs and metrics are of."""
 
 
 class PictureCurves(_Pictures):
-    """Runs of a fixed length that are followed over their checkpoints: every model on every
-    training set with every share of wrong labels, for each seed."""
+    """Runs of a fixed length, measured at many checkpoints.
+
+    Every model on every training set with every share of wrong labels, for each seed.
+    """
 
     models: Annotated[dict[str, AnyClassifier], Several]
-    """By the name that tables give them."""
+    """Models by their name in tables."""
     weight_decay: WeightDecay
     """Decoupled decay of every weight, times the learning rate, per step."""
     steps: Positive
     """Length of a run."""
     checkpoints: Annotated[int, Field(ge=3)]
-    """Checkpoints that are kept of each run, the untrained model among them."""
+    """Checkpoints that are saved of each run, including the untrained model."""
     spacing: Literal["log", "even"]
-    """How they lie in training."""
+    """Spacing of the checkpoints over training."""
 
 
 class PictureGrid(_Pictures):
-    """Runs that all stop at one training loss, so that their gaps between training and test do not
-    differ by how well they fit: a ViT in every combination of the sizes, decays, training sets and
-    shares of wrong labels, for each seed."""
+    """Runs that all stop at one training loss, so that their gaps do not differ by their fit.
+
+    A ViT in every combination of sizes, decays, training sets and shares of wrong labels, for each
+    seed.
+    """
 
     model: ViT
-    """What they have in common; width and depth are replaced."""
+    """The model; its width and depth are replaced."""
     hidden_size: Annotated[tuple[Positive, ...], Several]
     num_layers: Annotated[tuple[Positive, ...], Several]
     weight_decay: Annotated[tuple[WeightDecay, ...], Several]
     target_loss: PositiveFloat
-    """A run stops when its loss on its training set, wrong labels among it, is at most this many
+    """A run stops when its loss on its training set, with the wrong labels, is at most this many
     nats per picture."""
     check_steps: Positive
-    """Steps between two looks at that loss."""
+    """Steps between two measurements of that loss."""
     max_steps: Positive
-    """A run that has not reached it by then stops all the same, and is marked."""
+    """A run that has not reached it by then stops, too, with `reached` false in its row."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

@@ -1,7 +1,7 @@
-"""Transformers of one layer that add modulo a prime, several runs in one: every weight has a first
-dimension for the run, so that five seeds cost little more than one.
+"""One-layer transformers for modular addition, several runs side by side in one module.
 
-The architecture of Nanda et al. 2023 (no LayerNorm, ReLU, learned positions, no biases in
+Every weight has a first dimension for the run, so that five seeds cost little more than one. The
+architecture of Nanda et al. 2023 (no LayerNorm, ReLU, learned positions, no biases in
 attention): tokens `a b =`, an answer at `=`. Only that position reaches the answer, so only it goes
 through attention and feedforward, and as its query is the same for all pairs, attention scores and
 values are tables over the numbers.
@@ -24,46 +24,46 @@ Normal = Callable[..., nn.Parameter]
 
 
 class Attention(nn.Module):
-    """What the position of `=` takes from the three positions, all heads together."""
+    """Attention from the position of `=` to the three positions, all heads together."""
 
     def __init__(self, normal: Normal, width: int, num_heads: int) -> None:
         super().__init__()
         head = width // num_heads
         self.num_heads = num_heads
-        self.W_Q_MDD = _side_by_side(normal("W_Q", num_heads, width, head, fan_in=width))
-        self.W_K_MDD = _side_by_side(normal("W_K", num_heads, width, head, fan_in=width))
+        self.W_Q_MDD = _concatenated(normal("W_Q", num_heads, width, head, fan_in=width))
+        self.W_K_MDD = _concatenated(normal("W_K", num_heads, width, head, fan_in=width))
         self.W_V_MDD = normal("W_V", width, width, fan_in=width)
         self.W_O_MDD = normal("W_O", width, width, fan_in=width)
 
     def forward(
         self, first_MPD: Tensor, second_MPD: Tensor, equals_M1D: Tensor, one_hots: Sequence[Tensor]
     ) -> Tensor:
-        """(M, N, D), from the residual stream of every number at both places, and of `=`."""
+        """Return (M, N, D) from the residual stream of all numbers at both positions and of `=`."""
         num_heads, head = self.num_heads, equals_M1D.shape[2] // self.num_heads
         W_Q_MHDh, W_K_MHDh = (
             weight_MDD.unflatten(2, (num_heads, head)).transpose(1, 2)
             for weight_MDD in (self.W_Q_MDD, self.W_K_MDD)
         )
         q_MHh1 = (equals_M1D.unsqueeze(1) @ W_Q_MHDh).transpose(2, 3)
-        asked_MDH = (W_K_MHDh @ q_MHh1).squeeze(3).transpose(1, 2) / head**0.5
+        key_query_MDH = (W_K_MHDh @ q_MHh1).squeeze(3).transpose(1, 2) / head**0.5
         # A row per number: a score for each head, then the value.
         scores_and_values = [
-            one_hot @ torch.cat([x @ asked_MDH, x @ self.W_V_MDD], dim=2)
+            one_hot @ torch.cat([x @ key_query_MDH, x @ self.W_V_MDD], dim=2)
             for x, one_hot in zip((first_MPD, second_MPD), one_hots)
         ]
-        own = torch.cat([equals_M1D @ asked_MDH, equals_M1D @ self.W_V_MDD], dim=2)
-        places = [*scores_and_values, own.expand_as(scores_and_values[0])]
-        weights_MNH3 = torch.stack([x[..., :num_heads] for x in places], dim=3).softmax(dim=3)
+        own = torch.cat([equals_M1D @ key_query_MDH, equals_M1D @ self.W_V_MDD], dim=2)
+        positions = [*scores_and_values, own.expand_as(scores_and_values[0])]
+        weights_MNH3 = torch.stack([x[..., :num_heads] for x in positions], dim=3).softmax(dim=3)
         mixed = sum(
             weights_MNH3[..., [i]] * x[..., num_heads:].unflatten(2, (num_heads, head))
-            for i, x in enumerate(places)
+            for i, x in enumerate(positions)
         )
         assert isinstance(mixed, Tensor)
         return mixed.flatten(2) @ self.W_O_MDD
 
 
-def _side_by_side(heads_MHDh: Tensor) -> nn.Parameter:
-    """One matrix (M, D, D) of the heads' own, as that of the values is: its rank says something."""
+def _concatenated(heads_MHDh: Tensor) -> nn.Parameter:
+    """Concatenate the heads' matrices to one (M, D, D), of which the rank is measured."""
     return nn.Parameter(heads_MHDh.detach().transpose(1, 2).flatten(2))
 
 
@@ -92,7 +92,7 @@ class LatentEncoder(nn.Module):
         self.k = k
 
     def forward(self, x_MND: Tensor) -> tuple[Tensor, Tensor]:
-        """Values at least 0 and indices, (M, N, K) both."""
+        """Return values at least 0 and indices, both (M, N, K)."""
         runs = zip(x_MND, self.weight, self.bias)
         codes = [sparse_ops.encode(*run, k=self.k, selection="groupmax") for run in runs]
         acts, indices = zip(*codes)
@@ -136,8 +136,10 @@ class Adders(nn.Module):
         num_heads: int,
         mlp: Callable[[Normal], nn.Module],
     ) -> None:
-        """Weights follow from each run's own seed and their names. Normal with variance 1/D and
-        1/P for the unembedding, biases zero, as in the source."""
+        """Draw each run's weights from its own seed and their names.
+
+        Normal with variance 1/D, and 1/P for the unembedding; biases are zero, as in the source.
+        """
         super().__init__()
 
         def normal(name: str, *shape: int, fan_in: int | None) -> nn.Parameter:
@@ -160,7 +162,7 @@ class Adders(nn.Module):
         self.W_U_MDP = normal("W_U", width, modulus, fan_in=modulus)
 
     def forward(self, pairs_MN2: Tensor) -> Tensor:
-        """Logits (M, N, P) of the sum, from pairs of numbers below P."""
+        """Return logits (M, N, P) of the sum of pairs of numbers below P."""
         one_hots = [
             nn.functional.one_hot(numbers_MN, self.modulus).to(self.W_E_MPD.dtype)
             for numbers_MN in pairs_MN2.unbind(2)
@@ -168,7 +170,7 @@ class Adders(nn.Module):
         return self.answer(one_hots)
 
     def answer(self, one_hots: Sequence[Tensor]) -> Tensor:
-        """The same from pairs as two one-hot codes (M, N, P), which need be made only once."""
+        """Return the same from the pairs as two one-hot codes (M, N, P), which can be reused."""
         first, second, last = self.places_M3D.split(1, dim=1)
         equals_M1D = self.equals_M1D + last
         x_MND = equals_M1D + self.attention(

@@ -1,6 +1,6 @@
-"""Task `checkpoints`: language models at several steps of their training, which took place before.
+"""Task `checkpoints`: language models at several steps of a training that is over.
 
-Either those of the experiment, or one model by its revisions: folders or branches of the hub that
+They are the experiment's own, or revisions of one named model: folders or branches of the hub that
 are named by their step (`step1000`). The text is the experiment's own.
 
 Shapes: B rows, S positions, N predicted tokens, C vocabulary.
@@ -22,7 +22,7 @@ from clearnets import UserError
 from clearnets.coders.feedforward import document_positions
 from clearnets.config import Checkpoints, Config, PretrainedSparse
 from clearnets.data.tokens import TokenStore, open_tokens
-from clearnets.generalization.tasks import Batch, Run, check_finite, chosen, spaced
+from clearnets.generalization.tasks import Batch, Run, Task, check_finite, chosen, spaced
 from clearnets.models import hookpoints, pretrained
 from clearnets.models.loading import load
 from clearnets.pipeline import hub_client, paths
@@ -35,20 +35,21 @@ _BATCH = 8
 
 
 class Revision(PretrainedSparse):
-    """One checkpoint of a model that was trained elsewhere, of any kind."""
+    """One checkpoint of a model of any kind that was trained elsewhere."""
 
     at: ClassVar = "generalize.checkpoints"
 
 
-class CheckpointsTask:
-    """One run for each trained model and seed, or one alone."""
+class CheckpointsTask(Task):
+    """One run for each of the experiment's models and seeds, or one of the named model."""
 
     def __init__(self, settings: Checkpoints, config: Config) -> None:
         self._settings = settings
         self._config = config
+        self._folders: dict[str, Mapping[int, Path]] = {}
 
     def runs(self) -> list[Run]:
-        """The experiment's models, or the one that is named."""
+        """Return the runs of the experiment's models, or of the named one."""
         if self._settings.name is not None:
             return [Run(Path(self._settings.name).name, seed=0, variant="named")]
         return [
@@ -58,11 +59,10 @@ class CheckpointsTask:
         ]
 
     def work(self) -> int:
-        """Checkpoints of all runs."""
         return sum(len(self._sources(run)) for run in self.runs())
 
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
-        """Measure the losses of every checkpoint; nothing is trained."""
+        """Measure the losses of every checkpoint: nothing is trained."""
         for run in self.runs():
             with JsonlWriter(folder / run.name / "curve.jsonl") as curve:
                 done = {row["step"] for row in curve.done}
@@ -75,7 +75,7 @@ class CheckpointsTask:
         model = self._load(run, step).to(device)
         found: dict[str, float | None] = {}
         for split in ("train", "test"):
-            # A named model was trained on another text: here it has no training loss.
+            # A named model was trained on another text, so it has no training loss here.
             if split == "train" and self._settings.name is not None:
                 found["train_loss"] = found["train_accuracy"] = None
                 continue
@@ -94,11 +94,9 @@ class CheckpointsTask:
         return found
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
-        """Steps that are read."""
         return list(self._sources(run))
 
     def model(self, run: Run, folder: Path, step: int) -> nn.Module:
-        """The model of a step."""
         return self._load(run, step)
 
     def _load(self, run: Run, step: int) -> Any:
@@ -116,7 +114,7 @@ class CheckpointsTask:
         return model
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Predictions of every token but bos, pad and the first of a row."""
+        """Return the logits of every token but bos, pad and the first of a row."""
         where = document_positions(batch.inputs, self._store.bos) if self._within else None
         logits_BSC = model(batch.inputs, position_ids=where, use_cache=False).logits
         return logits_BSC[:, :-1][self._predicted(batch.inputs)]
@@ -126,7 +124,7 @@ class CheckpointsTask:
         return (next_BS != self._store.bos) & (next_BS != self._store.pad)
 
     def batches(self, run: Run, split: str) -> Iterator[Batch]:
-        """The first rows of the splits `train` and `valid`."""
+        """Yield the first rows of the splits `train` and `valid`."""
         rows_BS = self._store.split("train" if split == "train" else "valid")
         for start in range(0, min(len(rows_BS), self._settings.rows), _BATCH):
             rows = np.asarray(rows_BS[start : min(start + _BATCH, self._settings.rows)])
@@ -135,7 +133,7 @@ class CheckpointsTask:
             yield Batch(tokens_BS, labels_N, torch.from_numpy(self._store.counted(rows)))
 
     def hookpoints(self, model: nn.Module) -> list[str]:
-        """Attention and feedforward of some layers, relative to the base model."""
+        """Return attention and feedforward of some layers, relative to the base model."""
         depth = len(hookpoints.layers(model))
         chosen_layers = np.linspace(0, depth - 1, min(self._settings.layers, depth)).round()
         where: Any = hookpoints.kind(model)
@@ -148,7 +146,7 @@ class CheckpointsTask:
         ]
 
     def native(self, model: nn.Module) -> dict[str, str]:
-        """The encoders of feedforwards that are sparse by construction."""
+        """Return the encoders of feedforwards that are sparse by construction."""
         base: Any = getattr(model, "base_model", model)
         points = [name for name in self.hookpoints(model) if name.endswith(".mlp")]
         return {
@@ -157,19 +155,7 @@ class CheckpointsTask:
             if hasattr(base.get_submodule(point), "encoder")
         }
 
-    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
-        """None."""
-        return {}
-
-    def inputs(self) -> dict[str, Path]:
-        """By name, the units of other stages that are read."""
-        named = {"data": paths.data()}
-        if self._settings.name is None:
-            for run in self.runs():
-                named[f"train/{run.name}"] = paths.train(run.variant, run.seed)
-        return named
-
-    # Where things are, found when they are first asked for
+    # Read at first use
 
     @cached_property
     def _store(self) -> TokenStore:
@@ -177,36 +163,36 @@ class CheckpointsTask:
 
     @cached_property
     def _within(self) -> bool:
-        """Whether each document counts its positions anew, as the models trained here may do; a
-        named one reads rows as they come."""
+        """Whether positions count from the start of each document, as in the experiment's models.
+
+        A named model reads rows as they are.
+        """
         if self._settings.name is not None:
             return False
         run = self.runs()[0]
         return settings_of(paths.train(run.variant, run.seed))["model"]["attention"] == "within"
 
     def _sources(self, run: Run) -> Mapping[int, Path]:
-        """The folder of each checkpoint that is read, by step, ascending."""
-        if run.name not in self._found:
-            self._found[run.name] = self._find(run)
-        return self._found[run.name]
-
-    @cached_property
-    def _found(self) -> dict[str, Mapping[int, Path]]:
-        return {}
+        """Return the folder of each checkpoint that is measured, by step, ascending."""
+        if run.name not in self._folders:
+            self._folders[run.name] = self._find(run)
+        return self._folders[run.name]
 
     def _find(self, run: Run) -> Mapping[int, Path]:
         name = self._settings.name
         if name is None:
-            return self._spread(_folders(paths.train(run.variant, run.seed) / "checkpoints"))
+            return self._chosen(_step_folders(paths.train(run.variant, run.seed) / "checkpoints"))
         if Path(name).is_dir():
-            there = self._spread(_folders(Path(name)))
-            return {step: _whole(Revision(name=str(path))) for step, path in there.items()}
+            there = self._chosen(_step_folders(Path(name)))
+            return {step: _complete(Revision(name=str(path))) for step, path in there.items()}
         if not hub_client.is_id(name):
             raise UserError(f"{Revision.at}.name {name!r}: no such folder")
-        branches = self._spread(revisions(name))
-        return {step: _whole(Revision(name=name, revision=rev)) for step, rev in branches.items()}
+        branches = self._chosen(revisions(name))
+        return {
+            step: _complete(Revision(name=name, revision=rev)) for step, rev in branches.items()
+        }
 
-    def _spread(self, there: Mapping[int, Any]) -> dict[int, Any]:
+    def _chosen(self, there: Mapping[int, Any]) -> dict[int, Any]:
         if not there:
             raise UserError(
                 f"{self._settings.name or 'the training run'} has no checkpoints named by their "
@@ -221,21 +207,23 @@ class CheckpointsTask:
 
 
 def identity(settings: Checkpoints) -> dict[str, str]:
-    """What the checkpoints of a folder hold, by the hashes of their files; a hub id's branches are
-    taken to stand for the same weights for ever."""
+    """Return a hash of each checkpoint's files in a local folder, by step.
+
+    It is empty for a hub id, whose branches are taken to hold the same weights for ever.
+    """
     if settings.name is None or not Path(settings.name).is_dir():
         return {}
     return {
         str(step): fingerprint(pretrained.identity(Revision(name=str(path))))
-        for step, path in sorted(_folders(Path(settings.name)).items())
+        for step, path in sorted(_step_folders(Path(settings.name)).items())
     }
 
 
 def revisions(name: str) -> dict[int, str]:
-    """Branches of a model on the hub that are named by their step.
+    """Return the branches of a model on the hub that are named by their step, by step.
 
     Raises:
-        UserError: no such model, or the hub is out of reach.
+        UserError: there is no such model, or the hub is out of reach.
     """
     import huggingface_hub as hub
     from huggingface_hub import errors
@@ -250,11 +238,11 @@ def revisions(name: str) -> dict[int, str]:
     return {int(at[1]): branch for branch in branches if (at := _STEP.fullmatch(branch))}
 
 
-def _folders(root: Path) -> dict[int, Path]:
+def _step_folders(root: Path) -> dict[int, Path]:
     found = ((_STEP.fullmatch(path.name), path) for path in root.glob("step*") if path.is_dir())
     return {int(at[1]): path for at, path in found if at}
 
 
-def _whole(revision: Revision) -> Path:
-    """The folder of a checkpoint, all of whose files are there."""
+def _complete(revision: Revision) -> Path:
+    """Return the folder of a checkpoint after a check that all of its files are there."""
     return pretrained.locate(revision)[pretrained.CONFIG].parent

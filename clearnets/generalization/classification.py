@@ -1,7 +1,7 @@
-"""Training classifiers of pictures with AdamW, measured on the whole training and test set.
+"""Training of picture classifiers with AdamW, and their losses on whole training and test sets.
 
-What is measured or saved changes nothing of the training: a run that was killed and resumed, or
-measured at other steps, ends with the same weights.
+Neither measuring nor saving changes the training: a run that was killed and resumed, or measured
+at other steps, ends with the same weights.
 
 Shapes: N pictures, B of a batch, C channels, H rows, W columns.
 """
@@ -30,7 +30,7 @@ from clearnets.pipeline.artifacts import JsonlWriter, write_bytes
 from clearnets.pipeline.runtime import autocast, seed_for
 
 SAVE_SECONDS = 25.0
-"""Wall time between two resume states. Saving loses nothing, so this changes no result."""
+"""Wall time between two resume states; changes no result."""
 
 _MEASURED_AT_ONCE = 1024
 
@@ -51,14 +51,14 @@ class Labelled:
         return len(self.y_N)
 
     def take(self, rows: np.ndarray) -> Labelled:
-        """Those at some places."""
+        """Return the pictures at the given indices."""
         at = torch.from_numpy(rows).to(self.y_N.device)
         return Labelled(self.x_NCHW[at], self.y_N[at])
 
 
 @torch.no_grad()
 def measure(model: PreTrainedModel, data: Labelled) -> tuple[float, float]:
-    """Mean cross-entropy in nats, and the share of right answers, over all of `data`."""
+    """Return the mean cross-entropy in nats and the accuracy over all of `data`."""
     was_training = model.training
     model.eval()
     nll, right = 0.0, 0
@@ -72,14 +72,14 @@ def measure(model: PreTrainedModel, data: Labelled) -> tuple[float, float]:
 
 
 class Trainer:
-    """A classifier, its optimizer and how far they are.
+    """A classifier in training, with its optimizer and step.
 
     Args:
         model: on its device.
         data: the training set.
-        settings: how.
+        settings: batch size, learning rate and betas.
         weight_decay: AdamW's.
-        seed: of the order of the pictures, and of branches that are left out.
+        seed: of the order of the pictures, and of dropped branches.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Trainer:
         self._order: tuple[int, np.ndarray] | None = None
 
     def advance(self) -> None:
-        """One step."""
+        """Train for one step."""
         model, settings = self.model, self._settings
         model.train()
         batch = self._batch()
@@ -120,7 +120,7 @@ class Trainer:
         self.step += 1
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs, as tensors and numbers."""
+        """Return everything that `restore` needs, as tensors and numbers."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -128,7 +128,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken."""
+        """Return to the step at which `state` was taken."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -145,8 +145,10 @@ class Trainer:
 
     @contextmanager
     def _randomness(self) -> Iterator[None]:
-        """What a step draws depends on the seed and its number alone. The state of the generators
-        outside stays as it was."""
+        """Make random draws inside the block depend on the seed and the step alone.
+
+        The generators' states outside do not change.
+        """
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed_for(self._seed, "branches", self.step))
@@ -155,11 +157,11 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a run ends that has no fixed length.
+    """The training loss at which a run of no fixed length stops.
 
     Attributes:
-        loss: mean nats on the training set that are low enough.
-        every: steps between two looks at it.
+        loss: mean nats on the training set.
+        every: steps between two measurements of it.
     """
 
     loss: float
@@ -167,7 +169,7 @@ class Stop:
 
 
 def checkpoint(folder: Path, step: int) -> Path:
-    """Where the weights of a run's step are."""
+    """Return the path of the weights at a step of a run."""
     return folder / "checkpoints" / f"{step:06d}.safetensors"
 
 
@@ -184,10 +186,10 @@ def train(
     """Train to step `last`, or until `stop` says so: writes `curve.jsonl` and `checkpoints/`.
 
     Args:
-        trainer: as it begins; what a killed run left in `folder` takes it to where that was.
-        checkpoints: steps at which both sets are measured and the weights kept, besides the last.
-        folder: where results go, and a state to resume from, which is removed at the end.
-        advanced: is told the number of steps that were made, or taken over.
+        trainer: at its first step; restored to that of a killed run if `folder` has its state.
+        checkpoints: steps at which both sets are measured and weights saved, besides the last.
+        folder: of the results, and of a state to resume from, which is removed at the end.
+        advanced: called with the number of steps that were made, or restored.
 
     Raises:
         UserError: the training diverged.
@@ -204,13 +206,13 @@ def train(
             ends = step == last or (stop is not None and _low_enough(trainer, stop))
             if (ends or step in checkpoints) and step not in written:
                 row = _row(trainer, test)
-                # The row comes last: a killed run goes on behind its rows.
-                _keep(trainer.model, checkpoint(folder, step))
+                # The row comes last: a resumed run continues after the last row.
+                _save_weights(trainer.model, checkpoint(folder, step))
                 curve.append(row)
             if ends:
                 break
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(trainer, resume)
+                _save_state(trainer, resume)
                 saved = time.monotonic()
             trainer.advance()
             advanced(1)
@@ -237,12 +239,12 @@ def _row(trainer: Trainer, test: Labelled) -> dict[str, float]:
     return row
 
 
-def _keep(model: PreTrainedModel, path: Path) -> None:
+def _save_weights(model: PreTrainedModel, path: Path) -> None:
     weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(weights))
 
 
-def _save(trainer: Trainer, path: Path) -> None:
+def _save_state(trainer: Trainer, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(trainer.state(), buffer)
     write_bytes(path, buffer.getvalue())

@@ -1,7 +1,6 @@
-"""Small SAEs on the activations of one checkpoint, by sparsify's architecture and rules.
+"""Small SAEs on the activations of one checkpoint, with sparsify's architecture and training.
 
-The activations of a checkpoint are few enough to be held, so a step draws rows from them and needs
-no model.
+The activations of a checkpoint fit into memory, so a step draws rows from them without a model.
 
 Shapes: M positions of the data, N of a batch, D width.
 """
@@ -34,17 +33,17 @@ def fit(
 ) -> SparseCoder:
     """Train an SAE on the activations of one module.
 
-    Every checkpoint's SAE begins with the same weights, which follow from `name` and `seed`, or,
-    where the settings say `finetune`, with those of `before`.
+    Every checkpoint's SAE starts with the same weights, which `name` and `seed` determine, or, with
+    the setting `finetune`, with those of `before`.
 
     Args:
-        acts_MD: float32, on the device that the training takes place on.
+        acts_MD: float32, on the device of the training.
         name: the hookpoint's.
-        seed: of first weights and of the drawn rows.
-        before: the SAE of the checkpoint before, left as it is.
+        seed: of the first weights and of the drawn rows.
+        before: the SAE of the checkpoint before; it is not changed.
 
     Raises:
-        UserError: more latents are to be active than there are.
+        UserError: k is larger than the number of latents.
     """
     width = acts_MD.shape[1]
     num_latents = settings.expansion * width

@@ -1,8 +1,8 @@
-"""Complexity of a trained classifier, to predict how it generalizes from training data alone.
+"""Complexity measures of a trained classifier that predict its generalization gap.
 
-These take functions and tensors, no model classes: `classify` maps inputs to logits, `loss` maps
-named weights to a scalar (with `torch.func.functional_call` inside). What is drawn at random comes
-from the generator that is passed in. Where there is nothing to measure the value is NaN.
+They need training data only, and take functions and tensors, no model classes: `classify` maps
+inputs to logits, `loss` maps named weights to a scalar. Random draws come from the generator that
+is passed in. Where there is nothing to measure the value is NaN.
 
 Shape suffixes: N inputs, P mixed pairs, C classes, D features, Q quantiles.
 """
@@ -10,7 +10,7 @@ Shape suffixes: N inputs, P mixed pairs, C classes, D features, Q quantiles.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -19,14 +19,17 @@ Weights = Mapping[str, Tensor]
 Classify = Callable[[Tensor], Tensor]
 Loss = Callable[[Weights], Tensor]
 NAN = float("nan")
+# Mixed inputs that are classified at a time.
+BATCH = 1024
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 def davies_bouldin(features_ND: Tensor, labels_N: Tensor) -> float:
-    """Davies–Bouldin index of a layer's features by class, at least 0; lower is better separated.
+    """Return the Davies–Bouldin index of a layer's features by class, at least 0.
 
-    Mean over classes of the worst ratio of the spreads of two classes to the distance of their
-    centres (Davies and Bouldin 1979), by scikit-learn. No units. NaN with fewer than two classes,
-    or where no class has two members.
+    Lower is better separated. Mean over classes of the worst ratio of the spreads of two classes to
+    the distance of their centres (Davies and Bouldin 1979), by scikit-learn. No units. NaN with
+    fewer than two classes, or where no class has two members.
     """
     from sklearn.metrics import davies_bouldin_score
 
@@ -45,12 +48,12 @@ def mixup_accuracy(
     *,
     pairs: int,
     rng: torch.Generator,
-    batch_size: int = 1024,
 ) -> float:
-    """Share of midpoints of two inputs of one class that are assigned to that class, from 0 to 1.
+    """Return the share of midpoints of two inputs of a class that are assigned to that class.
 
-    The mean over classes, each over all of its pairs or over `pairs` drawn at random where it has
-    more (Natekar and Sharma 2020, label-wise mixup at 0.5). NaN where no class has a pair.
+    From 0 to 1: the mean over classes, each over all of its pairs or over `pairs` drawn at random
+    where it has more (Natekar and Sharma 2020, label-wise mixup at 0.5). NaN where no class has a
+    pair.
 
     Args:
         classify: inputs (P, ...) -> logits (P, C).
@@ -70,7 +73,7 @@ def mixup_accuracy(
             i_P, j_P = i_P[drawn_P], j_P[drawn_P]
         first_P, second_P = members[i_P.to(members.device)], members[j_P.to(members.device)]
         right = 0
-        for at in torch.arange(len(first_P)).split(batch_size):
+        for at in torch.arange(len(first_P)).split(BATCH):
             mixed = (inputs_N[first_P[at]] + inputs_N[second_P[at]]) / 2
             right += int((classify(mixed).argmax(dim=-1) == label).sum())
         shares.append(right / len(first_P))
@@ -78,12 +81,12 @@ def mixup_accuracy(
 
 
 def pgdl(separation: float, mixup: float) -> float:
-    """The measure that won "Predicting Generalization in Deep Learning": index × (1 - accuracy).
+    """Return the measure that won "Predicting Generalization in Deep Learning" (PGDL).
 
-    At least 0, no units; higher should generalize worse. `separation` is the Davies–Bouldin index
-    of an early layer's features of training data, `mixup` their mixup accuracy (Natekar and Sharma
-    2020, "Representation based complexity measures"). It is 0 for all models that classify every
-    mixed pair right.
+    It is index × (1 - accuracy), at least 0, no units; higher should generalize worse. `separation`
+    is the Davies–Bouldin index of an early layer's features of training data, `mixup` their mixup
+    accuracy (Natekar and Sharma 2020, "Representation based complexity measures"). It is 0 for all
+    models that classify every mixed pair right.
     """
     return separation * (1 - mixup)
 
@@ -92,13 +95,13 @@ def pgdl(separation: float, mixup: float) -> float:
 def average_sharpness(
     loss: Loss, weights: Weights, *, size: float, draws: int, rng: torch.Generator
 ) -> float:
-    """Mean rise of the loss, in its units, when every weight moves by ± `size` of its magnitude.
+    """Return the mean rise of the loss when every weight moves by ± `size` of its magnitude.
 
-    E[L(w + size·|w|·ε) - L(w)] over random signs ε, each draw with its opposite, so that the slope
-    at w cancels. For a quadratic loss with diagonal curvature h it is size²/2 · Σ h w² from one
-    draw. Magnitude-aware as in Jiang et al. 2020; as the step is purely relative, rescaling a
-    ReLU unit's input weights by c and its output weights by 1/c changes nothing (Dinh et al. 2017).
-    Any sign; near 0 for a flat minimum.
+    In the units of the loss: E[L(w + size·|w|·ε) - L(w)] over random signs ε, each draw with its
+    opposite, so that the slope at w cancels. For a quadratic loss with diagonal curvature h it is
+    size²/2 · Σ h w² from one draw. Magnitude-aware as in Jiang et al. 2020; as the step is purely
+    relative, rescaling a ReLU unit's input weights by c and its output weights by 1/c changes
+    nothing (Dinh et al. 2017). Any sign; near 0 for a flat minimum.
     """
     start = loss(weights).double()
     total = torch.zeros((), dtype=torch.float64)
@@ -111,11 +114,11 @@ def average_sharpness(
 
 
 def margins(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-    """Normalised output margins (N,) in float64, no units; negative where the answer is wrong.
+    """Return normalised output margins (N,) in float64; negative where the answer is wrong.
 
-    (f_y - max f_other) / (√2 ν), ν² the total variance of the logits over the N inputs: the
-    distance to the decision boundary in logit space in units of the logits' spread, which does not
-    change when all logits are scaled (Jiang et al. 2019, at the last layer). All NaN where the
+    No units. (f_y - max f_other) / (√2 ν), ν² the total variance of the logits over the N inputs:
+    the distance to the decision boundary in logit space in units of the logits' spread, which does
+    not change when all logits are scaled (Jiang et al. 2019, at the last layer). All NaN where the
     logits do not vary.
     """
     logits_NC = logits_NC.detach().double()
@@ -127,17 +130,15 @@ def margins(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
     return (right_N - other_N) / (math.sqrt(2) * spread)
 
 
-def margin_quantiles(
-    logits_NC: Tensor, labels_N: Tensor, quantiles: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9)
-) -> dict[str, float]:
-    """The margin distribution as its quantiles, by `margin_q10`, `margin_q25`, ... (see `margins`).
+def margin_quantiles(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """Return quantiles of the margins by name: `margin_q10`, `margin_q25`, ... (see `margins`).
 
     Jiang et al. 2019 predict the gap from such quantiles; linear interpolation between values.
     """
     values_N = margins(logits_NC, labels_N)
-    at_Q = torch.tensor(list(quantiles), dtype=torch.float64, device=values_N.device)
+    at_Q = torch.tensor(QUANTILES, dtype=torch.float64, device=values_N.device)
     found = torch.quantile(values_N, at_Q).tolist()
-    return {f"margin_q{100 * q:g}": value for q, value in zip(quantiles, found)}
+    return {f"margin_q{100 * q:g}": value for q, value in zip(QUANTILES, found)}
 
 
 def _signs(like: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,9 +1,9 @@
-"""Measures of progress for modular addition (Nanda et al. 2023).
+"""Progress measures of grokking: losses with and without the key Fourier components of the logits.
 
-A network that has learned to add computes the answer's logits from cos(w(a+b)) and sin(w(a+b)) of
-few frequencies w = 2πk/P, the key frequencies; one that has memorised does not. So what the logits
-are worth with these waves alone, and without them, says how far it is while its test loss is still
-high.
+A network that has learned modular addition computes the answer's logits from cos(w(a+b)) and
+sin(w(a+b)) of few frequencies w = 2πk/P, the key frequencies; one that has memorised does not. So
+the losses of the logits with these waves alone, and without them, show progress while the test loss
+is still high. Source: Nanda et al. 2023.
 
 Shapes: P numbers (the prime), C answers (P as well), D width, W = (P - 1) / 2 frequencies; logits
 of all pairs are (P, P, C), first a, then b.
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Waves:
-    """How logits depend on the sum alone.
+    """The part of the logits that depends on the sum alone.
 
     Attributes:
         mean_C: logits' means over all pairs.
@@ -35,8 +35,7 @@ class Waves:
 
     @classmethod
     def of(cls, logits_PPC: Floats) -> Waves:
-        """Project onto functions of a + b. As the pairs of a sum are averaged, this holds the
-        components along all cos(w(a+b)) and sin(w(a+b)), and nothing else."""
+        """Project onto functions of a + b: all cos(w(a+b)) and sin(w(a+b)), and nothing else."""
         size = len(logits_PPC)
         a_P = np.arange(size)
         by_sum_PC = np.stack([logits_PPC[a_P, (s - a_P) % size].mean(axis=0) for s in range(size)])
@@ -44,22 +43,22 @@ class Waves:
         return cls(mean_C, by_sum_PC - mean_C)
 
     def power_W(self) -> Floats:
-        """Share of each frequency in the squares of `by_sum_PC`; NaN where there are none."""
+        """Return the share of each frequency in the squares of `by_sum_PC`; NaN where all are 0."""
         spectrum = np.fft.rfft(self.by_sum_PC, axis=0)[1:]
         power_W = (np.abs(spectrum) ** 2).sum(axis=1)
         with np.errstate(invalid="ignore"):
             return power_W / power_W.sum()
 
     def at(self, keys: tuple[int, ...]) -> Floats:
-        """The part of `by_sum_PC` with these frequencies, counted from 1."""
+        """Return the part of `by_sum_PC` with these frequencies, counted from 1."""
         spectrum = np.fft.rfft(self.by_sum_PC, axis=0)
-        kept = np.zeros_like(spectrum)
-        kept[list(keys)] = spectrum[list(keys)]
-        return np.fft.irfft(kept, n=len(self.by_sum_PC), axis=0)
+        at_keys = np.zeros_like(spectrum)
+        at_keys[list(keys)] = spectrum[list(keys)]
+        return np.fft.irfft(at_keys, n=len(self.by_sum_PC), axis=0)
 
 
 def key_frequencies(waves: Waves, share: float = 0.95) -> tuple[int, ...]:
-    """The fewest frequencies, ascending and from 1, that hold this share of the waves' power."""
+    """Return the fewest frequencies, ascending from 1, with this share of the waves' power."""
     power_W = waves.power_W()
     order = np.argsort(-power_W, kind="stable")
     enough = int(np.searchsorted(np.cumsum(power_W[order]), share * (1 - 1e-12))) + 1
@@ -71,7 +70,7 @@ def _sums(size: int) -> NDArray[np.int64]:
 
 
 def cross_entropy(logits_PPC: Floats, chosen_PP: NDArray[np.bool_]) -> float:
-    """Mean negative log probability, in nats, of the right sums over the chosen pairs."""
+    """Return the mean negative log probability, in nats, of the right sums of the chosen pairs."""
     logits_NC = logits_PPC[chosen_PP]
     right_N = _sums(len(logits_PPC))[chosen_PP]
     top_N1 = logits_NC.max(axis=1, keepdims=True)
@@ -82,29 +81,30 @@ def cross_entropy(logits_PPC: Floats, chosen_PP: NDArray[np.bool_]) -> float:
 def restricted_loss(
     logits_PPC: Floats, keys: tuple[int, ...], chosen_PP: NDArray[np.bool_]
 ) -> float:
-    """Loss, in nats, with nothing of the logits left but their mean and the key waves.
+    """Return the loss, in nats, of the logits' mean and key waves alone.
 
-    It falls before the test loss does: the waves are there while memorised answers still spoil the
+    It falls before the test loss does: the waves exist while memorised answers still disturb the
     rest.
     """
     waves = Waves.of(logits_PPC)
-    kept_PC = waves.mean_C + waves.at(keys)
-    return cross_entropy(kept_PC[_sums(len(logits_PPC))], chosen_PP)
+    by_sum_PC = waves.mean_C + waves.at(keys)
+    return cross_entropy(by_sum_PC[_sums(len(logits_PPC))], chosen_PP)
 
 
 def excluded_loss(logits_PPC: Floats, keys: tuple[int, ...], chosen_PP: NDArray[np.bool_]) -> float:
-    """Loss, in nats, without the key waves. On training pairs it tells how much of what the network
-    knows of them it has not memorised: it rises while waves take the place of memory."""
+    """Return the loss, in nats, of the logits without the key waves.
+
+    On training pairs it rises while the waves replace memorised answers.
+    """
     waves_PC = Waves.of(logits_PPC).at(keys)
     return cross_entropy(logits_PPC - waves_PC[_sums(len(logits_PPC))], chosen_PP)
 
 
 def fourier_sparsity(table_PD: Floats) -> float:
-    """Gini coefficient, 0 to 1, of the norms of the Fourier components of an embedding over the
-    numbers: near its largest where few frequencies are used.
+    """Return the Gini coefficient, 0 to 1, of the Fourier components' norms of an embedding.
 
-    The P - 1 components are those with cosines and sines of each frequency; the constant is left
-    out, as it says nothing about numbers.
+    It is large where few frequencies are used. The P - 1 components over the numbers are a cosine
+    and a sine of each frequency; the constant is left out, as it does not depend on the number.
     """
     spectrum = np.fft.rfft(table_PD, axis=0)[1:]
     # Of an orthonormal basis: cosine and sine of a frequency have the squared norm P / 2 each.

@@ -1,8 +1,7 @@
-"""Task `grokking`: modular addition, memorised first and understood later (Power et al. 2022; Nanda
-et al. 2023).
+"""Task `grokking`: modular addition, memorised first and generalized later.
 
-The runs of one variant train side by side in one model (see `addition`), each on the training pairs
-of its own seed and all of them in every step.
+After Power et al. 2022 and Nanda et al. 2023. The runs of one variant train side by side in one
+model (see `addition`), each on the training pairs of its own seed, all of them in every step.
 
 Shapes: M runs (seeds), N training pairs, P the prime, A = P² pairs.
 """
@@ -23,7 +22,15 @@ from torch import Tensor, nn
 from clearnets.config import Grokking
 from clearnets.generalization import fourier
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
-from clearnets.generalization.tasks import PRELOAD, Batch, Run, check_finite, one_thread, spaced
+from clearnets.generalization.tasks import (
+    WORKER_IMPORTS,
+    Batch,
+    Run,
+    Task,
+    check_finite,
+    one_thread,
+    spaced,
+)
 from clearnets.pipeline.artifacts import to_line, write_bytes, write_text
 from clearnets.pipeline.processes import each
 from clearnets.pipeline.progress import Progress
@@ -35,7 +42,7 @@ WARMUP_STEPS = 10
 """Steps over which the learning rate rises, as in the published code."""
 
 
-class GrokkingTask:
+class GrokkingTask(Task):
     """One run for each variant and seed."""
 
     def __init__(self, settings: Grokking) -> None:
@@ -52,7 +59,7 @@ class GrokkingTask:
         return self._settings.steps * len(self._settings.variants)
 
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
-        """Each variant on one thread, so that their number changes no byte.
+        """Train each variant on one thread, so that the number of threads changes no byte.
 
         Raises:
             UserError: training diverged.
@@ -62,7 +69,8 @@ class GrokkingTask:
         threads = torch.get_num_threads()
         if device.type == "cpu" and min(threads, len(left)) > 1:
             jobs = [(self._settings, variant, folder) for variant in left]
-            for variant, _ in zip(left, each(_train, jobs, workers=threads, preload=PRELOAD)):
+            done = each(_train, jobs, workers=threads, preload=WORKER_IMPORTS)
+            for variant, _ in zip(left, done):
                 bar.advance(self._settings.steps, variant)
             return
         for variant in left:
@@ -70,7 +78,7 @@ class GrokkingTask:
                 self.train_variant(variant, folder, device=device, bar=bar)
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
-        return self._kept()
+        return self._saved_steps()
 
     def model(self, run: Run, folder: Path, step: int) -> Adders:
         tensors = load_file(self._path(folder, run.variant, step))
@@ -96,14 +104,16 @@ class GrokkingTask:
         return {"mlp": "mlp.encoder"} if isinstance(model.mlp, SparseMLP) else {}
 
     def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
-        """Progress measures of every checkpoint, in nats but for the sparsity. Key frequencies are
-        those of the last checkpoint."""
+        """Return the progress measures of every checkpoint; losses are in nats.
+
+        Key frequencies are those of the last checkpoint.
+        """
         size = self._settings.modulus
         trained_PP = _trained(self._settings, run.seed).view(size, size).numpy()
         pairs_1A2 = _all_pairs(size).unsqueeze(0)
         keys: tuple[int, ...] | None = None
         found = {}
-        for step in reversed(self._kept()):
+        for step in reversed(self._saved_steps()):
             model = self.model(run, folder, step)
             with torch.no_grad():
                 logits_PPC = model(pairs_1A2)[0].view(size, size, size).double().numpy()
@@ -118,7 +128,7 @@ class GrokkingTask:
             }
         return dict(sorted(found.items()))
 
-    def _kept(self) -> list[int]:
+    def _saved_steps(self) -> list[int]:
         return spaced(self._settings.spacing, self._settings.steps, self._settings.checkpoints)
 
     def _path(self, folder: Path, variant: str, step: int) -> Path:
@@ -144,7 +154,7 @@ class GrokkingTask:
     def train_variant(
         self, variant: str, folder: Path, *, device: torch.device, bar: Progress | None = None
     ) -> None:
-        """Train the runs of one variant to their end; killed ones go on."""
+        """Train the runs of one variant to their end; killed ones resume."""
         of = self._settings
         seeds = list(of.seeds)
         model = self._new(variant, seeds).to(device)
@@ -165,14 +175,14 @@ class GrokkingTask:
         pairs_MN2 = torch.stack([pairs_A2[trained_A] for trained_A in trained_MA])
         codes = [nn.functional.one_hot(x, of.modulus).float() for x in pairs_MN2.unbind(2)]
         labels_MN = pairs_MN2.sum(2) % of.modulus
-        kept, saved = set(self._kept()), time.monotonic()
+        checkpoints, saved = set(self._saved_steps()), time.monotonic()
         for step in range(start, of.steps + 1):
-            if step in kept or step % of.eval_steps == 0:
+            if step in checkpoints or step % of.eval_steps == 0:
                 measured = _measure(model, pairs_A2, trained_MA)
                 for row in measured:
                     check_finite(row, step)
                 rows.append({"step": step, "runs": measured})
-            if step in kept:
+            if step in checkpoints:
                 write_bytes(self._path(folder, variant, step), save(_weights(model)))
             if step == of.steps:
                 break
@@ -199,12 +209,12 @@ def _train(settings: Grokking, variant: str, folder: Path) -> None:
 
 
 def _all_pairs(modulus: int) -> Tensor:
-    """(A, 2), a varying slowest."""
+    """Return all pairs (A, 2), the first number varying slowest."""
     return torch.cartesian_prod(torch.arange(modulus), torch.arange(modulus))
 
 
 def _trained(settings: Grokking, seed: int) -> Tensor:
-    """Which of all pairs (A,) a run is trained on: the same number for every seed."""
+    """Return a mask (A,) of the training pairs, of which every seed has the same number."""
     size = settings.modulus**2
     rng = torch.Generator().manual_seed(seed_for(seed, "pairs"))
     trained_A = torch.zeros(size, dtype=torch.bool)
@@ -213,7 +223,7 @@ def _trained(settings: Grokking, seed: int) -> Tensor:
 
 
 def _losses(logits_MNP: Tensor, labels_MN: Tensor) -> Tensor:
-    """Cross-entropy (M, N) in float64: training goes on where float32 would round it to zero."""
+    """Return the cross-entropy (M, N) in float64, as float32 would round small ones to zero."""
     logits_MNP = logits_MNP.double()
     right_MN = logits_MNP.gather(2, labels_MN.unsqueeze(2)).squeeze(2)
     return logits_MNP.logsumexp(2) - right_MN
@@ -221,7 +231,7 @@ def _losses(logits_MNP: Tensor, labels_MN: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _measure(model: Adders, pairs_A2: Tensor, trained_MA: Tensor) -> list[dict[str, float]]:
-    """Losses and accuracies of each run on its training pairs and on all others."""
+    """Return losses and accuracies of each run on its training pairs and on all others."""
     runs = len(trained_MA)
     labels_MA = (pairs_A2.sum(1) % model.modulus).expand(runs, -1)
     logits_MAP = model(pairs_A2.expand(runs, -1, -1))

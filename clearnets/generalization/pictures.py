@@ -1,6 +1,6 @@
-"""Classifiers of pictures: few training pictures against many, and grids that stop at one loss.
+"""Tasks on pictures: classifiers of few or many pictures, and grids that stop at one loss.
 
-One task for digits, MNIST, CIFAR-10 and any other pictures; what differs is in its settings.
+Digits, MNIST, CIFAR-10 and any other pictures differ in their settings only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from transformers import PreTrainedModel
 from clearnets.config import AnyClassifier, PictureCurves, PictureGrid
 from clearnets.data import images
 from clearnets.generalization.classification import Labelled, Stop, Trainer, checkpoint, train
-from clearnets.generalization.tasks import OUTCOME, PRELOAD, Batch, Run, curve, one_thread, spaced
+from clearnets.generalization.tasks import (
+    OUTCOME,
+    WORKER_IMPORTS,
+    Batch,
+    Run,
+    Task,
+    curve,
+    one_thread,
+    spaced,
+)
 from clearnets.models import classifiers
 from clearnets.pipeline.artifacts import write_json
 from clearnets.pipeline.processes import each
@@ -32,7 +41,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that a run follows from, besides the pictures."""
+    """Everything that determines a run, besides the pictures."""
 
     run: Run
     model: AnyClassifier
@@ -44,7 +53,7 @@ class _Plan:
     stop: Stop | None
 
 
-class PictureTask:
+class PictureTask(Task):
     """Runs on one source of pictures; see `Task`."""
 
     def __init__(self, settings: PictureCurves | PictureGrid) -> None:
@@ -53,21 +62,20 @@ class PictureTask:
         self._plans = {plan.run.name: plan for plan in plans}
 
     def runs(self) -> list[Run]:
-        """Every run, in the order of the settings."""
         return [plan.run for plan in self._plans.values()]
 
     def work(self) -> int:
-        """Steps of all runs, at most."""
+        """Return the largest number of steps that all runs may take."""
         return sum(plan.last for plan in self._plans.values())
 
     def train(self, folder: Path, *, device: torch.device, bar: Progress) -> None:
-        """Train what is not there yet.
+        """Train the runs that are not complete.
 
         Raises:
-            UserError: the pictures cannot be had, are too few or of another shape than a model
-                reads; or training diverged.
+            UserError: the pictures cannot be loaded, are too few or of a shape that a model cannot
+                read; or training diverged.
         """
-        # Before anything is trained: the last of many runs may be the one that does not fit.
+        # Before any training: it may be the last of many runs that does not fit.
         for plan in {(plan.model, plan.train): plan for plan in self._plans.values()}.values():
             self._drawn(plan)
             self._untrained(plan)
@@ -80,9 +88,10 @@ class PictureTask:
                 left.append(plan)
         threads = torch.get_num_threads()
         if device.type == "cpu" and min(threads, len(left)) > 1:
-            # Each on one thread, so that their number changes no byte.
+            # Each on one thread, so that the number of threads changes no byte.
             jobs = [(self._settings, plan.run.name, folder) for plan in left]
-            for plan, _ in zip(left, each(_train, jobs, workers=threads, preload=PRELOAD)):
+            done = each(_train, jobs, workers=threads, preload=WORKER_IMPORTS)
+            for plan, _ in zip(left, done):
                 bar.advance(plan.last, plan.run.name)
             return
         for plan in left:
@@ -92,7 +101,7 @@ class PictureTask:
     def train_one(
         self, name: str, folder: Path, *, device: torch.device, bar: Progress | None = None
     ) -> None:
-        """Train one run to its end; a killed one goes on."""
+        """Train one run to its end; a killed one resumes."""
         plan, folder = self._plans[name], folder / name
         model = self._untrained(plan)
         model.to(device)  # type: ignore[arg-type]
@@ -120,21 +129,19 @@ class PictureTask:
             bar.advance(plan.last - trainer.step)
 
     def checkpoints(self, run: Run, folder: Path) -> list[int]:
-        """Steps of which weights are there."""
         return [row["step"] for row in curve(run, folder)]
 
     def model(self, run: Run, folder: Path, step: int) -> nn.Module:
-        """The classifier at a step, in eval mode, on the CPU."""
         model = self._untrained(self._plans[run.name])
         model.load_state_dict(load_file(checkpoint(folder / run.name, step)))
         return model.eval()
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """One prediction per picture, (N, C)."""
+        """Return one prediction per picture, (N, C)."""
         return model(batch.inputs).logits
 
     def batches(self, run: Run, split: str) -> Iterator[Batch]:
-        """The first pictures of the run's training set, wrong labels among them, or of the test
+        """Yield the first pictures of the run's training set, with its wrong labels, or of the test
         set, which is the same for all runs."""
         data = self._test_set if split == "test" else self._training_set(self._plans[run.name])
         for start in range(0, min(len(data), self._settings.observed), _BATCH):
@@ -142,20 +149,15 @@ class PictureTask:
             yield Batch(data.x_NCHW[rows], data.y_N[rows])
 
     def hookpoints(self, model: nn.Module) -> list[str]:
-        """What attention and feedforward of each layer give."""
         assert isinstance(model, PreTrainedModel)
         return classifiers.hookpoints(model)
 
     def native(self, model: nn.Module) -> dict[str, str]:
-        """By feedforward that is sparse by construction, the module that gives its latents."""
+        """Return the module of the latents of each feedforward that is sparse by construction."""
         assert isinstance(model, PreTrainedModel)
         return {name.removesuffix(".encoder"): name for name in classifiers.latents(model)}
 
-    def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
-        """None."""
-        return {}
-
-    # Data and models, made when they are first asked for
+    # Made at first use
 
     @cached_property
     def _pictures(self) -> images.Divided:

@@ -1,4 +1,4 @@
-"""What the generalization observatory found, as Markdown. Pure: frames in, text out."""
+"""Leads and rankings of generalization metrics as Markdown, from their tables."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ Row = dict[str, Any]
 
 
 def markdown(frames: Mapping[str, pd.DataFrame]) -> str:
-    """How metrics rank runs and when they move, and how to read it; empty where neither is known.
+    """Return the tables of the ranking and of leads with explanations; empty without rows.
 
-    A block of its own after the summary of the comparison, of the tables by name.
+    Args:
+        frames: tables by name.
     """
     ranking, leads = frames["generalization_ranking"], frames["generalization_leads"]
     parts = [_ranking(pick(ranking, task=task)) for task in ranking["task"].unique()]
     if len(leads):
         parts.append(_leads(leads))
     if len(ranking):
-        parts.append(_on_ranking(ranking))
+        parts.append(_explain_ranking(ranking))
     if len(leads):
-        parts.append(_on_leads(leads))
+        parts.append(_explain_leads(leads))
     return "".join(f"\n{part}\n" for part in parts)
 
 
@@ -41,23 +42,22 @@ def _ranking(of_task: pd.DataFrame) -> str:
         "p",
         "above its null",
     ]
-    rows = []
-    for row in records(of_task):
-        rows.append(
-            [
-                _name(row),
-                _signed(row, "tau", ".2f"),
-                _p(row["tau_adjusted"]),
-                DASH if math.isnan(row["score"]) else f"{row['score']:.1f} %",
-                _p(row["score_adjusted"]),
-                row["holds"],
-            ]
-        )
+    rows = [
+        [
+            _name(row),
+            _signed(row, "tau", ".2f"),
+            _p(row["tau_adjusted"]),
+            DASH if math.isnan(row["score"]) else f"{row['score']:.1f} %",
+            _p(row["score_adjusted"]),
+            row["holds"],
+        ]
+        for row in records(of_task)
+    ]
     return table(head, rows)
 
 
 def _leads(leads: pd.DataFrame) -> str:
-    """Metrics by groups of runs; those without a verdict in any group are named below it."""
+    """Return a table of metrics by groups of runs; undecided metrics are named below it."""
     keys = ["task", "variant", "setting"]
     groups = list(leads[keys].drop_duplicates().itertuples(index=False))
     cells = {
@@ -67,10 +67,8 @@ def _leads(leads: pd.DataFrame) -> str:
     head = ["lead over the test loss"]
     for group in groups:
         first = next(row for row in cells.values() if _group(row) == tuple(group))
-        asked = (
-            f"{first['leg']} near step {number(first['loss_change'], ',.0f')}, in {first['unit']}"
-        )
-        head.append(f"{', '.join(text for text in group if text)} ({asked})")
+        change = f"{first['leg']} near step {number(first['loss_change'], ',.0f')}"
+        head.append(f"{', '.join(filter(None, group))} ({change}, in {first['unit']})")
     rows, others = [], []
     for name, key in names.items():
         found = [cells.get((*key, *group)) for group in groups]
@@ -104,13 +102,13 @@ def _name(row: Row) -> str:
 
 
 def _signed(row: Row, key: str, form: str) -> str:
-    """`+0.41 [+0.30, +0.52]`, or the value alone."""
+    """Return `+0.41 [+0.30, +0.52]`, or the value alone."""
     values = [row[key], row[f"{key}_low"], row[f"{key}_high"]]
     texts = [number(value, f"+{form}") for value in values]
     return texts[0] if texts[1] == DASH else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def _on_ranking(ranking: pd.DataFrame) -> str:
+def _explain_ranking(ranking: pd.DataFrame) -> str:
     texts = []
     for task in ranking["task"].unique():
         of_task = pick(ranking, task=task)
@@ -140,7 +138,7 @@ def _on_ranking(ranking: pd.DataFrame) -> str:
     )
 
 
-def _on_leads(leads: pd.DataFrame) -> str:
+def _explain_leads(leads: pd.DataFrame) -> str:
     seeds = sorted({int(count) for count in leads["seeds"]})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (

@@ -36,7 +36,7 @@ STAGE = Stage(
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
     from clearnets.analysis import answers, exchanges, sources
-    from clearnets.generalization import observed
+    from clearnets.generalization import tables as generalization
 
     rated = {path.name: artifacts.sha256(path) for path in answers.files(config)}
     return [
@@ -47,7 +47,7 @@ def units(config: Config) -> list[Unit]:
             inputs={
                 **sources.inputs(config),
                 **exchanges.inputs(config),
-                **observed.inputs(config),
+                **generalization.inputs(config),
             },
         )
     ]

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from clearnets.generalization.addition import Adders, DenseMLP, SparseMLP
-from clearnets.generalization.observing import weight_metrics
+from clearnets.generalization.checkpoint_metrics import weight_metrics
 from clearnets.pipeline.runtime import seed_for
 
 P, D, H = 7, 8, 2

@@ -11,7 +11,8 @@ from sparsify import SparseCoder
 
 from clearnets import config
 from clearnets.config import CheckpointCoders, Grokking
-from clearnets.generalization import coders, observing
+from clearnets.generalization import coders
+from clearnets.generalization.checkpoint_metrics import measure_run
 from clearnets.generalization.grokking import GrokkingTask
 from clearnets.latents.hooks import capture
 from clearnets.pipeline.progress import Progress
@@ -93,11 +94,10 @@ def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune):
     (run,) = task.runs()
     task.train(tmp_path, device=torch.device("cpu"), bar=Progress("", None, "", quiet=True))
     own = settings(finetune=finetune, warmup_steps=0)
-    rows = [
-        row
-        for found in observing.observe(task, run, tmp_path, own, device=torch.device("cpu"))
-        for row in found
-    ]
+    rows = {
+        (row["step"], row["hookpoint"]): row
+        for row in measure_run(task, run, tmp_path, own, device=torch.device("cpu"))
+    }
     before: dict[str, SparseCoder] = {}
     for step in task.checkpoints(run, tmp_path):
         model = task.model(run, tmp_path, step).requires_grad_(False)
@@ -111,7 +111,5 @@ def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune):
             start = copy.deepcopy(before.get(point)) if finetune else None
             coder = coders.fit(seen["train"][point], own, name=point, seed=0, before=start)
             before[point] = coder
-            (found,) = (
-                r.value for r in rows if (r.step, r.hookpoint, r.metric) == (step, point, "fvu")
-            )
+            found = rows[step, point]["fvu"]
             assert found == pytest.approx(unexplained(coder, seen["test"][point]), rel=1e-4)

@@ -135,7 +135,9 @@ def test_a_run_stops_at_the_first_look_at_which_its_loss_is_low(tmp_path):
 
 
 @pytest.mark.parametrize("model", [VIT, SWIN])
-@pytest.mark.parametrize("killed_at", [3, 5, 6])
+@pytest.mark.parametrize(
+    "killed_at", [5, *(pytest.param(at, marks=pytest.mark.nightly) for at in (3, 6))]
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, model, killed_at):
     whole = run(tmp_path / "whole", trainer(model))
 

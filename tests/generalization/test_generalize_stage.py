@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 
 from clearnets import UserError, config
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.generalization import grokking
+from clearnets.generalization import grokking, registry, run_tables
 from clearnets.generalization.checkpoints import CheckpointsTask
 from clearnets.generalization.grokking import GrokkingTask
 from clearnets.generalization.tasks import curve
@@ -52,7 +53,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     began = []
     # Three times in training, once while runs are observed.
     for left in (13, 20, 5, 2):
-        monkeypatch.setattr(generalize, "progress", _killer(left, began))
+        for module in (generalize, run_tables):
+            monkeypatch.setattr(module, "progress", _killer(left, began))
         with pytest.raises(KeyboardInterrupt):
             generalize.run(cfg, runtime=CPU, task="grokking")
         assert not paths.generalize("grokking").exists()
@@ -127,6 +129,7 @@ def test_losses_are_those_of_the_checkpoints(tmp_path):
             assert float(right) == pytest.approx(rows[step][f"{split}_accuracy"])
 
 
+@pytest.mark.nightly
 def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
     # Large enough for torch to divide a product among its threads.
     options = {"modulus": 31, "hidden_size": 64, "mlp_size": 256, "steps": 10}
@@ -202,8 +205,7 @@ def make_text() -> int:
 
 
 def named(name: str | None) -> config.Config:
-    tasks = {"grokking": None, "digits": None, "grid": None, "checkpoints": "artifacts/data"}
-    return parameters(tasks=tasks, checkpoints={"name": name, "rows": 4})
+    return parameters(tasks=["checkpoints"], checkpoints={"name": name, "rows": 4})
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "gpt2"])
@@ -267,15 +269,15 @@ def test_a_checkpoint_whose_loss_is_no_number_is_refused_in_a_line(tmp_path):
 
 
 def test_a_gpu_observes_one_run_at_a_time(monkeypatch):
-    told = []
+    workers_of = []
     monkeypatch.setattr(
-        generalize, "each", lambda *_, workers, **__: told.append(workers) or iter(())
+        run_tables, "each", lambda *_, workers, **__: workers_of.append(workers) or iter(())
     )
     cfg = parameters()
     for device in ("cpu", "cuda"):
         monkeypatch.setattr(Runtime, "torch_device", lambda _, name=device: torch.device(name))
-        list(generalize._observed([], "grokking", cfg, paths.ARTIFACTS, Runtime("auto", 3)))
-    assert told == [3, 1]
+        list(run_tables._measured([], "grokking", cfg, paths.ARTIFACTS, Runtime("auto", 3)))
+    assert workers_of == [3, 1]
 
 
 def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
@@ -297,7 +299,15 @@ def test_own_checkpoints_are_named_by_their_model_and_seed():
     assert cfg.generalize.checkpoints is not None
     task = CheckpointsTask(cfg.generalize.checkpoints, cfg)
     assert [run.name for run in task.runs()] == ["dense-seed-0", "sparse-seed-0"]
-    assert list(task.inputs()) == ["data", "train/dense-seed-0", "train/sparse-seed-0"]
+    (unit,) = generalize.units(cfg, task="checkpoints")
+    assert list(unit.inputs) == ["data", *(f"train/{run.name}" for run in task.runs())]
+
+
+def test_the_table_of_tasks_is_that_of_the_parameters():
+    assert tuple(registry.TASKS) == config.TASKS
+    fields = config.Generalize.model_fields
+    for name, spec in registry.TASKS.items():
+        assert get_args(fields[name].annotation) == (spec.settings, type(None))
 
 
 @pytest.mark.parametrize(
@@ -310,9 +320,7 @@ def test_own_checkpoints_are_named_by_their_model_and_seed():
         ({"grokking": {"train_share": 0.999}}, "train_share leaves none of the 49 pairs"),
         ({"coders": {"k": 65}}, "coders.k is 65, and coders of a width of .* lower k or raise"),
         ({"grokking": {"checkpoints": 2}}, "greater than or equal to 3"),
-        ({"grokking": None}, "tasks.grokking needs its parameters"),
-        ({"tasks": {"grokking": "elsewhere"}}, "must be clearnets/generalization/grokking.py"),
-        ({"checkpoints": {"name": "models"}}, "tasks.checkpoints must be artifacts/data"),
+        ({"grokking": None}, "tasks: grokking needs its parameters"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(over, message):

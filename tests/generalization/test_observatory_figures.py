@@ -1,4 +1,4 @@
-"""The figures and the Markdown of the question, from the tables of made-up runs."""
+"""Figures and Markdown of leads and rankings, from the tables of made-up runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 import synthetic_generalization as synthetic
 
 from clearnets.analysis.frames import to_csv
-from clearnets.generalization import summary, tables
+from clearnets.generalization import summary
+from clearnets.generalization.leads import leads
+from clearnets.generalization.ranking import ranking
 
 DRAW = Path(__file__).parents[2] / "paper/scripts/draw.py"
 NAMES = ("ranking", "leads")
@@ -23,8 +25,8 @@ def frames() -> dict[str, pd.DataFrame]:
     runs, curves, measures = synthetic.both()
     options = {"resamples": 200, "confidence": 0.95, "seed": 0}
     return {
-        "generalization_leads": tables.leads(runs, curves, measures, **options),
-        "generalization_ranking": tables.ranking(runs, measures, permutations=199, **options),
+        "generalization_leads": leads(runs, curves, measures, **options),
+        "generalization_ranking": ranking(runs, measures, permutations=199, **options),
     }
 
 

@@ -1,4 +1,4 @@
-"""An experiment without models: only the observatory's stages, tables and figures."""
+"""An experiment without models: only the tables and figures of generalization."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import synthetic_results
 
 from clearnets import UserError, config
-from clearnets.generalization import observed
+from clearnets.generalization.tables import phases
 from clearnets.paper import figures
 from clearnets.pipeline import experiments, paths
 from clearnets.pipeline.artifacts import read_json
@@ -83,7 +83,7 @@ def phases_of(losses: dict[int, float]) -> dict:
     measures = pd.DataFrame(
         [run | {"step": s, "hookpoint": "mlp", "metric": "hoyer", "value": 0.5} for s in losses]
     )
-    (row,) = observed.phases(pd.DataFrame([run]), curves, measures).to_dict("records")
+    (row,) = phases(curves, measures).to_dict("records")
     return row
 
 

@@ -26,8 +26,8 @@ from clearnets.config import (
     read_yaml,
 )
 from clearnets.data import images
+from clearnets.generalization.checkpoint_metrics import WHOLE_MODEL, measure_run
 from clearnets.generalization.classification import measure
-from clearnets.generalization.observing import observe
 from clearnets.generalization.pictures import PictureTask
 from clearnets.generalization.tasks import curve
 from clearnets.latents.hooks import capture
@@ -190,11 +190,11 @@ def test_models_of_every_kind_are_observed(tmp_path):
     trained(task, tmp_path)
     coders = load(ROOT / "params.yaml").generalize.coders.model_copy(update={"steps": 2})
     for run, points in zip(task.runs(), (4, 2)):
-        for measures in observe(task, run, tmp_path, coders, device=torch.device("cpu")):
-            found = {(one.hookpoint, one.metric): one.value for one in measures}
-            assert len({point for point, _ in found if point}) == points
-            assert found["", "davies_bouldin"] > 0
-            assert all(found[point, "l0"] <= coders.k for point, _ in found if point)
+        rows = list(measure_run(task, run, tmp_path, coders, device=torch.device("cpu")))
+        models = [row for row in rows if row["hookpoint"] == WHOLE_MODEL]
+        assert len(rows) == len(models) * (1 + points)
+        assert all(row["davies_bouldin"] > 0 for row in models)
+        assert all(row["l0"] <= coders.k for row in rows if row not in models)
 
 
 def test_latents_of_a_sparse_variant_are_its_own(tmp_path):
@@ -289,7 +289,7 @@ def config(**options):
     """The smoke test's, with a task on pictures alone."""
     values = overlay(read_yaml(ROOT / "params.yaml"), read_yaml(ROOT / "experiments/smoke.yaml"))
     of = values["generalize"]
-    of["tasks"] = dict.fromkeys(options, "clearnets/generalization/pictures.py")
+    of["tasks"] = list(options)
     for name, settings in options.items():
         of[name] = settings.model_dump(mode="json")
     return parse(values, "test")

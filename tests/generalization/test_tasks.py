@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 from itertools import pairwise
 
-import pytest
 import torch
 
 from clearnets.generalization import tasks
@@ -17,12 +16,12 @@ def test_examples_in_the_docstrings():
 
 
 def test_log_spaced_steps_keep_their_ratio_and_hold_both_ends():
-    steps = tasks.log_spaced(25_000, 20)
+    steps = tasks.spaced("log", 25_000, 20)
     assert steps[:2] == [0, 1]
     assert steps[-1] == 25_000
     late = [b / a for a, b in pairwise(steps[10:])]
     assert max(late) / min(late) < 1.02
-    assert tasks.log_spaced(4, 100) == [0, 1, 2, 3, 4]
+    assert tasks.spaced("log", 4, 100) == [0, 1, 2, 3, 4]
 
 
 def test_only_counted_positions_are_measured():
@@ -34,8 +33,3 @@ def test_only_counted_positions_are_measured():
     expected = torch.stack([acts_BSD[0, 1], acts_BSD[1, 2]])
     # Attention gives its weights, too.
     torch.testing.assert_close(last.activations((acts_BSD, None)), expected)
-
-
-def test_too_few_checkpoints_are_refused():
-    with pytest.raises(ValueError, match="at least 3"):
-        tasks.log_spaced(10, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clearnets.analysis import statistics
-from clearnets.generalization import observed
+from clearnets.generalization import tables
 
 PAPER = Path(__file__).parents[2] / "paper"
 
@@ -148,7 +148,7 @@ def test_the_paper_passes(lint, capsys):
     ("script", "name", "value"),
     [
         ("contrasts", "EQUIVALENCE", statistics.EQUIVALENCE),
-        ("observed", "GROKKED", observed.GROKKED),
+        ("observed", "GROKKED", tables.GROKKED),
     ],
 )
 def test_what_a_caption_names_is_what_the_tables_were_made_with(script, name, value):
