@@ -23,7 +23,8 @@ import pandas as pd
 
 from clearnets.analysis.frames import columns_of, pick
 from clearnets.analysis.sources import Sources
-from clearnets.config import DIRECTIONS, FAMILIES, NULLS, Config
+from clearnets.config import Config
+from clearnets.families import DIRECTIONS, FAMILIES
 
 KINDS = ("lexical", "contextual")
 BOTH = "all"
@@ -121,7 +122,7 @@ def _summary_row(
 
     kinds = KINDS if kind == BOTH else (kind,)
     concepts, draws, rules = rows_of("concepts"), _joint(rows_of("draws")), rows_of("rules")
-    null = NULLS.get(family)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    null = FAMILIES[family].null if family in FAMILIES else None
     null_draws = _joint(rows_of("draws", null))
     null = null if len(null_draws) else None
     tail = (1 - config.collate.confidence) / 2

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -24,10 +24,14 @@ from clearnets.analysis.samples import (
     unless_accuracy,
 )
 from clearnets.analysis.sources import SCORERS, Sources
-from clearnets.config import STEP0_TWINS, TWINS, Config
+from clearnets.config import Config
+from clearnets.families import FAMILIES
 
 # The families whose clarity is the question; the others are controls.
-SUBJECTS: tuple[str, ...] = ("native", "transcoder", "skip-transcoder", "sae")
+# Those that share an untrained twin follow each other.
+SUBJECTS = {
+    row.name: row for twin in FAMILIES for row in FAMILIES.values() if row.untrained_twin == twin
+}
 # Beside balanced accuracy, of explained latents of all layers, not matched by activity.
 COMPARED = ("precision", "recall")
 
@@ -43,16 +47,20 @@ def tables(
 def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     """(kind, a, b) of every contrast a - b that these families allow, the primary one first."""
     present = set(families)
-    subjects = [family for family in SUBJECTS if family in present]
-    pairs = [("primary", "native", "transcoder")]
-    pairs += [("secondary", "native", other) for other in ("sae", "skip-transcoder")]
-    twins = cast(Mapping[str, str], TWINS)
-    pairs += [("untrained twin", family, twins[family]) for family in subjects]
-    models = cast(Mapping[str, str], STEP0_TWINS)
-    pairs += [("untrained model", family, models[family]) for family in models if family in present]
-    for control in ("neurons", "token-unigram"):
-        pairs += [(control, family, control) for family in subjects]
-    return [(kind, a, b) for kind, a, b in pairs if {a, b} <= present]
+    rows = FAMILIES.values()
+    subjects = [row for row in SUBJECTS.values() if row.name in present]
+    natives = [row.name for row in subjects if row.kind == "native"]
+    kinds = ("primary", "secondary")
+    pairs = [
+        (kind, native, row.name)
+        for kind, native, row in product(kinds, natives, rows)
+        if row.contrast == kind
+    ]
+    pairs += [("untrained twin", row.name, row.untrained_twin) for row in subjects]
+    pairs += [("untrained model", row.name, row.untrained_model_twin) for row in subjects]
+    controls = [row.name for row in rows if row.control_of_all]
+    pairs += [(control, row.name, control) for control, row in product(controls, subjects)]
+    return [(kind, a, b) for kind, a, b in pairs if b in present]
 
 
 def contrast_tables(

@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from clearnets.autointerp.hookpoints import NO_LAYER
-from clearnets.config import FAMILIES, MLPS
+from clearnets.config import MLPS
+from clearnets.families import FAMILIES, NO_LAYER
 
 
 def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from clearnets.analysis.frames import columns_of, sort
 from clearnets.analysis.sources import Sources
-from clearnets.config import NATIVE_FAMILIES, Config
+from clearnets.config import Config
+from clearnets.families import FAMILIES
 
 CURVE_COLUMNS = ("model", "seed", "step", "tokens", "train_loss", "valid_loss")
 COMPUTE_COLUMNS = (
@@ -37,10 +38,10 @@ def tables(
 
 
 def model_of(family: str, models: Sequence[str]) -> str | None:
-    """The model of the pair whose latents or activations a family reads; tokens alone read none."""
-    if family == "token-unigram":
-        return None
-    return models[-1] if family in NATIVE_FAMILIES else models[0]
+    """Return the model of the pair that a family reads; None where it reads tokens alone."""
+    place = {"dense": 0, "sparse": -1}
+    model = FAMILIES[family].model
+    return models[place[model]] if model else None
 
 
 def pair_table(sources: Sources) -> pd.DataFrame:

@@ -57,9 +57,10 @@ def ends(row: Row, level: str) -> str:
     return f"[{low:+.3f}, {high:+.3f}]".replace("-", "−") + equal
 
 
-def difference(row: Row) -> str:
-    """`+0.021 [−0.003, +0.045]` of a row of the contrasts."""
-    if math.isnan(row["low"]):
-        return number(row["difference"], "+.3f")
-    value, low, high = (f"{row[key]:+.3f}" for key in ("difference", "low", "high"))
-    return f"{value} [{low}, {high}]".replace("-", "−")
+def difference(row: Row, key: str = "") -> str:
+    """`+0.021 [−0.003, +0.045]` of the columns difference, low, high, or key, key_low, key_high."""
+    columns = (key, f"{key}_low", f"{key}_high") if key else ("difference", "low", "high")
+    value, low, high = (row[column] for column in columns)
+    if math.isnan(low):
+        return number(value, "+.3f")
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")

@@ -19,10 +19,11 @@ from scipy.sparse import hstack
 from clearnets.autointerp.hookpoints import places
 from clearnets.browser import near
 from clearnets.browser.activity import Example, held_out, see
-from clearnets.browser.known import ABOUT, REASONS, Known, Transcripts, of_layer, recovered, scorers
+from clearnets.browser.known import REASONS, Known, Transcripts, of_layer, recovered, scorers
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family
 from clearnets.data.tokens import TokenStore, open_tokens
+from clearnets.families import FAMILIES
 from clearnets.latents.examples import Grid, windows_of
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
@@ -213,7 +214,7 @@ class Gatherer:
         return {
             "experiment": self.config.experiment,
             "families": list(self.config.families),
-            "about": {family: ABOUT[family] for family in self.config.families},
+            "specs": {family: family_spec(family) for family in self.config.families},
             "reasons": REASONS,
             "seeds": list(self.config.seeds),
             "layers": len(self.config.model.layers),
@@ -230,6 +231,12 @@ class Gatherer:
             if self.rows
             else {},
         }
+
+
+def family_spec(family: str) -> dict[str, str]:
+    """Return what the page shows of a row of the table of families."""
+    spec = FAMILIES[family]
+    return {"about": spec.about, "color": spec.color, "fill": spec.fill}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -22,20 +22,6 @@ EMBEDDING = "embedding"
 # By hookpoint and latent: name, F1 and MCC of a concept.
 Recovered = Mapping[tuple[str, int], tuple[str, float, float]]
 
-
-ABOUT: Mapping[Family, str] = {
-    "native": "the sparse model's own feedforward latents",
-    "transcoder": "transcoders on the dense model, from a feedforward's input to its output",
-    "sae": "SAEs on the output of the dense model's feedforwards",
-    "skip-transcoder": "transcoders with a linear path beside their latents",
-    "neurons": "the dense model's neurons, each sign for itself",
-    "random-native": "control: the sparse model before its training",
-    "random-transcoder": "control: untrained transcoders on the dense model",
-    "random-sae": "control: untrained SAEs on the dense model",
-    "step0-transcoder": "control: transcoders fitted to the dense model before its training",
-    "step0-sae": "control: SAEs fitted to the dense model before its training",
-    "token-unigram": "control: active on one fixed token",
-}
 # Why a latent has no explanation, or no score.
 REASONS = {
     "dead": "never active on this text",

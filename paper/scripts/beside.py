@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from common import BESIDE, COLOR, DOTS, GREY, LABEL, SCORERS, TWO_COLUMNS, line_style
+from common import COLOR, CONTROLS, DOTS, GREY, LABEL, SCORERS, TWO_COLUMNS, line_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +21,7 @@ def panels(
     """A figure, and per panel its axes, scorer, family and the controls there are; nothing where
     there is no family to draw."""
     present = set(families)
-    shown = [family for family in BESIDE if family in present]
+    shown = [family for family in CONTROLS if family in present]
     if not shown:
         return None
     figure, grid = plt.subplots(
@@ -36,7 +36,7 @@ def panels(
         for axes in line:
             axes.axhline(0.5, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
     cells = (
-        (axes, scorer, family, [one for one in BESIDE[family] if one in present])
+        (axes, scorer, family, [one for one in CONTROLS[family] if one in present])
         for line, scorer in zip(grid, SCORERS)
         for axes, family in zip(line, shown)
     )

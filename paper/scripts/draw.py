@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-from common import save
+from common import load_families, save
 
 MODELS = ("losses", "fvu", "ablation", "recovered")
 RULES = ("scores", "precision_recall", "layers", "rates", "densities", "contrasts")
@@ -29,6 +29,7 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     rules has scored. Some modules draw several, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    load_families(tables)
     captions = {}
     compared = (tables / "summary.csv").exists()
     ruled = compared and bool(pd.read_csv(tables / "means.csv")["mean"].notna().any())

@@ -80,7 +80,7 @@ def test_all_tables_are_there(tables):
     assert set(tables) == {
         "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
         "layer_means",
-        "contrasts", "strata", "coverage", "compute", "summary",
+        "contrasts", "strata", "coverage", "compute", "families", "summary",
         "protocols", "concepts", "concept_latents", "concept_summary",
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "embedding_roc",
