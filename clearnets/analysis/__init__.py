@@ -1,1 +1,1 @@
-"""All results of one experiment as small tidy tables."""
+"""Tables of a comparison: statistics, scores, contrasts, and their summary in Markdown."""

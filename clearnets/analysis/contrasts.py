@@ -1,4 +1,4 @@
-"""Differences between families, unmatched and matched for activity."""
+"""Differences between families: unmatched, and matched for activity."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ COMPARED = ("precision", "recall")
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`contrasts` and `strata`."""
+    """Return `contrasts` and `strata`."""
     contrasts, strata = contrast_tables(made["latents"], made["pair"], config)
     return {"contrasts": contrasts, "strata": strata}
 
 
 def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
-    """(kind, a, b) of every contrast a - b that these families allow, the primary one first."""
+    """Return (kind, a, b) of every contrast a - b that these families allow, the primary one
+    first."""
     present = set(families)
     rows = FAMILIES.values()
     subjects = [row for row in SUBJECTS.values() if row.name in present]
@@ -71,7 +72,7 @@ def contrast_tables(
     measures: Sequence[str] = COMPARED,
     kinds: Sequence[str] = ("explained", "all"),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Differences between families, unmatched and matched for activity, and the rate strata.
+    """Return differences between families, unmatched and matched, and the strata of firing rate.
 
     `matching` none, rate or activity is described in `clearnets.analysis.statistics`. `own
     shuffled` contrasts are paired by latent, and there where each was judged by all explanations of
@@ -135,8 +136,8 @@ def _contrasts(
     measures: Sequence[str],
     kinds: Sequence[str],
 ) -> Iterator[Found]:
-    """Every contrast with its names and its intervals above the latents; the strata of all seeds
-    together are added to `strata`."""
+    """Yield every contrast with its names and its intervals over layers and seeds; append the
+    strata of all seeds together to `strata`."""
 
     @cache
     def scores(family: str, *rest: str) -> Sample:
@@ -180,7 +181,7 @@ KEYS = ("kind", "a", "b", "scorer", "layers", "latents", "matching", "seed", "me
 
 
 def _names(*values: str) -> dict[str, str]:
-    """What a contrast is called; without a measure it is one of balanced accuracy."""
+    """Return the key columns of a contrast; of balanced accuracy where no measure is given."""
     return dict(zip(KEYS, (*values, ACCURACY)))
 
 

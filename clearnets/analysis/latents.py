@@ -1,4 +1,4 @@
-"""Every latent that was drawn: how it ended, how active it is, its scores."""
+"""Tables of every sampled latent: status, activity and scores."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from clearnets.config import Config
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`latents` and `coverage`."""
+    """Return `latents` and `coverage`."""
     latents = latent_table(sources, made["layers"])
     return {"latents": latents, "coverage": coverage_table(latents)}
 
 
 def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
-    """Sampled latents with their scores, and `matters`: whether the layer they read counts."""
+    """Return sampled latents with their scores, and `matters`: whether the layer they read
+    counts."""
     models = layers[layers.kind == "model"]
     keys = zip(models["name"], models["seed"], models["layer"])
     matters = dict(zip(keys, models["matters"]))
@@ -43,7 +44,8 @@ def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def coverage_table(latents: pd.DataFrame) -> pd.DataFrame:
-    """Latents drawn per family, seed and layer, and how many came to which end."""
+    """Return how many latents were drawn per family, seed and layer, and how many have each
+    status."""
     keys = ["family", "seed", "layer"]
     counts = columns_of(latents, keys).assign(drawn=1)
     for status in STATUSES:

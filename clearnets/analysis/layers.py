@@ -1,4 +1,4 @@
-"""What each layer is worth to its model, and how well coders replace it."""
+"""Tables by layer: what ablating it costs, and how well coders replace it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CODER_COLUMNS = (
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`layers` and `splice_all`."""
+    """Return `layers` and `splice_all`."""
     return {
         "layers": layer_table(sources, config.collate),
         "splice_all": splice_table(sources, config.collate),
@@ -34,7 +34,8 @@ def tables(
 
 
 def layer_table(sources: Sources, settings: Collate) -> pd.DataFrame:
-    """Ablation cost per model and layer; fvu, l0, dead share, loss recovered per family and layer.
+    """Return ablation cost per model and layer; fvu, l0, dead share, loss recovered per family and
+    layer.
 
     `matters` says whether mean-ablating the layer costs at least `threshold` nats in the model
     that the row is about or reads; loss recovered is left out where it does not.
@@ -62,7 +63,8 @@ def _by_layer(models: pd.DataFrame, column: str) -> dict[tuple[Any, ...], Any]:
 
 
 def splice_table(sources: Sources, settings: Collate) -> pd.DataFrame:
-    """Loss with all layers' coders spliced in at once, beside the clean and the ablated model's.
+    """Return losses with all layers' coders spliced in at once, of the clean and of the ablated
+    model.
 
     Loss recovered is left out where ablating all layers costs less than the threshold.
     """

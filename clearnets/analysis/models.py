@@ -1,4 +1,4 @@
-"""The models: how they were trained, paired, and what they cost."""
+"""Tables of the models: loss curves, pairs, parameters and FLOPs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPUTE_COLUMNS = (
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`curves`, `ngrams`, `pair` and `compute`."""
+    """Return `curves`, `ngrams`, `pair` and `compute`."""
     return {
         "curves": sort(columns_of(sources.curves, CURVE_COLUMNS), ["model", "seed", "step"]),
         "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
@@ -45,7 +45,7 @@ def model_of(family: str, models: Sequence[str]) -> str | None:
 
 
 def pair_table(sources: Sources) -> pd.DataFrame:
-    """One row per seed: steps and validation losses of the pair, and whether they match."""
+    """Return one row per seed: steps and validation losses of the pair, and whether they match."""
     rows = []
     for seed, pair in sources.pairs.items():
         row: dict[str, Any] = {"seed": seed}
@@ -59,7 +59,8 @@ def pair_table(sources: Sources) -> pd.DataFrame:
 
 
 def compute_table(sources: Sources) -> pd.DataFrame:
-    """Parameters, FLOPs per token and training tokens of both models and of every coder family.
+    """Return parameters, FLOPs per token and training tokens of the models and of every coder
+    family.
 
     A coder family's numbers are those of all its layers together, on top of the model it reads.
     Training tokens and FLOPs are missing where a model or coders were taken over.

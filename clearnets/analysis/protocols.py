@@ -1,4 +1,4 @@
-"""What scoring on windows that the explainer has seen is worth, by family and by firing rate.
+"""The table of protocols: how much scores rise on windows that the explainer has seen.
 
 The same latents, with the same explanations, under three protocols (see
 `clearnets.autointerp.protocols`), so all differences are within latents and so are their intervals.
@@ -18,8 +18,8 @@ import pandas as pd
 
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, ordered, pick
+from clearnets.analysis.means import BINS_PER_DECADE
 from clearnets.analysis.samples import bootstrap, interval
-from clearnets.analysis.scores import BINS_PER_DECADE
 from clearnets.analysis.sources import SCORERS, Sources
 from clearnets.autointerp.records import UNSCORABLE
 from clearnets.config import Config
@@ -42,7 +42,7 @@ COLUMNS = (
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`protocols`."""
+    """Return `protocols`."""
     rows = [
         row
         for family in ordered(config.families)
@@ -53,7 +53,8 @@ def tables(
 
 
 def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[dict[str, Any]]:
-    """All latents of a family, and those of each bin of firing rate with `min_stratum` of them.
+    """Return a row for all latents of a family, and one per bin of firing rate with `min_stratum`
+    latents.
 
     `n` of the `drawn` latents are compared; `too_few` could be explained, but have too few windows
     for one of the draws, unseen ones for example. Both are empty for a bin. `seen`: share of the

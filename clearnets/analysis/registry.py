@@ -1,4 +1,4 @@
-"""Every table of a comparison, from what the stages left on disk.
+"""All tables of a comparison: made from the stages' results, and written as CSV.
 
 Everything computes on what `clearnets.analysis.sources` has read. Every table is a pandas frame in
 a fixed order of rows and columns, written with six significant digits, so that the same results
@@ -21,7 +21,7 @@ give the same bytes.
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
 | embedding ... | see `clearnets.analysis.embedding` |
-| judged ... | see `clearnets.analysis.judged`: scores by a language model that has qualified |
+| judged ... | see `clearnets.analysis.llm_judge`: scores by a language model that has qualified |
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
 | judge | test of the language model that judges, where one does: how well it did |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
@@ -41,13 +41,13 @@ from clearnets.analysis import (
     contrasts,
     embedding,
     families,
-    judged,
     latents,
     layers,
+    llm_judge,
+    means,
     models,
     protocols,
     ratings,
-    scores,
 )
 from clearnets.analysis.frames import to_csv
 from clearnets.analysis.sources import Sources
@@ -57,8 +57,8 @@ from clearnets.pipeline import artifacts
 # Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
 # before it.
 _MODULES = (
-    *(models, layers, latents, scores, contrasts, embedding, families),
-    *(protocols, concepts, judged, ratings),
+    *(models, layers, latents, means, contrasts, embedding, families),
+    *(protocols, concepts, llm_judge, ratings),
 )
 
 
@@ -71,6 +71,6 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Each table as `<name>.csv` in `folder`."""
+    """Write each table as `<name>.csv` in `folder`."""
     for name, frame in frames.items():
         artifacts.write_text(folder / f"{name}.csv", to_csv(frame))

@@ -1,4 +1,4 @@
-"""The summary tables as Markdown, for the README and the eye. Pure: frames in, text out."""
+"""The summary of a comparison as Markdown: tables of families, contrasts and models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BASELINES = ("token_mean", "pca", "linear")
 
 
 def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
-    """Families, contrasts, models, and how to read them, of the tables by name."""
+    """Return the summary of the tables of a comparison, and how to read it."""
     parts = [
         _score_table(frames["summary"]),
         _measure_table(frames["means"]),
@@ -67,7 +67,7 @@ def _table(columns: Columns, rows: Sequence[Row]) -> str:
 
 
 def _family_table(summary: pd.DataFrame) -> str:
-    """What each family is: reads and reconstructs, sizes, cost, faithfulness."""
+    """Return what each family is: reads and reconstructs, sizes, cost, faithfulness."""
     columns: Columns = {
         "family": _named,
         "model": lambda row: row["model"] if isinstance(row["model"], str) else DASH,
@@ -93,7 +93,7 @@ def _tokens(row: Row) -> str:
 
 
 def _score_table(summary: pd.DataFrame) -> str:
-    """How much of each family could be explained, and how well."""
+    """Return how much of each family could be explained, and how well."""
     columns: Columns = {
         "family": _named,
         "explained": _percent("explained"),
@@ -117,7 +117,7 @@ def _shuffled(row: Row, key: str) -> str:
 
 
 def _embedding_table(frames: Mapping[str, pd.DataFrame]) -> str:
-    """The scorer by embeddings, and whether it agrees with the judge of rules."""
+    """Return the scores by embeddings, and their agreement with the judge of rules."""
     means = pick(frames["embedding_means"], seed="all")
     above = pick(frames["embedding_contrasts"], seed="all", kind="own shuffled", layers="all")
     agreement = frames["embedding_agreement"]
@@ -168,7 +168,8 @@ def _percent(column: str) -> Cell:
 
 
 def _measure_table(means: pd.DataFrame) -> str:
-    """Precision and recall behind the balanced accuracies, and for how many windows they stand."""
+    """Return precision and recall behind the balanced accuracies, and the share of windows there
+    were."""
     shown = pick(means, seed="all", latents="explained", layers="all", explanation="own")
     pairs = list(product(SCORERS, MEASURES))
     rows = []
@@ -186,7 +187,7 @@ def _measure(row: Row) -> str:
 
 
 def _judge_table(means: pd.DataFrame) -> str:
-    """Scores by a language model that has qualified: a row per family, scorer and measure."""
+    """Return scores by a language model that has qualified, by family, scorer and measure."""
     keys = ["family", "scorer", "measure"]
     shuffled = {
         tuple(row[key] for key in keys): row for row in records(pick(means, explanation="shuffled"))
@@ -209,8 +210,8 @@ def _judge_table(means: pd.DataFrame) -> str:
 
 
 def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
-    """Primary, secondary and twin contrasts in each scorer, three ways each; adjusted for coverage
-    where they are."""
+    """Return primary, secondary and twin contrasts by scorer, unmatched and matched; adjusted for
+    coverage where they are."""
     shown = pick(contrasts, layers="all", latents="explained", seed="all")
     each = pick(contrasts, layers="all", latents="explained", matching="none")
     covered = pick(contrasts, layers="all", latents="all", seed="all", matching="none")
@@ -253,7 +254,7 @@ def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
 
 
 def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
-    """What the models cost and reach, and the losses of n-gram models and of the generator."""
+    """Return what the models cost, and the losses of models, n-gram models and the generator."""
     columns = {
         "parameters": ",.0f",
         "flops_per_token_forward": ",.0f",
@@ -275,7 +276,7 @@ def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
 
 
 def _protocol_table(protocols: pd.DataFrame) -> str:
-    """What scoring on seen windows is worth. Pairs are rule-detection / rule-fuzzing."""
+    """Return how much scores rise on seen windows. Pairs are rule-detection / rule-fuzzing."""
     rows = []
     whole: Any = protocols[protocols["rate_low"].isna()]
     for _, own in whole.groupby("family", sort=False):
@@ -316,7 +317,8 @@ CONCEPT_NUMBERS = {
 
 
 def _concept_table(concepts: pd.DataFrame) -> str:
-    """Known concepts that single latents recover. Pairs are lexical / contextual concepts."""
+    """Return known concepts that single latents recover. Pairs are lexical / contextual
+    concepts."""
     rows = []
     single: Any = concepts[(concepts["seed"] == "all") & (concepts["kind"] != "all")]
     for _, own in single.groupby("family", sort=False):
@@ -348,7 +350,7 @@ def _concept_table(concepts: pd.DataFrame) -> str:
 
 
 def _over_rules(kinds: Sequence[Row], column: str) -> str:
-    """Mean over the explained latents of all kinds."""
+    """Return the mean over the explained latents of all kinds of concepts."""
     there = [row for row in kinds if row["rules"] and not math.isnan(row[column])]
     total = sum(row["rules"] for row in there)
     return percent(sum(row["rules"] * row[column] for row in there) / total) if total else DASH

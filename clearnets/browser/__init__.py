@@ -1,1 +1,1 @@
-"""What a person looks at: one latent with all that is known of it, in a page and in a terminal."""
+"""The feature browser: one latent with all results about it, as an HTML page and in a terminal."""

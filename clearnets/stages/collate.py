@@ -10,10 +10,10 @@ from clearnets.pipeline.runtime import Runtime
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.analysis import answers, exchanges, sources
+    from clearnets.analysis import rating_files, sources, transcript_sample
     from clearnets.generalization import observed
 
-    rated = {path.name: artifacts.sha256(path) for path in answers.files(config)}
+    rated = {path.name: artifacts.sha256(path) for path in rating_files.files(config)}
     return [
         Unit(
             stage="collate",
@@ -37,7 +37,7 @@ def units(config: Config) -> list[Unit]:
             ),
             inputs={
                 **sources.inputs(config),
-                **exchanges.inputs(config),
+                **transcript_sample.inputs(config),
                 **observed.inputs(config),
             },
         )
@@ -50,7 +50,7 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets.analysis import exchanges, registry, sources, summary
+    from clearnets.analysis import registry, sources, summary, transcript_sample
     from clearnets.generalization import summary as observatory
     from clearnets.generalization import tables as generalization
 
@@ -61,6 +61,6 @@ def run(config: Config, *, runtime: Runtime) -> None:
         compared = summary.markdown(frames, config) if config.compares else ""
         text = compared + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)
-        said = [f"{artifacts.to_line(one)}\n" for one in exchanges.sample(config)]
+        said = [f"{artifacts.to_line(one)}\n" for one in transcript_sample.sample(config)]
         if said:
-            artifacts.write_text(work.out / exchanges.FILE, "".join(said))
+            artifacts.write_text(work.out / transcript_sample.FILE, "".join(said))

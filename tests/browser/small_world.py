@@ -21,7 +21,7 @@ RUNTIME = Runtime(device="cpu", threads=1)
 
 
 def config() -> Config:
-    """Some families of each kind; a window is active or silent soon enough to be explained."""
+    """Some families of each kind; few windows are enough to explain a latent."""
     base = tiny.config().model_dump(mode="json")
     weights = cfg.load(tiny.PARAMS).families
     base["families"] = {family: weights[family] for family in FAMILIES}

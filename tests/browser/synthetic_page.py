@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from clearnets.browser.findings import REASONS
 from clearnets.browser.gather import family_spec
-from clearnets.browser.known import REASONS
 
 FAMILIES = ["native", "transcoder", "random-native"]
 SCORERS = ["rule-detection", "embedding"]

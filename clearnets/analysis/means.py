@@ -1,4 +1,4 @@
-"""Mean scores of families, over all latents and by firing rate."""
+"""Tables of mean scores: by family, by layer and by firing rate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MIN_BIN = 5
 def tables(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """`means`, `layer_means` and `rates`."""
+    """Return `means`, `layer_means` and `rates`."""
     latents = made["latents"]
     return {
         "means": mean_table(latents, config),
@@ -54,7 +54,7 @@ def mean_table(
     scorers: Sequence[str] = SCORERS,
     measures: Sequence[str] = MEASURES,
 ) -> pd.DataFrame:
-    """Mean scores per family with bootstrap intervals over latents within (seed, layer).
+    """Return mean scores per family with bootstrap intervals over latents within (seed, layer).
 
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
     that could not be explained or scored at chance. `explanation` shuffled: each latent is judged
@@ -63,7 +63,7 @@ def mean_table(
     latents of a layer depend on each other: some share words, and all compete. `layers` matter:
     only layers whose mean-ablation costs enough in the model that the family reads. `seed` all, and
     each training seed where there are several. No interval is given from fewer than `min_stratum`
-    latents. `low`, `high` are over latents; `clearnets.analysis.multilevel_bootstrap` tells what
+    latents. `low`, `high` are over latents; `clearnets.analysis.multilevel_bootstrap` says what
     those over layers and seeds speak for. `measure` is balanced_accuracy, and for explained latents
     of all layers also precision, recall and coverage (found windows / windows asked for).
     """
@@ -121,7 +121,8 @@ def _mean_row(
 
 
 def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Mean score of explained latents by layer, over all seeds, with intervals over latents.
+    """Return mean scores of explained latents by layer, over all seeds, with intervals over
+    latents.
 
     Of families that read layers. No interval is given from fewer than `min_stratum` latents.
     """
@@ -143,8 +144,8 @@ def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 
 def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Mean score of explained latents by bin of firing rate, with their own explanation and with
-    those of all other latents of their layer. `n`: latents of the bin."""
+    """Return mean scores of explained latents by bin of firing rate, with their own explanation and
+    with those of all other latents of their layer. `n`: latents of the bin."""
     rows = []
     for family in ordered(config.families):
         own = pick(latents, family=family)
@@ -181,7 +182,7 @@ def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 
 def _own_by_bin(latents: pd.DataFrame, scorer: str) -> dict[int, Sample]:
-    """By bin of firing rate, its latents' own scores; a bin is one stratum."""
+    """Return the latents' own scores by bin of firing rate; a bin is one stratum."""
     sample = own_scores(latents, scorer, "all", "explained")
     bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
     return {
