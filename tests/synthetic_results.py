@@ -7,6 +7,7 @@ can say what a table must hold.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from clearnets import config
 from clearnets.analysis.sources import CONCEPT_TABLES
 from clearnets.autointerp.records import ROC_STEPS
 from clearnets.config import Config
+from clearnets.families import DIRECTIONS, FAMILIES
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
@@ -67,43 +69,23 @@ def few(**over: Any) -> Config:
 
 
 def write(cfg: Config) -> None:
-    """Every unit that collate reads, below the working directory."""
+    """Write every unit that collate reads, below the working directory."""
     for task in cfg.generalize.tasks:
-        _unit("generalize", paths.generalize(task), lambda out, t=task: _observed(out, t))
-    _unit("data", paths.data(), lambda out: _json(out / "stats.json", LOSSES))
+        _unit("generalize", paths.generalize(task), _observed, task)
+    _unit("data", paths.data(), lambda out: artifacts.write_json(out / "stats.json", LOSSES))
     for seed in cfg.seeds:
         for mlp in cfg.models:
-            _unit("train", paths.train(mlp, seed), lambda out, m=mlp, s=seed: _curve(out, m, s))
-        _unit("match", paths.match(seed), lambda out, s=seed: _pair(cfg, out, s))
-        _unit("evaluate", paths.evaluate(seed), lambda out, s=seed: _evaluation(cfg, out, s))
+            _unit("train", paths.train(mlp, seed), _curve, mlp, seed)
+        _unit("match", paths.match(seed), _pair, cfg, seed)
+        _unit("evaluate", paths.evaluate(seed), _evaluation, cfg, seed)
         for family in cfg.families:
-            points = _points(cfg, family)
-            _unit(
-                "cache",
-                paths.cache(family, seed, "explain"),
-                lambda out, f=family: _cache(cfg, out, f),
-            )
-            _unit(
-                "overlap",
-                paths.overlap(family, seed),
-                lambda out, f=family, s=seed: _overlap(cfg, out, f, s),
-            )
-            _unit(
-                "concepts",
-                paths.concepts(family, seed),
-                lambda out, f=family, s=seed: _concepts(cfg, out, f, s),
-            )
-            for layer, point in points:
-                _unit(
-                    "score",
-                    paths.score(family, seed, point),
-                    lambda out, f=family, s=seed, n=layer: _scores(cfg, out, f, s, n),
-                )
-                _unit(
-                    "similarity",
-                    paths.similarity(family, seed, point),
-                    lambda out, f=family, s=seed, p=point: _similarity(out, f, s, p),
-                )
+            _unit("cache", paths.cache(family, seed, "explain"), _cache, cfg, family)
+            _unit("overlap", paths.overlap(family, seed), _overlap, cfg, family, seed)
+            _unit("concepts", paths.concepts(family, seed), _concepts, cfg, family, seed)
+            for layer, point in _points(cfg, family):
+                own = (family, seed, point)
+                _unit("score", paths.score(*own), _scores, cfg, family, seed, layer)
+                _unit("similarity", paths.similarity(*own), _similarity, *own)
 
 
 def _observed(out: Path, task: str) -> None:
@@ -117,21 +99,11 @@ def _observed(out: Path, task: str) -> None:
             losses = [(4 if step < 100 else 0.5) + 0.01 * rng.random() for step in steps]
             train = [4.0 / (1 + step) for step in steps]
             last = (1000, f"{train[-1]:.6g}", 1.0, f"{losses[-1]:.6g}", 0.99)
-            gap = f"{losses[-1] - train[-1]:.6g}"
-            runs.append((name, seed, variant, *last, gap, True))
+            runs.append((name, seed, variant, *last, f"{losses[-1] - train[-1]:.6g}", True))
             for step, own, loss in zip(steps, train, losses):
-                accuracies = (step >= 10, step >= 100)
-                curves.append(
-                    (
-                        name,
-                        step,
-                        f"{own:.6g}",
-                        1.0 * accuracies[0],
-                        f"{loss:.6g}",
-                        1.0 * accuracies[1],
-                    )
-                )
-                fvu = 0.6 - 0.4 * accuracies[1] + 0.01 * rng.random()
+                seen, unseen = 1.0 * (step >= 10), 1.0 * (step >= 100)
+                curves.append((name, step, f"{own:.6g}", seen, f"{loss:.6g}", unseen))
+                fvu = 0.6 - 0.4 * unseen + 0.01 * rng.random()
                 excluded = abs(step - 10) / 100 + 0.1
                 measures.append((name, step, "", f"{30 + rng.random():.4g}", excluded, "", ""))
                 for point in ("attention", "mlp"):
@@ -140,28 +112,19 @@ def _observed(out: Path, task: str) -> None:
     ends = "step,train_loss,train_accuracy,test_loss,test_accuracy"
     _csv(out / "runs.csv", f"run,seed,variant,{ends},gap,reached", runs)
     _csv(out / "curves.csv", f"run,{ends}", curves)
-    _csv(
-        out / "measures.csv",
-        "run,step,hookpoint,parameter_norm,excluded_loss,fvu,stability",
-        measures,
-    )
+    head = "run,step,hookpoint,parameter_norm,excluded_loss,fvu,stability"
+    _csv(out / "measures.csv", head, measures)
 
 
 def _points(cfg: Config, family: str) -> list[tuple[int, str]]:
-    if family == "token-unigram":
-        return [(0, "tokens")]
-    return [(layer, cfg.model.hookpoint(layer)) for layer in cfg.model.layers]
+    points = FAMILIES[family].hookpoints([cfg.model.hookpoint(n) for n in cfg.model.layers])
+    return list(enumerate(points))
 
 
-def _unit(stage: str, out: Path, fill) -> None:
-    for _, work in artifacts.build_all(
-        [artifacts.Unit(stage, out, {"stage": stage, "out": str(out)}, {})]
-    ):
-        fill(work.out)
-
-
-def _json(path: Path, value) -> None:
-    artifacts.write_json(path, value)
+def _unit(stage: str, out: Path, fill: Callable[..., None], *about: Any) -> None:
+    unit = artifacts.Unit(stage, out, {"stage": stage, "out": str(out)}, {})
+    for _, work in artifacts.build_all([unit]):
+        fill(work.out, *about)
 
 
 def _csv(path: Path, head: str, rows) -> None:
@@ -184,80 +147,77 @@ def _curve(out: Path, mlp: str, seed: int) -> None:
     _csv(out / "curve.csv", "step,tokens,train_loss,valid_loss", rows)
 
 
-def _pair(cfg: Config, out: Path, seed: int) -> None:
+def _pair(out: Path, cfg: Config, seed: int) -> None:
     dense = {"step": 976, "path": "dense", "valid_loss": 0.951 + 0.004 * seed}
     pair: dict[str, Any] = {"dense": dense}
     if cfg.sparse:
         pair[cfg.sparse] = {"step": 850, "path": cfg.sparse, "valid_loss": 0.948 + 0.004 * seed}
         pair |= {"difference": -0.003, "matched": True}
-    _json(out / "pair.json", pair)
+    artifacts.write_json(out / "pair.json", pair)
 
 
-def _evaluation(cfg: Config, out: Path, seed: int) -> None:
+def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     layers, rng = cfg.model.layers, _rng("evaluate", seed)
     # All layers but the last matter.
     typical = np.geomspace(2.5, 0.005, len(layers))
     cost = {m: typical * rng.uniform(0.8, 1.2, len(layers)) for m in cfg.models}
-    _csv(
-        out / "ablation.csv",
-        "model,layer,cost",
-        [(m, n, f"{cost[m][n]:.6f}") for m in cost for n in layers],
-    )
+    costs = [(m, n, f"{cost[m][n]:.6f}") for m in cost for n in layers]
+    _csv(out / "ablation.csv", "model,layer,cost", costs)
     base = {"sae": 0.10, "transcoder": 0.16, "skip-transcoder": 0.12}
     base |= {"random-sae": 0.55, "random-transcoder": 0.71, "step0-transcoder": 0.12}
     rows, spliced = [], []
     for family in cfg.coders.families:
-        damage = base[family]
+        damage, spec = base[family], FAMILIES[family]
         for n in layers:
             fvu = damage * (1 + 0.5 * np.sin(n)) * rng.uniform(0.9, 1.1)
             ablate = 0.95 + cost["dense"][n]
             recovered = 1 - fvu * 0.8
             splice = 0.95 + cost["dense"][n] * (1 - recovered)
-            linear = "" if family.endswith("sae") else f"{0.42 - 0.02 * n:.4f}"
+            linear = f"{0.42 - 0.02 * n:.4f}" if spec.transcode else ""
             dead = 0.02 * n + 0.01
             numbers = (8 - dead, dead, 0.55 + 0.03 * n, 0.34 - 0.01 * n, linear)
             losses = (0.95, ablate, splice, recovered)
-            losses = ("",) * 4 if family in config.STEP0_CODERS else losses
+            losses = ("",) * 4 if spec.untrained_model else losses
             rows.append((family, n, f"{fvu:.5f}", *numbers, *losses))
-        if family in config.STEP0_CODERS:
-            continue
-        spliced.append((family, 0.95, 5.4, 0.95 + 4.45 * damage * 0.3, 1 - damage * 0.3))
+        if not spec.untrained_model:
+            spliced.append((family, 0.95, 5.4, 0.95 + 4.45 * damage * 0.3, 1 - damage * 0.3))
     losses = "loss_clean,loss_ablate,loss_splice,loss_recovered"
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
     _csv(out / "coders.csv", head + losses, rows)
     _csv(out / "splice_all.csv", "family," + losses, spliced)
-    natives = ("native", "random-native") if cfg.sparse else ()
-    native = [(f, n, 7.5, 0.05) for f in natives for n in layers]
-    _csv(out / "native.csv", "family,layer,l0,dead", native)
+    natives = [row.name for row in FAMILIES.values() if row.kind == "native" and cfg.sparse]
+    _csv(
+        out / "native.csv",
+        "family,layer,l0,dead",
+        [(family, n, 7.5, 0.05) for family in natives for n in layers],
+    )
+    artifacts.write_json(out / "summary.json", _sizes(cfg))
+
+
+def _sizes(cfg: Config) -> dict[str, Any]:
+    """Return parameters, FLOPs and losses of models and coders."""
     sizes = [(531_000, 1_100_000, 0.951), (1_190_000, 1_600_000, 0.948)]
     columns = ("parameters", "flops_per_token_forward", "heldout_loss")
-    models: dict[str, dict[str, float]] = {
-        mlp: dict(zip(columns, numbers)) for mlp, numbers in zip(cfg.models, sizes)
+    models = {
+        mlp: dict(zip(columns, numbers))
+        | {"parameters_without_embeddings": numbers[0] - 196_608, "training_tokens": 3_997_696}
+        for mlp, numbers in zip(cfg.models, sizes)
     }
-    for entry in models.values():
-        entry["parameters_without_embeddings"] = entry["parameters"] - 196_608
-    coder = {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
-    for entry in models.values():
-        entry["training_tokens"] = 3_997_696
     coders = {
-        family: {
-            **coder,
-            "training_tokens": None
-            if family in cfg.coders.existing
-            else 0
-            if "random" in family
-            else 300_000,
-        }
+        family: {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
+        | {"training_tokens": 300_000 * FAMILIES[family].trained}
         for family in cfg.coders.families
     }
+    for family in cfg.coders.existing:
+        coders[family]["training_tokens"] = None
     for entry in (*models.values(), *coders.values()):
         entry["flops_per_token_training"] = 3 * entry["flops_per_token_forward"]
         tokens = entry["training_tokens"]
         entry["training_flops"] = tokens and tokens * entry["flops_per_token_training"]
-    _json(out / "summary.json", {"models": models, "coders": coders})
+    return {"models": models, "coders": coders}
 
 
-def _cache(cfg: Config, out: Path, family: str) -> None:
+def _cache(out: Path, cfg: Config, family: str) -> None:
     width: dict[str, int] = {"neurons": 512, "token-unigram": cfg.data.vocab_size}
     width |= dict.fromkeys(cfg.coders.existing, 4096)
     point = {
@@ -265,14 +225,14 @@ def _cache(cfg: Config, out: Path, family: str) -> None:
         "entries": 1000 if family == "token-unigram" else 7900,
     }
     hookpoints = {name: point for _, name in _points(cfg, family)}
-    _json(out / "stats.json", {"tokens": 1000, "hookpoints": hookpoints})
+    artifacts.write_json(out / "stats.json", {"tokens": 1000, "hookpoints": hookpoints})
 
 
 # Share of 50 active windows that are judged right under each protocol, beside half of 50 others.
 OVERLAP = {"delphi": 0.8, "disjoint": 0.74, "held-out": 0.7}
 
 
-def _overlap(cfg: Config, out: Path, family: str, seed: int) -> None:
+def _overlap(out: Path, cfg: Config, family: str, seed: int) -> None:
     """Latents whose scores differ between the protocols by what `OVERLAP` says, with noise."""
     rng = _rng("overlap", family, seed)
     rows = []
@@ -298,11 +258,11 @@ def _overlap(cfg: Config, out: Path, family: str, seed: int) -> None:
     artifacts.write_table(out / overlap.TABLE, overlap.COLUMNS, rows)
 
 
-def _concepts(cfg: Config, out: Path, family: str, seed: int) -> None:
+def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:
     """Four lexical and two contextual concepts; without rows where the corpus has no labels."""
     rng = _rng("concepts", family, seed)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in CONCEPT_TABLES}
-    sources = [stage.OWN] + [config.DIRECTIONS] * (family == "native")
+    sources = [stage.OWN] + [DIRECTIONS] * (FAMILIES[family].null == DIRECTIONS)
     for source in sources if cfg.concept_splits else ():
         _fill(cfg, tables, source, family, rng)
     for name, rows in tables.items():
@@ -312,7 +272,7 @@ def _concepts(cfg: Config, out: Path, family: str, seed: int) -> None:
 def _fill(cfg: Config, tables: dict[str, list], source: str, family: str, rng) -> None:
     points = [point for _, point in _points(cfg, family)]
     kinds = ["lexical"] * 4 + ["contextual"] * 2
-    skill = TRUTH["random-native" if source == config.DIRECTIONS else family][0]
+    skill = TRUTH["random-native" if source == DIRECTIONS else family][0]
     for number, kind in enumerate(kinds):
         score = float(np.clip(skill + 0.1 * rng.normal(), 0, 1))
         numbers = {"f1_fit": score, "f1": score, "mcc_fit": score, "mcc": score - 0.05}
@@ -359,7 +319,7 @@ def _fill(cfg: Config, tables: dict[str, list], source: str, family: str, rng) -
             tables["draws"].append(row)
 
 
-def _scores(cfg: Config, out: Path, family: str, seed: int, layer: int) -> None:
+def _scores(out: Path, cfg: Config, family: str, seed: int, layer: int) -> None:
     rng = _rng("scores", family, seed, layer)
     mean, location = TRUTH[family]
     count = cfg.explain.latents
@@ -434,7 +394,7 @@ def _similarity(out: Path, family: str, seed: int, point: str) -> None:
         for kind, key in (("own", "auroc"), ("shuffled", "shuffled"))
     }
     curves = {kind: m and (share ** (1 / m - 1)).round(6).tolist() for kind, m in means.items()}
-    _json(out / "roc.json", {"latents": len(scored), **curves})
+    artifacts.write_json(out / "roc.json", {"latents": len(scored), **curves})
 
 
 def _counts(rng: np.random.Generator, p: float, status: str) -> dict[str, int] | None:

@@ -7,7 +7,7 @@ Its scores are areas under a curve, not accuracies, so they have tables of their
 | embedding | sampled latent: windows, AUROC with its own explanation and with others' |
 | embedding_means | as `means` |
 | embedding_contrasts | as `contrasts` |
-| embedding_roc | family, explanation, share of non-activating windows: mean ROC curve over latents |
+| embedding_roc | family, explanation, share of non-activating windows: mean ROC curve |
 | embedding_agreement | family, scorer by rules: rank correlation over latents |
 """
 
