@@ -126,7 +126,7 @@ def _summary_row(
 
     concepts = rows_of("concepts")
     draws, null_draws = _joint(rows_of("draws")), _joint(rows_of("draws", null))
-    every = pick(found["latents"], family=family)
+    every: Any = pick(found["latents"], family=family)
     every = every[every["seed"].isin(seeds)]
     recovering = every["kind"].isin(kinds) & (every["f1"] >= settings.recovered)
     return {
@@ -149,7 +149,7 @@ def _summary_row(
     }
 
 
-def _over_draws(draws: pd.DataFrame, null: pd.DataFrame, config: Config) -> dict[str, float]:
+def _over_draws(draws: pd.DataFrame, null: pd.DataFrame, config: Config) -> dict[str, Any]:
     """Return what drawn candidates recover, those of the null, and the difference of both."""
     tail = (1 - config.collate.confidence) / 2
     row: dict[str, float] = {}
@@ -162,7 +162,7 @@ def _over_draws(draws: pd.DataFrame, null: pd.DataFrame, config: Config) -> dict
     return row | _range("f1_above_null", above, tail)
 
 
-def _by_all_latents(concepts: pd.DataFrame, config: Config, seeds: int) -> dict[str, float]:
+def _by_all_latents(concepts: pd.DataFrame, config: Config, seeds: int) -> dict[str, Any]:
     """Return what the best of all latents recovers; counts are means over `seeds` seeds."""
     settings = config.concepts
     recovered = concepts["f1"] >= settings.recovered
@@ -180,7 +180,7 @@ def _by_all_latents(concepts: pd.DataFrame, config: Config, seeds: int) -> dict[
     }
 
 
-def _over_rules(rules: pd.DataFrame, named_from: float) -> dict[str, float]:
+def _over_rules(rules: pd.DataFrame, named_from: float) -> dict[str, Any]:
     """Return how well explanations name concepts, over latents that recover one clearly."""
     clear = rules[rules["f1"] >= named_from]
     columns = {name: name for name in ("named", "as_well", "named_by_others", "rule_f1")}
@@ -199,7 +199,7 @@ def _joint(draws: pd.DataFrame) -> pd.DataFrame:
     return sums.assign(mean_f1=sums["f1"] / sums["concepts"])
 
 
-def _range(name: str, values: np.ndarray, tail: float) -> dict[str, float]:
+def _range(name: str, values: np.ndarray, tail: float) -> dict[str, Any]:
     """Return mean and central range of draws; nan where there are none."""
     if not len(values):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), math.nan)

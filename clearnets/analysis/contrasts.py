@@ -100,9 +100,7 @@ def contrast_tables(
             rows.append(
                 {
                     **names,
-                    "difference": difference.value,
-                    "low": difference.low,
-                    "high": difference.high,
+                    **difference.columns("difference"),
                     **multilevel_bootstrap.columns(upper, config, enough=enough),
                     "equivalence": settings.equivalence,
                     "equivalent": difference.equivalent(settings.equivalence),

@@ -80,7 +80,7 @@ def agreement(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
             )
             estimate = interval(estimate, settings, len(both))
             row: dict[str, Any] = {"family": family, "scorer": scorer, "n": len(both)}
-            row |= {"correlation": estimate.value, "low": estimate.low, "high": estimate.high}
+            row |= estimate.columns("correlation")
             rows.append(row | {"confidence": settings.confidence})
     columns = ["family", "scorer", "n", "correlation", "low", "high", "confidence"]
     return pd.DataFrame(rows, columns=pd.Index(columns))

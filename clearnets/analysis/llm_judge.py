@@ -114,9 +114,7 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
                     "explanation": kind,
                     "measure": measure,
                     "n": count,
-                    "mean": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
+                    **estimate.columns("mean"),
                     "at_chance": chance is not None and estimate.within(chance, settings.margin),
                     "missing": missing / (answered + missing),
                     "confidence": settings.confidence,
@@ -186,11 +184,9 @@ def noise_table(judged: pd.DataFrame) -> pd.DataFrame:
             pairs = pairs.assign(second=pairs[measure].astype(float)).reset_index()
             for family in (*ordered(pairs["family"]), "all"):
                 chosen = pairs if family == "all" else pick(pairs, family=family)
+                key = {"family": family, "scorer": scorer, "asked": asked, "measure": measure}
                 if row := _noise(chosen.dropna(subset=["first", "second"])):
-                    rows.append(
-                        {"family": family, "scorer": scorer, "asked": asked, "measure": measure}
-                        | row
-                    )
+                    rows.append(key | row)
     return pd.DataFrame(rows)
 
 

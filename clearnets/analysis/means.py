@@ -19,7 +19,7 @@ from clearnets.analysis.samples import (
     Sample,
     bootstrap,
     by_seed,
-    interval,
+    mean_estimate,
     own_scores,
     shuffled_by_bin,
     shuffled_scores,
@@ -67,35 +67,32 @@ def mean_table(
     those over layers and seeds speak for. `measure` is balanced_accuracy, and for explained latents
     of all layers also precision, recall and coverage (found windows / windows asked for).
     """
-    kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
+    kinds = [
+        (ACCURACY, explanation, which, layers)
+        for layers in ("all", "matter")
+        for explanation, which in (("own", "explained"), ("shuffled", "explained"), ("own", "all"))
+    ]
+    kinds += [(measure, "own", "explained", "all") for measure in measures]
     cases = product(by_seed(latents, config).items(), ordered(config.families), scorers)
     rows = []
     for (seed, group), family, scorer in cases:
         own = pick(group, family=family)
-        for layers in ("all", "matter"):
-            for kind in kinds:
-                rows.append(_mean_row(own, (family, seed, scorer, *kind, layers), config))
-        for measure in measures:
-            names = (family, seed, scorer, "explained", "own", "all")
-            rows.append(_mean_row(own, names, config, measure))
+        rows += [_mean_row(own, (family, seed, scorer, *kind), config) for kind in kinds]
     return pd.DataFrame(rows)
 
 
-def _mean_row(
-    own: pd.DataFrame,
-    names: tuple[str, str, str, str, str, str],
-    config: Config,
-    measure: str = ACCURACY,
-) -> dict[str, Any]:
-    family, seed, scorer, which, explanation, layers = names
+KEYS = ("family", "seed", "scorer", "measure", "explanation", "latents", "layers")
+
+
+def _mean_row(own: pd.DataFrame, key: tuple[str, ...], config: Config) -> dict[str, Any]:
+    family, seed, scorer, measure, explanation, which, layers = key
     settings = config.collate
     if explanation == "own":
         sample = own_scores(own, scorer, layers, which, measure)
     else:
         sample = shuffled_scores(own, scorer, layers, minus=False)
     named = (family, seed, scorer, layers, which, explanation, *unless_accuracy(measure))
-    estimate = stats.mean_estimate(sample.value, sample.strata, **bootstrap(settings, *named))
-    estimate = interval(estimate, settings, len(sample))
+    estimate = mean_estimate(sample, settings, *named)
     above = multilevel_bootstrap.intervals(
         estimate.value,
         lambda drawn: multilevel_bootstrap.mean_over(drawn, sample),
@@ -103,17 +100,9 @@ def _mean_row(
         **bootstrap(settings, *named, "levels"),
     )
     return {
-        "family": family,
-        "seed": seed,
-        "scorer": scorer,
-        "measure": measure,
-        "explanation": explanation,
-        "latents": which,
-        "layers": layers,
+        **dict(zip(KEYS, key)),
         "n": len(sample),
-        "mean": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
+        **estimate.columns("mean"),
         **multilevel_bootstrap.columns(above, config, enough=len(sample) >= settings.min_stratum),
         "at_chance": estimate.within(CHANCE, settings.margin),
         "confidence": settings.confidence,
@@ -133,12 +122,9 @@ def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
         own = pick(layered, family=family)
         for scorer, layer in product(SCORERS, np.unique(own["layer"])):
             sample = own_scores(pick(own, layer=layer), scorer, "all", "explained")
-            random = bootstrap(config.collate, family, scorer, "layer", str(layer))
-            estimate = stats.mean_estimate(sample.value, sample.strata, **random)
-            estimate = interval(estimate, config.collate, len(sample))
+            estimate = mean_estimate(sample, config.collate, family, scorer, "layer", str(layer))
             cells = {"family": family, "scorer": scorer, "layer": layer, "n": len(sample)}
-            ends = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-            rows.append({**cells, **ends})
+            rows.append(cells | estimate.columns("mean"))
     columns = ("family", "scorer", "layer", "n", "mean", "low", "high")
     return columns_of(pd.DataFrame(rows), columns)
 
@@ -147,36 +133,22 @@ def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Return mean scores of explained latents by bin of firing rate, with their own explanation and
     with those of all other latents of their layer. `n`: latents of the bin."""
     rows = []
-    for family in ordered(config.families):
+    for family, scorer in product(ordered(config.families), SCORERS):
         own = pick(latents, family=family)
-        for scorer in SCORERS:
-            samples = {
-                "own": _own_by_bin(own, scorer),
-                "shuffled": shuffled_by_bin(own, scorer, BINS_PER_DECADE),
-            }
-            for explanation, by_bin in samples.items():
-                for index, sample in by_bin.items():
-                    count = int(np.isfinite(sample.rate).sum())
-                    if count < MIN_BIN:
-                        continue
-                    names = (family, scorer, explanation, "rate", str(index))
-                    estimate = stats.mean_estimate(
-                        sample.value, sample.strata, **bootstrap(config.collate, *names)
-                    )
-                    low, high = stats.bin_edges(index, BINS_PER_DECADE)
-                    rows.append(
-                        {
-                            "family": family,
-                            "scorer": scorer,
-                            "explanation": explanation,
-                            "rate_low": low,
-                            "rate_high": high,
-                            "n": count,
-                            "mean": estimate.value,
-                            "low": estimate.low,
-                            "high": estimate.high,
-                        }
-                    )
+        own_by_bin = _own_by_bin(own, scorer)
+        shuffled = shuffled_by_bin(own, scorer, BINS_PER_DECADE)
+        samples = [("own", *one) for one in own_by_bin.items()]
+        samples += [("shuffled", *one) for one in shuffled.items()]
+        for explanation, index, sample in samples:
+            count = int(np.isfinite(sample.rate).sum())
+            if count < MIN_BIN:
+                continue
+            random = bootstrap(config.collate, family, scorer, explanation, "rate", str(index))
+            estimate = stats.mean_estimate(sample.value, sample.strata, **random)
+            low, high = stats.bin_edges(index, BINS_PER_DECADE)
+            cells = {"family": family, "scorer": scorer, "explanation": explanation}
+            cells |= {"rate_low": low, "rate_high": high, "n": count}
+            rows.append(cells | estimate.columns("mean"))
     columns = ["family", "scorer", "explanation", "rate_low", "rate_high"]
     return columns_of(pd.DataFrame(rows), [*columns, "n", "mean", "low", "high"])
 

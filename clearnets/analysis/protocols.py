@@ -94,16 +94,11 @@ def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[d
         }
         row |= {column: part[protocol].mean() for column, protocol in MEANS.items()}
         for column, (first, second) in DIFFERENCES.items():
-            estimate = stats.mean_estimate(
-                np.asarray(part[first] - part[second], dtype=np.float64),
-                strata[inside],
-                **bootstrap(config.collate, "protocols", family, scorer, name, column),
-            )
+            difference = np.asarray(part[first] - part[second], dtype=np.float64)
+            names = ("protocols", family, scorer, name, column)
+            random = bootstrap(config.collate, *names)
+            estimate = stats.mean_estimate(difference, strata[inside], **random)
             estimate = interval(estimate, config.collate, there)
-            row |= {
-                column: estimate.value,
-                f"{column}_low": estimate.low,
-                f"{column}_high": estimate.high,
-            }
+            row |= estimate.columns(column, f"{column}_")
         rows.append(row | {"confidence": config.collate.confidence})
     return rows

@@ -120,11 +120,7 @@ def _agreement(
             for measure, of in (("auroc", auroc), ("spearman", spearman)):
                 seed = seed_for(config.collate.seed, "ratings", *names.values(), measure)
                 found = estimate(of, score_N, worth_N, latent_N, config, seed)
-                row |= {
-                    measure: found.value,
-                    f"{measure}_low": found.low,
-                    f"{measure}_high": found.high,
-                }
+                row |= found.columns(measure, f"{measure}_")
             yield row
 
 

@@ -126,6 +126,12 @@ def interval(estimate: stats.Estimate, settings: Collate, *counts: int) -> stats
     return stats.Estimate(estimate.value, math.nan, math.nan)
 
 
+def mean_estimate(sample: Sample, settings: Collate, *names: str) -> stats.Estimate:
+    """Return the mean with its interval over latents, from random numbers of this name."""
+    estimate = stats.mean_estimate(sample.value, sample.strata, **bootstrap(settings, *names))
+    return interval(estimate, settings, len(sample))
+
+
 def unless_accuracy(measure: str) -> list[str]:
     """Return the part of a random seed's name for measures other than balanced accuracy."""
     return [] if measure == ACCURACY else [measure]

@@ -248,12 +248,17 @@ def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _identity(records: list[Any], family: str, seed: int, layer: int) -> dict[str, Any]:
+    """Return the columns that say which latents these are, how active, and with what status."""
+    keys = ("latent", "status", "rate", "windows")
+    names = {"family": family, "seed": seed, "layer": layer}
+    return names | {key: [record[key] for record in records] for key in keys}
+
+
 def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.DataFrame:
     """Read scores by rules of one hookpoint; `wanted`: windows that each latent is judged on."""
     records = artifacts.read_jsonl(paths.score(family, seed, point) / SCORED)
-    columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
-    for key in ("latent", "status", "rate", "windows"):
-        columns[key] = [record[key] for record in records]
+    columns = _identity(records, family, seed, layer)
     for scorer in SCORERS:
         name = scorer.removeprefix("rule-")
         cells = {
@@ -273,9 +278,7 @@ def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.D
 
 def _similarity(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
     records = artifacts.read_jsonl(paths.similarity(family, seed, point) / SIMILAR)
-    columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
-    for key in ("latent", "status", "rate", "windows"):
-        columns[key] = [record[key] for record in records]
+    columns = _identity(records, family, seed, layer)
     names = {"auroc": EMBEDDING, **{name: f"{EMBEDDING}-{name}" for name in CONTROLS}}
     for key, name in {"positives": "positives", "negatives": "negatives", **names}.items():
         columns[name] = np.array([record[key] for record in records], dtype=np.float64)

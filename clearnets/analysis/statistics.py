@@ -55,6 +55,10 @@ class Estimate:
     high: float
     tested: tuple[float, float] = (float("nan"), float("nan"))
 
+    def columns(self, name: str, prefix: str = "") -> dict[str, float]:
+        """Return the number as column `name`, its interval as `low` and `high` after `prefix`."""
+        return {name: self.value, f"{prefix}low": self.low, f"{prefix}high": self.high}
+
     def contains(self, point: float) -> bool:
         """Return whether the interval holds `point`."""
         return self.low <= point <= self.high
