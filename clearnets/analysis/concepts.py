@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, pick
-from clearnets.analysis.sources import Sources
 from clearnets.config import Config
 from clearnets.families import DIRECTIONS, FAMILIES
 
@@ -50,11 +49,8 @@ SUMMARY_COLUMNS = (
 )
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
+def tables(found: Mapping[str, pd.DataFrame], config: Config) -> dict[str, pd.DataFrame]:
     """Return the tables of concepts by name; without rows where the corpus has no labels."""
-    found = sources.concepts
     return {
         "concepts": _sort(columns_of(found["concepts"], CONCEPT_COLUMNS)),
         "concept_latents": histogram(found["latents"], config),

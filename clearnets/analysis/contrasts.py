@@ -23,7 +23,7 @@ from clearnets.analysis.samples import (
     shuffled_scores,
     unless_accuracy,
 )
-from clearnets.analysis.sources import SCORERS, Sources
+from clearnets.analysis.sources import SCORERS
 from clearnets.config import Config
 from clearnets.families import FAMILIES
 
@@ -34,14 +34,6 @@ SUBJECTS = {
 }
 # Beside balanced accuracy, of explained latents of all layers, not matched by activity.
 COMPARED = ("precision", "recall")
-
-
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `contrasts` and `strata`."""
-    contrasts, strata = contrast_tables(made["latents"], made["pair"], config)
-    return {"contrasts": contrasts, "strata": strata}
 
 
 def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:

@@ -13,7 +13,6 @@ Its scores are areas under a curve, not accuracies, so they have tables of their
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,15 +31,18 @@ KEYS = ["family", "seed", "layer", "latent"]
 
 
 def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+    sources: Sources, judged: pd.DataFrame, pair: pd.DataFrame, config: Config
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables of the scorer by name."""
-    judged = made["latents"]
+    """Return the tables of the scorer by name.
+
+    Args:
+        judged: the same latents with scores by rules, and whether their layer matters.
+    """
     latents = sort(sources.similarity, KEYS)
     assert (latents[KEYS].to_numpy() == judged[KEYS].to_numpy()).all()
     grouped = latents.assign(matters=judged["matters"].to_numpy())
     only: dict[str, Any] = {"scorers": (EMBEDDING,), "measures": ()}
-    contrasts, _ = contrast_tables(grouped, made["pair"], config, **only)
+    contrasts, _ = contrast_tables(grouped, pair, config, **only)
     return {
         "embedding": latents,
         "embedding_means": mean_table(grouped, config, **only).drop(columns="measure"),

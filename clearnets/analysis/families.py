@@ -28,13 +28,6 @@ MEANS = {
 }
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `families` and `summary`."""
-    return {"families": family_table(), "summary": summary_table(sources, config, made)}
-
-
 def family_table() -> pd.DataFrame:
     """Return all rows of `clearnets.families`, and random directions as one more.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,6 @@ from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import SCORERS, Sources
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, STATUSES
-from clearnets.config import Config
-
-
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `latents` and `coverage`."""
-    latents = latent_table(sources, made["layers"])
-    return {"latents": latents, "coverage": coverage_table(latents)}
 
 
 def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from clearnets.analysis.frames import columns_of, sort, stacked
 from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import Sources
-from clearnets.config import Collate, Config
+from clearnets.config import Collate
 
 CODER_COLUMNS = (
     "fvu",
@@ -21,16 +20,6 @@ CODER_COLUMNS = (
     "fvu_pca",
     "fvu_linear",
 )
-
-
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `layers` and `splice_all`."""
-    return {
-        "layers": layer_table(sources, config.collate),
-        "splice_all": splice_table(sources, config.collate),
-    }
 
 
 def layer_table(sources: Sources, settings: Collate) -> pd.DataFrame:

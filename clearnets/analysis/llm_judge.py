@@ -16,7 +16,6 @@ and no other table shows them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -40,19 +39,19 @@ AT_CHANCE = {"accuracy": CHANCE, "auroc": CHANCE, "correlation": 0.0}
 
 
 def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+    sources: Sources, latents: pd.DataFrame, pair: pd.DataFrame, config: Config
 ) -> dict[str, pd.DataFrame]:
     """Return `judged ...` or `demonstration ...` where a language model judges; only tables with
     rows."""
-    if sources.judged is None or sources.probabilities is None:
+    if sources.llm_scores is None or sources.probabilities is None:
         return {}
     tables = {}
     for name, which in ((JUDGED, False), (DEMONSTRATION, True)):
-        own = pick(sources.judged, demonstration=which)
+        own = pick(sources.llm_scores, demonstration=which)
         if len(own):
             probabilities = pick(sources.probabilities, demonstration=which)
             found = judge_tables(own, probabilities, config.collate)
-            found["_contrasts"] = contrast_table(found[""], made["latents"], made["pair"], config)
+            found["_contrasts"] = contrast_table(found[""], latents, pair, config)
             tables |= {name + suffix: table for suffix, table in found.items() if len(table)}
     if sources.qualification is not None:
         tables["judge"] = sources.qualification

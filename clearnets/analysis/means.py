@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from itertools import product
 from typing import Any, cast
@@ -25,7 +25,7 @@ from clearnets.analysis.samples import (
     shuffled_scores,
     unless_accuracy,
 )
-from clearnets.analysis.sources import MEASURES, SCORERS, Sources
+from clearnets.analysis.sources import MEASURES, SCORERS
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import Config
@@ -34,18 +34,6 @@ from clearnets.config import Config
 BINS_PER_DECADE = 2
 # A bin of firing rate with fewer latents than this has no mean worth drawing.
 MIN_BIN = 5
-
-
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `means`, `layer_means` and `rates`."""
-    latents = made["latents"]
-    return {
-        "means": mean_table(latents, config),
-        "layer_means": layer_mean_table(latents, config),
-        "rates": rate_table(latents, config),
-    }
 
 
 def mean_table(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, sort
 from clearnets.analysis.sources import Sources
-from clearnets.config import Config
 from clearnets.families import FAMILIES
 
 CURVE_COLUMNS = ("model", "seed", "step", "tokens", "train_loss", "valid_loss")
@@ -23,18 +22,6 @@ COMPUTE_COLUMNS = (
     "training_flops",
     "heldout_loss",
 )
-
-
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `curves`, `ngrams`, `pair` and `compute`."""
-    return {
-        "curves": sort(columns_of(sources.curves, CURVE_COLUMNS), ["model", "seed", "step"]),
-        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
-        "pair": pair_table(sources),
-        "compute": compute_table(sources),
-    }
 
 
 def model_of(family: str, models: Sequence[str]) -> str | None:

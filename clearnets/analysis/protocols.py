@@ -10,7 +10,7 @@ The same latents, with the same explanations, under three protocols (see
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, ordered, pick
 from clearnets.analysis.means import BINS_PER_DECADE
 from clearnets.analysis.samples import bootstrap, interval
-from clearnets.analysis.sources import SCORERS, Sources
+from clearnets.analysis.sources import SCORERS
 from clearnets.autointerp.records import UNSCORABLE
 from clearnets.config import Config
 
@@ -39,17 +39,14 @@ COLUMNS = (
 )
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Return `protocols`."""
+def protocol_table(overlap: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Return `protocols`, from what `clearnets overlap` measured."""
     rows = [
         row
-        for family in ordered(config.families)
-        for scorer in SCORERS
-        for row in _rows(pick(sources.overlap, family=family), family, scorer, config)
+        for family, scorer in product(ordered(config.families), SCORERS)
+        for row in _rows(pick(overlap, family=family), family, scorer, config)
     ]
-    return {"protocols": columns_of(pd.DataFrame(rows), COLUMNS)}
+    return columns_of(pd.DataFrame(rows), COLUMNS)
 
 
 def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[dict[str, Any]]:

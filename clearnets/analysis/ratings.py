@@ -34,15 +34,13 @@ from clearnets.pipeline.runtime import seed_for
 ALL = "(all)"
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
+def tables(sources: Sources, latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
     """Return the tables of ratings by name; none where nobody has rated."""
     rated = sources.ratings
     if rated is None:
         return {}
     columns = ["rater", *KEYS, "question", "answer", "current"]
-    scores = _scores(sources, made)
+    scores = _scores(sources, latents)
     groups = list(_groups(rated))
     return {
         "ratings": columns_of(rated, columns),
@@ -64,16 +62,16 @@ def _groups(rated: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield ALL, rated
 
 
-def _scores(sources: Sources, made: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def _scores(sources: Sources, latents: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return by scorer a frame of KEYS and `score`, without latents that have no score."""
-    found = {scorer: (made["latents"], scorer) for scorer in SCORERS}
+    found = {scorer: (latents, scorer) for scorer in SCORERS}
     found[EMBEDDING] = (sources.similarity, EMBEDDING)
     scores = {
         name: columns_of(frame, [*KEYS, column]).rename(columns={column: "score"})
         for name, (frame, column) in found.items()
     }
-    if sources.judged is not None:
-        own = pick(sources.judged, kind="own")
+    if sources.llm_scores is not None:
+        own = pick(sources.llm_scores, kind="own")
         for scorer in dict.fromkeys(own["scorer"]):
             measure = MAIN_MEASURE.get(scorer, "accuracy")
             part = columns_of(pick(own, scorer=scorer), [*KEYS, measure])

@@ -49,25 +49,43 @@ from clearnets.analysis import (
     protocols,
     ratings,
 )
-from clearnets.analysis.frames import to_csv
+from clearnets.analysis.frames import columns_of, sort, to_csv
 from clearnets.analysis.sources import Sources
 from clearnets.config import Config
 from clearnets.pipeline import artifacts
 
-# Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
-# before it.
-_MODULES = (
-    *(models, layers, latents, means, contrasts, embedding, families),
-    *(protocols, concepts, llm_judge, ratings),
-)
-
 
 def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     """Return every table by name."""
-    made: dict[str, pd.DataFrame] = {}
-    for module in _MODULES:
-        made |= module.tables(sources, config, made)
-    return made | {"latents": made["latents"].drop(columns="matters")}
+    settings = config.collate
+    curves = columns_of(sources.curves, models.CURVE_COLUMNS)
+    pair = models.pair_table(sources)
+    by_layer = layers.layer_table(sources, settings)
+    sampled = latents.latent_table(sources, by_layer)
+    differences, strata = contrasts.contrast_tables(sampled, pair, config)
+    made = {
+        "curves": sort(curves, ["model", "seed", "step"]),
+        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
+        "pair": pair,
+        "compute": models.compute_table(sources),
+        "layers": by_layer,
+        "splice_all": layers.splice_table(sources, settings),
+        "latents": sampled,
+        "coverage": latents.coverage_table(sampled),
+        "means": means.mean_table(sampled, config),
+        "layer_means": means.layer_mean_table(sampled, config),
+        "rates": means.rate_table(sampled, config),
+        "contrasts": differences,
+        "strata": strata,
+        "families": families.family_table(),
+        "protocols": protocols.protocol_table(sources.overlap, config),
+        **embedding.tables(sources, sampled, pair, config),
+        **concepts.tables(sources.concepts, config),
+        **llm_judge.tables(sources, sampled, pair, config),
+        **ratings.tables(sources, sampled, config),
+    }
+    made["summary"] = families.summary_table(sources, config, made)
+    return made | {"latents": sampled.drop(columns="matters")}
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -62,7 +62,7 @@ class Sources:
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
-        judged: seed, family, layer and a language model's scores, in rows of
+        llm_scores: seed, family, layer and a language model's scores, in rows of
             `clearnets.analysis.llm_judge_rows`; None where none judges.
         probabilities: seed, family, layer, demonstration, scorer, bin, positives, negatives: how
             often it gave which probability.
@@ -87,7 +87,7 @@ class Sources:
     roc: pd.DataFrame
     overlap: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
-    judged: pd.DataFrame | None = None
+    llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
     qualification: pd.DataFrame | None = None
     ratings: pd.DataFrame | None = None
@@ -141,7 +141,7 @@ def read(config: Config) -> Sources:
         for seed in seeds
     }
     wanted = config.score.n_examples_test + config.score.n_non_activating
-    judged, probabilities = _llm_scores(config) if config.score.judge else (None, None)
+    llm_scores, probabilities = _llm_scores(config) if config.score.judge else (None, None)
     return Sources(
         models=config.models,
         curves=pd.concat(curves, ignore_index=True),
@@ -161,7 +161,7 @@ def read(config: Config) -> Sources:
         roc=pd.concat([_roc(*place) for place in scored], ignore_index=True),
         overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
-        judged=judged,
+        llm_scores=llm_scores,
         probabilities=probabilities,
         qualification=_qualification() if config.score.judge else None,
         ratings=rating_files.read(
