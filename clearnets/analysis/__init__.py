@@ -1,1 +1,1 @@
-"""Tables of a comparison: statistics, scores, contrasts, and their summary in Markdown."""
+"""Statistics over latents, and the tables of the comparison."""

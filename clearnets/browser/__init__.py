@@ -1,1 +1,1 @@
-"""The feature browser: one latent with all results about it, as an HTML page and in a terminal."""
+"""Latents for people to look at: an HTML page and a view in the terminal."""

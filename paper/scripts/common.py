@@ -113,7 +113,7 @@ def is_step0(family: str) -> bool:
 
 
 def is_control(family: str) -> bool:
-    """Whether the family is there for others to be compared with."""
+    """Tell whether the family is a control of another one."""
     return is_twin(family) or is_step0(family)
 
 
@@ -123,7 +123,7 @@ def is_tokens(family: str) -> bool:
 
 
 def marker_style(family: str, size: float = 4.5) -> dict[str, object]:
-    """Marker of a family: filled, of an untrained twin hollow, of step 0 half of it."""
+    """Return the marker of a family: filled, hollow for an untrained twin, half for step 0."""
     color = COLOR[family]
     style: dict[str, object] = {
         "color": color,
@@ -139,7 +139,7 @@ def marker_style(family: str, size: float = 4.5) -> dict[str, object]:
 
 
 def rows_of(present: set[str]) -> dict[str, float]:
-    """Where each family stands from top to bottom."""
+    """Return the height of each family's row, from top to bottom."""
     rows: dict[str, float] = {}
     y = 0.0
     for group in GROUPS:
@@ -152,7 +152,7 @@ def rows_of(present: set[str]) -> dict[str, float]:
 
 
 def line_style(family: str) -> dict[str, object]:
-    """Line and marker of a family."""
+    """Return the line and marker of a family."""
     dashes = (0, (2, 1.5)) if is_twin(family) else (0, (4, 1.2, 1, 1.2))
     return {
         **marker_style(family, size=3.5),
@@ -165,22 +165,22 @@ def line_style(family: str) -> dict[str, object]:
 
 
 def metric_label(metric: str) -> str:
-    """A metric of the generalization observatory in words."""
+    """Return a metric of the generalization observatory in words."""
     return METRIC_LABEL.get(metric, metric.replace("_", " "))
 
 
 def read(tables: Path, name: str) -> pd.DataFrame:
-    """One table of an experiment."""
+    """Read one table of an experiment."""
     return pd.read_csv(tables / f"{name}.csv")
 
 
 def level(table: pd.DataFrame) -> str:
-    """The intervals' level, as text."""
+    """Return the confidence level of a table's intervals as text."""
     return f"{100 * table['confidence'].iloc[0]:g} %"
 
 
 def pair_note(tables: Path) -> str:
-    """A sentence for the caption where a pair's losses differ too much, or nothing."""
+    """Return a sentence for the caption where a pair's losses differ too much, or nothing."""
     pair = read(tables, "pair")
     if pair["matched"].all():
         return ""
@@ -188,19 +188,19 @@ def pair_note(tables: Path) -> str:
 
 
 def models(column: pd.Series) -> dict[str, object]:
-    """The models that a table names, dense first, each with its line style."""
+    """Return the models that a table names, dense first, each with its line style."""
     present = [name for name in ("dense", *SPARSE) if (column == name).any()]
     return dict(zip(present, ("-", (0, (4, 1.2)))))
 
 
 def seeds(table: pd.DataFrame) -> str:
-    """How many training seeds a table holds, as text."""
+    """Return how many training seeds a table holds, as text."""
     count = table["seed"].nunique()
     return "one training seed" if count == 1 else f"{count} training seeds"
 
 
 def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
-    """Keys of a legend for what markers say where panels name the families."""
+    """Return keys of a legend for the kinds of markers, where panels name the families."""
     keys = [Line2D([], [], marker="o", **PLAIN, label="a family")]  # pyright: ignore
     present = set(present)
     if any(is_twin(family) for family in present):
@@ -214,18 +214,18 @@ def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
 
 
 def chance_key() -> Line2D:
-    """Key of the line at chance."""
+    """Return the legend's key of the line at chance."""
     return Line2D([], [], color=GREY, lw=0.7, ls=DOTS, label="chance")
 
 
 def shuffled_key() -> Line2D:
-    """Key of scores with the explanations of other latents."""
+    """Return the legend's key of scores with the explanations of other latents."""
     label = "with shuffled explanations"
     return Line2D([], [], marker="x", **PLAIN, label=label)  # pyright: ignore
 
 
 def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) -> None:
-    """Mean of `column` by layer over the seeds, with their range as a band."""
+    """Draw the mean of `column` over seeds by layer, with their range as a band."""
     by_layer = table.dropna(subset=[column]).groupby("layer")[column]
     mean = by_layer.mean()
     axes.plot(mean.index, mean, **style)  # pyright: ignore[reportArgumentType]
@@ -236,15 +236,28 @@ def over_seeds(axes: Axes, table: pd.DataFrame, column: str, **style: object) ->
 
 
 def layer_axis(axes: Axes, layers: pd.Series) -> None:
-    """Integer ticks for the layers."""
+    """Set integer ticks for the layers."""
     ticks = sorted(layers.dropna().astype(int).unique())
     axes.set_xticks(ticks)
     axes.set_xlim(ticks[0] - 0.4, ticks[-1] + 0.4)
     axes.set_xlabel("layer")
 
 
+def name_rows(axes: Axes, rows: dict[str, float]) -> None:
+    """Write the names of families at the heights of their rows, from top to bottom."""
+    axes.set_yticks(list(rows.values()), [LABEL[family] for family in rows])
+    axes.set_ylim(max(rows.values()) + 0.6, -0.6)
+
+
+def row_axes(axes: Axes) -> None:
+    """Set axes whose rows have names: vertical grid lines, no ticks and no line at the left."""
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
 def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
-    """One legend below the panels; a label that several of them share is given once."""
+    """Draw one legend below the panels, with each label once."""
     handles = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -253,7 +266,7 @@ def legend(figure: Figure, panels: Iterable[Axes], *, columns: int) -> None:
 
 
 def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
-    """Gaussian kernel density; of controls the outline alone."""
+    """Draw a Gaussian kernel density; of controls the outline alone."""
     if len(values) < 2:
         return
     color = COLOR[family]
@@ -271,8 +284,8 @@ def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
 
 
 def mean_marker(axes: Axes, row, y: float, family: str) -> None:
-    """A mean with its interval over latents and, where there is one, a thin one over layers; a
-    cross where explanations are shuffled."""
+    """Draw a mean with its interval over latents and, where there is one, a thin one over layers;
+    a cross where explanations are shuffled."""
     style: dict[str, object] = marker_style(family)
     if row.explanation == "shuffled":
         style = {"color": "0.25", "marker": "x", "markersize": 3.5, "markeredgewidth": 0.8}
@@ -284,7 +297,7 @@ def mean_marker(axes: Axes, row, y: float, family: str) -> None:
 
 
 def mean_keys(families: Iterable[str]) -> list[Line2D]:
-    """What the markers of means stand for."""
+    """Return the legend's keys for markers of means."""
     return control_keys(families, shuffled_key(), chance_key())
 
 

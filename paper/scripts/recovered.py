@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from common import (
+    DOTS,
     GREY,
     TWO_COLUMNS,
     is_control,
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where there is no coder."""
+    """Return the figure and its caption; None where there is no coder."""
     layers, splice_all = read(tables, "layers"), read(tables, "splice_all")
     coders = layers[layers["kind"] == "family"]
     present = sorted(rows_of(set(splice_all["family"])), key=is_control)
@@ -38,7 +39,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         last.plot([offset] * len(own), own, **(style | {"linestyle": ""}))
     for one in (axes, last):
         one.axhline(1, color=GREY, lw=0.7, zorder=0)
-        one.axhline(0, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0.6)
+        one.axhline(0, color=GREY, lw=0.7, ls=DOTS, zorder=0.6)
         one.grid(axis="y")
     for layer in _left_out(coders):
         axes.axvspan(layer - 0.4, layer + 0.4, color="0.94", lw=0, zorder=0)
@@ -62,6 +63,6 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
 
 
 def _left_out(coders) -> list[int]:
-    """Layers that matter in no seed."""
+    """Return the layers that matter in no seed."""
     matters = coders["matters"].astype(bool).groupby(coders["layer"]).any()
     return [int(layer) for layer, any_seed in matters.items() if not any_seed]

@@ -1,4 +1,4 @@
-"""ROC curves of the scorer by embeddings, each family beside its controls."""
+"""ROC curves of the scorer by embeddings, each family with its controls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from matplotlib.lines import Line2D
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
-    """The figure and its caption; nothing where no latent has a score."""
+    """Return the figure and its caption; None where no latent has a score."""
     roc, means = read(tables, "embedding_roc"), read(tables, "embedding_means")
     means = means[(means["seed"] == "all") & (means["layers"] == "all")]
     means = means[(means["latents"] == "explained") & (means["explanation"] == "own")]
@@ -75,7 +75,7 @@ def _curve(axes: Axes, roc: pd.DataFrame, family: str, explanation: str, **style
 
 
 def _keys(drawn: set[str]) -> list[Line2D]:
-    """What the lines stand for where panels name the families."""
+    """Return the legend's keys for the lines, where panels name the families."""
     kinds = {
         "a family": lambda family: not is_control(family),
         "its untrained twin": is_twin,
