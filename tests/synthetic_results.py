@@ -17,6 +17,7 @@ from clearnets import config
 from clearnets.analysis.sources import CONCEPT_TABLES
 from clearnets.autointerp.records import ROC_STEPS
 from clearnets.config import Config
+from clearnets.families import DIRECTIONS, FAMILIES
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
@@ -116,9 +117,8 @@ def _observed(out: Path, task: str) -> None:
 
 
 def _points(cfg: Config, family: str) -> list[tuple[int, str]]:
-    if family == "token-unigram":
-        return [(0, "tokens")]
-    return [(layer, cfg.model.hookpoint(layer)) for layer in cfg.model.layers]
+    points = FAMILIES[family].hookpoints([cfg.model.hookpoint(n) for n in cfg.model.layers])
+    return list(enumerate(points))
 
 
 def _unit(stage: str, out: Path, fill: Callable[..., None], *about: Any) -> None:
@@ -167,25 +167,25 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     base |= {"random-sae": 0.55, "random-transcoder": 0.71, "step0-transcoder": 0.12}
     rows, spliced = [], []
     for family in cfg.coders.families:
-        damage = base[family]
+        damage, spec = base[family], FAMILIES[family]
         for n in layers:
             fvu = damage * (1 + 0.5 * np.sin(n)) * rng.uniform(0.9, 1.1)
             ablate = 0.95 + cost["dense"][n]
             recovered = 1 - fvu * 0.8
             splice = 0.95 + cost["dense"][n] * (1 - recovered)
-            linear = "" if family.endswith("sae") else f"{0.42 - 0.02 * n:.4f}"
+            linear = f"{0.42 - 0.02 * n:.4f}" if spec.transcode else ""
             dead = 0.02 * n + 0.01
             numbers = (8 - dead, dead, 0.55 + 0.03 * n, 0.34 - 0.01 * n, linear)
             losses = (0.95, ablate, splice, recovered)
-            losses = ("",) * 4 if family in config.STEP0_CODERS else losses
+            losses = ("",) * 4 if spec.untrained_model else losses
             rows.append((family, n, f"{fvu:.5f}", *numbers, *losses))
-        if family not in config.STEP0_CODERS:
+        if not spec.untrained_model:
             spliced.append((family, 0.95, 5.4, 0.95 + 4.45 * damage * 0.3, 1 - damage * 0.3))
     losses = "loss_clean,loss_ablate,loss_splice,loss_recovered"
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
     _csv(out / "coders.csv", head + losses, rows)
     _csv(out / "splice_all.csv", "family," + losses, spliced)
-    natives = ("native", "random-native") if cfg.sparse else ()
+    natives = [row.name for row in FAMILIES.values() if row.kind == "native" and cfg.sparse]
     _csv(
         out / "native.csv",
         "family,layer,l0,dead",
@@ -205,7 +205,7 @@ def _sizes(cfg: Config) -> dict[str, Any]:
     }
     coders = {
         family: {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
-        | {"training_tokens": 0 if "random" in family else 300_000}
+        | {"training_tokens": 300_000 * FAMILIES[family].trained}
         for family in cfg.coders.families
     }
     for family in cfg.coders.existing:
@@ -262,7 +262,7 @@ def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:
     """Four lexical and two contextual concepts; without rows where the corpus has no labels."""
     rng = _rng("concepts", family, seed)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in CONCEPT_TABLES}
-    sources = [stage.OWN] + [config.DIRECTIONS] * (family == "native")
+    sources = [stage.OWN] + [DIRECTIONS] * (FAMILIES[family].null == DIRECTIONS)
     for source in sources if cfg.concept_splits else ():
         _fill(cfg, tables, source, family, rng)
     for name, rows in tables.items():
@@ -272,7 +272,7 @@ def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:
 def _fill(cfg: Config, tables: dict[str, list], source: str, family: str, rng) -> None:
     points = [point for _, point in _points(cfg, family)]
     kinds = ["lexical"] * 4 + ["contextual"] * 2
-    skill = TRUTH["random-native" if source == config.DIRECTIONS else family][0]
+    skill = TRUTH["random-native" if source == DIRECTIONS else family][0]
     for number, kind in enumerate(kinds):
         score = float(np.clip(skill + 0.1 * rng.normal(), 0, 1))
         numbers = {"f1_fit": score, "f1": score, "mcc_fit": score, "mcc": score - 0.05}

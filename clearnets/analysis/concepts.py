@@ -1,4 +1,4 @@
-"""Concept recovery as small tidy tables: which family's latents recover how many known concepts.
+"""Tables of concept recovery: which family's latents recover how many known concepts.
 
 A family is compared with its null, random directions of the space that its latents read, and
 with the other families, always at an equal number of candidate latents. What varies are the draws
@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, pick
-from clearnets.analysis.sources import Sources
-from clearnets.config import DIRECTIONS, FAMILIES, NULLS, Config
+from clearnets.config import Config
+from clearnets.families import DIRECTIONS, FAMILIES
 
 KINDS = ("lexical", "contextual")
 BOTH = "all"
@@ -49,11 +49,8 @@ SUMMARY_COLUMNS = (
 )
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Every table by name; without rows where the corpus has no labels."""
-    found = sources.concepts
+def tables(found: Mapping[str, pd.DataFrame], config: Config) -> dict[str, pd.DataFrame]:
+    """Return the tables of concepts by name; without rows where the corpus has no labels."""
     return {
         "concepts": _sort(columns_of(found["concepts"], CONCEPT_COLUMNS)),
         "concept_latents": histogram(found["latents"], config),
@@ -62,7 +59,7 @@ def tables(
 
 
 def histogram(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """How many latents have which F1 for the concept that they recover best, over all seeds.
+    """Return how many latents have which F1 for their best concept, over all seeds.
 
     A latent that is never active has no concept; its kind is empty and its bin the lowest.
     """
@@ -82,7 +79,8 @@ def histogram(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 
 def summary(found: Mapping[str, pd.DataFrame], config: Config) -> pd.DataFrame:
-    """One row per family and kind of concept: what its latents recover, beside its null.
+    """Return one row per family and kind of concept: what its latents recover, and what its null
+    does.
 
     `recovered`, `f1`: concepts recovered, and mean F1 over concepts, by the best of `candidates`
     latents; the mean over draws with their central range. `f1_above_null`: the difference to the
@@ -111,40 +109,61 @@ def _summary_row(
     name: str,
     seeds: list[int],
     family: str,
-    kind,
+    kind: str,
 ) -> dict[str, Any]:
     settings = config.concepts
+    kinds = KINDS if kind == BOTH else (kind,)
+    null = FAMILIES[family].null if family in FAMILIES else None
 
     def rows_of(table: str, of: str | None = family) -> pd.DataFrame:
-        rows = pick(_seeds(found[table], seeds), family=of)
-        return cast(pd.DataFrame, rows[rows["kind"].isin(kinds)])
+        rows = found[table]
+        chosen = (rows["family"] == of) & rows["seed"].isin(seeds) & rows["kind"].isin(kinds)
+        return cast(pd.DataFrame, rows[chosen])
 
-    kinds = KINDS if kind == BOTH else (kind,)
-    concepts, draws, rules = rows_of("concepts"), _joint(rows_of("draws")), rows_of("rules")
-    null = NULLS.get(family)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    null_draws = _joint(rows_of("draws", null))
-    null = null if len(null_draws) else None
-    tail = (1 - config.collate.confidence) / 2
-    row: dict[str, Any] = {
+    concepts = rows_of("concepts")
+    draws, null_draws = _joint(rows_of("draws")), _joint(rows_of("draws", null))
+    every: Any = pick(found["latents"], family=family)
+    every = every[every["seed"].isin(seeds)]
+    recovering = every["kind"].isin(kinds) & (every["f1"] >= settings.recovered)
+    return {
         "seed": name,
         "family": family,
-        "null": null,
+        "null": null if len(null_draws) else None,
         "kind": kind,
         "concepts": concepts["concept"].nunique(),
         "candidates": settings.candidates,
         "draws": len(draws),
+        **_over_draws(draws, null_draws, config),
+        **_by_all_latents(concepts, config, len(seeds)),
+        "latents": len(every) / len(seeds),
+        "latents_recovering": recovering.mean(),
+        **_over_rules(rows_of("rules"), settings.named_from),
+        "recovered_from": settings.recovered,
+        "named_from": settings.named_from,
+        "tolerance": settings.tolerance,
+        "confidence": config.collate.confidence,
     }
-    for prefix, table in (("", draws), ("null_", null_draws)):
+
+
+def _over_draws(draws: pd.DataFrame, null: pd.DataFrame, config: Config) -> dict[str, Any]:
+    """Return what drawn candidates recover, those of the null, and the difference of both."""
+    tail = (1 - config.collate.confidence) / 2
+    row: dict[str, float] = {}
+    for prefix, table in (("", draws), ("null_", null)):
         for target, column in (("recovered", "recovered"), ("f1", "mean_f1")):
             row |= _range(f"{prefix}{target}", table[column].to_numpy(np.float64), tail)
     # Without a null there is no draw of it, and no difference.
-    paired = min(len(draws), len(null_draws))
-    above = draws["mean_f1"].to_numpy()[:paired] - null_draws["mean_f1"].to_numpy()[:paired]
-    row |= _range("f1_above_null", above, tail)
+    paired = min(len(draws), len(null))
+    above = draws["mean_f1"].to_numpy()[:paired] - null["mean_f1"].to_numpy()[:paired]
+    return row | _range("f1_above_null", above, tail)
+
+
+def _by_all_latents(concepts: pd.DataFrame, config: Config, seeds: int) -> dict[str, Any]:
+    """Return what the best of all latents recovers; counts are means over `seeds` seeds."""
+    settings = config.concepts
     recovered = concepts["f1"] >= settings.recovered
-    # Counts are those of one seed, the mean over seeds.
-    per_seed = 1 / len(seeds)
-    row |= {
+    per_seed = 1 / seeds
+    return {
         "recovered_by_all": recovered.sum() * per_seed,
         "f1_by_all": concepts["f1"].mean(),
         "mcc_by_all": concepts["mcc"].mean(),
@@ -155,37 +174,29 @@ def _summary_row(
         "redundancy": concepts.loc[recovered, "latents_recovering"].mean(),
         "redundancy_in_layer": concepts.loc[recovered, "latents_recovering_in_layer"].mean(),
     }
-    every = pick(_seeds(found["latents"], seeds), family=family)
-    row["latents"] = len(every) * per_seed
-    reach = every["kind"].isin(kinds) & (every["f1"] >= settings.recovered)
-    row["latents_recovering"] = reach.mean()
-    clear = rules[rules["f1"] >= settings.named_from]
-    row["rules"] = len(clear)
-    for column in ("named", "as_well", "named_by_others", "rule_f1"):
-        row[column] = clear[column].mean() if len(clear) else math.nan
-    row["latent_f1"] = clear["f1"].mean() if len(clear) else math.nan
-    return row | {
-        "recovered_from": settings.recovered,
-        "named_from": settings.named_from,
-        "tolerance": settings.tolerance,
-        "confidence": config.collate.confidence,
+
+
+def _over_rules(rules: pd.DataFrame, named_from: float) -> dict[str, Any]:
+    """Return how well explanations name concepts, over latents that recover one clearly."""
+    clear = rules[rules["f1"] >= named_from]
+    columns = {name: name for name in ("named", "as_well", "named_by_others", "rule_f1")}
+    means = {
+        name: clear[column].mean() if len(clear) else math.nan
+        for name, column in (columns | {"latent_f1": "f1"}).items()
     }
+    return {"rules": len(clear), **means}
 
 
 def _joint(draws: pd.DataFrame) -> pd.DataFrame:
-    """Each draw with the concepts of all its kinds together."""
+    """Return each draw with the concepts of all its kinds together."""
     columns = draws.assign(f1=draws["mean_f1"] * draws["concepts"])
     keys = ["seed", "draw"]
     sums: Any = columns.groupby(keys, as_index=False)[["concepts", "recovered", "f1"]].sum()
     return sums.assign(mean_f1=sums["f1"] / sums["concepts"])
 
 
-def _seeds(table: pd.DataFrame, seeds: Iterable[int]) -> pd.DataFrame:
-    return cast(pd.DataFrame, table[table["seed"].isin(list(seeds))])
-
-
-def _range(name: str, values: np.ndarray, tail: float) -> dict[str, float]:
-    """Mean and central range of draws; nan where there are none."""
+def _range(name: str, values: np.ndarray, tail: float) -> dict[str, Any]:
+    """Return mean and central range of draws; nan where there are none."""
     if not len(values):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), math.nan)
     low, high = np.quantile(values, [tail, 1 - tail])
@@ -201,7 +212,7 @@ def _ordered(families: Iterable[str]) -> list[str]:
 
 
 def _sort(table: pd.DataFrame) -> pd.DataFrame:
-    """By family and seed; concepts stay in the corpus's order."""
+    """Sort rows by family and seed; concepts stay in the corpus's order."""
     ranks = [ORDER.index(family) for family in table["family"]]
     order = table.assign(rank=ranks).sort_values(["rank", "seed"], kind="stable")
     return order.drop(columns="rank").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Differences between families, unmatched and matched for activity."""
+"""Differences between families: unmatched, and matched for activity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -23,36 +23,37 @@ from clearnets.analysis.samples import (
     shuffled_scores,
     unless_accuracy,
 )
-from clearnets.analysis.sources import SCORERS, Sources
-from clearnets.config import STEP0_TWINS, TWINS, Config
+from clearnets.analysis.sources import SCORERS
+from clearnets.config import Config
+from clearnets.families import FAMILIES
 
 # The families whose clarity is the question; the others are controls.
-SUBJECTS: tuple[str, ...] = ("native", "transcoder", "skip-transcoder", "sae")
+# Those that share an untrained twin follow each other.
+SUBJECTS = {
+    row.name: row for twin in FAMILIES for row in FAMILIES.values() if row.untrained_twin == twin
+}
 # Beside balanced accuracy, of explained latents of all layers, not matched by activity.
 COMPARED = ("precision", "recall")
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`contrasts` and `strata`."""
-    contrasts, strata = contrast_tables(made["latents"], made["pair"], config)
-    return {"contrasts": contrasts, "strata": strata}
-
-
 def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
-    """(kind, a, b) of every contrast a - b that these families allow, the primary one first."""
+    """Return (kind, a, b) of every contrast a - b that these families allow, the primary one
+    first."""
     present = set(families)
-    subjects = [family for family in SUBJECTS if family in present]
-    pairs = [("primary", "native", "transcoder")]
-    pairs += [("secondary", "native", other) for other in ("sae", "skip-transcoder")]
-    twins = cast(Mapping[str, str], TWINS)
-    pairs += [("untrained twin", family, twins[family]) for family in subjects]
-    models = cast(Mapping[str, str], STEP0_TWINS)
-    pairs += [("untrained model", family, models[family]) for family in models if family in present]
-    for control in ("neurons", "token-unigram"):
-        pairs += [(control, family, control) for family in subjects]
-    return [(kind, a, b) for kind, a, b in pairs if {a, b} <= present]
+    rows = FAMILIES.values()
+    subjects = [row for row in SUBJECTS.values() if row.name in present]
+    natives = [row.name for row in subjects if row.kind == "native"]
+    kinds = ("primary", "secondary")
+    pairs = [
+        (kind, native, row.name)
+        for kind, native, row in product(kinds, natives, rows)
+        if row.contrast == kind
+    ]
+    pairs += [("untrained twin", row.name, row.untrained_twin) for row in subjects]
+    pairs += [("untrained model", row.name, row.untrained_model_twin) for row in subjects]
+    controls = [row.name for row in rows if row.control_of_all]
+    pairs += [(control, row.name, control) for control, row in product(controls, subjects)]
+    return [(kind, a, b) for kind, a, b in pairs if b in present]
 
 
 def contrast_tables(
@@ -63,7 +64,7 @@ def contrast_tables(
     measures: Sequence[str] = COMPARED,
     kinds: Sequence[str] = ("explained", "all"),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Differences between families, unmatched and matched for activity, and the rate strata.
+    """Return differences between families, unmatched and matched, and the strata of firing rate.
 
     `matching` none, rate or activity is described in `clearnets.analysis.statistics`. `own
     shuffled` contrasts are paired by latent, and there where each was judged by all explanations of
@@ -91,9 +92,7 @@ def contrast_tables(
             rows.append(
                 {
                     **names,
-                    "difference": difference.value,
-                    "low": difference.low,
-                    "high": difference.high,
+                    **difference.columns("difference"),
                     **multilevel_bootstrap.columns(upper, config, enough=enough),
                     "equivalence": settings.equivalence,
                     "equivalent": difference.equivalent(settings.equivalence),
@@ -127,8 +126,8 @@ def _contrasts(
     measures: Sequence[str],
     kinds: Sequence[str],
 ) -> Iterator[Found]:
-    """Every contrast with its names and its intervals above the latents; the strata of all seeds
-    together are added to `strata`."""
+    """Yield every contrast with its names and its intervals over layers and seeds; append the
+    strata of all seeds together to `strata`."""
 
     @cache
     def scores(family: str, *rest: str) -> Sample:
@@ -172,7 +171,7 @@ KEYS = ("kind", "a", "b", "scorer", "layers", "latents", "matching", "seed", "me
 
 
 def _names(*values: str) -> dict[str, str]:
-    """What a contrast is called; without a measure it is one of balanced accuracy."""
+    """Return the key columns of a contrast; of balanced accuracy where no measure is given."""
     return dict(zip(KEYS, (*values, ACCURACY)))
 
 

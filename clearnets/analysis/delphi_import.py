@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from clearnets import UserError
-from clearnets.analysis import judgements
+from clearnets.analysis import llm_judge_rows
 from clearnets.analysis.frames import columns_of, to_csv
-from clearnets.analysis.judged import DEMONSTRATION, JUDGED, judged_tables
+from clearnets.analysis.llm_judge import DEMONSTRATION, JUDGED, judge_tables
 from clearnets.autointerp.delphi import layout
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, PROBABILITY_BINS
@@ -27,7 +27,7 @@ _LAYER = re.compile(r"(?<![^._/-])\d+(?![^._/-])")
 
 
 def run(folder: Path, out: Path, *, family: str, judge: str | None, settings: Collate) -> int:
-    """Write `explanations.csv` and the tables of `clearnets.analysis.judged` into `out`.
+    """Write `explanations.csv` and the tables of `clearnets.analysis.llm_judge` into `out`.
 
     A module's layer is the number in its name. Nothing is known of latents that the run left out,
     nor of shuffled explanations, nor whether its judge would qualify: so its scores are a
@@ -52,10 +52,10 @@ def run(folder: Path, out: Path, *, family: str, judge: str | None, settings: Co
 
 
 def layers_of(modules: Iterable[str]) -> dict[str, int]:
-    """The layer of each module; one without a number has none.
+    """Return the layer of each module; NO_LAYER where its name has no number.
 
     Raises:
-        UserError: two modules are of one layer, so that their latents could not be told apart.
+        UserError: two modules are of one layer, so that their latents would be indistinguishable.
     """
     layer_of: dict[str, int] = {}
     module_of: dict[int, str] = {}
@@ -74,7 +74,7 @@ def layers_of(modules: Iterable[str]) -> dict[str, int]:
 def tables(
     found: list[layout.Found], family: str, judge: str | None, settings: Collate
 ) -> dict[str, pd.DataFrame]:
-    """By name, the tables of a run of delphi. `judge` stands in each of its scores' tables."""
+    """Return the tables of a run of delphi by name, each table of scores with the judge's name."""
     layer_of = layers_of(one.module for one in found)
     explanations, scores, probabilities = [], [], []
     for one in found:
@@ -83,7 +83,7 @@ def tables(
         explanations.append(names | about)
         record = {"latent": one.latent, "status": EXPLAINED, "demonstration": judge is None}
         record |= one.scores
-        scores += [names | row for row in judgements.rows([record], one.scores)]
+        scores += [names | row for row in llm_judge_rows.rows([record], one.scores)]
         for scorer, given in one.probabilities.items():
             counts = [np.histogram(part, PROBABILITY_BINS, (0, 1))[0] for part in given]
             probabilities.append(
@@ -97,12 +97,12 @@ def tables(
                     }
                 )
             )
-    columns = ["family", "seed", "layer", *judgements.ROW]
+    columns = ["family", "seed", "layer", *llm_judge_rows.ROW]
     judged = columns_of(pd.DataFrame(scores), columns)
     given = (
         pd.concat(probabilities) if probabilities else pd.DataFrame(columns=["family", "scorer"])
     )
-    made = judged_tables(judged, given, settings) if len(judged) else {}
+    made = judge_tables(judged, given, settings) if len(judged) else {}
     prefix = DEMONSTRATION if judge is None else JUDGED
     return {
         "explanations": pd.DataFrame(explanations),

@@ -1,4 +1,4 @@
-"""The scorer by embeddings, a second opinion beside the judge of rules.
+"""Tables of the scorer by embeddings, which is independent of the judge of rules.
 
 Its scores are areas under a curve, not accuracies, so they have tables of their own.
 
@@ -7,13 +7,12 @@ Its scores are areas under a curve, not accuracies, so they have tables of their
 | embedding | sampled latent: windows, AUROC with its own explanation and with others' |
 | embedding_means | as `means` |
 | embedding_contrasts | as `contrasts` |
-| embedding_roc | family, explanation, share of silent windows: mean ROC curve over latents |
+| embedding_roc | family, explanation, share of non-activating windows: mean ROC curve |
 | embedding_agreement | family, scorer by rules: rank correlation over latents |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,8 @@ from scipy.stats import norm, spearmanr
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.contrasts import contrast_tables
 from clearnets.analysis.frames import columns_of, ordered, pick, sort
+from clearnets.analysis.means import mean_table
 from clearnets.analysis.samples import interval
-from clearnets.analysis.scores import mean_table
 from clearnets.analysis.sources import EMBEDDING, SCORERS, Sources
 from clearnets.config import Config
 
@@ -32,15 +31,18 @@ KEYS = ["family", "seed", "layer", "latent"]
 
 
 def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+    sources: Sources, judged: pd.DataFrame, pair: pd.DataFrame, config: Config
 ) -> dict[str, pd.DataFrame]:
-    """Every table by name."""
-    judged = made["latents"]
+    """Return the tables of the scorer by name.
+
+    Args:
+        judged: the same latents with scores by rules, and whether their layer matters.
+    """
     latents = sort(sources.similarity, KEYS)
     assert (latents[KEYS].to_numpy() == judged[KEYS].to_numpy()).all()
     grouped = latents.assign(matters=judged["matters"].to_numpy())
     only: dict[str, Any] = {"scorers": (EMBEDDING,), "measures": ()}
-    contrasts, _ = contrast_tables(grouped, made["pair"], config, **only)
+    contrasts, _ = contrast_tables(grouped, pair, config, **only)
     return {
         "embedding": latents,
         "embedding_means": mean_table(grouped, config, **only).drop(columns="measure"),
@@ -51,10 +53,11 @@ def tables(
 
 
 def roc_table(layers: pd.DataFrame) -> pd.DataFrame:
-    """Mean ROC curves over a family's `n` latents of all layers and seeds, each latent alike.
+    """Return mean ROC curves over a family's `n` latents of all layers and seeds, weighing latents
+    alike.
 
-    At equal shares of silent windows (`fpr`), so that the area under a curve is the mean AUROC of
-    `embedding_means`, up to the width of its steps.
+    At equal shares of non-activating windows (`fpr`), so that the area under a curve is the mean
+    AUROC of `embedding_means`, up to the width of its steps.
     """
     keys = ["family", "explanation", "fpr"]
     weighed = layers.assign(tpr=layers["tpr"] * layers["latents"])
@@ -64,7 +67,7 @@ def roc_table(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Whether both scorers put a family's latents in the same order; all layers and seeds at once.
+    """Return rank correlations between this scorer and those by rules, over all layers and seeds.
 
     `latents` holds both scores. No interval is given from fewer than `min_stratum` latents, and
     no row where the rules do not judge.
@@ -79,15 +82,15 @@ def agreement(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
             )
             estimate = interval(estimate, settings, len(both))
             row: dict[str, Any] = {"family": family, "scorer": scorer, "n": len(both)}
-            row |= {"correlation": estimate.value, "low": estimate.low, "high": estimate.high}
+            row |= estimate.columns("correlation")
             rows.append(row | {"confidence": settings.confidence})
     columns = ["family", "scorer", "n", "correlation", "low", "high", "confidence"]
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
 def rank_correlation(x_N: stats.Floats, y_N: stats.Floats, confidence: float) -> stats.Estimate:
-    """Spearman's rank correlation, its interval by Fisher's transformation with the variance
-    (1 + r^2/2)/(N - 3) of Bonett and Wright (2000); `NOTHING` without two different values of both.
+    """Return Spearman's rank correlation, its interval by Fisher's transformation with the variance
+    (1 + r^2/2)/(N - 3) of Bonett and Wright (2000); `NOTHING` where either has a single value.
 
     Latents count as drawn at random from all; N > 3.
     """

@@ -1,10 +1,11 @@
-"""One row per family: what it is, how much of it could be explained, and how well."""
+"""The table of families, and one row per family: how much could be explained, and how well."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,104 +16,129 @@ from clearnets.analysis.models import model_of
 from clearnets.analysis.samples import ACCURACY
 from clearnets.analysis.sources import SCORERS, Sources
 from clearnets.autointerp.records import STATUSES
-from clearnets.config import STEP0_CODERS, Config, Family
+from clearnets.config import Config
+from clearnets.families import DIRECTIONS, FAMILIES
 
-# Per family: what it reads of its model, what it reconstructs.
-ROLES: dict[str, tuple[str, str]] = {
-    "native": ("feedforward input", "nothing: it is the feedforward"),
-    "transcoder": ("feedforward input", "feedforward output"),
-    "skip-transcoder": ("feedforward input", "feedforward output, with a linear skip"),
-    "sae": ("feedforward output", "feedforward output"),
-    "neurons": ("feedforward input", "nothing: the feedforward's own units"),
-    "random-native": ("feedforward input", "nothing: an untrained feedforward"),
-    "random-transcoder": ("feedforward input", "feedforward output, untrained"),
-    "random-sae": ("feedforward output", "feedforward output, untrained"),
-    "step0-transcoder": ("feedforward input", "feedforward output, of the untrained model"),
-    "step0-sae": ("feedforward output", "feedforward output, of the untrained model"),
-    "token-unigram": ("current token", "nothing"),
+# Suffix of the summary's columns, and the rows of `means` that they are from.
+MEANS = {
+    "": {"explanation": "own", "latents": "explained", "layers": "all"},
+    "_all": {"explanation": "own", "latents": "all", "layers": "all"},
+    "_matter": {"explanation": "own", "latents": "explained", "layers": "matter"},
+    "_shuffled": {"explanation": "shuffled", "latents": "explained", "layers": "all"},
 }
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`summary`."""
-    return {"summary": summary_table(sources, config, made)}
+def family_table() -> pd.DataFrame:
+    """Return all rows of `clearnets.families`, and random directions as one more.
+
+    Figures take names, colours and markers from it, and which controls belong to a family.
+    """
+    (native,) = (row for row in FAMILIES.values() if row.null == DIRECTIONS)
+    directions = replace(
+        native,
+        name=DIRECTIONS,
+        label="random directions",
+        about="null: random directions of the space that the native latents read",
+        trained=False,
+        untrained_twin=None,
+        null=None,
+        fill="none",
+    )
+    table = pd.DataFrame([asdict(row) for row in (*FAMILIES.values(), directions)])
+    return table.rename(columns={"name": "family"})
 
 
 def summary_table(
     sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
-    """One row per family: what it is, how much of it could be explained, and how well.
+    """Return one row per family: what it is, how much could be explained, and how well.
 
     Numbers are means over layers and seeds. Parameters and FLOPs are those of the model and all
     its coders together. Coverage columns are shares of the latents drawn.
     `detection` and `fuzzing` are the rule scores of explained latents, `_all` the coverage-adjusted
     ones, `_matter` those of layers that matter.
     """
-    latents, layers, compute, pair = (made[n] for n in ("latents", "layers", "compute", "pair"))
-    means, splice = made["means"], made["splice_all"]
+    pair = made["pair"]
+    matched = {
+        "pair_difference": max(pair["difference"], key=abs),
+        "pair_matched": bool(pair["matched"].all()),
+    }
+    means = pick(made["means"], seed="all", measure=ACCURACY)
     rows = []
     for family in ordered(config.families):
-        model = model_of(family, sources.models)
-        reads, reconstructs = ROLES[family]
-        if source := config.coders.existing.get(cast(Family, family)):
-            reconstructs += f", by the coders of {_short(source.name)}"
-        own = pick(latents, family=family)
-        coder = pick(layers, kind="family", name=family)
-        trained = family not in ("random-native", *STEP0_CODERS)
-        costs = [pick(compute, kind="model", name=model), pick(compute, kind="coder", name=family)]
-        row: dict[str, Any] = {
-            "family": family,
-            "model": model,
-            "reads": reads,
-            "reconstructs": reconstructs,
-            "latents_per_layer": sources.latents_per_layer[family],
-            "l0": np.mean([sources.l0[family, seed] for seed in config.seeds]),
-            "model_tokens": costs[0]["training_tokens"].mean() if trained else 0,
-            "coder_tokens": costs[1]["training_tokens"].mean(),
-            "heldout_loss": costs[0]["heldout_loss"].mean() if trained else np.nan,
-            **{column: coder[column].mean() for column in CODER_COLUMNS if "fvu" in column},
-            "loss_recovered": coder["loss_recovered"].mean(),
-            "loss_recovered_all_layers": pick(splice, family=family)["loss_recovered"].mean(),
-            "drawn": len(own),
-        }
-        for column in ("parameters", "flops_per_token_forward"):
-            parts = [part[column].mean() for part in costs if len(part)]
-            row[column] = sum(parts) if parts else np.nan
-        row |= {status: (own["status"] == status).mean() for status in STATUSES}
-        for scorer in SCORERS:
-            name = scorer.removeprefix("rule-")
-            for suffix, explanation, which, scope in (
-                ("", "own", "explained", "all"),
-                ("_all", "own", "all", "all"),
-                ("_matter", "own", "explained", "matter"),
-                ("_shuffled", "shuffled", "explained", "all"),
-            ):
-                one = pick(
-                    means,
-                    family=family,
-                    scorer=scorer,
-                    explanation=explanation,
-                    latents=which,
-                    layers=scope,
-                    seed="all",
-                    measure=ACCURACY,
-                ).iloc[0]
-                row |= {
-                    f"{name}{suffix}": one["mean"],
-                    f"{name}{suffix}_low": one["low"],
-                    f"{name}{suffix}_high": one["high"],
-                }
-                row[f"{name}{suffix}_n"] = one["n"]
-                if suffix == "_shuffled":
-                    row[f"{name}_shuffled_at_chance"] = one["at_chance"]
-        row["pair_difference"] = max(pair["difference"], key=abs)
-        row["pair_matched"] = bool(pair["matched"].all())
-        rows.append(row)
+        status = pick(made["latents"], family=family)["status"]
+        model = pick(made["compute"], kind="model", name=model_of(family, sources.models))
+        coder = pick(made["compute"], kind="coder", name=family)
+        rows.append(
+            _identity(family, sources, config)
+            | _training(family, model, coder)
+            | _faithfulness(family, made)
+            | {"drawn": len(status), **_size(model, coder)}
+            | {name: (status == name).mean() for name in STATUSES}
+            | _scores(pick(means, family=family))
+            | matched
+        )
     return pd.DataFrame(rows)
 
 
-def _short(name: str) -> str:
-    """A hub id, or the last parts of a path that begins elsewhere."""
-    return "/".join([part for part in Path(name).parts if part != ".."][-2:])
+def _identity(family: str, sources: Sources, config: Config) -> dict[str, Any]:
+    """Return what a family reads and reconstructs, its width and its realised l0."""
+    spec = FAMILIES[family]
+    reconstructs = spec.reconstructs
+    existing = {str(name): source for name, source in config.coders.existing.items()}
+    if source := existing.get(family):
+        # A hub id, or the last parts of a path that begins elsewhere.
+        parts = [part for part in Path(source.name).parts if part != ".."]
+        reconstructs += f", by the coders of {'/'.join(parts[-2:])}"
+    return {
+        "family": family,
+        "model": model_of(family, sources.models),
+        "reads": spec.reads,
+        "reconstructs": reconstructs,
+        "latents_per_layer": sources.latents_per_layer[family],
+        "l0": np.mean([sources.l0[family, seed] for seed in config.seeds]),
+    }
+
+
+def _training(family: str, model: pd.DataFrame, coder: pd.DataFrame) -> dict[str, Any]:
+    """Return how long a family's model and coders were trained, and the model's loss."""
+    trained = not FAMILIES[family].untrained_model
+    return {
+        "model_tokens": model["training_tokens"].mean() if trained else 0,
+        "coder_tokens": coder["training_tokens"].mean(),
+        "heldout_loss": model["heldout_loss"].mean() if trained else np.nan,
+    }
+
+
+def _size(model: pd.DataFrame, coder: pd.DataFrame) -> dict[str, Any]:
+    """Return parameters and FLOPs of model and coders together; nan where there is no model."""
+    parts = [part for part in (model, coder) if len(part)]
+    columns = ("parameters", "flops_per_token_forward")
+    return {
+        column: sum(part[column].mean() for part in parts) if parts else np.nan
+        for column in columns
+    }
+
+
+def _faithfulness(family: str, made: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return fvu with its baselines and loss recovered, as means over layers and seeds."""
+    coder = pick(made["layers"], kind="family", name=family)
+    splice = pick(made["splice_all"], family=family)
+    return {
+        **{column: coder[column].mean() for column in CODER_COLUMNS if "fvu" in column},
+        "loss_recovered": coder["loss_recovered"].mean(),
+        "loss_recovered_all_layers": splice["loss_recovered"].mean(),
+    }
+
+
+def _scores(means: pd.DataFrame) -> dict[str, Any]:
+    """Return a family's mean scores with their intervals, by scorer and kind of mean."""
+    row: dict[str, Any] = {}
+    for scorer in SCORERS:
+        name = scorer.removeprefix("rule-")
+        for suffix, kind in MEANS.items():
+            one = pick(means, scorer=scorer, **kind).iloc[0]
+            row[f"{name}{suffix}"] = one["mean"]
+            row |= {f"{name}{suffix}_{column}": one[column] for column in ("low", "high", "n")}
+        row[f"{name}_shuffled_at_chance"] = one["at_chance"]
+    return row

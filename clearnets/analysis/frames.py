@@ -1,4 +1,4 @@
-"""Small things done to tables: choose rows and columns, order them, write them."""
+"""Helpers for pandas frames: choose rows and columns, sort them, write CSV."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from clearnets.autointerp.hookpoints import NO_LAYER
-from clearnets.config import FAMILIES, MLPS
+from clearnets.config import MLPS
+from clearnets.families import FAMILIES, NO_LAYER
 
 
 def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
-    """The rows whose columns have these values."""
+    """Return the rows whose columns have these values."""
     keep = np.ones(len(frame), dtype=bool)
     for column, value in equals.items():
         keep &= (frame[column] == value).to_numpy(bool)
@@ -21,7 +21,7 @@ def pick(frame: pd.DataFrame, **equals: object) -> pd.DataFrame:
 
 
 def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """These columns, in this order; a frame without rows has them empty.
+    """Return these columns in this order; empty ones if the frame has no rows.
 
     Raises:
         KeyError: a column is missing.
@@ -32,12 +32,12 @@ def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as mappings."""
+    """Return the rows as dictionaries."""
     return cast(list[dict[str, Any]], frame.to_dict("records"))
 
 
 def stacked(*frames: pd.DataFrame) -> pd.DataFrame:
-    """All rows and columns; a frame without rows has no types that should count."""
+    """Concatenate frames, with all their columns; types of a frame without rows do not count."""
     columns = dict.fromkeys(name for frame in frames for name in frame)
     rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
     return rows.reindex(columns=list(columns))
@@ -49,7 +49,8 @@ def ordered(families: Iterable[str]) -> list[str]:
 
 
 def sort(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Rows by `keys`; names in the order of FAMILIES, everything else by value."""
+    """Sort rows by `keys`: families and models in the order of their tables, other values
+    ascending."""
     rank = {name: index for index, name in enumerate((*MLPS, *FAMILIES))}
     order = table.sort_values(
         keys,
@@ -60,7 +61,7 @@ def sort(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """The bytes of a table: six significant digits, an empty cell where there is no value."""
+    """Return a table as CSV: six significant digits, an empty cell where there is no value."""
     frame = frame.copy()
     if "layer" in frame:
         frame["layer"] = frame["layer"].replace(NO_LAYER, np.nan)

@@ -1,8 +1,7 @@
-"""Every latent that was drawn: how it ended, how active it is, its scores."""
+"""Tables of every sampled latent: status, activity and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,11 @@ from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import SCORERS, Sources
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, STATUSES
-from clearnets.config import Config
-
-
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`latents` and `coverage`."""
-    latents = latent_table(sources, made["layers"])
-    return {"latents": latents, "coverage": coverage_table(latents)}
 
 
 def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
-    """Sampled latents with their scores, and `matters`: whether the layer they read counts."""
+    """Return sampled latents with their scores, and `matters`: whether the layer they read
+    counts."""
     models = layers[layers.kind == "model"]
     keys = zip(models["name"], models["seed"], models["layer"])
     matters = dict(zip(keys, models["matters"]))
@@ -43,7 +34,8 @@ def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def coverage_table(latents: pd.DataFrame) -> pd.DataFrame:
-    """Latents drawn per family, seed and layer, and how many came to which end."""
+    """Return how many latents were drawn per family, seed and layer, and how many have each
+    status."""
     keys = ["family", "seed", "layer"]
     counts = columns_of(latents, keys).assign(drawn=1)
     for status in STATUSES:

@@ -1,8 +1,7 @@
-"""What each layer is worth to its model, and how well coders replace it."""
+"""Tables by layer: what ablating it costs, and how well coders replace it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from clearnets.analysis.frames import columns_of, sort, stacked
 from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import Sources
-from clearnets.config import Collate, Config
+from clearnets.config import Collate
 
 CODER_COLUMNS = (
     "fvu",
@@ -23,18 +22,9 @@ CODER_COLUMNS = (
 )
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`layers` and `splice_all`."""
-    return {
-        "layers": layer_table(sources, config.collate),
-        "splice_all": splice_table(sources, config.collate),
-    }
-
-
 def layer_table(sources: Sources, settings: Collate) -> pd.DataFrame:
-    """Ablation cost per model and layer; fvu, l0, dead share, loss recovered per family and layer.
+    """Return ablation cost per model and layer; fvu, l0, dead share, loss recovered per family and
+    layer.
 
     `matters` says whether mean-ablating the layer costs at least `threshold` nats in the model
     that the row is about or reads; loss recovered is left out where it does not.
@@ -62,7 +52,8 @@ def _by_layer(models: pd.DataFrame, column: str) -> dict[tuple[Any, ...], Any]:
 
 
 def splice_table(sources: Sources, settings: Collate) -> pd.DataFrame:
-    """Loss with all layers' coders spliced in at once, beside the clean and the ablated model's.
+    """Return losses with all layers' coders spliced in at once, of the clean and of the ablated
+    model.
 
     Loss recovered is left out where ablating all layers costs less than the threshold.
     """

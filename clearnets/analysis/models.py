@@ -1,16 +1,16 @@
-"""The models: how they were trained, paired, and what they cost."""
+"""Tables of the models: loss curves, pairs, parameters and FLOPs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, sort
 from clearnets.analysis.sources import Sources
-from clearnets.config import NATIVE_FAMILIES, Config
+from clearnets.families import FAMILIES
 
 CURVE_COLUMNS = ("model", "seed", "step", "tokens", "train_loss", "valid_loss")
 COMPUTE_COLUMNS = (
@@ -24,27 +24,15 @@ COMPUTE_COLUMNS = (
 )
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`curves`, `ngrams`, `pair` and `compute`."""
-    return {
-        "curves": sort(columns_of(sources.curves, CURVE_COLUMNS), ["model", "seed", "step"]),
-        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
-        "pair": pair_table(sources),
-        "compute": compute_table(sources),
-    }
-
-
 def model_of(family: str, models: Sequence[str]) -> str | None:
-    """The model of the pair whose latents or activations a family reads; tokens alone read none."""
-    if family == "token-unigram":
-        return None
-    return models[-1] if family in NATIVE_FAMILIES else models[0]
+    """Return the model of the pair that a family reads; None where it reads tokens alone."""
+    place = {"dense": 0, "sparse": -1}
+    model = FAMILIES[family].model
+    return models[place[model]] if model else None
 
 
 def pair_table(sources: Sources) -> pd.DataFrame:
-    """One row per seed: steps and validation losses of the pair, and whether they match."""
+    """Return one row per seed: steps and validation losses of the pair, and whether they match."""
     rows = []
     for seed, pair in sources.pairs.items():
         row: dict[str, Any] = {"seed": seed}
@@ -58,7 +46,8 @@ def pair_table(sources: Sources) -> pd.DataFrame:
 
 
 def compute_table(sources: Sources) -> pd.DataFrame:
-    """Parameters, FLOPs per token and training tokens of both models and of every coder family.
+    """Return parameters, FLOPs per token and training tokens of the models and of every coder
+    family.
 
     A coder family's numbers are those of all its layers together, on top of the model it reads.
     Training tokens and FLOPs are missing where a model or coders were taken over.

@@ -1,4 +1,4 @@
-"""Intervals that speak for more than the latents at hand: a bootstrap at each level of the results.
+"""Bootstrap intervals over layers and over training seeds, for results that are nested in these.
 
 Results are nested: a training seed gives a model, a model has layers, a layer has latents, of which
 some were drawn. What is drawn anew decides what an interval speaks for:
@@ -49,7 +49,7 @@ class Drawn:
     level: str
 
     def sums(self, sample: Sample, values_NB: stats.Floats) -> stats.Floats:
-        """Sums (R, B) of values over the latents of the drawn units."""
+        """Return sums (R, B) of values over the latents of the drawn units."""
         column_N = getattr(sample, self.level)
         sums_UB = np.zeros((len(self.units_U), values_NB.shape[1]))
         fixed = ~np.isin(column_N, self.units_U)
@@ -72,7 +72,7 @@ def draw(level: str, *samples: Sample, resamples: int, rng: np.random.Generator)
 def interval(
     value: float, draws_R: stats.Floats, units: int, *, confidence: float
 ) -> stats.Estimate:
-    """`value` with Student's interval of `units` units; without one below two units.
+    """Return `value` with Student's interval of `units` units; without one below two units.
 
     Resamples without any latent, which are nan, do not count.
     """
@@ -89,19 +89,20 @@ def interval(
 
 
 def mean_over(drawn: Drawn, sample: Sample) -> stats.Floats:
-    """Means (R,) over the latents of the drawn units; nan where these hold none."""
+    """Return means (R,) over the latents of the drawn units; nan where these hold none."""
     both_N2 = np.stack([sample.value, np.ones(len(sample))], axis=1)
     total_R, count_R = drawn.sums(sample, both_N2).T
     return _ratio(total_R, count_R)
 
 
 def difference_over(drawn: Drawn, a: Sample, b: Sample) -> stats.Floats:
-    """Differences (R,) of the two means, on the same drawn units."""
+    """Return differences (R,) of the two means, on the same drawn units."""
     return mean_over(drawn, a) - mean_over(drawn, b)
 
 
 def rate_matched_over(drawn: Drawn, a: Sample, b: Sample, *, min_stratum: int) -> stats.Floats:
-    """Differences (R,) within bins of firing rate, as `stats.rate_matched`, on the drawn units.
+    """Return differences (R,) within bins of firing rate, as `stats.rate_matched`, on the drawn
+    units.
 
     The bins are those that hold enough latents of both families before anything is drawn.
     """
@@ -133,7 +134,7 @@ def intervals(
     confidence: float,
     rng: np.random.Generator,
 ) -> dict[str, stats.Estimate]:
-    """By level above the latents, `value` with its interval over that level's units."""
+    """Return `value` with its interval over the units of each level above the latents."""
     found = {}
     for level in UPPER:
         drawn = draw(level, *samples, resamples=resamples, rng=rng)
@@ -151,8 +152,8 @@ def intervals(
 def columns(
     found: Mapping[str, stats.Estimate], config: Config, *, enough: bool
 ) -> dict[str, float]:
-    """`low_layers`, `high_layers` and, of several training seeds, `low_seeds`, `high_seeds`; empty
-    where there are too few latents for an interval."""
+    """Return `low_layers`, `high_layers` and, of several training seeds, `low_seeds`, `high_seeds`;
+    nan where there are too few latents for an interval."""
     cells = {}
     for level in levels(config):
         ends = (found[level].low, found[level].high) if enough else (np.nan, np.nan)
@@ -161,7 +162,7 @@ def columns(
 
 
 def levels(config: Config) -> tuple[str, ...]:
-    """The levels above the latents that the experiment has: a single seed is no sample of seeds."""
+    """Return the levels above the latents: no seeds where there is only one."""
     return UPPER if len(config.seeds) > 1 else UPPER[:1]
 
 

@@ -1,5 +1,4 @@
-"""How to read the tables of a comparison, as text beneath them: worded from the settings and the
-results."""
+"""Sentences below the summary's tables that explain them, from settings and results."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ SILENT: dict[NonActivating, str] = {
 
 
 def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
-    """How to read the tables of a comparison."""
+    """Return the text below the tables of a comparison."""
     settings = config.collate
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
@@ -75,7 +74,7 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
 
 
 def _on_rules(config: Config) -> list[str]:
-    """What the scores of the judge of rules are of; nothing where it does not judge."""
+    """Return what the scores of the judge of rules are; nothing where it does not judge."""
     if not config.score.rules:
         return []
     text = "unseen text"
@@ -91,7 +90,7 @@ def _on_rules(config: Config) -> list[str]:
 
 
 def _on_negatives(kind: NonActivating) -> str:
-    """Which silent windows the judge of rules is shown."""
+    """Return which non-activating windows the judge of rules is shown."""
     if kind == "trigger":
         return (
             "Half of the negatives of rule-detection are windows that hold the latent's most "
@@ -106,7 +105,7 @@ def _on_negatives(kind: NonActivating) -> str:
 
 
 def _on_levels(seeds: int) -> str:
-    """What the intervals over layers and seeds speak for."""
+    """Return what the intervals over layers and seeds describe."""
     text = (
         "Over layers: the layers are drawn, the same ones for both families, as if these models "
         "had other layers such as theirs."
@@ -120,7 +119,7 @@ def _on_levels(seeds: int) -> str:
 
 
 def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
-    """Whether shuffled explanations lie at chance."""
+    """Return whether shuffled explanations lie at chance."""
     rows = [(row, key) for row in records(summary) for key in SCORES]
     given = [pair for pair in rows if not math.isnan(pair[0][f"{pair[1]}_shuffled_low"])]
     hold = sum(
@@ -136,7 +135,7 @@ def _on_shuffled(summary: pd.DataFrame, margin: float) -> str:
 
 
 def _on_embeddings(latents: pd.DataFrame) -> str:
-    """How to read the table of the scorer by embeddings."""
+    """Return how to read the table of the scorer by embeddings."""
     windows = latents[["positives", "negatives"]].sum(axis=1).max()
     return (
         f"Embeddings: a small model of sentences ranks {number(windows, ',.0f')} windows, the same "
@@ -148,7 +147,7 @@ def _on_embeddings(latents: pd.DataFrame) -> str:
 
 
 def _on_widths(summary: pd.DataFrame) -> list[str]:
-    """A sentence where the subjects differ in width, as coders of others may."""
+    """Return a sentence where the compared families differ in width, as coders of others may."""
     widths = {
         row["family"]: row["latents_per_layer"]
         for row in records(summary)
@@ -161,7 +160,7 @@ def _on_widths(summary: pd.DataFrame) -> list[str]:
 
 
 def _on_judge() -> str:
-    """How to read the tables of a language model's scores."""
+    """Return how to read the tables of a language model's scores."""
     return (
         "Judged: by a language model that has qualified; its scale is its own. Missing answers are "
         "neither right nor wrong, and differences are between latents that have a score. Shuffled: "
@@ -170,7 +169,7 @@ def _on_judge() -> str:
 
 
 def _on_protocols(protocols: pd.DataFrame) -> str:
-    """How to read the table of protocols."""
+    """Return how to read the table of protocols."""
     whole = protocols[protocols["rate_low"].isna() & (protocols["scorer"] == SCORERS[0])]
     left, compared = (int(np.sum(whole[name])) for name in ("too_few", "n"))
     return (
@@ -185,7 +184,7 @@ def _on_protocols(protocols: pd.DataFrame) -> str:
 
 
 def _on_concepts(concepts: pd.DataFrame) -> str:
-    """How to read the table of concepts."""
+    """Return how to read the table of concepts."""
     lexical, contextual = (
         max(row["concepts"] for row in records(pick(concepts, kind=kind)))
         for kind in ("lexical", "contextual")
@@ -209,5 +208,5 @@ def _on_concepts(concepts: pd.DataFrame) -> str:
 
 
 def off_chance(row: Row, key: str) -> bool:
-    """Whether shuffled explanations have an interval and it does not lie at chance."""
+    """Return whether shuffled explanations have an interval and it does not lie at chance."""
     return not (math.isnan(row[f"{key}_shuffled_low"]) or row[f"{key}_shuffled_at_chance"])

@@ -1,4 +1,4 @@
-"""What scoring on windows that the explainer has seen is worth, by family and by firing rate.
+"""The table of protocols: how much scores rise on windows that the explainer has seen.
 
 The same latents, with the same explanations, under three protocols (see
 `clearnets.autointerp.protocols`), so all differences are within latents and so are their intervals.
@@ -10,7 +10,7 @@ The same latents, with the same explanations, under three protocols (see
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -18,9 +18,9 @@ import pandas as pd
 
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, ordered, pick
+from clearnets.analysis.means import BINS_PER_DECADE
 from clearnets.analysis.samples import bootstrap, interval
-from clearnets.analysis.scores import BINS_PER_DECADE
-from clearnets.analysis.sources import SCORERS, Sources
+from clearnets.analysis.sources import SCORERS
 from clearnets.autointerp.records import UNSCORABLE
 from clearnets.config import Config
 
@@ -39,21 +39,19 @@ COLUMNS = (
 )
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`protocols`."""
+def protocol_table(overlap: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Return `protocols`, from what `clearnets overlap` measured."""
     rows = [
         row
-        for family in ordered(config.families)
-        for scorer in SCORERS
-        for row in _rows(pick(sources.overlap, family=family), family, scorer, config)
+        for family, scorer in product(ordered(config.families), SCORERS)
+        for row in _rows(pick(overlap, family=family), family, scorer, config)
     ]
-    return {"protocols": columns_of(pd.DataFrame(rows), COLUMNS)}
+    return columns_of(pd.DataFrame(rows), COLUMNS)
 
 
 def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[dict[str, Any]]:
-    """All latents of a family, and those of each bin of firing rate with `min_stratum` of them.
+    """Return a row for all latents of a family, and one per bin of firing rate with `min_stratum`
+    latents.
 
     `n` of the `drawn` latents are compared; `too_few` could be explained, but have too few windows
     for one of the draws, unseen ones for example. Both are empty for a bin. `seen`: share of the
@@ -93,16 +91,11 @@ def _rows(own: pd.DataFrame, family: str, scorer: str, config: Config) -> list[d
         }
         row |= {column: part[protocol].mean() for column, protocol in MEANS.items()}
         for column, (first, second) in DIFFERENCES.items():
-            estimate = stats.mean_estimate(
-                np.asarray(part[first] - part[second], dtype=np.float64),
-                strata[inside],
-                **bootstrap(config.collate, "protocols", family, scorer, name, column),
-            )
+            difference = np.asarray(part[first] - part[second], dtype=np.float64)
+            names = ("protocols", family, scorer, name, column)
+            random = bootstrap(config.collate, *names)
+            estimate = stats.mean_estimate(difference, strata[inside], **random)
             estimate = interval(estimate, config.collate, there)
-            row |= {
-                column: estimate.value,
-                f"{column}_low": estimate.low,
-                f"{column}_high": estimate.high,
-            }
+            row |= estimate.columns(column, f"{column}_")
         rows.append(row | {"confidence": config.collate.confidence})
     return rows

@@ -1,4 +1,4 @@
-"""What people answered in the blind rating of the feature browser, and how far scores agree.
+"""Tables of human ratings: shares of answers, and their agreement with automatic scores.
 
 | table | one row per |
 |---|---|
@@ -22,9 +22,9 @@ import pandas as pd
 from scipy.stats import binomtest, rankdata
 
 from clearnets.analysis import statistics as stats
-from clearnets.analysis.answers import ANSWERS, KEYS, QUESTIONS
 from clearnets.analysis.frames import columns_of, ordered, pick
-from clearnets.analysis.judgements import MAIN_MEASURE
+from clearnets.analysis.llm_judge_rows import MAIN_MEASURE
+from clearnets.analysis.rating_files import ANSWERS, KEYS, QUESTIONS
 from clearnets.analysis.sources import EMBEDDING, SCORERS, Sources
 from clearnets.autointerp.ranking import area
 from clearnets.config import Config
@@ -34,15 +34,13 @@ from clearnets.pipeline.runtime import seed_for
 ALL = "(all)"
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """Every table by name; none where nobody has rated."""
+def tables(sources: Sources, latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
+    """Return the tables of ratings by name; none where nobody has rated."""
     rated = sources.ratings
     if rated is None:
         return {}
     columns = ["rater", *KEYS, "question", "answer", "current"]
-    scores = _scores(sources, made)
+    scores = _scores(sources, latents)
     groups = list(_groups(rated))
     return {
         "ratings": columns_of(rated, columns),
@@ -56,7 +54,7 @@ def tables(
 
 
 def _groups(rated: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each rater, and all together where there are several."""
+    """Yield each rater, and all together where there are several."""
     raters = list(dict.fromkeys(rated["rater"]))
     for rater in raters:
         yield rater, pick(rated, rater=rater)
@@ -64,16 +62,16 @@ def _groups(rated: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield ALL, rated
 
 
-def _scores(sources: Sources, made: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """By scorer, a frame of KEYS and `score`, the latents without one left out."""
-    found = {scorer: (made["latents"], scorer) for scorer in SCORERS}
+def _scores(sources: Sources, latents: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return by scorer a frame of KEYS and `score`, without latents that have no score."""
+    found = {scorer: (latents, scorer) for scorer in SCORERS}
     found[EMBEDDING] = (sources.similarity, EMBEDDING)
     scores = {
         name: columns_of(frame, [*KEYS, column]).rename(columns={column: "score"})
         for name, (frame, column) in found.items()
     }
-    if sources.judged is not None:
-        own = pick(sources.judged, kind="own")
+    if sources.llm_scores is not None:
+        own = pick(sources.llm_scores, kind="own")
         for scorer in dict.fromkeys(own["scorer"]):
             measure = MAIN_MEASURE.get(scorer, "accuracy")
             part = columns_of(pick(own, scorer=scorer), [*KEYS, measure])
@@ -120,24 +118,20 @@ def _agreement(
             for measure, of in (("auroc", auroc), ("spearman", spearman)):
                 seed = seed_for(config.collate.seed, "ratings", *names.values(), measure)
                 found = estimate(of, score_N, worth_N, latent_N, config, seed)
-                row |= {
-                    measure: found.value,
-                    f"{measure}_low": found.low,
-                    f"{measure}_high": found.high,
-                }
+                row |= found.columns(measure, f"{measure}_")
             yield row
 
 
 def auroc(score_N: np.ndarray, worth_N: np.ndarray) -> float:
-    """How often a latent with yes has a higher score than one with no, ties counting half; the
-    unsure have no part in it. NaN where there is none of either."""
+    """Return how often a latent with yes has a higher score than one with no, ties counting half,
+    without the unsure. NaN where either is missing."""
     sure_N = worth_N != ANSWERS["unsure"]
     found = area(score_N[sure_N], worth_N[sure_N] == ANSWERS["yes"]) if sure_N.any() else None
     return float("nan") if found is None else found
 
 
 def spearman(score_N: np.ndarray, worth_N: np.ndarray) -> float:
-    """Rank correlation; NaN where one side is constant."""
+    """Return the rank correlation; NaN where one side is constant."""
     if len(score_N) < 2:
         return float("nan")
     ranks = np.stack([rankdata(score_N), rankdata(worth_N)])
@@ -154,7 +148,8 @@ def estimate(
     config: Config,
     seed: int,
 ) -> stats.Estimate:
-    """A measure with its bootstrap interval over latents; answers on one latent stay together."""
+    """Return a measure with its bootstrap interval over latents; answers on one latent stay
+    together."""
     value = of(score_N, worth_N)
     count = len(set(latent_N.tolist()))
     if count < config.collate.min_stratum or not np.isfinite(value):

@@ -1,4 +1,4 @@
-"""Every table of a comparison, from what the stages left on disk.
+"""All tables of a comparison: made from the stages' results, and written as CSV.
 
 Everything computes on what `clearnets.analysis.sources` has read. Every table is a pandas frame in
 a fixed order of rows and columns, written with six significant digits, so that the same results
@@ -21,7 +21,7 @@ give the same bytes.
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
 | embedding ... | see `clearnets.analysis.embedding` |
-| judged ... | see `clearnets.analysis.judged`: scores by a language model that has qualified |
+| judged ... | see `clearnets.analysis.llm_judge`: scores by a language model that has qualified |
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
 | judge | test of the language model that judges, where one does: how well it did |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
@@ -41,36 +41,54 @@ from clearnets.analysis import (
     contrasts,
     embedding,
     families,
-    judged,
     latents,
     layers,
+    llm_judge,
+    means,
     models,
     protocols,
     ratings,
-    scores,
 )
-from clearnets.analysis.frames import to_csv
+from clearnets.analysis.frames import columns_of, sort, to_csv
 from clearnets.analysis.sources import Sources
 from clearnets.config import Config
 from clearnets.pipeline import artifacts
 
-# Each has `tables(sources, config, made)`, its own tables by name; `made` are those of the modules
-# before it.
-_MODULES = (
-    *(models, layers, latents, scores, contrasts, embedding, families),
-    *(protocols, concepts, judged, ratings),
-)
-
 
 def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     """Return every table by name."""
-    made: dict[str, pd.DataFrame] = {}
-    for module in _MODULES:
-        made |= module.tables(sources, config, made)
-    return made | {"latents": made["latents"].drop(columns="matters")}
+    settings = config.collate
+    curves = columns_of(sources.curves, models.CURVE_COLUMNS)
+    pair = models.pair_table(sources)
+    by_layer = layers.layer_table(sources, settings)
+    sampled = latents.latent_table(sources, by_layer)
+    differences, strata = contrasts.contrast_tables(sampled, pair, config)
+    made = {
+        "curves": sort(curves, ["model", "seed", "step"]),
+        "ngrams": pd.DataFrame(list(sources.references.items()), columns=["reference", "loss"]),
+        "pair": pair,
+        "compute": models.compute_table(sources),
+        "layers": by_layer,
+        "splice_all": layers.splice_table(sources, settings),
+        "latents": sampled,
+        "coverage": latents.coverage_table(sampled),
+        "means": means.mean_table(sampled, config),
+        "layer_means": means.layer_mean_table(sampled, config),
+        "rates": means.rate_table(sampled, config),
+        "contrasts": differences,
+        "strata": strata,
+        "families": families.family_table(),
+        "protocols": protocols.protocol_table(sources.overlap, config),
+        **embedding.tables(sources, sampled, pair, config),
+        **concepts.tables(sources.concepts, config),
+        **llm_judge.tables(sources, sampled, pair, config),
+        **ratings.tables(sources, sampled, config),
+    }
+    made["summary"] = families.summary_table(sources, config, made)
+    return made | {"latents": sampled.drop(columns="matters")}
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Each table as `<name>.csv` in `folder`."""
+    """Write each table as `<name>.csv` in `folder`."""
     for name, frame in frames.items():
         artifacts.write_text(folder / f"{name}.csv", to_csv(frame))

@@ -1,4 +1,4 @@
-"""Scores of latents, and what their means and differences are estimated with."""
+"""Samples of latents' scores, from which means and differences are estimated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sample:
 
 
 def chosen(latents: pd.DataFrame, layers: str, which: str) -> pd.DataFrame:
-    """`which`: explained latents only, or all drawn. `layers`: those that matter, or all."""
+    """Return explained latents or all drawn ones (`which`), of all layers or those that matter."""
     if layers == "matter":
         latents = pick(latents, matters=True)
     return pick(latents, status=EXPLAINED) if which == "explained" else latents
@@ -46,10 +46,9 @@ def chosen(latents: pd.DataFrame, layers: str, which: str) -> pd.DataFrame:
 def own_scores(
     latents: pd.DataFrame, scorer: str, layers: str, which: str, measure: str = ACCURACY
 ) -> Sample:
-    """The latents' own scores. Without one a latent counts as chance in balanced accuracy and is
-    left out of other measures, of which it has none (a rule that never says yes has no precision).
-    Where no explained latent has a score this scorer has not judged, and the sample is empty.
-    """
+    """Return the latents' own scores. Without one a latent counts as chance in balanced accuracy
+    and is left out of other measures (a rule that never says yes has no precision). Where no
+    explained latent has a score this scorer has not judged, and the sample is empty."""
     column = scorer if measure == ACCURACY else f"{scorer}-{measure}"
     latents = columns_of(latents, [*GROUPING, column])
     explained = pick(latents, status=EXPLAINED)[column].to_numpy(np.float64)
@@ -75,7 +74,7 @@ def _grouped(latents: pd.DataFrame, value: stats.Floats) -> Sample:
 
 
 def shuffled_scores(latents: pd.DataFrame, scorer: str, layers: str, *, minus: bool) -> Sample:
-    """Scores with the other latents' explanations, or a latent's own score minus that.
+    """Return scores with the other latents' explanations, or a latent's own score minus that.
 
     The control's mean is over pairs of latents of a layer, so what varies with a latent is both
     how the others' explanations do on it and how its own does on the others (`stats.paired`). A
@@ -87,9 +86,9 @@ def shuffled_scores(latents: pd.DataFrame, scorer: str, layers: str, *, minus: b
 
 
 def shuffled_by_bin(latents: pd.DataFrame, scorer: str, per_decade: int) -> dict[int, Sample]:
-    """By bin of firing rate, scores of its latents with the explanations of all others of their
-    layer. A sample holds all latents, for the explanations are theirs; those of the bin have a
-    `rate`, the others nan."""
+    """Return by bin of firing rate scores with the explanations of all other latents of the layer.
+    A sample holds all latents, since the explanations are theirs; those of the bin have a `rate`,
+    the others nan."""
     sample, rows, columns = _shuffled(latents, scorer, "all")
     bins = stats.rate_bin(sample.rate, per_decade)
     return {
@@ -105,7 +104,7 @@ def shuffled_by_bin(latents: pd.DataFrame, scorer: str, per_decade: int) -> dict
 def _shuffled(
     latents: pd.DataFrame, scorer: str, layers: str
 ) -> tuple[Sample, stats.Floats, stats.Floats]:
-    """The own scores of latents with a control, and the control's means from both sides."""
+    """Return the own scores of latents with a control, and the control's means from both sides."""
     latents = chosen(latents, layers, "explained")
     latents = latents.dropna(subset=[f"{scorer}-shuffled"])
     rows, columns = (latents[f"{scorer}-{name}"].to_numpy(np.float64) for name in CONTROLS)
@@ -113,7 +112,7 @@ def _shuffled(
 
 
 def by_seed(latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
-    """All latents, and where there are several training seeds those of each."""
+    """Return all latents and, where there are several training seeds, those of each."""
     groups = {"all": latents}
     if len(config.seeds) > 1:
         groups |= {str(seed): pick(latents, seed=seed) for seed in config.seeds}
@@ -121,14 +120,20 @@ def by_seed(latents: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
 
 
 def interval(estimate: stats.Estimate, settings: Collate, *counts: int) -> stats.Estimate:
-    """Without an interval where it would come from fewer latents than `min_stratum`."""
+    """Return the estimate, without its interval if any of `counts` is below `min_stratum`."""
     if min(counts) >= settings.min_stratum:
         return estimate
     return stats.Estimate(estimate.value, math.nan, math.nan)
 
 
+def mean_estimate(sample: Sample, settings: Collate, *names: str) -> stats.Estimate:
+    """Return the mean with its interval over latents, from random numbers of this name."""
+    estimate = stats.mean_estimate(sample.value, sample.strata, **bootstrap(settings, *names))
+    return interval(estimate, settings, len(sample))
+
+
 def unless_accuracy(measure: str) -> list[str]:
-    """What names the random numbers of other measures than balanced accuracy."""
+    """Return the part of a random seed's name for measures other than balanced accuracy."""
     return [] if measure == ACCURACY else [measure]
 
 

@@ -1,4 +1,4 @@
-"""What the stages left on disk, loaded for the tables."""
+"""Results of the stages before `collate`, loaded from disk as frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from clearnets import UserError
-from clearnets.analysis import answers, judgements
+from clearnets.analysis import llm_judge_rows, rating_files
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of
 from clearnets.autointerp.hookpoints import places
@@ -62,13 +62,13 @@ class Sources:
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
-        judged: seed, family, layer and a language model's scores, in rows of
-            `clearnets.analysis.judgements`; None where none judges.
+        llm_scores: seed, family, layer and a language model's scores, in rows of
+            `clearnets.analysis.llm_judge_rows`; None where none judges.
         probabilities: seed, family, layer, demonstration, scorer, bin, positives, negatives: how
             often it gave which probability.
         qualification: test, auroc, answered, qualified: how well the language model that judges
-            tells known concepts apart, and how often it answers; None where none judges.
-        ratings: what people answered (see `clearnets.analysis.answers`); None where nobody did.
+            distinguishes known concepts, and how often it answers; None where none judges.
+        ratings: human ratings (see `clearnets.analysis.rating_files`); None where there are none.
     """
 
     models: Sequence[str]
@@ -87,14 +87,14 @@ class Sources:
     roc: pd.DataFrame
     overlap: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
-    judged: pd.DataFrame | None = None
+    llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
     qualification: pd.DataFrame | None = None
     ratings: pd.DataFrame | None = None
 
 
 def inputs(config: Config) -> dict[str, Path]:
-    """By name, the units that the tables of a comparison are made from."""
+    """Return the units that the tables of a comparison are made from, by name."""
     if not config.compares:
         return {}
     named = {"data": paths.data()}
@@ -111,7 +111,7 @@ def inputs(config: Config) -> dict[str, Path]:
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
                 named[f"similarity/{place}"] = paths.similarity(family, seed, point)
-                if answers.files(config):
+                if rating_files.files(config):
                     named[f"explain/{place}"] = paths.explain(family, seed, point)
     return named
 
@@ -141,7 +141,7 @@ def read(config: Config) -> Sources:
         for seed in seeds
     }
     wanted = config.score.n_examples_test + config.score.n_non_activating
-    judged, probabilities = _judged(config) if config.score.judge else (None, None)
+    llm_scores, probabilities = _llm_scores(config) if config.score.judge else (None, None)
     return Sources(
         models=config.models,
         curves=pd.concat(curves, ignore_index=True),
@@ -161,17 +161,17 @@ def read(config: Config) -> Sources:
         roc=pd.concat([_roc(*place) for place in scored], ignore_index=True),
         overlap=_overlap(config),
         concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
-        judged=judged,
+        llm_scores=llm_scores,
         probabilities=probabilities,
         qualification=_qualification() if config.score.judge else None,
-        ratings=answers.read(
+        ratings=rating_files.read(
             config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in scored}
         ),
     )
 
 
 def _overlap(config: Config) -> pd.DataFrame:
-    """What `clearnets overlap` wrote, with accuracies in place of counts."""
+    """Read the results of `clearnets overlap`, with accuracies in place of counts."""
     frames = []
     for family, seed in product(config.families, config.seeds):
         frame = _read_csv(paths.overlap(family, seed) / "overlap.csv")
@@ -186,7 +186,7 @@ def _overlap(config: Config) -> pd.DataFrame:
 
 
 def _concepts(config: Config, name: str) -> pd.DataFrame:
-    """One of the tables of concepts, over all families and seeds."""
+    """Read one of the tables of concepts, over all families and seeds."""
     frames = []
     for family in config.families:
         for seed in config.seeds:
@@ -200,8 +200,8 @@ def _concepts(config: Config, name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _judged(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of `clearnets.analysis.judgements`, and by bin how often which probability was given."""
+def _llm_scores(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read rows of `llm_judge_rows`, and how often each probability was given."""
     assert config.score.judge is not None
     scores, probabilities = [], []
     for family, seed in product(config.families, config.seeds):
@@ -209,7 +209,7 @@ def _judged(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
             folder = paths.score(family, seed, point)
             names = {"family": family, "seed": seed, "layer": layer}
             records = artifacts.read_jsonl(folder / JUDGED)
-            rows = judgements.rows(records, config.score.judge.scorers)
+            rows = llm_judge_rows.rows(records, config.score.judge.scorers)
             scores += [names | row for row in rows]
             names["demonstration"] = any(record["demonstration"] for record in records)
             given = artifacts.read_json(folder / PROBABILITIES)
@@ -220,7 +220,7 @@ def _judged(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
             ]
     columns = ("scorer", "bin", "positives", "negatives", "demonstration")
     return (
-        columns_of(pd.DataFrame(scores), [*NAMES, *judgements.ROW]),
+        columns_of(pd.DataFrame(scores), [*NAMES, *llm_judge_rows.ROW]),
         columns_of(pd.DataFrame(probabilities), [*NAMES, *columns]),
     )
 
@@ -230,7 +230,7 @@ def _points(totals: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _realised_l0(totals: Mapping[str, Any]) -> float:
-    """Active latents per counted token of `explain`, the mean over layers."""
+    """Return active latents per counted token of `explain`, the mean over layers."""
     return float(np.mean([point["entries"] / totals["tokens"] for point in _points(totals)]))
 
 
@@ -248,12 +248,17 @@ def _per_seed(seeds: Iterable[int], name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _identity(records: list[Any], family: str, seed: int, layer: int) -> dict[str, Any]:
+    """Return the columns that say which latents these are, how active, and with what status."""
+    keys = ("latent", "status", "rate", "windows")
+    names = {"family": family, "seed": seed, "layer": layer}
+    return names | {key: [record[key] for record in records] for key in keys}
+
+
 def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.DataFrame:
-    """`wanted`: windows that a latent is to be judged on; a rare one has fewer."""
+    """Read scores by rules of one hookpoint; `wanted`: windows that each latent is judged on."""
     records = artifacts.read_jsonl(paths.score(family, seed, point) / SCORED)
-    columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
-    for key in ("latent", "status", "rate", "windows"):
-        columns[key] = [record[key] for record in records]
+    columns = _identity(records, family, seed, layer)
     for scorer in SCORERS:
         name = scorer.removeprefix("rule-")
         cells = {
@@ -273,9 +278,7 @@ def _scores(family: str, seed: int, layer: int, point: str, wanted: int) -> pd.D
 
 def _similarity(family: str, seed: int, layer: int, point: str) -> pd.DataFrame:
     records = artifacts.read_jsonl(paths.similarity(family, seed, point) / SIMILAR)
-    columns: dict[str, Any] = {"family": family, "seed": seed, "layer": layer}
-    for key in ("latent", "status", "rate", "windows"):
-        columns[key] = [record[key] for record in records]
+    columns = _identity(records, family, seed, layer)
     names = {"auroc": EMBEDDING, **{name: f"{EMBEDDING}-{name}" for name in CONTROLS}}
     for key, name in {"positives": "positives", "negatives": "negatives", **names}.items():
         columns[name] = np.array([record[key] for record in records], dtype=np.float64)

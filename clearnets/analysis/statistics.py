@@ -55,12 +55,16 @@ class Estimate:
     high: float
     tested: tuple[float, float] = (float("nan"), float("nan"))
 
+    def columns(self, name: str, prefix: str = "") -> dict[str, float]:
+        """Return the number as column `name`, its interval as `low` and `high` after `prefix`."""
+        return {name: self.value, f"{prefix}low": self.low, f"{prefix}high": self.high}
+
     def contains(self, point: float) -> bool:
-        """True where the interval holds `point`."""
+        """Return whether the interval holds `point`."""
         return self.low <= point <= self.high
 
     def within(self, point: float, margin: float) -> bool:
-        """True where the whole interval lies within `margin` of `point`.
+        """Return whether the whole interval lies within `margin` of `point`.
 
         With a 95 % interval that is the test of equivalence of two one-sided tests at 2.5 % each
         (Schuirmann 1987).
@@ -68,7 +72,7 @@ class Estimate:
         return point - margin <= self.low and self.high <= point + margin
 
     def equivalent(self, margin: float) -> bool:
-        """True where a difference is shown to be smaller than `margin`: the 90 % interval lies
+        """Return whether a difference is shown to be smaller than `margin`: the 90 % interval lies
         within it, which is two one-sided tests at 5 % each (Schuirmann 1987)."""
         return -margin < self.tested[0] and self.tested[1] < margin
 
@@ -104,15 +108,15 @@ class Stratum:
 
 
 def balanced_accuracy(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike) -> Floats:
-    """(tp/(tp+fn) + tn/(tn+fp)) / 2, elementwise; NaN where one class is empty."""
+    """Return (tp/(tp+fn) + tn/(tn+fp)) / 2, elementwise; NaN where one class is empty."""
     tp, fp, tn, fn = (np.asarray(x, dtype=np.float64) for x in (tp, fp, tn, fn))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
 
 
 def rates(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike) -> dict[str, Floats]:
-    """Precision tp/(tp+fp) and recall tp/(tp+fn), elementwise; NaN where nothing was called active
-    or nothing is."""
+    """Return precision tp/(tp+fp) and recall tp/(tp+fn), elementwise; NaN where nothing was called
+    active or nothing is."""
     tp, fp, fn = (np.asarray(x, dtype=np.float64) for x in (tp, fp, fn))
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"precision": tp / (tp + fp), "recall": tp / (tp + fn)}
@@ -121,8 +125,8 @@ def rates(tp: ArrayLike, fp: ArrayLike, tn: ArrayLike, fn: ArrayLike) -> dict[st
 def paired(
     rows_N: Floats, columns_N: Floats, strata_N: Ints, inside_N: NDArray[np.bool_] | None = None
 ) -> Floats:
-    """Values (N,) whose mean is that of a score over all ordered pairs of latents of a stratum,
-    and whose spread over latents is that mean's uncertainty.
+    """Return values (N,) whose mean is that of a score over all ordered pairs of latents of a
+    stratum, and whose spread over latents is that mean's uncertainty.
 
     Each latent takes part in its pairs twice, as the judged one and with its explanation, so its
     mean score as the one alone, `rows_N`, or as the other, `columns_N`, varies too little. To first
@@ -147,8 +151,8 @@ def paired(
 def sampled_pairs(
     values_P: Floats, judged_P: Ints, giver_P: Ints, strata_P: Ints
 ) -> tuple[Floats, Ints]:
-    """As `paired`, from scores of some of the pairs: values (N,) and strata (N,) of the latents
-    that are in any of them.
+    """Return values (N,) and strata (N,) as `paired` does, from scores of some of the pairs, of the
+    latents that are in any of them.
 
     Pairs that share a latent depend on each other, whichever part it has in them. The spread of the
     values is that of the variance which is robust to it (Fafchamps and Gubert 2007; Aronow, Samii
@@ -188,7 +192,7 @@ def sampled_pairs(
 def mean_draws(
     values_N: Floats, strata_N: Ints, *, resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """Bootstrap distribution (R,) of the mean, resampling with replacement within each stratum.
+    """Return the bootstrap distribution (R,) of the mean, resampled within each stratum.
 
     Each stratum keeps its size, so the mean weighs every latent alike in every resample.
     """
@@ -207,7 +211,7 @@ def mean_draws(
 
 
 def percentile_interval(value: float, draws_R: Floats, confidence: float) -> Estimate:
-    """`value` with the central `confidence` share of its bootstrap distribution."""
+    """Return `value` with the central `confidence` share of its bootstrap distribution."""
     tail = (1 - confidence) / 2
     inner = (1 - EQUIVALENCE) / 2
     low, high, *tested = np.quantile(draws_R, [tail, 1 - tail, inner, 1 - inner]).tolist()
@@ -222,7 +226,7 @@ def mean_estimate(
     confidence: float,
     rng: np.random.Generator,
 ) -> Estimate:
-    """The mean with its stratified bootstrap interval; `NOTHING` for no values."""
+    """Return the mean with its stratified bootstrap interval; `NOTHING` for no values."""
     if not len(values_N):
         return NOTHING
     draws_R = mean_draws(values_N, strata_N, resamples=resamples, rng=rng)
@@ -239,7 +243,7 @@ def unmatched(
     confidence: float,
     rng: np.random.Generator,
 ) -> Contrast:
-    """Difference of the two means, each resampled within its strata."""
+    """Return the difference of the two means, each resampled within its strata."""
     a, b = len(values_A), len(values_B)
     if not a or not b:
         return Contrast(NOTHING, a, b, 0.0, 0.0)
@@ -250,13 +254,13 @@ def unmatched(
 
 
 def rate_bin(rate_N: Floats, per_decade: int) -> Ints:
-    """Index of the bin of each firing rate, equally wide on a log scale. Rates are > 0."""
+    """Return the bin of each firing rate, equally wide on a log scale. Rates are > 0."""
     assert (rate_N > 0).all()
     return np.floor(np.log10(rate_N) * per_decade).astype(np.int64)
 
 
 def bin_edges(index: int, per_decade: int) -> tuple[float, float]:
-    """Lower (inclusive) and upper firing rate of a bin."""
+    """Return the lower (inclusive) and upper firing rate of a bin."""
     return 10 ** (index / per_decade), 10 ** ((index + 1) / per_decade)
 
 
@@ -271,7 +275,7 @@ def rate_matched(
     confidence: float,
     rng: np.random.Generator,
 ) -> tuple[Contrast, list[Stratum]]:
-    """Difference within bins of firing rate, and the bins. See the module's text."""
+    """Return the difference within bins of firing rate, and the bins. See the module's text."""
     bin_A, bin_B = (rate_bin(rate, STRATA_PER_DECADE) for rate in (rate_A, rate_B))
     strata: list[Stratum] = []
     total = value = 0.0
@@ -303,7 +307,7 @@ def rate_matched(
 def nearest_pairs(
     x_A: Floats, x_B: Floats, *, caliper: float, rng: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """Pairs (P,), (P,) of indices into `x_A` and `x_B`, closest first, none used twice.
+    """Return pairs (P,), (P,) of indices into `x_A` and `x_B`, closest first, none used twice.
 
     Only pairs at most `caliper` apart. Ties are broken at random, so that the order of the latents
     (by seed and layer) has no say.
@@ -354,7 +358,7 @@ def activity_matched(
     confidence: float,
     rng: np.random.Generator,
 ) -> Contrast:
-    """Mean difference over pairs of latents that are active in as many windows.
+    """Return the mean difference over pairs of latents that are active in as many windows.
 
     Args:
         share_A, share_B: shares of windows that each latent is active in, within (0, 1).
@@ -381,7 +385,7 @@ def activity_matched(
 
 
 def strata_ids(*columns: Sequence[int] | NDArray[np.int64]) -> Ints:
-    """One integer per latent that numbers the distinct rows of `columns`."""
+    """Return one integer per latent that numbers the distinct rows of `columns`."""
     rows = np.stack([np.asarray(column, dtype=np.int64) for column in columns], axis=1)
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 

@@ -1,10 +1,11 @@
-"""The summary tables as Markdown, for the README and the eye. Pure: frames in, text out."""
+"""The summary of a comparison as Markdown: tables of families, contrasts and models."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -26,14 +27,20 @@ from clearnets.analysis.text import (
 )
 from clearnets.autointerp.records import SCORERS as SCORES
 from clearnets.config import Config
+from clearnets.families import FAMILIES
 
-KINDS = ("primary", "secondary", "untrained twin", "untrained model", "neurons")
+CONTROLS = tuple(row.name for row in FAMILIES.values() if row.control_of_all and row.model)
+# Kinds of contrasts that are listed: those with shuffled explanations and with tokens lie far off.
+KINDS = ("primary", "secondary", "untrained twin", "untrained model", *CONTROLS)
 LEVELS = ("layers", "seeds")
+# What is written in a column's cells.
+Cell = Callable[[Row], str]
+Columns = Mapping[str, Cell]
 BASELINES = ("token_mean", "pca", "linear")
 
 
 def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
-    """Families, contrasts, models, and how to read them, of the tables by name."""
+    """Return the summary of the tables of a comparison, and how to read it."""
     parts = [
         _score_table(frames["summary"]),
         _measure_table(frames["means"]),
@@ -54,181 +61,157 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _table(columns: Columns, rows: Sequence[Row]) -> str:
+    """Return a Markdown table of one line per row, each cell written by its column's function."""
+    return table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
 def _family_table(summary: pd.DataFrame) -> str:
-    """What each family is: reads and reconstructs, sizes, cost, faithfulness."""
-    head = [
-        "family",
-        "model",
-        "reads",
-        "reconstructs",
-        "latents per layer",
-        "l0",
-        "tokens, model + coders",
-        "parameters",
-        "FLOPs per token",
-        "fvu",
-        "its baselines",
-        "loss recovered",
-        "all layers at once",
-    ]
-    rows = []
-    for row in records(summary):
-        tokens = [number(row[f"{part}_tokens"], ",.0f") for part in ("model", "coder")]
-        rows.append(
-            [
-                _named(row["family"]),
-                row["model"] if isinstance(row["model"], str) else DASH,
-                row["reads"],
-                row["reconstructs"],
-                number(row["latents_per_layer"], ",.0f"),
-                number(row["l0"], ".1f"),
-                " + ".join(tokens) if tokens[1] != DASH else tokens[0],
-                number(row["parameters"], ",.0f"),
-                number(row["flops_per_token_forward"], ",.0f"),
-                number(row["fvu"], ".3f"),
-                several([row[f"fvu_{name}"] for name in BASELINES], ".3f"),
-                number(row["loss_recovered"], ".3f"),
-                number(row["loss_recovered_all_layers"], ".3f"),
-            ]
-        )
-    return table(head, rows)
+    """Return what each family is: reads and reconstructs, sizes, cost, faithfulness."""
+    columns: Columns = {
+        "family": _named,
+        "model": lambda row: row["model"] if isinstance(row["model"], str) else DASH,
+        "reads": lambda row: row["reads"],
+        "reconstructs": lambda row: row["reconstructs"],
+        "latents per layer": _number("latents_per_layer", ",.0f"),
+        "l0": _number("l0", ".1f"),
+        "tokens, model + coders": _tokens,
+        "parameters": _number("parameters", ",.0f"),
+        "FLOPs per token": _number("flops_per_token_forward", ",.0f"),
+        "fvu": _number("fvu", ".3f"),
+        "its baselines": lambda row: several([row[f"fvu_{name}"] for name in BASELINES], ".3f"),
+        "loss recovered": _number("loss_recovered", ".3f"),
+        "all layers at once": _number("loss_recovered_all_layers", ".3f"),
+    }
+    return _table(columns, records(summary))
+
+
+def _tokens(row: Row) -> str:
+    """Return the training tokens of model and coders, of the model alone without coders."""
+    model, coder = (number(row[f"{part}_tokens"], ",.0f") for part in ("model", "coder"))
+    return model if coder == DASH else f"{model} + {coder}"
 
 
 def _score_table(summary: pd.DataFrame) -> str:
-    """How much of each family could be explained, and how well."""
-    head = [
-        "family",
-        "explained",
-        "n",
-        "dead",
-        "too rare",
-        "too frequent",
-        "unscorable",
-        "rule-detection",
-        "rule-fuzzing",
-        "layers that matter",
-        "coverage-adjusted",
-        "shuffled",
-    ]
-    rows = []
-    for row in records(summary):
-        shuffled = [
-            number(row[f"{key}_shuffled"], ".2f") + ("\\*" if off_chance(row, key) else "")
-            for key in SCORES
-        ]
-        rows.append(
-            [
-                _named(row["family"]),
-                percent(row["explained"]),
-                number(row["detection_n"], ",.0f"),
-                *(
-                    percent(row[status])
-                    for status in ("dead", "too_rare", "too_frequent", "unscorable")
-                ),
-                interval(row, "detection"),
-                interval(row, "fuzzing"),
-                several([row[f"{key}_matter"] for key in SCORES], ".2f"),
-                several([row[f"{key}_all"] for key in SCORES], ".2f"),
-                " / ".join(shuffled),
-            ]
-        )
-    return table(head, rows)
+    """Return how much of each family could be explained, and how well."""
+    columns: Columns = {
+        "family": _named,
+        "explained": _percent("explained"),
+        "n": _number("detection_n", ",.0f"),
+        "dead": _percent("dead"),
+        "too rare": _percent("too_rare"),
+        "too frequent": _percent("too_frequent"),
+        "unscorable": _percent("unscorable"),
+        "rule-detection": lambda row: interval(row, "detection"),
+        "rule-fuzzing": lambda row: interval(row, "fuzzing"),
+        "layers that matter": lambda row: several([row[f"{key}_matter"] for key in SCORES], ".2f"),
+        "coverage-adjusted": lambda row: several([row[f"{key}_all"] for key in SCORES], ".2f"),
+        "shuffled": lambda row: " / ".join(_shuffled(row, key) for key in SCORES),
+    }
+    return _table(columns, records(summary))
+
+
+def _shuffled(row: Row, key: str) -> str:
+    """Return the score with shuffled explanations, with a star where it is not at chance."""
+    return number(row[f"{key}_shuffled"], ".2f") + ("\\*" if off_chance(row, key) else "")
 
 
 def _embedding_table(frames: Mapping[str, pd.DataFrame]) -> str:
-    """The scorer by embeddings, and whether it agrees with the judge of rules."""
-    head = [
-        "embeddings: family",
-        "n",
-        "AUROC",
-        "layers that matter",
-        "coverage-adjusted",
-        "shuffled",
-        "above shuffled",
-        "rank correlation with rule-detection",
-        "with rule-fuzzing",
-    ]
+    """Return the scores by embeddings, and their agreement with the judge of rules."""
     means = pick(frames["embedding_means"], seed="all")
     above = pick(frames["embedding_contrasts"], seed="all", kind="own shuffled", layers="all")
     agreement = frames["embedding_agreement"]
     rows = []
     for family in means["family"].unique():
         own = pick(means, family=family)
-
-        def mean(explanation: str, latents: str, layers: str, own: pd.DataFrame = own) -> Row:
-            (row,) = records(pick(own, explanation=explanation, latents=latents, layers=layers))
-            return row
-
-        first, shuffled = mean("own", "explained", "all"), mean("shuffled", "explained", "all")
+        all_layers = pick(own, layers="all")
+        (row,) = records(pick(all_layers, explanation="own", latents="explained"))
+        (shuffled,) = records(pick(all_layers, explanation="shuffled"))
+        (covered,) = records(pick(all_layers, explanation="own", latents="all"))
+        (matter,) = records(pick(own, layers="matter", explanation="own", latents="explained"))
         (more,) = records(pick(above, a=family))
-        both = {row["scorer"]: row for row in records(pick(agreement, family=family))}
+        both = {found["scorer"]: found for found in records(pick(agreement, family=family))}
         rows.append(
             [
-                _named(family),
-                number(first["n"], ",.0f"),
-                interval(first, "mean"),
-                number(mean("own", "explained", "matter")["mean"], ".2f"),
-                number(mean("own", "all", "all")["mean"], ".2f"),
+                _named(row),
+                number(row["n"], ",.0f"),
+                interval(row, "mean"),
+                number(matter["mean"], ".2f"),
+                number(covered["mean"], ".2f"),
                 interval(shuffled, "mean"),
                 difference(more),
                 *(interval(both[f"rule-{key}"], "correlation") if both else DASH for key in SCORES),
             ]
         )
-    return table(head, rows)
+    return table(
+        [
+            *("embeddings: family", "n", "AUROC", "layers that matter", "coverage-adjusted"),
+            *("shuffled", "above shuffled"),
+            *("rank correlation with rule-detection", "with rule-fuzzing"),
+        ],
+        rows,
+    )
 
 
-def _named(family: str) -> str:
+def _named(row: Row) -> str:
+    """Return the family's name, in bold if it is compared with controls."""
+    family = str(row["family"])
     return f"**{family}**" if family in SUBJECTS else family
 
 
+def _number(column: str, form: str) -> Cell:
+    return lambda row: number(row[column], form)
+
+
+def _percent(column: str) -> Cell:
+    return lambda row: percent(row[column])
+
+
 def _measure_table(means: pd.DataFrame) -> str:
-    """Precision and recall behind the balanced accuracies, and for how many windows they stand."""
+    """Return precision and recall behind the balanced accuracies, and the share of windows there
+    were."""
     shown = pick(means, seed="all", latents="explained", layers="all", explanation="own")
-    head = ["family", *(f"{scorer}: {m}" for scorer in SCORERS for m in MEASURES)]
+    pairs = list(product(SCORERS, MEASURES))
     rows = []
     for family in shown["family"].unique():
         own = pick(shown, family=family)
-        cells = [
-            records(pick(own, scorer=scorer, measure=measure))[0]
-            for scorer in SCORERS
-            for measure in MEASURES
-        ]
-        rows.append([_named(family), *map(_measure, cells)])
-    return table(head, rows)
+        cells = [records(pick(own, scorer=scorer, measure=name))[0] for scorer, name in pairs]
+        rows.append([_named(cells[0]), *map(_measure, cells)])
+    return table(["family", *(f"{scorer}: {name}" for scorer, name in pairs)], rows)
 
 
 def _measure(row: Row) -> str:
     if row["measure"] != "coverage":
-        return interval(
-            {"mean": row["mean"], "mean_low": row["low"], "mean_high": row["high"]}, "mean"
-        )
+        return interval(row, "mean")
     return DASH if math.isnan(row["mean"]) else percent(row["mean"])
 
 
 def _judge_table(means: pd.DataFrame) -> str:
-    """Scores by a language model that has qualified: a row per family, scorer and measure."""
-    head = ["judged: family", "scorer", "measure", "n", "mean", "shuffled", "missing answers"]
-    rows = []
-    for row in records(pick(means, explanation="own")):
-        key = {name: row[name] for name in ("family", "scorer", "measure")}
-        shuffled = records(pick(means, explanation="shuffled", **key))
-        rows.append(
-            [
-                _named(row["family"]),
-                row["scorer"],
-                row["measure"],
-                number(row["n"], ",.0f"),
-                interval(row, "mean"),
-                interval(shuffled[0], "mean") if shuffled else DASH,
-                f"{100 * row['missing']:.1f} %",
-            ]
-        )
-    return table(head, rows)
+    """Return scores by a language model that has qualified, by family, scorer and measure."""
+    keys = ["family", "scorer", "measure"]
+    shuffled = {
+        tuple(row[key] for key in keys): row for row in records(pick(means, explanation="shuffled"))
+    }
+
+    def control(row: Row) -> str:
+        found = shuffled.get(tuple(row[key] for key in keys))
+        return interval(found, "mean") if found else DASH
+
+    columns: Columns = {
+        "judged: family": _named,
+        "scorer": lambda row: row["scorer"],
+        "measure": lambda row: row["measure"],
+        "n": _number("n", ",.0f"),
+        "mean": lambda row: interval(row, "mean"),
+        "shuffled": control,
+        "missing answers": lambda row: f"{100 * row['missing']:.1f} %",
+    }
+    return _table(columns, records(pick(means, explanation="own")))
 
 
 def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
-    """Primary, secondary and twin contrasts in each scorer, three ways each; adjusted for coverage
-    where they are."""
+    """Return primary, secondary and twin contrasts by scorer, unmatched and matched; adjusted for
+    coverage where they are."""
     shown = pick(contrasts, layers="all", latents="explained", seed="all")
     each = pick(contrasts, layers="all", latents="explained", matching="none")
     covered = pick(contrasts, layers="all", latents="all", seed="all", matching="none")
@@ -271,126 +254,103 @@ def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
 
 
 def _model_table(compute: pd.DataFrame, ngrams: pd.DataFrame) -> str:
-    head = ["model", "parameters", "FLOPs per token, forward", "training tokens", "held-out loss"]
-    rows = []
-    models = pick(compute, kind="model")
-    for model in models["name"].unique():
-        of: Any = pick(models, name=model).mean(numeric_only=True)
-        rows.append(
-            [
-                model,
-                number(of["parameters"], ",.0f"),
-                number(of["flops_per_token_forward"], ",.0f"),
-                number(of["training_tokens"], ",.0f"),
-                number(of["heldout_loss"], ".3f"),
-            ]
-        )
+    """Return what the models cost, and the losses of models, n-gram models and the generator."""
+    columns = {
+        "parameters": ",.0f",
+        "flops_per_token_forward": ",.0f",
+        "training_tokens": ",.0f",
+        "heldout_loss": ".3f",
+    }
+    models: Any = pick(compute, kind="model").groupby("name", sort=False)[list(columns)].mean()
+    rows = [
+        [str(model), *(number(row[name], form) for name, form in columns.items())]
+        for model, row in models.iterrows()
+    ]
     names = {"generator_bound": "the generator's own choices (an upper bound of the entropy)"}
-    for row in records(ngrams):
-        name = str(names.get(row["reference"], row["reference"]))
-        rows.append([name, DASH, DASH, DASH, number(row["loss"], ".3f")])
+    rows += [
+        [str(names.get(reference, reference)), DASH, DASH, DASH, number(loss, ".3f")]
+        for reference, loss in ngrams.itertuples(index=False)
+    ]
+    head = ["model", "parameters", "FLOPs per token, forward", "training tokens", "held-out loss"]
     return table(head, rows)
 
 
 def _protocol_table(protocols: pd.DataFrame) -> str:
-    """What scoring on seen windows is worth. Pairs are rule-detection / rule-fuzzing."""
-    head = [
-        "protocols: family",
-        "n",
-        "seen",
-        "delphi",
-        "disjoint",
-        "held-out",
-        "worth of the overlap",
-        "of the text",
-        "of both",
-    ]
+    """Return how much scores rise on seen windows. Pairs are rule-detection / rule-fuzzing."""
     rows = []
-    whole = cast(pd.DataFrame, protocols[protocols["rate_low"].isna()])
-    for family in whole["family"].unique():
-        scorers = records(pick(whole, family=family))
-        worth = [
-            " / ".join(
-                difference(
-                    {
-                        "difference": row[part],
-                        "low": row[f"{part}_low"],
-                        "high": row[f"{part}_high"],
-                    }
-                )
-                for row in scorers
-            )
-            for part in ("overlap", "text", "both")
-        ]
-        means = [
-            several([row[name] for row in scorers], ".2f")
-            for name in ("delphi", "disjoint", "held_out")
-        ]
-        first = scorers[0]
-        n, seen = number(first["n"], ",.0f"), percent(first["seen"])
-        rows.append([_named(family), n, seen, *means, *worth])
-    return table(head, rows)
+    whole: Any = protocols[protocols["rate_low"].isna()]
+    for _, own in whole.groupby("family", sort=False):
+        scorers = records(own)
+        rows.append(
+            [
+                _named(scorers[0]),
+                number(scorers[0]["n"], ",.0f"),
+                percent(scorers[0]["seen"]),
+                *(
+                    several([row[name] for row in scorers], ".2f")
+                    for name in ("delphi", "disjoint", "held_out")
+                ),
+                *(
+                    " / ".join(difference(row, part) for row in scorers)
+                    for part in ("overlap", "text", "both")
+                ),
+            ]
+        )
+    return table(
+        [
+            *("protocols: family", "n", "seen", "delphi", "disjoint", "held-out"),
+            *("worth of the overlap", "of the text", "of both"),
+        ],
+        rows,
+    )
+
+
+# Columns of the table of concepts that give a number per kind of concept.
+CONCEPT_NUMBERS = {
+    "recovered": ("recovered", ".1f"),
+    "recovered by any latent": ("recovered_by_all", ".3g"),
+    "better than tokens": ("above_token_set", ".3g"),
+    "split": ("split", ".3g"),
+    "absorbed": ("absorbed", ".3g"),
+    "redundancy": ("redundancy", ".1f"),
+}
 
 
 def _concept_table(concepts: pd.DataFrame) -> str:
-    """Known concepts that single latents recover. Pairs are lexical / contextual concepts."""
-    head = [
-        "concepts: family",
-        "mean F1",
-        "above its null",
-        "recovered",
-        "recovered by any latent",
-        "better than tokens",
-        "split",
-        "absorbed",
-        "redundancy",
-        "named by the explanation",
-        "by another's",
-        "predicted as well",
-    ]
+    """Return known concepts that single latents recover. Pairs are lexical / contextual
+    concepts."""
     rows = []
-    concepts = pick(concepts, seed="all")
-    shown = cast(pd.DataFrame, concepts[concepts["kind"] != "all"])
-    for family in shown["family"].unique():
-        kinds = records(pick(shown, family=family))
+    single: Any = concepts[(concepts["seed"] == "all") & (concepts["kind"] != "all")]
+    for _, own in single.groupby("family", sort=False):
+        kinds = records(own)
         assert [row["kind"] for row in kinds] == ["lexical", "contextual"]
-
-        def both(column: str, form: str, kinds: list[Row] = kinds) -> str:
-            return several([row[column] for row in kinds], form)
-
-        above = [
-            DASH
-            if math.isnan(row["f1_above_null"])
-            else difference(
-                {
-                    "difference": row["f1_above_null"],
-                    "low": row["f1_above_null_low"],
-                    "high": row["f1_above_null_high"],
-                }
-            )
-            for row in kinds
-        ]
+        above = [difference(row, "f1_above_null") for row in kinds]
         rules = sum(row["rules"] for row in kinds)
         rows.append(
             [
-                _named(family),
-                both("f1", ".2f"),
+                _named(kinds[0]),
+                several([row["f1"] for row in kinds], ".2f"),
                 DASH if set(above) == {DASH} else " / ".join(above),
-                both("recovered", ".1f"),
-                both("recovered_by_all", ".3g"),
-                both("above_token_set", ".3g"),
-                both("split", ".3g"),
-                both("absorbed", ".3g"),
-                both("redundancy", ".1f"),
-                *(_over_rules(kinds, column) for column in ("named", "named_by_others", "as_well")),
+                *(
+                    several([row[column] for row in kinds], form)
+                    for column, form in CONCEPT_NUMBERS.values()
+                ),
+                _over_rules(kinds, "named") + (f" (n = {rules})" if rules else ""),
+                _over_rules(kinds, "named_by_others"),
+                _over_rules(kinds, "as_well"),
             ]
         )
-        rows[-1][-3] += f" (n = {rules})" if rules else ""
-    return table(head, rows)
+    return table(
+        [
+            *("concepts: family", "mean F1", "above its null", *CONCEPT_NUMBERS),
+            *("named by the explanation", "by another's", "predicted as well"),
+        ],
+        rows,
+    )
 
 
 def _over_rules(kinds: Sequence[Row], column: str) -> str:
-    """Mean over the explained latents of all kinds."""
+    """Return the mean over the explained latents of all kinds of concepts."""
     there = [row for row in kinds if row["rules"] and not math.isnan(row[column])]
     total = sum(row["rules"] for row in there)
     return percent(sum(row["rules"] * row[column] for row in there) / total) if total else DASH

@@ -1,4 +1,4 @@
-"""When and how strongly one latent is active: examples by strength, histogram, silent windows.
+"""Activity of one latent: examples by strength, histogram, non-activating windows.
 
 Shape suffixes: A active windows, L positions of a window, E active positions.
 """
@@ -25,7 +25,7 @@ class Example:
     Attributes:
         window: its number in the split.
         quantile: TOP, or which part of the other active windows it is from, 1 the strongest.
-        act_L: the activations, zero where the latent is silent.
+        act_L: the activations, zero where the latent is not active.
     """
 
     window: int
@@ -34,8 +34,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One latent on one split.
+class Activations:
+    """Activity of one latent on one split.
 
     Attributes:
         count: counted positions at which it is active.
@@ -56,13 +56,13 @@ class Seen:
 
 def see(
     cache: LayerCache, latent: int, windows: Grid, settings: Browse, rng: np.random.Generator
-) -> Seen:
-    """What `latent` does on a split, with examples of all its strengths."""
+) -> Activations:
+    """Return the activity of `latent` on a split, with examples of all its strengths."""
     found = activity(cache, latent, windows)
     act_E = _counted(cache, latent, windows)
     largest = float(act_E.max(initial=0))
     histogram, _ = np.histogram(act_E, settings.bins, (0, largest or 1))
-    return Seen(
+    return Activations(
         count=found.count,
         rate=found.count / max(windows.tokens, 1),
         windows=len(found.active_A) / max(len(windows), 1),
@@ -75,12 +75,12 @@ def see(
 def held_out(
     cache: LayerCache, latent: int, windows: Grid, count: int, rng: np.random.Generator
 ) -> tuple[list[Example], list[int]]:
-    """Up to `count` active windows of a split, drawn uniformly, and as many silent ones."""
+    """Draw up to `count` active windows of a split, uniformly, and as many non-activating ones."""
     found = activity(cache, latent, windows)
     active = rng.permutation(found.active_A)[:count]
-    silent = rng.permutation(found.silent(windows))[:count]
+    non_activating = rng.permutation(found.silent(windows))[:count]
     drawn = ((int(window), TOP) for window in active)
-    return _examples(cache, latent, windows, drawn), silent.tolist()
+    return _examples(cache, latent, windows, drawn), non_activating.tolist()
 
 
 def _counted(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:
@@ -93,7 +93,7 @@ def _counted(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:
 def _by_strength(
     found: Activity, settings: Browse, rng: np.random.Generator
 ) -> Iterator[tuple[int, int]]:
-    """Windows with their quantiles: the strongest, and some of each part of the others."""
+    """Yield windows with their quantiles: the strongest, and some of each part of the others."""
     top, others = np.split(found.strongest_first, [settings.top])
     yield from ((int(window), TOP) for window in top)
     place_A = np.arange(len(others))

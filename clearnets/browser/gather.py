@@ -1,5 +1,5 @@
-"""All that the page holds, from the artifacts: the text, the latents that were drawn, their nearest
-in other families.
+"""The page's data, from the artifacts: text, drawn latents, their nearest latents in other
+families.
 
 The page is columns: one list per property, with an entry for each latent, so that ten thousand
 latents are a few megabytes. Windows and tokens are written once and named by number.
@@ -17,12 +17,13 @@ import numpy as np
 from scipy.sparse import hstack
 
 from clearnets.autointerp.hookpoints import places
-from clearnets.browser import near
+from clearnets.browser import nearest
 from clearnets.browser.activity import Example, held_out, see
-from clearnets.browser.known import ABOUT, REASONS, Known, Transcripts, of_layer, recovered, scorers
+from clearnets.browser.findings import REASONS, Known, Transcripts, of_layer, recovered, scorers
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family
 from clearnets.data.tokens import TokenStore, open_tokens
+from clearnets.families import FAMILIES
 from clearnets.latents.examples import Grid, windows_of
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
@@ -33,7 +34,7 @@ from clearnets.pipeline.runtime import progress, seed_for
 SPLIT, HELD_OUT = "explain", "score"
 # Activations are kept as levels of the latent's largest one.
 LEVELS = 255
-# What a scorer gives an explanation that tells nothing, where that is one number.
+# What a scorer gives an explanation without information, where that is one number.
 CHANCE = {
     **dict.fromkeys(("rule-detection", "rule-fuzzing", "embedding"), 0.5),
     **dict.fromkeys(("judge-detection", "judge-fuzzing", "judge-surprisal"), 0.5),
@@ -41,7 +42,7 @@ CHANCE = {
 
 
 def inputs(config: Config) -> dict[str, Path]:
-    """By name, the units that the page is made from."""
+    """Return the units that the page is made from, by name."""
     named = {"data": paths.data()}
     for seed in config.seeds:
         named[f"match/seed-{seed}"] = paths.match(seed)
@@ -77,7 +78,7 @@ class Text:
 
 @dataclass
 class _Numbers:
-    """Numbers things in the order in which they are first named."""
+    """Numbers of things, in the order in which they are first named."""
 
     known: dict[Any, int] = field(default_factory=dict)
 
@@ -115,7 +116,7 @@ class Gatherer:
         self.coverage: list[dict[str, Any]] = []
 
     def place(self, place: _Place, lenses: Lenses) -> Any:
-        """Add the latents of one place; gives their columns for `clearnets.browser.near`."""
+        """Add the latents of one place; return their columns for `clearnets.browser.nearest`."""
         names = (place.family, place.seed, place.point)
         caches = {
             split: load_layer(paths.cache(place.family, place.seed, split), place.point)
@@ -126,7 +127,7 @@ class Gatherer:
         for latent, known in place.known.items():
             rng = np.random.default_rng(seed_for(self.settings.seed, "browse", *names, latent))
             seen = see(caches[SPLIT], latent, self._texts[SPLIT].windows, self.settings, rng)
-            active, silent = held_out(
+            active, non_activating = held_out(
                 caches[HELD_OUT],
                 latent,
                 self._texts[HELD_OUT].windows,
@@ -158,14 +159,16 @@ class Gatherer:
                     "active": self._examples(
                         HELD_OUT, active, max((e.act_L.max() for e in active), default=0)
                     ),
-                    "silent": [self._windows[HELD_OUT](window) for window in silent],
+                    "silent": [self._windows[HELD_OUT](window) for window in non_activating],
                     "tokens": self._promoted(logit_V),
                     "exchanges": exchanges,
                     "shown": [[e.task, e.model, e.messages, e.reply] for e in shown],
                 }
             )
         self._cover(place)
-        return near.columns(caches[SPLIT], list(place.known), self._texts[SPLIT].windows.counted_RS)
+        return nearest.columns(
+            caches[SPLIT], list(place.known), self._texts[SPLIT].windows.counted_RS
+        )
 
     def _cover(self, place: _Place) -> None:
         counts: dict[str, int] = {}
@@ -182,7 +185,7 @@ class Gatherer:
         )
 
     def _examples(self, split: str, examples: Sequence[Example], largest: float) -> list[list[int]]:
-        """Each as window, quantile, and then place and level of each activation."""
+        """Return each example as window, quantile, and then place and level of each activation."""
         found = []
         for example in examples:
             flat = [self._windows[split](example.window), example.quantile]
@@ -199,7 +202,7 @@ class Gatherer:
         return [[self._tokens(token) for token in end] for end in ends]
 
     def text(self, split: str) -> list[list[int]]:
-        """The tokens of each window that is shown, by number."""
+        """Return the tokens of each window that is shown, by number."""
         text = self._texts[split]
         token_NL = text.windows.cut(text.tokens_RS)
         return [
@@ -208,12 +211,12 @@ class Gatherer:
         ]
 
     def page(self) -> dict[str, Any]:
-        """All of it, once every place has been added."""
+        """Return the page's data, once every place has been added."""
         texts = {split: self.text(split) for split in self._texts}
         return {
             "experiment": self.config.experiment,
             "families": list(self.config.families),
-            "about": {family: ABOUT[family] for family in self.config.families},
+            "specs": {family: family_spec(family) for family in self.config.families},
             "reasons": REASONS,
             "seeds": list(self.config.seeds),
             "layers": len(self.config.model.layers),
@@ -232,12 +235,18 @@ class Gatherer:
         }
 
 
+def family_spec(family: str) -> dict[str, str]:
+    """Return what the page shows of a row of the table of families."""
+    spec = FAMILIES[family]
+    return {"about": spec.about, "color": spec.color, "fill": spec.fill}
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
 def gather(config: Config) -> dict[str, Any]:
-    """The page's data, as JSON values.
+    """Return the page's data, as JSON values.
 
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
@@ -267,7 +276,7 @@ def _places(config: Config) -> Iterator[_Place]:
 
 
 def _add_nearest(rows: list[dict[str, Any]], matrices: dict[tuple[int, str], Any]) -> None:
-    """To each latent, for each other family the nearest latent (its row) and the cosine in
+    """Add to each latent the nearest latent (its row) of each other family and the cosine in
     thousandths; nothing where no token is shared."""
     start = {}
     begin = 0
@@ -280,7 +289,7 @@ def _add_nearest(rows: list[dict[str, Any]], matrices: dict[tuple[int, str], Any
     for (own, own_PN), (other, other_PN) in combinations(matrices.items(), 2):
         if own[0] != other[0] or not (own_PN.shape[1] and other_PN.shape[1]):
             continue
-        seen_from_own, seen_from_other = near.nearest(own_PN, other_PN)
+        seen_from_own, seen_from_other = nearest.nearest(own_PN, other_PN)
         for here, there, found in (
             (start[own], start[other], seen_from_own),
             (start[other], start[own], seen_from_other),

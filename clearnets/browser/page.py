@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds its style, code and data, and asks for nothing else."""
+"""The HTML page: one file that holds style, code and data, and loads nothing else."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SCRIPTS = ("dom", "data", "window", "latent", "list", "families", "rate", "main"
 
 
 def pack(data: Mapping[str, Any]) -> str:
-    """JSON, compressed, in letters that mean nothing to HTML."""
+    """Return data as compressed JSON in base64, which HTML cannot take for markup."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def unpack(page: str) -> dict[str, Any]:
-    """The data in a page."""
+    """Return the data in a page."""
     begin = '<script id="packed" type="text/plain">'
     packed = page.split(begin, 1)[1].split("</script>", 1)[0]
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """The whole file. Nothing of the data is in it as text, so none of it can be markup."""
+    """Return the whole file. Its data is packed, so no text in it can be markup."""
     assets = files("clearnets.browser") / "assets"
 
     def read(name: str) -> str:

@@ -1,4 +1,4 @@
-"""One latent on a terminal: what the page shows of it, as text."""
+"""One latent on a terminal: the content of the page, as text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.text import Text
 from clearnets import UserError
 from clearnets.autointerp.hookpoints import NO_LAYER, TOKENS, places
 from clearnets.autointerp.sampling import status
-from clearnets.browser import known as knowledge
-from clearnets.browser.activity import TOP, Example, Seen, see
+from clearnets.browser import findings
+from clearnets.browser.activity import TOP, Activations, Example, see
+from clearnets.browser.findings import REASONS, Known
 from clearnets.browser.gather import SPLIT
 from clearnets.browser.gather import Text as Split
-from clearnets.browser.known import REASONS, Known
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
@@ -44,7 +44,7 @@ class View:
 
     title: str
     known: Known
-    seen: Seen
+    seen: Activations
     promoted: list[str] | None
     suppressed: list[str] | None
     tokens_NL: np.ndarray
@@ -53,7 +53,7 @@ class View:
 
 
 def look(config: Config, family: str, layer: str, latent: int, *, seed: int | None) -> View:
-    """Everything about one latent.
+    """Return everything about one latent.
 
     Args:
         layer: a number; `tokens` for a family without layers.
@@ -74,8 +74,8 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
     text = Split.of(store, SPLIT, config.explain.window)
     names = (name, seed, point)
     rng = np.random.default_rng(seed_for(config.browse.seed, "browse", *names, latent))
-    concepts = knowledge.recovered(config, name, seed)
-    known = knowledge.of_layer(config, name, seed, point, concepts).get(latent)
+    concepts = findings.recovered(config, name, seed)
+    known = findings.of_layer(config, name, seed, point, concepts).get(latent)
     if known is None:
         found = status(
             activity(cache, latent, text.windows), text.windows, config.explain.min_windows
@@ -114,7 +114,7 @@ def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:
 
 
 def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
-    """The view as lines.
+    """Yield the view as lines.
 
     Args:
         examples: windows with the strongest activations; of each quantile there is one.
@@ -166,7 +166,7 @@ def _shown(token: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text that moves no cursor and sends no command to a terminal."""
+    """Return text without characters that command a terminal."""
     text = text.replace("\n", "↵").replace("\t", "⇥")
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
@@ -190,13 +190,13 @@ def _window(view: View, example: Example, shades: bool) -> Text:
 
 
 def _shade(share: float) -> str:
-    """Black on white that turns to orange."""
+    """Return a style of black on white that turns to orange with the share."""
     mixed = [round(255 + (0.25 + 0.75 * share) * (part - 255)) for part in GLOW]
     return f"black on rgb({mixed[0]},{mixed[1]},{mixed[2]})"
 
 
 def run(view: View, examples: int) -> None:
-    """Print it; with colours on a terminal."""
+    """Print the view; with colours on a terminal."""
     console = Console(highlight=False)
     for line in lines(view, examples, shades=console.is_terminal and not console.no_color):
         console.print(line, soft_wrap=not console.is_terminal)

@@ -35,10 +35,10 @@ STAGE = Stage(
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.analysis import answers, exchanges, sources
+    from clearnets.analysis import rating_files, sources, transcript_sample
     from clearnets.generalization import tables as generalization
 
-    rated = {path.name: artifacts.sha256(path) for path in answers.files(config)}
+    rated = {path.name: artifacts.sha256(path) for path in rating_files.files(config)}
     return [
         Unit(
             stage="collate",
@@ -46,7 +46,7 @@ def units(config: Config) -> list[Unit]:
             settings=({"ratings": rated} if rated else {}) | config.dump(*STAGE.params),
             inputs={
                 **sources.inputs(config),
-                **exchanges.inputs(config),
+                **transcript_sample.inputs(config),
                 **generalization.inputs(config),
             },
         )
@@ -59,7 +59,7 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets.analysis import exchanges, registry, sources, summary
+    from clearnets.analysis import registry, sources, summary, transcript_sample
     from clearnets.generalization import summary as observatory
     from clearnets.generalization import tables as generalization
 
@@ -70,6 +70,6 @@ def run(config: Config, *, runtime: Runtime) -> None:
         compared = summary.markdown(frames, config) if config.compares else ""
         text = compared + observatory.markdown(frames)
         artifacts.write_text(work.out / "summary.md", text)
-        said = [f"{artifacts.to_line(one)}\n" for one in exchanges.sample(config)]
+        said = [f"{artifacts.to_line(one)}\n" for one in transcript_sample.sample(config)]
         if said:
-            artifacts.write_text(work.out / exchanges.FILE, "".join(said))
+            artifacts.write_text(work.out / transcript_sample.FILE, "".join(said))

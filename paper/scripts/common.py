@@ -28,45 +28,15 @@ ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 # A model is called by its feedforward; these are sparse by construction.
 SPARSE = ("sparse", "sparse_topk", "sparse_low_rank")
 
-# Okabe and Ito's palette, which the colour-blind can distinguish. Controls have their family's
-# colour: an untrained twin a hollow marker, coders of the untrained model a half-filled one. Every
-# family has its own marker, so print in grey is enough.
-COLOR = {
-    "native": "#0072B2",
-    "transcoder": "#D55E00",
-    "skip-transcoder": "#E69F00",
-    "sae": "#009E73",
-    "neurons": "#CC79A7",
-    "token-unigram": "#666666",
-    "dense": "#000000",
-    **dict.fromkeys(SPARSE, "#0072B2"),
-}
-MARKER = {
-    "native": "o",
-    "transcoder": "s",
-    "skip-transcoder": "D",
-    "sae": "^",
-    "neurons": "v",
-    "token-unigram": "P",
-    "dense": "s",
-    **dict.fromkeys(SPARSE, "o"),
-}
-LABEL = {
-    "native": "native",
-    "transcoder": "transcoder",
-    "skip-transcoder": "skip-transcoder",
-    "sae": "SAE",
-    "neurons": "neurons",
-    "random-native": "untrained native",
-    "random-transcoder": "untrained transcoder",
-    "random-sae": "untrained SAE",
-    "step0-transcoder": "step-0 transcoder",
-    "step0-sae": "step-0 SAE",
-    "random-directions": "random directions",
-    "token-unigram": "token unigram",
-    "dense": "dense",
-    **dict(zip(SPARSE, SPARSE)),
-}
+# How models and families are drawn, by name. `load_families` adds the families.
+COLOR = {"dense": "#000000", **dict.fromkeys(SPARSE, "#0072B2")}
+MARKER = {"dense": "s", **dict.fromkeys(SPARSE, "o")}
+LABEL: dict[str, str] = {}
+FAMILIES: dict[str, pd.Series] = {}
+# Families with the controls that are drawn in the same panel.
+CONTROLS: dict[str, list[str]] = {}
+# Top to bottom: each family with its controls, then the other controls; a gap between groups.
+GROUPS: list[list[str]] = []
 # Metrics whose names in words differ from their names in the tables by more than underscores.
 METRIC_LABEL = {
     "l0": "L0",
@@ -88,14 +58,6 @@ METRIC_LABEL = {
 }
 SCORERS = ("rule-detection", "rule-fuzzing")
 ACCURACY = "balanced_accuracy"
-# Families with the controls that are drawn in the same panel.
-CONTROLS = {
-    "native": ("random-native",),
-    "transcoder": ("random-transcoder", "step0-transcoder"),
-    "skip-transcoder": ("random-transcoder", "step0-transcoder"),
-    "sae": ("random-sae", "step0-sae"),
-    "neurons": ("token-unigram",),
-}
 GREY = "0.45"
 DOTS = (0, (1, 1.5))
 # Markers of a legend that stand for all families.
@@ -104,13 +66,6 @@ PLAIN: dict[str, object] = {"ls": "", "color": "0.25", "markersize": 4}
 HALF, KERNEL = 0.36, 0.02
 # Half a kernel apart: finer ones make no other picture, and larger files.
 GRID = np.linspace(0, 1, 101)
-# Top to bottom: each family with its controls, then the other controls; a gap between groups.
-GROUPS = (
-    ("native", "random-directions", "random-native"),
-    ("transcoder", "skip-transcoder", "random-transcoder", "step0-transcoder"),
-    ("sae", "random-sae", "step0-sae"),
-    ("neurons", "token-unigram"),
-)
 GAP = 0.55
 
 ONLY_THESE = (
@@ -119,22 +74,42 @@ ONLY_THESE = (
 OVER_LAYERS = "Thin lines: intervals over layers, drawn as if there were others such as these. "
 
 
-def trained(family: str) -> str:
-    """Return the family whose colour and marker `family` takes."""
-    # Random directions are the null of the native latents.
-    if family == "random-directions":
-        return "native"
-    return family.removeprefix("random-").removeprefix("step0-")
+def load_families(tables: Path) -> None:
+    """Read how families are drawn and grouped from `families.csv` of an experiment.
+
+    Results that were made before there was such a table take that of the default experiment.
+    """
+    found = [folder / "families.csv" for folder in (tables, tables.parent / "default")]
+    found = [path for path in found if path.exists()]
+    if not found:
+        return
+    table = pd.read_csv(found[0]).set_index("family", drop=False)
+    FAMILIES.update({str(name): row for name, row in table.iterrows()})
+    for known, column in ((COLOR, "color"), (MARKER, "marker"), (LABEL, "label")):
+        known.update(table[column])
+    subjects = table.dropna(subset="untrained_twin")
+    groups = []
+    for twin in table.index[table.index.isin(subjects["untrained_twin"])]:
+        same = subjects[subjects["untrained_twin"] == twin]
+        controls = same[["null", "untrained_twin", "untrained_model_twin"]].melt()["value"].dropna()
+        groups.append(list(dict.fromkeys([*same.index, *controls])))
+        for family, row in same[["untrained_twin", "untrained_model_twin"]].iterrows():
+            CONTROLS[str(family)] = row.dropna().tolist()
+    grouped = {family for group in groups for family in group}
+    others = [family for family in table.index if family not in grouped]
+    GROUPS[:] = [*groups, others]
+    if others:
+        CONTROLS[others[0]] = others[1:]
 
 
 def is_twin(family: str) -> bool:
-    """Tell whether the family is an untrained control."""
-    return family.startswith("random-")
+    """Whether the family is an untrained control."""
+    return FAMILIES[family]["fill"] == "none"
 
 
 def is_step0(family: str) -> bool:
-    """Tell whether the family's coders were trained on the untrained model."""
-    return family.startswith("step0-")
+    """Whether the family is of coders that were trained on the untrained model."""
+    return FAMILIES[family]["fill"] == "left"
 
 
 def is_control(family: str) -> bool:
@@ -142,15 +117,20 @@ def is_control(family: str) -> bool:
     return is_twin(family) or is_step0(family)
 
 
+def is_tokens(family: str) -> bool:
+    """Tell whether the family's latents read tokens alone and no model."""
+    return bool(pd.isna(FAMILIES[family]["model"]))
+
+
 def marker_style(family: str, size: float = 4.5) -> dict[str, object]:
     """Return the marker of a family: filled, hollow for an untrained twin, half for step 0."""
-    base = trained(family)
+    color = COLOR[family]
     style: dict[str, object] = {
-        "color": COLOR[base],
-        "marker": MARKER[base],
+        "color": color,
+        "marker": MARKER[family],
         "markersize": size,
-        "markerfacecolor": "white" if is_twin(family) else COLOR[base],
-        "markeredgecolor": COLOR[base] if is_control(family) else "white",
+        "markerfacecolor": "white" if is_twin(family) else color,
+        "markeredgecolor": color if is_control(family) else "white",
         "markeredgewidth": 0.8 if is_control(family) else 0.4,
     }
     if is_step0(family):
@@ -176,7 +156,7 @@ def line_style(family: str) -> dict[str, object]:
     dashes = (0, (2, 1.5)) if is_twin(family) else (0, (4, 1.2, 1, 1.2))
     return {
         **marker_style(family, size=3.5),
-        "markeredgecolor": COLOR[trained(family)],
+        "markeredgecolor": COLOR[family],
         "markeredgewidth": 0.8,
         "linestyle": dashes if is_control(family) else "-",
         "linewidth": 0.8 if is_control(family) else 1.2,
@@ -289,7 +269,7 @@ def violin(axes: Axes, values: np.ndarray, y: float, family: str) -> None:
     """Draw a Gaussian kernel density; of controls the outline alone."""
     if len(values) < 2:
         return
-    color = COLOR[trained(family)]
+    color = COLOR[family]
     density = np.exp(-0.5 * ((GRID[:, None] - values) / KERNEL) ** 2).sum(axis=1)
     height = HALF * density / density.max()
     axes.fill_between(

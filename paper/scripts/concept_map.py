@@ -6,13 +6,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import LABEL, ONE_COLUMN, read, seeds
+from common import FAMILIES, LABEL, ONE_COLUMN, is_tokens, read, rows_of, seeds
 from matplotlib.figure import Figure
-
-FAMILIES = (
-    *("native", "random-directions", "transcoder", "skip-transcoder", "random-transcoder"),
-    *("step0-transcoder", "sae", "random-sae", "step0-sae", "neurons"),
-)
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
@@ -23,7 +18,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         return None
     tokens = concepts.drop_duplicates("concept").set_index("concept")
     tokens = tokens.sort_values("token_set_f1", ascending=False)
-    families = [family for family in FAMILIES if (concepts["family"] == family).any()]
+    families = [family for family in rows_of(set(concepts["family"])) if _learned(family)]
     by_family = concepts.pivot_table(index="concept", columns="family", values="f1")
     by_family = by_family.reindex(index=tokens.index, columns=families)
     values = np.column_stack([tokens["token_set_f1"], by_family])
@@ -59,3 +54,9 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         "ones."
     )
     return figure, caption
+
+
+def _learned(family: str) -> bool:
+    """Tell whether anything of a family's model or coders is trained; tokens are drawn anyway."""
+    row = FAMILIES[family]
+    return not is_tokens(family) and (row["trained"] or not row["untrained_model"])

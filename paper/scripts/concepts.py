@@ -17,7 +17,6 @@ from common import (
     read,
     row_axes,
     rows_of,
-    trained,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -88,7 +87,7 @@ def _survival(axes: Axes, bins: pd.DataFrame, families: list[str]) -> None:
 
 def _panel(axes: Axes, part: pd.DataFrame, measure: str, rows: dict[str, float]) -> None:
     for row in part.itertuples():
-        color, y = COLOR[trained(row.family)], rows[row.family]
+        color, y = COLOR[row.family], rows[row.family]
         value = getattr(row, measure)
         low, high = getattr(row, f"{measure}_low"), getattr(row, f"{measure}_high")
         axes.errorbar(

@@ -9,11 +9,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from common import (
     ACCURACY,
+    FAMILIES,
     LABEL,
     ONLY_THESE,
     OVER_LAYERS,
     SCORERS,
     TWO_COLUMNS,
+    is_tokens,
     level,
     pair_note,
     read,
@@ -29,17 +31,14 @@ WAYS = {
     "rate": ("matched by firing rate", "#56B4E9", "s"),
     "activity": ("matched by active windows", "#8A5A00", "^"),
 }
+# Of kinds that are no family: a control of all families.
 HEADINGS = {
     "primary": "Primary",
     "secondary": "Secondary",
     "untrained twin": "Against the untrained twin",
     "untrained model": "Against the untrained model",
-    "neurons": "Against neurons",
-    "token-unigram": "Against token unigrams",
     "own shuffled": "Against shuffled explanations",
 }
-# Controls that lie far off have an axis of their own, or they would flatten all others.
-FAR = ("token-unigram", "own shuffled")
 # Level of the interval that shows equivalence: two one-sided tests at 5 % each.
 EQUIVALENCE = 0.9
 GAP, HEADING, STEP = 1.5, 0.85, 0.24
@@ -75,7 +74,8 @@ def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> 
     """Draw contrasts of explained latents of all layers, a column per scorer, the ways of matching
     next to each other."""
     chosen = contrasts[(contrasts["layers"] == "all") & (contrasts["latents"] == "explained")]
-    far = chosen["kind"].isin(FAR)
+    # Controls that lie far off have an axis of their own, or they would flatten all others.
+    far = chosen["kind"].map(_is_far)
     parts = [part for part in (chosen[~far], chosen[far]) if len(part)]
     places = [_places(part) for part in parts]
     heights = [max(rows.values()) + 1.2 for rows, _ in places]
@@ -97,7 +97,7 @@ def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> 
         line[0].set_ylim(max(rows.values()) + 0.6, -0.6)
         for kind, height in headings.items():
             line[0].annotate(
-                HEADINGS[kind],
+                HEADINGS.get(kind) or f"Against {LABEL[kind].removesuffix('s')}s",
                 (0, height),
                 xycoords=("axes fraction", "data"),
                 xytext=(-4, 0),
@@ -117,6 +117,11 @@ def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> 
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3)
     return figure
+
+
+def _is_far(kind: str) -> bool:
+    """Tell whether a kind of contrast is one with shuffled explanations or with tokens alone."""
+    return kind == "own shuffled" or (kind in FAMILIES and is_tokens(kind))
 
 
 def _places(part: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[str, float]]:

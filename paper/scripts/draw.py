@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-from common import save
+from common import FAMILIES, load_families, save
 
 MODELS = ("losses", "fvu", "ablation", "recovered")
 RULES = ("scores", "precision_recall", "layers", "rates", "densities", "contrasts")
@@ -29,8 +29,11 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     rules has scored. Some modules draw several, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    load_families(tables)
     captions = {}
     compared = (tables / "summary.csv").exists()
+    if compared and not FAMILIES:
+        sys.exit(f"{tables / 'families.csv'} is missing; run `clearnets collate` to write it")
     ruled = compared and bool(pd.read_csv(tables / "means.csv")["mean"].notna().any())
     comparison = (*MODELS, *(RULES if ruled else ()), *OTHER_SCORES) if compared else ()
     for name in names or (*comparison, *JUDGES, *OBSERVATORY):

@@ -5,18 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from common import GREY, TWO_COLUMNS, layer_axis, legend, line_style, over_seeds, read, seeds
+from common import (
+    FAMILIES,
+    GREY,
+    TWO_COLUMNS,
+    layer_axis,
+    legend,
+    line_style,
+    over_seeds,
+    read,
+    rows_of,
+    seeds,
+)
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-PANELS = (
-    (
+# By what coders read: title and baselines.
+PANELS = {
+    "feedforward input": (
         "From input to output",
-        ("transcoder", "skip-transcoder", "random-transcoder", "step0-transcoder"),
         ("fvu_token_mean", "fvu_pca", "fvu_linear"),
     ),
-    ("From output to output", ("sae", "random-sae", "step0-sae"), ("fvu_token_mean", "fvu_pca")),
-)
+    "feedforward output": ("From output to output", ("fvu_token_mean", "fvu_pca")),
+}
 BASELINES = {
     "fvu_token_mean": ("mean by current token", (0, (1, 1.2)), "x"),
     "fvu_pca": ("PCA of rank k", (0, (5, 1.5)), "+"),
@@ -28,16 +39,16 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     """Return the figure and its caption; None where there is no coder."""
     layers = read(tables, "layers")
     coders = layers[layers["kind"] == "family"]
-    present = set(coders["name"])
-    shown = [panel for panel in PANELS if present & set(panel[1])]
+    present = rows_of(set(coders.dropna(subset="fvu")["name"]))
+    reads = {what: [one for one in present if FAMILIES[one]["reads"] == what] for what in PANELS}
+    shown = [(*PANELS[what], inside) for what, inside in reads.items() if inside]
     if not shown:
         return None
     figure, grid = plt.subplots(
         1, len(shown), figsize=(TWO_COLUMNS, 2.4), sharey=True, squeeze=False
     )
     panels = list(grid[0])
-    for axes, (title, families, baselines) in zip(panels, shown):
-        inside = [family for family in families if family in present]
+    for axes, (title, baselines, inside) in zip(panels, shown):
         for family in inside:
             over_seeds(axes, coders[coders["name"] == family], "fvu", **line_style(family))
         own = coders[coders["name"] == inside[0]]

@@ -27,7 +27,6 @@ from common import (
     read,
     row_axes,
     rows_of,
-    trained,
     violin,
 )
 from contrasts import differences, margin_note
@@ -172,7 +171,7 @@ def _probabilities(given: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def _densities(axes: Axes, own: pd.DataFrame, y: float, family: str) -> None:
-    color = COLOR[trained(family)]
+    color = COLOR[family]
     middle = (own["low"] + own["high"]).to_numpy() / 2
     kernel = np.exp(-0.5 * ((GRID[:, None] - middle) / KERNEL) ** 2)
     axes.axhline(y, color=color, lw=0.4, zorder=1)

@@ -13,7 +13,6 @@ from common import (
     level,
     pair_note,
     read,
-    trained,
 )
 from matplotlib.figure import Figure
 
@@ -35,7 +34,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         for share, alpha in BANDS.items():
             tail = (1 - share) / 2
             low, high = by_layer.quantile(tail), by_layer.quantile(1 - tail)
-            color = COLOR[trained(family)]
+            color = COLOR[family]
             axes.fill_between(low.index, low, high, color=color, alpha=alpha, lw=0)
         for one in (*controls, family):
             rows = layers[(layers["family"] == one) & (layers["scorer"] == scorer)]

@@ -15,11 +15,11 @@ from common import (
     SCORERS,
     TWO_COLUMNS,
     control_keys,
+    is_tokens,
     level,
     marker_style,
     pair_note,
     read,
-    trained,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def draw(tables: Path) -> tuple[Figure, str]:
         recall = own[own["measure"] == "recall"].set_index("family")
         precision = own[own["measure"] == "precision"].set_index("family")
         # Tokens are recovered wholly; they would only stretch the axes.
-        shown = [f for f in recall.index if f != "token-unigram" and precision["n"][f] > 0]
+        shown = [f for f in recall.index if not is_tokens(f) and precision["n"][f] > 0]
         for family in shown:
             _point(axes, recall.loc[family], precision.loc[family], family)
         axes.margins(0.12)
@@ -134,7 +134,7 @@ def _labels(axes: Axes, x: pd.Series, y: pd.Series) -> None:
                 ha=ha,
                 va=va,
                 fontsize=5.5,
-                color=COLOR[trained(family)],
+                color=COLOR[family],
             )
             box = text.get_window_extent(renderer)
             covered = sum(_overlap(box, other) for other in taken)

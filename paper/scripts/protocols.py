@@ -20,7 +20,6 @@ from common import (
     read,
     row_axes,
     rows_of,
-    trained,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -116,7 +115,7 @@ def _by_rate(axes: Axes, bins: pd.DataFrame, column: str) -> None:
                 middle,
                 own[f"{column}_low"],
                 own[f"{column}_high"],
-                color=COLOR[trained(family)],
+                color=COLOR[family],
                 lw=0.5,
                 alpha=0.6,
             )

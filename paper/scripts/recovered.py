@@ -9,23 +9,23 @@ from common import (
     DOTS,
     GREY,
     TWO_COLUMNS,
+    is_control,
     layer_axis,
     legend,
     line_style,
     over_seeds,
     read,
+    rows_of,
     seeds,
 )
 from matplotlib.figure import Figure
-
-FAMILIES = ("transcoder", "skip-transcoder", "sae", "random-transcoder", "random-sae")
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
     """Return the figure and its caption; None where there is no coder."""
     layers, splice_all = read(tables, "layers"), read(tables, "splice_all")
     coders = layers[layers["kind"] == "family"]
-    present = [family for family in FAMILIES if (coders["name"] == family).any()]
+    present = sorted(rows_of(set(splice_all["family"])), key=is_control)
     if not present:
         return None
     figure, (axes, last) = plt.subplots(

@@ -15,6 +15,7 @@ from common import (
     chance_key,
     is_control,
     is_step0,
+    is_twin,
     line_style,
     pair_note,
     read,
@@ -75,14 +76,15 @@ def _curve(axes: Axes, roc: pd.DataFrame, family: str, explanation: str, **style
 
 def _keys(drawn: set[str]) -> list[Line2D]:
     """Return the legend's keys for the lines, where panels name the families."""
-    names = {"a family": "sae", "its untrained twin": "random-sae"}
-    if any(is_step0(family) for family in drawn):
-        names["coders trained on the untrained model"] = "step0-sae"
-    if not any(is_control(family) for family in drawn):
-        names = {"a family": "sae"}
+    kinds = {
+        "a family": lambda family: not is_control(family),
+        "its untrained twin": is_twin,
+        "coders trained on the untrained model": is_step0,
+    }
     keys = []
-    for label, family in names.items():
-        style = {**line_style(family), "marker": "", "color": "0.25", "label": label}
-        keys.append(Line2D([], [], **style))  # pyright: ignore[reportArgumentType]
+    for label, is_kind in kinds.items():
+        for family in [one for one in sorted(drawn) if is_kind(one)][:1]:
+            style = {**line_style(family), "marker": "", "color": "0.25", "label": label}
+            keys.append(Line2D([], [], **style))  # pyright: ignore[reportArgumentType]
     shuffled = Line2D([], [], color="0.25", ls=(0, (1, 1)), lw=0.9, label="shuffled explanations")
     return [*keys, shuffled, chance_key()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -23,6 +22,7 @@ from synthetic_results import TRUTH
 from clearnets import UserError
 from clearnets.analysis import models, registry, sources, summary
 from clearnets.analysis.embedding import rank_correlation
+from clearnets.families import DIRECTIONS, FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import collate as stage
@@ -39,29 +39,66 @@ def build(folder: Path, monkeypatch: pytest.MonkeyPatch, config=CONFIG) -> Path:
     return folder / paths.results("default")
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A folder with results and tables, which no test may change."""
-    folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        build(folder, monkeypatch)
-    return folder
-
-
-@pytest.fixture
-def tables(project, monkeypatch):
-    """By name, the tables; the working directory is the project's."""
-    monkeypatch.chdir(project)
+def read_tables() -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path) for path in paths.results("default").glob("*.csv")}
 
 
-def raw(family: str, layers=(0, 1, 2)) -> list[dict]:
-    """All score records of a family, both seeds."""
-    points = (
-        ["tokens"] if family == "token-unigram" else [CONFIG.model.hookpoint(n) for n in layers]
-    )
-    files = [paths.score(family, seed, p) / "scores.jsonl" for seed in (0, 1) for p in points]
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+def built(tmp_path_factory, config=CONFIG) -> Path:
+    """A folder with results and tables, which no test may change."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        build(folder, monkeypatch, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return built(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def frames(project):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(project)
+        return read_tables()
+
+
+@pytest.fixture
+def tables(project, frames, monkeypatch):
+    """By name, the tables; the working directory is the project's."""
+    monkeypatch.chdir(project)
+    return frames
+
+
+TWO = synthetic_results.few(coders={"existing": {"transcoder": {"name": "../../EleutherAI/sae-x"}}})
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Of two families, one with coders of others."""
+    return built(tmp_path_factory, TWO)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Of one seed, on a corpus without labels."""
+    corpus = {"kind": "local", "path": "own.txt"}
+    return built(tmp_path_factory, synthetic_results.few(seeds=[0], data={"corpus": corpus}))
+
+
+ALL = {"seed": "all", "layers": "all", "latents": "explained"}
+ACCURACY = {"measure": "balanced_accuracy"}
+
+
+def raw(family: str, layers=(0, 1, 2), seeds=(0, 1), of=paths.score, file="scores") -> list[dict]:
+    """All records of a family."""
+    points = FAMILIES[family].hookpoints([CONFIG.model.hookpoint(n) for n in layers])
+    files = [of(family, seed, point) / f"{file}.jsonl" for seed in seeds for point in points]
+    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def similar(family: str) -> list[dict]:
+    return raw(family, of=paths.similarity, file="similarity")
 
 
 def accuracy(counts: dict[str, int]) -> float:
@@ -80,7 +117,7 @@ def test_all_tables_are_there(tables):
     assert set(tables) == {
         "curves", "ngrams", "pair", "layers", "splice_all", "latents", "means", "rates",
         "layer_means",
-        "contrasts", "strata", "coverage", "compute", "summary",
+        "contrasts", "strata", "coverage", "compute", "families", "summary",
         "protocols", "concepts", "concept_latents", "concept_summary",
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "embedding_roc",
@@ -102,9 +139,8 @@ def test_latents_hold_each_record(tables):
             expected = [np.nan if (x := r[f"fuzzing_{control}"]) is None else x for r in records]
             found = own[f"rule-fuzzing-{control}"].tolist()
             assert found == pytest.approx(expected, nan_ok=True, abs=1e-5)
-    assert (
-        tables["latents"].loc[tables["latents"]["family"] == "token-unigram", "layer"].isna().all()
-    )
+    of_tokens = tables["latents"]["family"] == "token-unigram"
+    assert tables["latents"].loc[of_tokens, "layer"].isna().all()
 
 
 @pytest.mark.parametrize("family", ["native", "sae", "token-unigram"])
@@ -122,10 +158,8 @@ def test_means_are_those_of_the_records(tables, family):
         ("own", "explained", "matter"): matter,
     }
     for (explanation, latents, layers), values in expected.items():
-        row = one(
-            means, family=family, scorer="rule-detection", explanation=explanation,
-            latents=latents, layers=layers, seed="all", measure="balanced_accuracy",
-        )  # fmt: skip
+        key = ALL | ACCURACY | {"explanation": explanation, "latents": latents, "layers": layers}
+        row = one(means, **key, family=family, scorer="rule-detection")
         assert row["n"] == len(values)
         assert row["mean"] == pytest.approx(np.mean(values), abs=1e-5)
         assert row["low"] < row["mean"] < row["high"]
@@ -180,15 +214,11 @@ def test_contrasts_find_the_planted_differences(tables):
     contrasts = tables["contrasts"]
     assert tuple(contrasts.loc[0, ["kind", "a", "b"]]) == ("primary", "native", "transcoder")
     for matching in ("none", "rate", "activity"):
-        row = one(
-            contrasts, a="native", b="random-native", scorer="rule-detection", layers="all",
-            latents="explained", matching=matching, seed="all", measure="balanced_accuracy",
-        )  # fmt: skip
+        key = ALL | ACCURACY | {"a": "native", "b": "random-native", "matching": matching}
+        row = one(contrasts, **key, scorer="rule-detection")
         assert row["low"] > 0.08
         assert row["difference"] == pytest.approx(0.14, abs=0.06)
-    own = one(
-        contrasts, kind="own shuffled", a="sae", scorer="rule-fuzzing", layers="all", seed="all"
-    )
+    own = one(contrasts, **ALL, kind="own shuffled", a="sae", scorer="rule-fuzzing")
     pairs = [r for r in raw("sae") if r["fuzzing"]]
     expected = np.mean([accuracy(r["fuzzing"]) - r["fuzzing_shuffled"] for r in pairs])
     assert own["difference"] == pytest.approx(expected, abs=1e-5)
@@ -196,30 +226,23 @@ def test_contrasts_find_the_planted_differences(tables):
 
 def test_matched_contrasts_say_how_many_found_no_match(tables):
     contrasts, strata = tables["contrasts"], tables["strata"]
-    key = {"a": "native", "b": "neurons", "scorer": "rule-fuzzing", "seed": "all"}
-    key["measure"] = "balanced_accuracy"
-    row = one(contrasts, **key, layers="all", matching="rate")
+    key = ALL | ACCURACY | {"a": "native", "b": "neurons", "scorer": "rule-fuzzing"}
+    row = one(contrasts, **key, matching="rate")
     bins = strata[(strata["a"] == "native") & (strata["b"] == "neurons")]
     bins = bins[bins["scorer"] == "rule-fuzzing"]
     enough = bins[(bins["n_a"] >= 10) & (bins["n_b"] >= 10)]
     assert (bins["used"] == bins.index.isin(enough.index)).all()
     assert row["n_a"] == enough["n_a"].sum()
     assert row["unmatched_b"] == pytest.approx(1 - row["n_b"] / bins["n_b"].sum(), abs=1e-5)
-    paired = one(contrasts, **key, layers="all", matching="activity")
+    paired = one(contrasts, **key, matching="activity")
     assert paired["n_a"] == paired["n_b"]
     assert paired["unmatched_a"] > 0
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_seed_has_its_own_rows(tables, seed):
-    records = [
-        json.loads(line)
-        for n in range(3)
-        for line in (paths.score("sae", seed, CONFIG.model.hookpoint(n)) / "scores.jsonl").open()
-    ]
-    scores = [accuracy(r["fuzzing"]) for r in records if r["fuzzing"]]
-    key = {"seed": str(seed), "scorer": "rule-fuzzing", "layers": "all", "latents": "explained"}
-    key["measure"] = "balanced_accuracy"
+    scores = [accuracy(r["fuzzing"]) for r in raw("sae", seeds=[seed]) if r["fuzzing"]]
+    key = ALL | ACCURACY | {"seed": str(seed), "scorer": "rule-fuzzing"}
     row = one(tables["means"], **key, family="sae", explanation="own")
     assert row["n"] == len(scores)
     assert row["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
@@ -295,9 +318,8 @@ def test_latents_have_precision_recall_and_coverage(tables):
 
 def test_seeds_and_layers_have_intervals_of_their_own(tables):
     """By scipy's t interval over their means, which weighs them alike."""
-    key = {"scorer": "rule-detection", "explanation": "own", "latents": "explained"}
-    key |= {"layers": "all", "measure": "balanced_accuracy"}
-    row = one(tables["means"], **key, family="sae", seed="all")
+    key = ALL | ACCURACY | {"scorer": "rule-detection", "explanation": "own", "family": "sae"}
+    row = one(tables["means"], **key)
     latents = tables["latents"].dropna(subset=["rule-detection"])
     own = latents[latents["family"] == "sae"]
     for level in ("seed", "layer"):
@@ -306,7 +328,7 @@ def test_seeds_and_layers_have_intervals_of_their_own(tables):
         found = row[f"high_{level}s"] - row["mean"]
         assert found == pytest.approx(error, rel=0.15)
         assert row["mean"] - row[f"low_{level}s"] == pytest.approx(found, rel=1e-3)
-    alone = one(tables["means"], **key, family="sae", seed="1")
+    alone = one(tables["means"], **key | {"seed": "1"})
     assert np.isnan(alone["low_seeds"])
     assert np.isfinite(alone["low_layers"])
 
@@ -329,11 +351,9 @@ def test_equivalence_follows_the_interval_and_the_margin(tables, project, monkey
     assert frames["contrasts"].loc[enough, "equivalent"].all()
 
 
-def test_one_seed_is_no_sample_of_seeds(tmp_path, monkeypatch):
-    alone = synthetic_results.few(seeds=[0])
-    folder = build(tmp_path, monkeypatch, alone)
+def test_one_seed_is_no_sample_of_seeds(bare):
     for name in ("means", "contrasts"):
-        columns = set(pd.read_csv(folder / f"{name}.csv"))
+        columns = set(pd.read_csv(bare / paths.results("default") / f"{name}.csv"))
         assert "low_layers" in columns
         assert not {column for column in columns if column.endswith("_seeds")}
 
@@ -388,10 +408,8 @@ def test_protocols_by_rate_leave_out_few_latents(tables):
         assert abs(inside.sum() - row.n) <= 1  # edges are written with six digits
 
 
-def test_a_corpus_without_labels_has_empty_tables_of_concepts(tmp_path, monkeypatch):
-    corpus = {"kind": "local", "path": "own.txt"}
-    bare = synthetic_results.few(seeds=[0], data={"corpus": corpus})
-    folder = build(tmp_path, monkeypatch, bare)
+def test_a_corpus_without_labels_has_empty_tables_of_concepts(bare):
+    folder = bare / paths.results("default")
     for name in ("concepts", "concept_latents", "concept_summary"):
         assert pd.read_csv(folder / f"{name}.csv").empty
     assert "concept" not in (folder / "summary.md").read_text()
@@ -494,20 +512,11 @@ def test_markdown_flags_a_pair_that_does_not_match(tables):
     assert "not matched" not in summary.markdown(tables, CONFIG)
 
 
-def test_the_same_results_give_the_same_bytes(project, tmp_path, monkeypatch):
-    shutil.copytree(project / "artifacts", tmp_path / "artifacts")
-    monkeypatch.chdir(tmp_path)
-    stage.run(CONFIG, runtime=Runtime())
-    again = tmp_path / paths.results("default")
-    first = project / paths.results("default")
-    names = sorted(path.name for path in first.iterdir())
-    assert names == sorted(path.name for path in again.iterdir())
-    for name in names:
-        assert digest(first / name) == digest(again / name), name
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def test_the_same_results_give_the_same_bytes(two, tmp_path, monkeypatch):
+    again = build(tmp_path, monkeypatch, TWO)
+    first = two / paths.results("default")
+    contents = [{p.name: p.read_bytes() for p in folder.iterdir()} for folder in (first, again)]
+    assert contents[0] == contents[1]
 
 
 def test_a_second_run_has_nothing_to_do(project, monkeypatch):
@@ -536,19 +545,15 @@ def test_a_single_explained_latent_has_no_shuffled_score(project, monkeypatch):
     control = [f"rule-{a}-{b}" for a in ("detection", "fuzzing") for b in ("shuffled", "elsewhere")]
     scores.loc[lonely, control] = np.nan
     frames = registry.make(replace(found, scores=scores), config)
-    key = {
-        "family": "native", "scorer": "rule-detection", "latents": "explained", "layers": "all",
-        "seed": "all", "measure": "balanced_accuracy",
-    }  # fmt: skip
+    key = ALL | ACCURACY | {"family": "native", "scorer": "rule-detection"}
     own, shuffled = (one(frames["means"], **key, explanation=e) for e in ("own", "shuffled"))
     left = scores.loc[(scores["family"] == "native") & ~lonely, "rule-detection-shuffled"].dropna()
     assert shuffled["n"] == len(left) < own["n"]
     assert shuffled["mean"] == pytest.approx(left.mean())
 
 
-def test_an_experiment_of_two_families_has_its_tables(tmp_path, monkeypatch):
-    two = build(tmp_path, monkeypatch, synthetic_results.few())
-    contrasts = pd.read_csv(two / "contrasts.csv")
+def test_an_experiment_of_two_families_has_its_tables(two):
+    contrasts = pd.read_csv(two / paths.results("default") / "contrasts.csv")
     compared = contrasts[contrasts["kind"] != "own shuffled"]
     assert set(zip(compared["a"], compared["b"])) == {("native", "transcoder")}
 
@@ -561,7 +566,8 @@ def test_collating_loads_neither_torch_nor_transformers(project):
         "registry.make(sources.read(s.few()), s.few());"
         "assert not {'torch', 'transformers', 'sparsify'} & set(sys.modules)"
     )
-    path = {"PYTHONPATH": str(Path(__file__).parent), "PATH": ""}
+    root = Path(__file__).parents[2]
+    path = {"PYTHONPATH": f"{root}:{root / 'tests'}", "PATH": ""}
     subprocess.run([sys.executable, "-c", code], cwd=project, env=path, check=True)
 
 
@@ -582,16 +588,13 @@ def test_how_long_a_base_was_trained_is_not_known(tmp_path, monkeypatch):
     assert table["training_tokens"].dtype == float
 
 
-def test_coders_of_others_are_named_and_so_is_their_width(tmp_path, monkeypatch):
-    theirs = {"transcoder": {"name": "../../EleutherAI/sae-x"}}
-    config = synthetic_results.few(coders={"existing": theirs})
-    build(tmp_path, monkeypatch, config)
-    tables = paths.results(config.experiment)
-    row = one(pd.read_csv(tables / "summary.csv"), family="transcoder")
+def test_coders_of_others_are_named_and_so_is_their_width(two):
+    folder = two / paths.results("default")
+    row = one(pd.read_csv(folder / "summary.csv"), family="transcoder")
     assert row["reconstructs"] == "feedforward output, by the coders of EleutherAI/sae-x"
     assert row["latents_per_layer"] == 4096
     assert np.isnan(row["coder_tokens"])
-    text = (tables / "summary.md").read_text()
+    text = (folder / "summary.md").read_text()
     assert "Latents per layer differ: native 1,024, transcoder 4,096" in text
     assert "nan" not in text
 
@@ -646,14 +649,9 @@ def test_scores_by_language_models_lie_apart_and_demonstrations_apart_from_those
 def test_scores_by_embeddings_have_tables_of_their_own(tables):
     every = tables["embedding"]
     assert every[["family", "latent"]].equals(tables["latents"][["family", "latent"]])
-    files = [
-        paths.similarity("sae", seed, CONFIG.model.hookpoint(n)) / "similarity.jsonl"
-        for seed in (0, 1)
-        for n in (0, 1, 2)
-    ]
-    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    records = similar("sae")
     there = [record for record in records if record["auroc"] is not None]
-    key = {"family": "sae", "seed": "all", "layers": "all", "latents": "explained"}
+    key = ALL | {"family": "sae"}
     for explanation, field in (("own", "auroc"), ("shuffled", "shuffled")):
         row = one(tables["embedding_means"], **key, explanation=explanation)
         assert row["n"] == len(there)
@@ -676,9 +674,8 @@ def test_scores_by_embeddings_have_tables_of_their_own(tables):
 
 def test_the_area_under_a_mean_curve_is_the_mean_auroc(tables):
     roc, means = tables["embedding_roc"], tables["embedding_means"]
-    key = {"seed": "all", "layers": "all", "latents": "explained"}
     for (family, explanation), curve in roc.groupby(["family", "explanation"]):
-        row = one(means, **key, family=family, explanation=explanation)
+        row = one(means, **ALL, family=family, explanation=explanation)
         assert set(curve["n"]) == {row["n"]}
         assert curve["fpr"].is_monotonic_increasing
         area = np.trapezoid(curve["tpr"], curve["fpr"])
@@ -689,17 +686,9 @@ def test_the_area_under_a_mean_curve_is_the_mean_auroc(tables):
 def test_agreement_is_over_the_latents_that_both_judge(tables):
     for family in ("native", "token-unigram"):
         judged = raw(family)
-        points = ["tokens"] if family == "token-unigram" else map(CONFIG.model.hookpoint, (0, 1, 2))
-        points = list(points)
-        files = [
-            paths.similarity(family, seed, point) / "similarity.jsonl"
-            for seed in (0, 1)
-            for point in points
-        ]
-        similar = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         pairs = [
             (accuracy(a["fuzzing"]), b["auroc"])
-            for a, b in zip(judged, similar, strict=True)
+            for a, b in zip(judged, similar(family), strict=True)
             if b["auroc"] is not None
         ]
         row = one(tables["embedding_agreement"], family=family, scorer="rule-fuzzing")
@@ -721,3 +710,14 @@ def test_the_interval_of_a_rank_correlation_covers_the_truth():
     assert abs(hits - 270) < 16
     assert math.isnan(rank_correlation(np.ones(9), np.arange(9.0), 0.9).value)
     assert rank_correlation(np.arange(9.0), np.arange(9.0), 0.9).high == pytest.approx(1)
+
+
+def test_the_families_are_those_of_the_table(tables):
+    """With one row more: what native latents have as their null, drawn in their colour."""
+    rows = tables["families"].set_index("family")
+    assert list(rows.index) == [*FAMILIES, DIRECTIONS]
+    for name, spec in FAMILIES.items():
+        assert (rows.loc[name, "label"], rows.loc[name, "fill"]) == (spec.label, spec.fill)
+        assert bool(rows.loc[name, "trained"]) == spec.trained
+    assert rows.loc[DIRECTIONS, "color"] == FAMILIES["native"].color
+    assert rows.loc[DIRECTIONS, "fill"] == "none"

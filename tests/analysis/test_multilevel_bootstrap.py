@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from simulations import check_coverage, options, rng, usual
 
 from clearnets.analysis import multilevel_bootstrap
 from clearnets.analysis import statistics as stats
@@ -12,10 +13,6 @@ from clearnets.analysis.frames import NO_LAYER
 from clearnets.analysis.samples import Sample
 
 SIMULATIONS = 300
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def sample(values, seeds, layers, rate=None) -> Sample:
@@ -29,13 +26,9 @@ def over(level: str, one: Sample, *others: Sample, resamples: int = 400, seed: i
     """The interval of a mean, or of a difference of two."""
     statistic = multilevel_bootstrap.difference_over if others else multilevel_bootstrap.mean_over
     value = one.value.mean() - sum(other.value.mean() for other in others)
+    samples = (one, *others)
     found = multilevel_bootstrap.intervals(
-        value,
-        lambda drawn: statistic(drawn, one, *others),
-        (one, *others),
-        resamples=resamples,
-        confidence=0.95,
-        rng=rng(seed),
+        value, lambda drawn: statistic(drawn, *samples), samples, **options(seed, resamples)
     )
     return found[level]
 
@@ -93,8 +86,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(level):
         found = over(level, one, seed=seed, resamples=300)
         hits += found.contains(0.7)
         twice += widened(found, one, level).contains(0.7)
-    low, high = scipy_stats.binom.interval(0.999, SIMULATIONS, 0.95)
-    assert low <= hits <= high
+    check_coverage(hits, SIMULATIONS)
     # Latents drawn again within what was drawn: their noise counts twice.
     assert twice > hits
 
@@ -112,11 +104,10 @@ def test_each_level_speaks_for_what_it_draws():
     generator, hits = rng(6), dict.fromkeys(("latents", "seeds"), 0)
     for seed in range(100):
         one = nested(generator, seeds=3, layers=4, latents=20, spread=(0.05, 0.0, 0.1))
-        options = {"resamples": 200, "confidence": 0.95, "rng": rng(seed)}
-        hits["latents"] += stats.mean_estimate(one.value, one.strata, **options).contains(0.7)
+        found = stats.mean_estimate(one.value, one.strata, **options(seed, 200))
+        hits["latents"] += found.contains(0.7)
         hits["seeds"] += over("seeds", one, seed=seed, resamples=200).contains(0.7)
-    low, high = scipy_stats.binom.interval(0.999, 100, 0.95)
-    assert low <= hits["seeds"] <= high
+    check_coverage(hits["seeds"], 100)
     assert hits["latents"] < 60
 
 
@@ -164,8 +155,8 @@ def test_rate_matching_of_drawn_units_is_that_of_their_latents():
     drawn = multilevel_bootstrap.draw("layers", a, b, resamples=8, rng=rng(3))
     drawn.counts_RU[0] = 1
     found = multilevel_bootstrap.rate_matched_over(drawn, a, b, min_stratum=20)
-    options = {"resamples": 2, "confidence": 0.95, "rng": rng()}
-    whole, bins = stats.rate_matched(a.value, a.rate, b.value, b.rate, min_stratum=20, **options)
+    sides = (a.value, a.rate, b.value, b.rate)
+    whole, bins = stats.rate_matched(*sides, min_stratum=20, **options(resamples=2))
     assert found[0] == pytest.approx(whole.difference.value)
     used = [(one.low, one.high) for one in bins if one.used]
     for counts, value in zip(drawn.counts_RU, found):
@@ -198,8 +189,7 @@ def test_equivalence_is_two_one_sided_tests():
         a = generator.normal(0.7, 0.1, 150)
         b = generator.normal(0.7 + generator.uniform(-0.03, 0.03), 0.1, 180)
         zeros = np.zeros(180, np.int64)
-        options = {"resamples": 4000, "confidence": 0.95, "rng": rng(seed)}
-        found = stats.unmatched(a, zeros[:150], b, zeros, **options).difference
+        found = stats.unmatched(a, zeros[:150], b, zeros, **options(seed, 4000)).difference
         p = tost(a, b, 0.02)
         # At the border the bootstrap and Welch's t may differ.
         if abs(p - 0.05) > 0.015:
@@ -229,7 +219,7 @@ def test_families_that_differ_by_the_margin_are_seldom_called_equal():
     for seed in range(SIMULATIONS):
         generator = rng(seed)
         a, b = generator.normal(0.72, 0.05, 200), generator.normal(0.70, 0.05, 200)
-        options = {"resamples": 300, "confidence": 0.95, "rng": generator}
-        called += stats.unmatched(a, zeros, b, zeros, **options).difference.equivalent(0.02)
-    low, high = scipy_stats.binom.interval(0.999, SIMULATIONS, 0.05)
+        found = stats.unmatched(a, zeros, b, zeros, **options(SIMULATIONS + seed, 300))
+        called += found.difference.equivalent(0.02)
+    low, high = usual(SIMULATIONS, 0.05)
     assert low <= called <= high

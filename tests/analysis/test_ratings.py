@@ -172,11 +172,11 @@ def test_shares_of_families_have_wilsons_interval(rated):
 def test_a_line_that_is_no_rating_is_named(tmp_path, monkeypatch, rated, change, says):
     _, _, answers = rated
     save("ida", [answers["ida"][0], answers["ida"][1] | change])
-    from clearnets.analysis import answers as reading
+    from clearnets.analysis import rating_files
 
     places = {(f, 0, n): tmp_path for f in CONFIG.families for n in CONFIG.model.layers}
     (tmp_path / EXPLANATIONS).write_text("")
     with pytest.raises(UserError) as error:
-        reading.read(CONFIG, places)
+        rating_files.read(CONFIG, places)
     assert "ida.jsonl, line 2: " in str(error.value)
     assert says in str(error.value)

@@ -7,19 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from simulations import check_coverage, options, rng
 from sklearn.metrics import precision_score, recall_score
 
 from clearnets.analysis import statistics as stats
 
 ZEROS = np.zeros(1000, np.int64)
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def options(seed: int = 0, resamples: int = 1000) -> dict:
-    return {"resamples": resamples, "confidence": 0.95, "rng": rng(seed)}
 
 
 def test_balanced_accuracy_by_hand():
@@ -73,36 +66,37 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     for seed in range(300):
         values = truth + 0.1 * (strata - 1.5) + generator.normal(0, 0.15, 120)
         hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(truth)
-    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
-    assert low <= hits <= high
+    check_coverage(hits, 300)
 
 
 def pairs_of(generator: np.random.Generator, n: int, noise: float = 0.1) -> np.ndarray:
     """Scores of all pairs of latents with mean 0.5: an effect of the judged one, of the one whose
-    explanation it is, and of the pair. Their diagonal is not used."""
+    explanation it is, and of the pair; zero on the diagonal."""
     judged, giver = generator.normal(0, 0.04, (n, 1)), generator.normal(0, 0.06, (1, n))
-    return 0.5 + judged + giver + generator.normal(0, noise, (n, n))
+    pairs = 0.5 + judged + giver + generator.normal(0, noise, (n, n))
+    np.fill_diagonal(pairs, 0)
+    return pairs
+
+
+def sides(pairs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Each latent's mean score as the judged one, and as the one whose explanation it is."""
+    rows, columns = (
+        np.concatenate([one.sum(axis=axis) / (len(one) - 1) for one in pairs]) for axis in (1, 0)
+    )
+    return rows, columns
 
 
 def test_intervals_of_means_over_pairs_cover_the_truth_as_often_as_they_say():
     hits, naive_hits, generator = 0, 0, rng(6)
+    strata = np.repeat(np.arange(3), 30)
     for seed in range(300):
-        rows, columns, n = [], [], 30
-        for _ in range(3):
-            pairs = pairs_of(generator, n)
-            np.fill_diagonal(pairs, 0)
-            rows.append(pairs.sum(axis=1) / (n - 1))
-            columns.append(pairs.sum(axis=0) / (n - 1))
-        strata = np.repeat(np.arange(3), n)
-        row_values = np.concatenate(rows)
-        values = stats.paired(row_values, np.concatenate(columns), strata)
-        assert values.mean() == pytest.approx(row_values.mean())
+        rows, columns = sides([pairs_of(generator, 30) for _ in range(3)])
+        values = stats.paired(rows, columns, strata)
+        assert values.mean() == pytest.approx(rows.mean())
         hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(0.5)
-        naive_hits += stats.mean_estimate(row_values, strata, **options(seed, 400)).contains(0.5)
-    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
-    assert low <= hits <= high
+        naive_hits += stats.mean_estimate(rows, strata, **options(seed, 400)).contains(0.5)
     # One side alone says too little of how uncertain the mean is.
-    assert naive_hits < low
+    check_coverage(hits, 300, naive_hits)
 
 
 def test_intervals_of_some_latents_by_all_explanations_cover_the_truth():
@@ -110,12 +104,7 @@ def test_intervals_of_some_latents_by_all_explanations_cover_the_truth():
     hits, naive_hits, generator, n = 0, 0, rng(7), 30
     strata, inside = np.repeat(np.arange(3), n), np.tile(np.arange(n) % 2 == 0, 3)
     for seed in range(300):
-        pairs = [pairs_of(generator, n) for _ in range(3)]
-        for one in pairs:
-            np.fill_diagonal(one, 0)
-        rows, columns = (
-            np.concatenate([one.sum(axis=axis) / (n - 1) for one in pairs]) for axis in (1, 0)
-        )
+        rows, columns = sides([pairs_of(generator, n) for _ in range(3)])
         values = stats.paired(rows, columns, strata, inside)
         assert values.mean() == pytest.approx(rows[inside].mean())
         hits += stats.mean_estimate(values, strata, **options(seed, 400)).contains(0.5)
@@ -123,9 +112,7 @@ def test_intervals_of_some_latents_by_all_explanations_cover_the_truth():
         naive_hits += alone.contains(0.5)
     everyone = stats.paired(rows, columns, strata, np.ones(3 * n, bool))
     assert everyone == pytest.approx(stats.paired(rows, columns, strata))
-    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
-    assert low <= hits <= high
-    assert naive_hits < low
+    check_coverage(hits, 300, naive_hits)
 
 
 @pytest.mark.parametrize("givers", [1, 2])
@@ -145,9 +132,7 @@ def test_intervals_of_some_pairs_cover_the_truth_as_often_as_they_say(givers):
         rows = values.reshape(-1, givers).mean(axis=1)
         alone = stats.mean_estimate(rows, stratum[::givers], **options(seed, 400))
         naive_hits += alone.contains(0.5)
-    low, high = scipy_stats.binom.interval(0.999, 300, 0.95)
-    assert low <= hits <= high
-    assert naive_hits < low
+    check_coverage(hits, 300, naive_hits)
 
 
 def test_the_variance_of_some_pairs_is_the_sum_over_pairs_that_share_a_latent():
@@ -245,8 +230,7 @@ def test_rate_matching_covers_a_real_difference_between_families_of_other_rates(
         arrays = (a, 10**log_a, b, 10**log_b)
         contrast, _ = stats.rate_matched(*arrays, min_stratum=20, **options(seed, 200))
         hits += contrast.difference.contains(0.02)
-    low, high = scipy_stats.binom.interval(0.999, 100, 0.95)
-    assert low <= hits <= high
+    check_coverage(hits, 100)
 
 
 def test_matching_keeps_a_real_difference():

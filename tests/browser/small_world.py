@@ -8,6 +8,7 @@ import csv
 import tiny_pipeline as tiny
 
 from clearnets import config as cfg
+from clearnets import families
 from clearnets.autointerp.records import EXPLANATIONS, SIMILAR, hookpoints
 from clearnets.config import Config
 from clearnets.pipeline import paths
@@ -21,11 +22,11 @@ RUNTIME = Runtime(device="cpu", threads=1)
 
 
 def config() -> Config:
-    """Some families of each kind; a window is active or silent soon enough to be explained."""
+    """Some families of each kind; few windows are enough to explain a latent."""
     base = tiny.config().model_dump(mode="json")
     weights = cfg.load(tiny.PARAMS).families
     base["families"] = {family: weights[family] for family in FAMILIES}
-    base["coders"]["families"] = [f for f in FAMILIES if f in cfg.CODER_FAMILIES]
+    base["coders"]["families"] = [f for f in FAMILIES if families.FAMILIES[f].is_coder]
     base["coders"]["existing"] = dict.fromkeys(base["coders"]["families"])
     base["explain"] |= {"latents": LATENTS, "min_windows": 3}
     base["browse"] |= {"top": 3, "quantiles": 2, "per_quantile": 2, "held_out": 4, "tokens": 5}

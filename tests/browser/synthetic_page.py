@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from clearnets.browser.known import ABOUT, REASONS
+from clearnets.browser.findings import REASONS
+from clearnets.browser.gather import family_spec
 
 FAMILIES = ["native", "transcoder", "random-native"]
 SCORERS = ["rule-detection", "embedding"]
@@ -65,7 +66,7 @@ def page(latents: int = 60, *, layers: int = 2, seeds: tuple[int, ...] = (0,)) -
     return {
         "experiment": "made-up",
         "families": FAMILIES,
-        "about": {family: ABOUT[family] for family in FAMILIES},
+        "specs": {family: family_spec(family) for family in FAMILIES},
         "reasons": REASONS,
         "seeds": list(seeds),
         "layers": layers,

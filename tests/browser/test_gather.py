@@ -124,7 +124,7 @@ def test_activity_and_examples_are_those_of_the_cache(page):
         assert [p for q, p in peaks if q == 0] == sorted(p for q, p in peaks if q == 0)
 
 
-def test_a_blind_rating_sees_active_and_silent_windows_of_other_text(page):
+def test_a_blind_rating_sees_active_and_non_activating_windows_of_other_text(page):
     store = open_tokens(paths.data())
     tokens_RS, size = np.asarray(store.split("score")), tiny.config().explain.window
     strings = store.strings()
@@ -236,7 +236,7 @@ def test_exchanges_are_found_by_the_explanation(monkeypatch, tmp_path, page):
     ]
     text = "".join(json.dumps(entry) + "\n" for entry in entries)
     write_bytes(folder / TRANSCRIPT, gzip.compress(text.encode()))
-    from clearnets.browser.known import Transcripts
+    from clearnets.browser.findings import Transcripts
 
     shown, total = Transcripts("native", 0, row["point"]).of(row["explanation"], 4)
     assert total == len(shown) == 1

@@ -12,7 +12,7 @@ import pytest
 import synthetic_page as synthetic
 import synthetic_results
 
-from clearnets.analysis import answers
+from clearnets.analysis import rating_files
 from clearnets.browser.page import pack, render, unpack
 from clearnets.pipeline import paths
 
@@ -468,7 +468,7 @@ def test_ratings_are_blind_kept_and_saved_as_collate_reads_them(tab, tmp_path, m
         lines = [json.dumps({"latent": i, "explanation": c["explanation"][i]}) for i in range(60)]
         (place / "explanations.jsonl").write_text("\n".join(lines) + "\n")
         places[record["family"], 0, record["layer"]] = place
-    read = answers.read(config, places)
+    read = rating_files.read(config, places)
     assert read is not None
     assert len(read) == 8
     assert read["current"].all()

@@ -11,7 +11,7 @@ import tiny_pipeline as tiny
 from clearnets import UserError
 from clearnets.autointerp.records import EXPLANATIONS
 from clearnets.browser import terminal
-from clearnets.browser.known import REASONS
+from clearnets.browser.findings import REASONS
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
 

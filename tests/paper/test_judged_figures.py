@@ -48,7 +48,8 @@ def test_a_qualified_judge_has_its_figures(tables, tmp_path):
 def test_the_caption_tells_what_is_missing_and_what_is_noise(tables):
     code = (
         "import json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "import judged; drawn = judged.draw(Path(sys.argv[2]));"
+        "import common, judged; common.load_families(Path(sys.argv[2]));"
+        "drawn = judged.draw(Path(sys.argv[2]));"
         "print(json.dumps({name: caption for name, (_, caption) in drawn.items()}))"
     )
     command = [sys.executable, "-c", code, str(ROOT / "paper/scripts"), str(tables)]

@@ -34,7 +34,7 @@ from test_explain_score import (
 )
 
 from clearnets import UserError
-from clearnets.analysis import exchanges
+from clearnets.analysis import transcript_sample
 from clearnets.autointerp.llm import concurrency
 from clearnets.autointerp.llm.clients import Reply, RequestFailed
 from clearnets.autointerp.llm.clients.gguf import locate
@@ -550,7 +550,7 @@ def test_a_sample_of_what_was_asked_and_said_can_be_read(connected):
     values["coders"] |= {"families": [], "existing": {}}
     settings = Config.model_validate_json(json.dumps(values))
     run_all(settings)
-    found = exchanges.sample(settings)
+    found = transcript_sample.sample(settings)
     assert Counter(one["stage"] for one in found) == {"qualify": 3, "explain": 3, "score": 3}
     for one in found:
         assert one["messages"][-1]["content"] in model.asked
@@ -560,8 +560,8 @@ def test_a_sample_of_what_was_asked_and_said_can_be_read(connected):
         assert (one.get("family"), one.get("seed"), one.get("hookpoint")) == (
             (None, None, None) if one["stage"] == "qualify" else (FAMILY, 0, "layers.0.mlp")
         )
-    assert set(exchanges.inputs(settings)) == {
+    assert set(transcript_sample.inputs(settings)) == {
         "qualify",
         *(f"explain/{FAMILY}/seed-0/layers.{layer}.mlp" for layer in settings.model.layers),
     }
-    assert exchanges.sample(config()) == []
+    assert transcript_sample.sample(config()) == []

@@ -7,12 +7,6 @@ async function unpack(packed) {
   return new Response(stream).json();
 }
 
-// The palette of the paper's figures; a control has the colour of its family.
-const COLORS = {
-  native: "#0072B2", transcoder: "#D55E00", "skip-transcoder": "#E69F00", sae: "#009E73",
-  neurons: "#CC79A7", "token-unigram": "#808080",
-};
-
 class Latents {
   constructor(page) {
     Object.assign(this, page);
@@ -32,6 +26,12 @@ class Latents {
   layerName(i) { return this.get("layer", i) < 0 ? "tokens" : String(this.get("layer", i)); }
   score(i, scorer) { return this.get("scores", i)[this.scorers.indexOf(scorer)]; }
   concept(i) { const c = this.get("concept", i); return c == null ? null : this.concepts[c]; }
+
+  about(family) { return this.specs[family].about; }
+  color(family) { return this.specs[family].color; }
+  swatch(family) {
+    return h("span", { class: `swatch ${this.specs[family].fill}`, "--c": this.color(family), "aria-hidden": "true" });
+  }
 
   // transcoder/3/1187, and where there are several training seeds /seed-1 behind it.
   link(i) {
@@ -96,11 +96,4 @@ class Latents {
     const key = keys[by];
     return key ? kept.map((i) => [key(i), i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((pair) => pair[1]) : kept;
   }
-}
-
-const baseOf = (family) => family.replace(/^(random|step0)-/, "");
-
-function swatch(family) {
-  const kind = family.startsWith("random-") ? "twin" : family.startsWith("step0-") ? "half" : "";
-  return h("span", { class: `swatch ${kind}`, "--c": COLORS[baseOf(family)] || "#808080", "aria-hidden": "true" });
 }

@@ -45,9 +45,9 @@ function familiesPage(latents, show) {
     }
     const all = Object.values(drawn).reduce((a, b) => a + b, 0), good = drawn.explained || 0;
     const others = Object.entries(drawn).filter(([status]) => status !== "explained").map(([status, count]) => `${count} ${status.replace("_", " ")}`).join(", ");
-    const color = COLORS[baseOf(family)] || "#808080", values = scoresOf(family);
+    const color = latents.color(family), values = scoresOf(family);
     return h("tr", {},
-      h("th", { scope: "row", title: latents.about[family] }, swatch(family), " ", h("a", { href: "#", onclick: (event) => { event.preventDefault(); show({ family: latents.families.indexOf(family), scorer }); } }, family)),
+      h("th", { scope: "row", title: latents.about(family) }, latents.swatch(family), " ", h("a", { href: "#", onclick: (event) => { event.preventDefault(); show({ family: latents.families.indexOf(family), scorer }); } }, family)),
       h("td", { title: others || "all explained" }, h("div", { class: "cover", "--c": color, role: "img", "aria-label": `${good} of ${all} explained` }, h("i", { style: `width:${100 * good / all}%` }))),
       h("td", {}, `${whole(good)} of ${whole(all)}`),
       h("td", {}, distribution(values, latents.chance[latents.scorers.indexOf(scorer)], color)),
@@ -63,5 +63,5 @@ function familiesPage(latents, show) {
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["family", "explained", "", "scores from 0 to 1", "median", ...layers.map((n) => `layer ${n}`)].map((text) => h("th", { scope: "col" }, text)))), body)),
     h("h3", {}, "What they are"),
-    h("dl", {}, latents.families.map((family) => h("div", {}, h("dt", {}, swatch(family), " ", h("b", {}, family)), h("dd", { class: "note" }, latents.about[family] || "")))));
+    h("dl", {}, latents.families.map((family) => h("div", {}, h("dt", {}, latents.swatch(family), " ", h("b", {}, family)), h("dd", { class: "note" }, latents.about(family))))));
 }

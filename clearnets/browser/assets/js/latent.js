@@ -60,7 +60,7 @@ function nearest(latents, i) {
   const cards = latents.get("near", i).map(([other, cosine]) => {
     const example = latents.get("examples", other)[0];
     return h("article", { class: "card" },
-      h("div", { class: "head" }, swatch(latents.family(other)),
+      h("div", { class: "head" }, latents.swatch(latents.family(other)),
         h("a", { href: `#${latents.link(other)}` }, `${latents.family(other)} ${latents.layerName(other)}/${latents.get("latent", other)}`),
         h("span", { title: "cosine of their activations" }, (cosine / 1000).toFixed(2))),
       h("p", {}, latents.get("explanation", other) || latents.reasons[latents.get("status", other)] || ""),
@@ -85,7 +85,7 @@ function exchanges(latents, i) {
 function latentPage(latents, i, back) {
   const largest = latents.get("largest", i), examples = latents.get("examples", i);
   const explanation = latents.get("explanation", i), status = latents.get("status", i);
-  const title = h("h2", { tabindex: "-1", id: "latent-title" }, swatch(latents.family(i)), latents.title(i),
+  const title = h("h2", { tabindex: "-1", id: "latent-title" }, latents.swatch(latents.family(i)), latents.title(i),
     h("button", { type: "button", title: "Copy the address of this latent", onclick: (event) => copyLink(event.target) }, "Copy link"));
   const quantiles = [];
   for (let q = 1; q <= latents.quantiles; q++) {
@@ -96,7 +96,7 @@ function latentPage(latents, i, back) {
   const top = examples.filter((example) => example[1] === 0);
   return [
     h("button", { class: "back", type: "button", onclick: back }, "← List"), title,
-    h("p", { class: "note" }, latents.about[latents.family(i)] || ""),
+    h("p", { class: "note" }, latents.about(latents.family(i))),
     explanation ? h("p", { class: "explanation" }, explanation)
       : h("p", { class: "explanation none" }, `No explanation: ${latents.reasons[status] || status}.`),
     explanation && latents.reasons[status] && h("p", { class: "note" }, `No score: ${latents.reasons[status]}.`),

@@ -91,7 +91,7 @@ class List {
     return h("div", { class: "item", id: `row-${place}`, role: "option", style: `top:${place * ROW}px`,
       "aria-selected": String(place === this.chosen), "aria-posinset": place + 1, "aria-setsize": this.found.length,
       onclick: () => this.choose(place) },
-      h("div", { class: "head" }, swatch(latents.family(i)), h("b", {}, latents.family(i)),
+      h("div", { class: "head" }, latents.swatch(latents.family(i)), h("b", {}, latents.family(i)),
         `${latents.layerName(i)}/${latents.get("latent", i)}`, latents.seeds.length > 1 && ` · seed ${latents.get("seed", i)}`,
         h("span", { class: "score" }, scoreBar(latents, this.filters.scorer, score), number(score))),
       h("div", { class: `says ${says ? "" : "none"}` }, says || latents.reasons[latents.get("status", i)] || latents.get("status", i)));

@@ -168,7 +168,7 @@ class Rating {
         const sure = own.filter((a) => a.question === question && a.answer !== "unsure");
         return sure.length ? `${sure.filter((a) => a.answer === "yes").length} of ${sure.length}` : "–";
       };
-      return h("tr", {}, h("th", { scope: "row" }, swatch(family), " ", family), Object.keys(QUESTIONS).map((q) => h("td", {}, share(q))));
+      return h("tr", {}, h("th", { scope: "row" }, this.latents.swatch(family), " ", family), Object.keys(QUESTIONS).map((q) => h("td", {}, share(q))));
     });
     this.put([h("h2", {}, "Done"),
       h("p", {}, `${this.answers.length} answers. Save them as a file and put it into paper/ratings/${this.latents.experiment}/; then run clearnets collate.`),

@@ -1,4 +1,4 @@
-"""A few exchanges with the language models that explained and judged, for people to read.
+"""A sample of the exchanges with the language models that explain and judge.
 
 `transcripts.jsonl` has, of every stage and family, the first few exchanges of its transcripts, an
 object per line: stage, family, seed, hookpoint, settings, messages (role and content each), and
@@ -21,8 +21,8 @@ FILE = "transcripts.jsonl"
 MOST = 3
 
 
-def _places(config: Config) -> Iterator[tuple[dict[str, Any], list[Path]]]:
-    """What is shown together, and the units that it comes from."""
+def _groups(config: Config) -> Iterator[tuple[dict[str, Any], list[Path]]]:
+    """Yield the keys of a group of exchanges, and the units that hold its transcripts."""
     if config.compares and config.score.judge:
         yield {"stage": "qualify"}, [paths.qualify()]
     asked = {
@@ -38,20 +38,20 @@ def _places(config: Config) -> Iterator[tuple[dict[str, Any], list[Path]]]:
 
 
 def inputs(config: Config) -> dict[str, Path]:
-    """The units that a sample is taken from, by name; none where no language model was asked."""
+    """Return the units that the sample is taken from, by name; none without a language model."""
     return {
         "/".join(unit.parts[1:]): unit
-        for names, units in _places(config)
+        for names, units in _groups(config)
         if names["stage"] != "score"  # The tables need those anyway.
         for unit in units
     }
 
 
 def sample(config: Config) -> list[dict[str, Any]]:
-    """The exchanges, in order; none where no language model was asked."""
+    """Return the exchanges in order; none without a language model."""
     return [
         exchange
-        for names, units in _places(config)
+        for names, units in _groups(config)
         for exchange in [
             {**names, **_readable(entry, unit)}
             for unit in units

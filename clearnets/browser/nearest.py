@@ -1,4 +1,4 @@
-"""Which latents of other families are active at the same tokens, and as strongly.
+"""Nearest latents of other families, by the cosine of their activations over the same text.
 
 Families may read different models, whose directions have nothing in common, but all read the same
 text: two latents are as near as the cosine of their activations over the counted tokens of a split.
@@ -18,8 +18,8 @@ from clearnets.latents.store import LayerCache
 
 
 def columns(cache: LayerCache, latents: Sequence[int], counted_RS: np.ndarray) -> csr_array:
-    """(P, N): the activations of some latents at the positions of a split, each column of unit
-    length; of a latent that is never active all are zero."""
+    """Return (P, N) the activations of some latents at the positions of a split, each column of
+    unit length; zero for a latent that is never active."""
     spans = [np.arange(cache.offsets[i], cache.offsets[i + 1]) for i in latents]
     entry_E = np.concatenate([*spans, np.zeros(0, dtype=np.int64)])
     column_E = np.repeat(np.arange(len(latents)), [len(span) for span in spans])
@@ -41,7 +41,7 @@ class Nearest:
 
 
 def nearest(one: csr_array, other: csr_array) -> tuple[Nearest, Nearest]:
-    """Seen from each of two sets of latents, both as `columns` gives them."""
+    """Return the nearest latents as seen from each of two sets, both as `columns` gives them."""
     cosine_NN = (one.T.tocsr() @ other).toarray()
     return _best(cosine_NN), _best(cosine_NN.T)
 

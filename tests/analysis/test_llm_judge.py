@@ -8,7 +8,7 @@ import pytest
 import synthetic_judge
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from clearnets.analysis import judgements
+from clearnets.analysis import llm_judge_rows
 from clearnets.analysis.samples import own_scores
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json
@@ -187,16 +187,16 @@ def test_measures_are_those_of_sklearn():
             "tn": int((~truth & ~said).sum()), "fn": int((truth & ~said).sum()),
             "missing_positives": 1, "missing_negatives": 2, "auroc": 0.7,
         }  # fmt: skip
-        row = judgements.measured("detection", cells)
+        row = llm_judge_rows.measured("detection", cells)
         assert row["precision"] == pytest.approx(precision_score(truth, said))
         assert row["recall"] == pytest.approx(recall_score(truth, said))
         # Of yes and no alone the area is the balanced accuracy.
         assert row["accuracy"] == pytest.approx(roc_auc_score(truth, said))
         assert (row["answered"], row["missing"], row["auroc"]) == (40, 3, 0.7)
     none = {**dict.fromkeys(cells, 0), "tn": 3, "fn": 2, "auroc": None}
-    row = judgements.measured("fuzzing", none)
+    row = llm_judge_rows.measured("fuzzing", none)
     assert (row["precision"], row["recall"], row["accuracy"]) == (None, 0, 0.5)
-    assert judgements.measured("fuzzing", {**none, "fn": 0})["accuracy"] is None
+    assert llm_judge_rows.measured("fuzzing", {**none, "fn": 0})["accuracy"] is None
 
 
 def test_a_sample_of_the_exchanges_lies_beside_the_tables(tables):

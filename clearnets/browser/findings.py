@@ -1,4 +1,4 @@
-"""What the stages found out about latents: explanations, scores, concepts, exchanges."""
+"""Results of the stages by latent: explanations, scores, concepts, exchanges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from clearnets import UserError
 from clearnets.analysis import statistics as stats
-from clearnets.analysis.judgements import MAIN_MEASURE, measured
+from clearnets.analysis.llm_judge_rows import MAIN_MEASURE, measured
 from clearnets.autointerp.llm.transcripts import TRANSCRIPT, read_transcript
 from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
 from clearnets.config import Config, Family
@@ -22,20 +22,6 @@ EMBEDDING = "embedding"
 # By hookpoint and latent: name, F1 and MCC of a concept.
 Recovered = Mapping[tuple[str, int], tuple[str, float, float]]
 
-
-ABOUT: Mapping[Family, str] = {
-    "native": "the sparse model's own feedforward latents",
-    "transcoder": "transcoders on the dense model, from a feedforward's input to its output",
-    "sae": "SAEs on the output of the dense model's feedforwards",
-    "skip-transcoder": "transcoders with a linear path beside their latents",
-    "neurons": "the dense model's neurons, each sign for itself",
-    "random-native": "control: the sparse model before its training",
-    "random-transcoder": "control: untrained transcoders on the dense model",
-    "random-sae": "control: untrained SAEs on the dense model",
-    "step0-transcoder": "control: transcoders fitted to the dense model before its training",
-    "step0-sae": "control: SAEs fitted to the dense model before its training",
-    "token-unigram": "control: active on one fixed token",
-}
 # Why a latent has no explanation, or no score.
 REASONS = {
     "dead": "never active on this text",
@@ -66,7 +52,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a latent that was drawn.
+    """Results about a latent that was drawn.
 
     Attributes:
         status: `explained`, or why there is no explanation or no score.
@@ -84,7 +70,7 @@ class Known:
 
 
 def scorers(config: Config) -> list[str]:
-    """Names of all scorers of an experiment."""
+    """Return the names of all scorers of an experiment."""
     rules = [f"rule-{name}" for name in SCORERS] if config.score.rules else []
     judges = config.score.judge.scorers if config.score.judge else ()
     return [*rules, *(f"judge-{name}" for name in judges), EMBEDDING]
@@ -93,7 +79,7 @@ def scorers(config: Config) -> list[str]:
 def of_layer(
     config: Config, family: Family, seed: int, hookpoint: str, concepts: Recovered
 ) -> dict[int, Known]:
-    """What is known of each drawn latent of one hookpoint, by its number.
+    """Read the results about each drawn latent of one hookpoint, by its number.
 
     Args:
         concepts: what `recovered` gave.
@@ -135,8 +121,8 @@ def of_layer(
 
 
 def recovered(config: Config, family: Family, seed: int) -> Recovered:
-    """The concept that each latent of a family recovers best, on `concept_test`; none where the
-    corpus has no labels.
+    """Read the concept that each latent of a family recovers best, on `concept_test`; none where
+    the corpus has no labels.
 
     Raises:
         UserError: the table is missing.
@@ -159,7 +145,7 @@ def recovered(config: Config, family: Family, seed: int) -> Recovered:
 
 
 class Transcripts:
-    """What a language model was asked about one hookpoint, and said."""
+    """Exchanges with a language model about the latents of one hookpoint."""
 
     def __init__(self, family: Family, seed: int, hookpoint: str) -> None:
         self._entries = {
@@ -168,8 +154,8 @@ class Transcripts:
         }
 
     def of(self, explanation: str | None, most: int) -> tuple[list[Exchange], int]:
-        """Exchanges that gave an explanation or were about it, at most so many of each task, and
-        how many there are. They are found by the explanation's text."""
+        """Return exchanges that gave an explanation or were about it, at most so many of each task,
+        and how many there are. They are found by the explanation's text."""
         if not explanation:
             return [], 0
         asked = [e for e in self._entries["explain"] if explanation in _reply(e, "")]

@@ -1,5 +1,5 @@
-"""Answers of people, as the feature browser saves them: JSON lines, one file per rater, whose name
-is the file's, in `paper/ratings/<experiment>/`."""
+"""Human ratings as the feature browser saves them: JSON lines, one file per rater in
+`paper/ratings/<experiment>/`, named after the rater."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FIELDS = {"experiment", "question", "answer", "explanation", *KEYS}
 
 
 def files(config: Config) -> list[Path]:
-    """The ratings of an experiment."""
+    """Return the files of ratings of an experiment."""
     return sorted(paths.ratings(config.experiment).glob("*.jsonl"))
 
 
 def read(config: Config, places: Places) -> pd.DataFrame | None:
-    """Rows of rater, KEYS, question, answer and `current`: whether the latent's explanation is
-    still the one that was rated. Where one was answered about twice, the last line counts. None
+    """Return rows of rater, KEYS, question, answer and `current`: whether the latent's explanation
+    is still the one that was rated. Of several answers to one question the last counts. None
     without answers.
 
     Raises:

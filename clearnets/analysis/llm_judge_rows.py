@@ -1,4 +1,4 @@
-"""Rows of what a language model as judge said of latents, from records of `judged.jsonl` (see
+"""Rows of a language model's scores of latents, from records of `judged.jsonl` (see
 `clearnets.autointerp.records`)."""
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ROW = ("latent", "status", "demonstration", "scorer", "kind", GIVER, *MEASURES, 
 
 
 def rows(records: Iterable[Mapping[str, Any]], scorers: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """A row per latent, scorer and kind of judgement, of `ROW`; latents that could not be judged
-    have one of the kind `own` without numbers."""
+    """Yield a row of `ROW` per latent, scorer and kind of judgement; latents that could not be
+    judged have one of the kind `own` without numbers."""
     for record in records:
         for scorer in scorers:
             names = {key: record[key] for key in ("latent", "status", "demonstration")}
@@ -39,7 +39,7 @@ def rows(records: Iterable[Mapping[str, Any]], scorers: Iterable[str]) -> Iterat
 
 
 def measured(scorer: str, counts: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The measures of one judgement, and how many answers there are and are missing.
+    """Return the measures of one judgement, and how many answers were given and are missing.
 
     `accuracy` is balanced, but for `intruder`; missing answers have no part in it. Precision is
     null where nothing was said to be active, and all are where a class has no answers.

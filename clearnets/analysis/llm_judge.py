@@ -1,4 +1,4 @@
-"""Scores by a language model: apart from all others, and by whether it has qualified.
+"""Tables of scores by a language model, separate for judges that have qualified and that have not.
 
 | table | one row per |
 |---|---|
@@ -6,7 +6,7 @@
 | judged_means | family, scorer, explanation, measure: the mean over latents with its interval |
 | judged_contrasts | as `contrasts`, of latents that were judged |
 | judged_noise | family or all, scorer, way of asking again: how far apart two scores lie |
-| judge | test: how well the judge told known concepts apart, and whether that qualifies it |
+| judge | test: how well the judge distinguished known concepts, and whether that qualifies it |
 | judged_probabilities | family, scorer, bin of probability: positives and negatives |
 
 Those of a judge that has not qualified are called `demonstration` in place of `judged`: no figure
@@ -16,7 +16,6 @@ and no other table shows them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -26,7 +25,7 @@ import pandas as pd
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.contrasts import contrast_tables
 from clearnets.analysis.frames import columns_of, ordered, pick, sort, stacked
-from clearnets.analysis.judgements import AGAIN, GIVER, MAIN_MEASURE, MEASURES
+from clearnets.analysis.llm_judge_rows import AGAIN, GIVER, MAIN_MEASURE, MEASURES
 from clearnets.analysis.samples import ACCURACY, CHANCE, bootstrap, interval
 from clearnets.analysis.sources import Sources
 from clearnets.autointerp.records import PROBABILITY_BINS
@@ -40,32 +39,32 @@ AT_CHANCE = {"accuracy": CHANCE, "auroc": CHANCE, "correlation": 0.0}
 
 
 def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
+    sources: Sources, latents: pd.DataFrame, pair: pd.DataFrame, config: Config
 ) -> dict[str, pd.DataFrame]:
-    """`judged ...` or `demonstration ...`, where a language model judges and so far as they have
+    """Return `judged ...` or `demonstration ...` where a language model judges; only tables with
     rows."""
-    if sources.judged is None or sources.probabilities is None:
+    if sources.llm_scores is None or sources.probabilities is None:
         return {}
     tables = {}
     for name, which in ((JUDGED, False), (DEMONSTRATION, True)):
-        own = pick(sources.judged, demonstration=which)
+        own = pick(sources.llm_scores, demonstration=which)
         if len(own):
             probabilities = pick(sources.probabilities, demonstration=which)
-            found = judged_tables(own, probabilities, config.collate)
-            found["_contrasts"] = contrast_table(found[""], made["latents"], made["pair"], config)
+            found = judge_tables(own, probabilities, config.collate)
+            found["_contrasts"] = contrast_table(found[""], latents, pair, config)
             tables |= {name + suffix: table for suffix, table in found.items() if len(table)}
     if sources.qualification is not None:
         tables["judge"] = sources.qualification
     return tables
 
 
-def judged_tables(
+def judge_tables(
     judged: pd.DataFrame, probabilities: pd.DataFrame, settings: Collate
 ) -> dict[str, pd.DataFrame]:
-    """By suffix, the tables of one judge.
+    """Return the tables of one judge by suffix.
 
     Args:
-        judged: rows of `clearnets.analysis.judgements` with family, seed and layer.
+        judged: rows of `clearnets.analysis.llm_judge_rows` with family, seed and layer.
         probabilities: family, scorer, bin, positives, negatives; any number of rows for each bin.
     """
     tables = {
@@ -78,13 +77,13 @@ def judged_tables(
 
 
 def latent_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """Every latent's scores with its own explanation."""
+    """Return every latent's scores with its own explanation."""
     table = sort(pick(judged, kind="own"), KEYS)
     return table.drop(columns=["demonstration", "kind", GIVER, *AGAIN])
 
 
 def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
-    """Means over judged latents with bootstrap intervals over latents within (seed, layer).
+    """Return means over judged latents with bootstrap intervals over latents within (seed, layer).
 
     `explanation` shuffled: of other latents of the layer; a latent's score is the mean over those
     it was judged by, the interval knows that latents share these (`stats.sampled_pairs`), and
@@ -114,9 +113,7 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
                     "explanation": kind,
                     "measure": measure,
                     "n": count,
-                    "mean": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
+                    **estimate.columns("mean"),
                     "at_chance": chance is not None and estimate.within(chance, settings.margin),
                     "missing": missing / (answered + missing),
                     "confidence": settings.confidence,
@@ -126,7 +123,8 @@ def mean_table(judged: pd.DataFrame, settings: Collate) -> pd.DataFrame:
 
 
 def _values(scores: pd.DataFrame, measure: str) -> tuple[stats.Floats, stats.Ints]:
-    """What the mean of one kind of judgement is estimated from, and its strata (seed, layer)."""
+    """Return values whose mean and spread estimate the mean score, and their strata (seed,
+    layer)."""
     value = scores[measure].to_numpy(np.float64)
     seeds, layers, judged = (scores[name].to_numpy(np.int64) for name in KEYS[1:])
     strata = stats.strata_ids(seeds, layers)
@@ -141,8 +139,8 @@ def _values(scores: pd.DataFrame, measure: str) -> tuple[stats.Floats, stats.Int
 def contrast_table(
     judged: pd.DataFrame, latents: pd.DataFrame, pair: pd.DataFrame, config: Config
 ) -> pd.DataFrame:
-    """Differences between families, as in `contrasts`, of the latents that a scorer has a score of:
-    what a judge did not answer is neither right nor wrong, so none is adjusted for coverage.
+    """Return differences between families, as in `contrasts`, of the latents that have a score.
+    None is adjusted for coverage: a missing answer is neither right nor wrong.
 
     Args:
         judged: scores with own explanations.
@@ -165,8 +163,8 @@ def contrast_table(
 
 
 def noise_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """How far apart two scores of the same latent lie: the floor below which no difference between
-    latents tells anything.
+    """Return how far apart two scores of the same latent lie: smaller differences between latents
+    mean nothing.
 
     `asked` reordered: about the same windows in another order and with another seed; redrawn: about
     other windows. `agreement` is the share of windows that were answered alike, of those that were
@@ -185,11 +183,9 @@ def noise_table(judged: pd.DataFrame) -> pd.DataFrame:
             pairs = pairs.assign(second=pairs[measure].astype(float)).reset_index()
             for family in (*ordered(pairs["family"]), "all"):
                 chosen = pairs if family == "all" else pick(pairs, family=family)
+                key = {"family": family, "scorer": scorer, "asked": asked, "measure": measure}
                 if row := _noise(chosen.dropna(subset=["first", "second"])):
-                    rows.append(
-                        {"family": family, "scorer": scorer, "asked": asked, "measure": measure}
-                        | row
-                    )
+                    rows.append(key | row)
     return pd.DataFrame(rows)
 
 
@@ -211,8 +207,8 @@ def _noise(pairs: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def probability_table(probabilities: pd.DataFrame) -> pd.DataFrame:
-    """How many windows that are active (or marked where the latent is), and that are not, were
-    given which probability; bins that are empty have a row, too."""
+    """Return how many active windows (or marked ones of the latent), and how many others, were
+    given which probability; empty bins have a row, too."""
     rows, edges = [], np.linspace(0, 1, PROBABILITY_BINS + 1)
     cases = product(ordered(probabilities["family"]), probabilities["scorer"].unique())
     for family, scorer in cases:

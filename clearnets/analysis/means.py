@@ -1,8 +1,8 @@
-"""Mean scores of families, over all latents and by firing rate."""
+"""Tables of mean scores: by family, by layer and by firing rate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from itertools import product
 from typing import Any, cast
@@ -19,13 +19,13 @@ from clearnets.analysis.samples import (
     Sample,
     bootstrap,
     by_seed,
-    interval,
+    mean_estimate,
     own_scores,
     shuffled_by_bin,
     shuffled_scores,
     unless_accuracy,
 )
-from clearnets.analysis.sources import MEASURES, SCORERS, Sources
+from clearnets.analysis.sources import MEASURES, SCORERS
 from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import Config
@@ -36,25 +36,13 @@ BINS_PER_DECADE = 2
 MIN_BIN = 5
 
 
-def tables(
-    sources: Sources, config: Config, made: Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
-    """`means`, `layer_means` and `rates`."""
-    latents = made["latents"]
-    return {
-        "means": mean_table(latents, config),
-        "layer_means": layer_mean_table(latents, config),
-        "rates": rate_table(latents, config),
-    }
-
-
 def mean_table(
     latents: pd.DataFrame,
     config: Config,
     scorers: Sequence[str] = SCORERS,
     measures: Sequence[str] = MEASURES,
 ) -> pd.DataFrame:
-    """Mean scores per family with bootstrap intervals over latents within (seed, layer).
+    """Return mean scores per family with bootstrap intervals over latents within (seed, layer).
 
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
     that could not be explained or scored at chance. `explanation` shuffled: each latent is judged
@@ -63,39 +51,36 @@ def mean_table(
     latents of a layer depend on each other: some share words, and all compete. `layers` matter:
     only layers whose mean-ablation costs enough in the model that the family reads. `seed` all, and
     each training seed where there are several. No interval is given from fewer than `min_stratum`
-    latents. `low`, `high` are over latents; `clearnets.analysis.multilevel_bootstrap` tells what
+    latents. `low`, `high` are over latents; `clearnets.analysis.multilevel_bootstrap` says what
     those over layers and seeds speak for. `measure` is balanced_accuracy, and for explained latents
     of all layers also precision, recall and coverage (found windows / windows asked for).
     """
-    kinds = (("explained", "own"), ("explained", "shuffled"), ("all", "own"))
+    kinds = [
+        (ACCURACY, explanation, which, layers)
+        for layers in ("all", "matter")
+        for explanation, which in (("own", "explained"), ("shuffled", "explained"), ("own", "all"))
+    ]
+    kinds += [(measure, "own", "explained", "all") for measure in measures]
     cases = product(by_seed(latents, config).items(), ordered(config.families), scorers)
     rows = []
     for (seed, group), family, scorer in cases:
         own = pick(group, family=family)
-        for layers in ("all", "matter"):
-            for kind in kinds:
-                rows.append(_mean_row(own, (family, seed, scorer, *kind, layers), config))
-        for measure in measures:
-            names = (family, seed, scorer, "explained", "own", "all")
-            rows.append(_mean_row(own, names, config, measure))
+        rows += [_mean_row(own, (family, seed, scorer, *kind), config) for kind in kinds]
     return pd.DataFrame(rows)
 
 
-def _mean_row(
-    own: pd.DataFrame,
-    names: tuple[str, str, str, str, str, str],
-    config: Config,
-    measure: str = ACCURACY,
-) -> dict[str, Any]:
-    family, seed, scorer, which, explanation, layers = names
+KEYS = ("family", "seed", "scorer", "measure", "explanation", "latents", "layers")
+
+
+def _mean_row(own: pd.DataFrame, key: tuple[str, ...], config: Config) -> dict[str, Any]:
+    family, seed, scorer, measure, explanation, which, layers = key
     settings = config.collate
     if explanation == "own":
         sample = own_scores(own, scorer, layers, which, measure)
     else:
         sample = shuffled_scores(own, scorer, layers, minus=False)
     named = (family, seed, scorer, layers, which, explanation, *unless_accuracy(measure))
-    estimate = stats.mean_estimate(sample.value, sample.strata, **bootstrap(settings, *named))
-    estimate = interval(estimate, settings, len(sample))
+    estimate = mean_estimate(sample, settings, *named)
     above = multilevel_bootstrap.intervals(
         estimate.value,
         lambda drawn: multilevel_bootstrap.mean_over(drawn, sample),
@@ -103,17 +88,9 @@ def _mean_row(
         **bootstrap(settings, *named, "levels"),
     )
     return {
-        "family": family,
-        "seed": seed,
-        "scorer": scorer,
-        "measure": measure,
-        "explanation": explanation,
-        "latents": which,
-        "layers": layers,
+        **dict(zip(KEYS, key)),
         "n": len(sample),
-        "mean": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
+        **estimate.columns("mean"),
         **multilevel_bootstrap.columns(above, config, enough=len(sample) >= settings.min_stratum),
         "at_chance": estimate.within(CHANCE, settings.margin),
         "confidence": settings.confidence,
@@ -121,7 +98,8 @@ def _mean_row(
 
 
 def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Mean score of explained latents by layer, over all seeds, with intervals over latents.
+    """Return mean scores of explained latents by layer, over all seeds, with intervals over
+    latents.
 
     Of families that read layers. No interval is given from fewer than `min_stratum` latents.
     """
@@ -132,56 +110,39 @@ def layer_mean_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
         own = pick(layered, family=family)
         for scorer, layer in product(SCORERS, np.unique(own["layer"])):
             sample = own_scores(pick(own, layer=layer), scorer, "all", "explained")
-            random = bootstrap(config.collate, family, scorer, "layer", str(layer))
-            estimate = stats.mean_estimate(sample.value, sample.strata, **random)
-            estimate = interval(estimate, config.collate, len(sample))
+            estimate = mean_estimate(sample, config.collate, family, scorer, "layer", str(layer))
             cells = {"family": family, "scorer": scorer, "layer": layer, "n": len(sample)}
-            ends = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-            rows.append({**cells, **ends})
+            rows.append(cells | estimate.columns("mean"))
     columns = ("family", "scorer", "layer", "n", "mean", "low", "high")
     return columns_of(pd.DataFrame(rows), columns)
 
 
 def rate_table(latents: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Mean score of explained latents by bin of firing rate, with their own explanation and with
-    those of all other latents of their layer. `n`: latents of the bin."""
+    """Return mean scores of explained latents by bin of firing rate, with their own explanation and
+    with those of all other latents of their layer. `n`: latents of the bin."""
     rows = []
-    for family in ordered(config.families):
+    for family, scorer in product(ordered(config.families), SCORERS):
         own = pick(latents, family=family)
-        for scorer in SCORERS:
-            samples = {
-                "own": _own_by_bin(own, scorer),
-                "shuffled": shuffled_by_bin(own, scorer, BINS_PER_DECADE),
-            }
-            for explanation, by_bin in samples.items():
-                for index, sample in by_bin.items():
-                    count = int(np.isfinite(sample.rate).sum())
-                    if count < MIN_BIN:
-                        continue
-                    names = (family, scorer, explanation, "rate", str(index))
-                    estimate = stats.mean_estimate(
-                        sample.value, sample.strata, **bootstrap(config.collate, *names)
-                    )
-                    low, high = stats.bin_edges(index, BINS_PER_DECADE)
-                    rows.append(
-                        {
-                            "family": family,
-                            "scorer": scorer,
-                            "explanation": explanation,
-                            "rate_low": low,
-                            "rate_high": high,
-                            "n": count,
-                            "mean": estimate.value,
-                            "low": estimate.low,
-                            "high": estimate.high,
-                        }
-                    )
+        own_by_bin = _own_by_bin(own, scorer)
+        shuffled = shuffled_by_bin(own, scorer, BINS_PER_DECADE)
+        samples = [("own", *one) for one in own_by_bin.items()]
+        samples += [("shuffled", *one) for one in shuffled.items()]
+        for explanation, index, sample in samples:
+            count = int(np.isfinite(sample.rate).sum())
+            if count < MIN_BIN:
+                continue
+            random = bootstrap(config.collate, family, scorer, explanation, "rate", str(index))
+            estimate = stats.mean_estimate(sample.value, sample.strata, **random)
+            low, high = stats.bin_edges(index, BINS_PER_DECADE)
+            cells = {"family": family, "scorer": scorer, "explanation": explanation}
+            cells |= {"rate_low": low, "rate_high": high, "n": count}
+            rows.append(cells | estimate.columns("mean"))
     columns = ["family", "scorer", "explanation", "rate_low", "rate_high"]
     return columns_of(pd.DataFrame(rows), [*columns, "n", "mean", "low", "high"])
 
 
 def _own_by_bin(latents: pd.DataFrame, scorer: str) -> dict[int, Sample]:
-    """By bin of firing rate, its latents' own scores; a bin is one stratum."""
+    """Return the latents' own scores by bin of firing rate; a bin is one stratum."""
     sample = own_scores(latents, scorer, "all", "explained")
     bins = stats.rate_bin(sample.rate, BINS_PER_DECADE)
     return {
