@@ -27,15 +27,13 @@ OBSERVED = {
 def main(family: str) -> None:
     own = {
         "models": ["dense"],
-        "families": {"native": None, "random-transcoder": None, family: f"coders/{family}"},
-        "coders": {"families": ["transcoder", family]},
+        "families": ["transcoder", family],
         "explain": {"explainer": {"kind": "trigger"}},
         "generalize": OBSERVED,
     }
     values = config.read_yaml(ROOT / "params.yaml")
     for over in (config.read_yaml(ROOT / "experiments/smoke.yaml"), own):
         values = config.overlay(values, over)
-    values["coders"]["existing"] = dict.fromkeys(values["coders"]["families"])
     cfg = config.parse(values, "extended")
     data.run(cfg, runtime=CPU)
     train.run(cfg, runtime=CPU, mlp="dense")

@@ -35,11 +35,7 @@ def small(*scorers: str, **over: Any) -> Config:
 
 def few() -> Config:
     """`small` with two families and one task of the observatory."""
-    families = {family: None for family in TRUTH if family not in ("native", "transcoder")}
-    tasks = dict.fromkeys(("grokking", "digits", "checkpoints"))
-    return small(
-        families=families, coders={"families": ["transcoder"]}, generalize={"tasks": tasks}
-    )
+    return small(families=["native", "transcoder"], generalize={"tasks": ["grid"]})
 
 
 def write(config: Config, *, demonstration: bool = False) -> None:

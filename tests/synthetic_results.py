@@ -61,9 +61,8 @@ def small(**over: Any) -> Config:
 def few(**over: Any) -> Config:
     """`small` with two families and one task of the observatory, and `over` above it."""
     sizes = {
-        "families": dict.fromkeys(set(TRUTH) - {"native", "transcoder"}),
-        "coders": {"families": ["transcoder"]},
-        "generalize": {"tasks": dict.fromkeys(("digits", "grid", "checkpoints"))},
+        "families": ["native", "transcoder"],
+        "generalize": {"tasks": ["grokking"]},
     }
     return small(**config.overlay(sizes, over))
 
@@ -166,7 +165,7 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     base = {"sae": 0.10, "transcoder": 0.16, "skip-transcoder": 0.12}
     base |= {"random-sae": 0.55, "random-transcoder": 0.71, "step0-transcoder": 0.12}
     rows, spliced = [], []
-    for family in cfg.coders.families:
+    for family in cfg.coder_families:
         damage, spec = base[family], FAMILIES[family]
         for n in layers:
             fvu = damage * (1 + 0.5 * np.sin(n)) * rng.uniform(0.9, 1.1)
@@ -206,7 +205,7 @@ def _sizes(cfg: Config) -> dict[str, Any]:
     coders = {
         family: {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
         | {"training_tokens": 300_000 * FAMILIES[family].trained}
-        for family in cfg.coders.families
+        for family in cfg.coder_families
     }
     for family in cfg.coders.existing:
         coders[family]["training_tokens"] = None

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from clearnets.config import CODER_FAMILIES, Config, load
+from clearnets.config import Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
@@ -76,7 +77,7 @@ def make_models() -> None:
 
 def make_coders() -> None:
     """Coders of all families with random weights, in sparsify's format."""
-    for number, family in enumerate(CODER_FAMILIES):
+    for number, family in enumerate(name for name, spec in FAMILIES.items() if spec.is_coder):
         generator = torch.Generator().manual_seed(number)
         for _, work in build_all([Unit("sparsify", paths.coders(family, SEED), {}, {})]):
             for layer in range(LAYERS):

@@ -7,8 +7,6 @@ import csv
 
 import tiny_pipeline as tiny
 
-from clearnets import config as cfg
-from clearnets import families
 from clearnets.autointerp.records import EXPLANATIONS, SIMILAR, hookpoints
 from clearnets.config import Config
 from clearnets.pipeline import paths
@@ -24,10 +22,7 @@ RUNTIME = Runtime(device="cpu", threads=1)
 def config() -> Config:
     """Some families of each kind; few windows are enough to explain a latent."""
     base = tiny.config().model_dump(mode="json")
-    weights = cfg.load(tiny.PARAMS).families
-    base["families"] = {family: weights[family] for family in FAMILIES}
-    base["coders"]["families"] = [f for f in FAMILIES if families.FAMILIES[f].is_coder]
-    base["coders"]["existing"] = dict.fromkeys(base["coders"]["families"])
+    base["families"] = list(FAMILIES)
     base["explain"] |= {"latents": LATENTS, "min_windows": 3}
     base["browse"] |= {"top": 3, "quantiles": 2, "per_quantile": 2, "held_out": 4, "tokens": 5}
     return Config.model_validate(base, strict=False)

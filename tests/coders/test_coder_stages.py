@@ -138,13 +138,13 @@ def test_too_few_tokens_and_a_missing_input(project):
 
 
 def test_evaluate_writes_its_tables_the_same_each_time(project):
-    for family in project.coders.families:
+    for family in project.coder_families:
         sparsify.run(project, runtime=RUNTIME, family=family)
     evaluate.run(project, runtime=RUNTIME)
     folder = paths.evaluate(0)
     first = content(folder)
     rows = table(folder / "coders.csv")
-    families = set(project.coders.families)
+    families = set(project.coder_families)
     assert {(row["family"], row["layer"]) for row in rows} == {
         (family, str(layer)) for family in families for layer in range(2)
     }

@@ -49,7 +49,7 @@ def with_existing(project, **sources: Existing):
 def test_they_are_taken_over_and_evaluated(project):
     make(Path("theirs"), prefix="gpt_neox.")
     cfg = with_existing(project, transcoder=Existing(name="theirs"))
-    for family in cfg.coders.families:
+    for family in cfg.coder_families:
         sparsify.run(cfg, runtime=RUNTIME, family=family)
     for point in POINTS:
         coder = load_coder(paths.coders("transcoder", 0) / point)

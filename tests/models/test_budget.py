@@ -68,7 +68,7 @@ def test_the_fair_budget_spends_the_surplus():
 def test_only_what_the_experiment_trains_is_listed():
     over = settings()
     assert [cost.name for cost in budget.models(over)] == list(over.models)
-    trained = [family for family in over.coders.families if FAMILIES[family].trained]
+    trained = [family for family in over.coder_families if FAMILIES[family].trained]
     assert [cost.name for cost in budget.coders(over)] == trained
     by_name = {cost.name: cost for cost in budget.coders(over)}
     # Coders of the untrained model cost what those of the trained one do.

@@ -50,10 +50,9 @@ def imported(mode: str, out: str) -> originals.State:
 def settings(mlp: str = "sparse", **model) -> cfg.Config:
     """The default with an imported pair, at a tiny size."""
     base = cfg.read_yaml(ROOT / "params.yaml")
-    natives = dict.fromkeys(("native", "random-native"), f"train/{mlp}")
     over = {
         "models": ["dense", mlp],
-        "families": {**dict.fromkeys(set(base["families"]) - set(FAMILIES)), **natives},
+        "families": list(FAMILIES),
         "data": {"ctx_len": synthetic.CTX, "tokens": {"concept_fit": 0, "concept_test": 0}},
         "model": {
             "kind": "pretrained",
@@ -67,7 +66,7 @@ def settings(mlp: str = "sparse", **model) -> cfg.Config:
             "attention": "across",
             **model,
         },
-        "coders": {"families": CODERS, "tokens": 8 * 4 * synthetic.CTX},
+        "coders": {"tokens": 8 * 4 * synthetic.CTX},
         "explain": {"latents": LATENTS, "min_windows": 3},
         "overlap": {"latents": LATENTS},
         "generalize": own_checkpoints(),
@@ -255,9 +254,7 @@ def test_an_experiment_names_both_from_its_worktree_and_pins_them():
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     values = settings().model_dump(mode="json")
     Path("experiments").mkdir()
-    dropped = set(cfg.read_yaml(ROOT / "params.yaml")["families"]) - set(FAMILIES)
     values = {**values, "experiment": "imported"}
-    values["families"] |= dict.fromkeys(dropped)
     YAML().dump(values, Path("experiments/imported.yaml"))
     model = experiments.resolve("imported", [])["model"]
     assert model["name"] == "../../../models/dense"

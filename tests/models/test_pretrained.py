@@ -40,13 +40,12 @@ SPLITS = {"train": 40, "valid": 9, "explain": 60, "score": 60}
 def settings(kind: str, **model) -> cfg.Config:
     """The default with a base in `base/`, at a tiny size."""
     base = cfg.read_yaml(ROOT / "params.yaml")
-    dropped = dict.fromkeys(set(base["families"]) - set(FAMILIES))
     over = {
         "models": ["dense"],
-        "families": dropped,
+        "families": list(FAMILIES),
         "data": {"ctx_len": synthetic.CTX, "tokens": {"concept_fit": 0, "concept_test": 0}},
         "model": tiny_bases.settings("base", kind, **model).model_dump(mode="json"),
-        "coders": {"families": list(FAMILIES[:3]), "tokens": 8 * 4 * synthetic.CTX},
+        "coders": {"tokens": 8 * 4 * synthetic.CTX},
         "explain": {"latents": LATENTS, "min_windows": 5},
         "overlap": {"latents": LATENTS},
         "generalize": own_checkpoints(),
@@ -109,7 +108,7 @@ def test_the_whole_comparison_on_a_base(kind):
         point = config.model.hookpoint(layer)
         assert point == f"{KINDS[kind].layers}.{layer}.mlp"
         x_RSD, y_RSD = traffic(model, tokens_RS, layer)
-        for family in config.coders.families:
+        for family in config.coder_families:
             coder = load_coder(paths.coders(family, 0) / point)
             read_RSD = x_RSD if coder.cfg.transcode else y_RSD
             with torch.no_grad():
@@ -270,8 +269,6 @@ def experiment_on_a_base(**model) -> None:
     make_base("gpt2")
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     values = settings("gpt2", **model).model_dump(mode="json")
-    families = cfg.read_yaml(ROOT / "params.yaml")["families"]
-    values["families"] |= dict.fromkeys(set(families) - set(FAMILIES))
     write_json(Path("experiments/b.yaml"), {**values, "experiment": "b"})
 
 

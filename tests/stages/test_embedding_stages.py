@@ -79,10 +79,7 @@ def _root(tmp_path, monkeypatch):
 def settings(**over) -> Config:
     """Two families, one of them without layers, and a sample of the windows."""
     values = config(latents=LATENTS).model_dump(mode="json")
-    values["families"] = {
-        family: values["families"][family] for family in ("native", "token-unigram")
-    }
-    values["coders"] |= {"families": [], "existing": {}}
+    values["families"] = ["native", "token-unigram"]
     values["similarity"] |= {"windows": SAMPLE, "min_windows": 5, "instruction": "Find: "}
     for key, value in over.items():
         section, name = key.split("__")

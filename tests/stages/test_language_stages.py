@@ -546,8 +546,7 @@ def test_a_sample_of_what_was_asked_and_said_can_be_read(connected):
     model = connected(Reader(RequestFailed("status 500"), "nonsense"))
     settings = language()
     values = settings.model_dump(mode="json")
-    values["families"] = {FAMILY: values["families"][FAMILY]}
-    values["coders"] |= {"families": [], "existing": {}}
+    values["families"] = [FAMILY]
     settings = Config.model_validate_json(json.dumps(values))
     run_all(settings)
     found = transcript_sample.sample(settings)
