@@ -8,6 +8,7 @@ import sys
 from whole_pipeline import CPU, ROOT
 
 from clearnets import config
+from clearnets.pipeline.stage import table
 from clearnets.stages import cache, data, explain, generalize, match, score, sparsify, train
 
 OBSERVED = {
@@ -42,6 +43,8 @@ def main(family: str) -> None:
     cache.run(cfg, runtime=CPU, family=family)
     explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
     score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
+    lengths = table()["lengths"].module
+    lengths.run(cfg, runtime=CPU, family=family)
     generalize.run(cfg, runtime=CPU, task="parity")
 
 

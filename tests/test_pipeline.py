@@ -169,6 +169,38 @@ def test_a_changed_key_reruns_only_what_depends_on_it(home):
     assert "n_examples_test: 18" in (home / "experiments/smoke.yaml").read_text()
 
 
+def test_words_make_no_computation_stale(home):
+    page = place(home) / "clearnets/browser/page.py"
+    page.write_text(f"# A comment.\n{page.read_text()}")
+    # The one change that DVC sees is the stage that looks at the code.
+    assert list(json.loads(run("dvc", "status", "--json", at=place(home)))) == ["plan"]
+    assert ran(run("dvc", "repro", at=place(home))) == ["plan"]
+    assert "up to date" in run("dvc", "status", at=place(home))
+
+
+def test_a_changed_computation_makes_stale_what_computes_with_it(home):
+    page = place(home) / "clearnets/browser/page.py"
+    page.write_text(f"{page.read_text()}\nADDED = 1\n")
+    assert list(json.loads(run("dvc", "status", "--json", at=place(home)))) == ["plan"]
+    shown = run("clearnets", "status", at=place(home))
+    assert "browse" in shown
+    assert "score" not in shown
+    assert ran(run("dvc", "repro", at=place(home))) == ["plan", "browse"]
+
+
+def test_a_changed_list_of_families_makes_another_pipeline(home):
+    params = place(home) / "params.yaml"
+    values = YAML_.load(params.read_text())
+    values["families"].remove("random-transcoder")
+    before = params.read_text()
+    YAML().dump(values, params)
+    output = run("dvc", "repro", at=place(home), code=255)
+    assert "dvc.yaml was not the pipeline of smoke's parameters" in output
+    assert "random-transcoder" not in (place(home) / "dvc.yaml").read_text()
+    params.write_text(before)
+    run("clearnets", "plan", at=place(home), code=2)
+
+
 def test_own_text_is_found_from_the_worktree_and_noticed_when_it_changes(home):
     overlay = YAML_.load((home / "experiments/smoke.yaml").read_text())
     overlay["experiment"] = "own"
