@@ -1,4 +1,4 @@
-"""How well single latents recover known concepts: thresholds, choices, sets of tokens, draws.
+"""Measure how well single latents recover known concepts: thresholds, token sets, draws.
 
 A latent above a threshold is a classifier of tokens, and so is a concept's label. For each pair of
 a latent and a concept the threshold is the one of the largest F1 (or MCC) over the counted tokens
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Labels:
         masked_RS = np.where(counted_RS, label_RS, np.uint64(0))
         return cls(masked_RS, np.asarray(counted_RS), concepts)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Counted tokens."""
         return int(self.counted_RS.sum())
@@ -69,7 +70,7 @@ class Labels:
         """(rows, positions): the tokens of a concept."""
         return (self.label_RS & _bit(concept)) != 0
 
-    @property
+    @cached_property
     def positives(self) -> Ints:
         """(C,) counted tokens of each concept."""
         return np.array([self.where(c).sum() for c in range(self.concepts)], dtype=np.int64)
