@@ -14,8 +14,9 @@ from unittest import mock
 import pytest
 import torch
 from ruamel.yaml import YAML
-from test_variants import ROOT, experiment
+from tiny_experiment import experiment
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
+from whole_pipeline import ROOT
 
 from clearnets import cli, config
 from clearnets.cli.errors import guarded
