@@ -16,8 +16,10 @@ import numpy as np
 from clearnets import config
 from clearnets.analysis.sources import CONCEPT_TABLES
 from clearnets.autointerp.records import ROC_STEPS
+from clearnets.autointerp.rules.concept_naming import RULE_COLUMNS
 from clearnets.config import Config
 from clearnets.families import DIRECTIONS, FAMILIES
+from clearnets.latents import concept_tables
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
@@ -38,10 +40,10 @@ TRUTH = {
     "token-unigram": (0.99, -3.0),
 }
 COLUMNS = {
-    "concepts": stage.CONCEPT_COLUMNS,
-    "draws": stage.DRAW_COLUMNS,
-    "latents": stage.LATENT_COLUMNS,
-    "rules": stage.RULE_COLUMNS,
+    "concepts": concept_tables.CONCEPT_COLUMNS,
+    "draws": concept_tables.DRAW_COLUMNS,
+    "latents": concept_tables.LATENT_COLUMNS,
+    "rules": RULE_COLUMNS,
 }
 LOSSES = {"unigram": 5.1, "bigram": 2.9, "trigram": 1.9, "generator_bound": 0.62}
 

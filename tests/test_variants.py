@@ -8,50 +8,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from whole_pipeline import CPU, ROOT, draw_figures, own_checkpoints, run_behind_data
+from tiny_experiment import experiment
+from whole_pipeline import CPU, ROOT, draw_figures, run_behind_data
 
-from clearnets import config
 from clearnets.config import Config
 from clearnets.models.loading import load
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json
 from clearnets.stages import data
 
-# Below the smoke size: what is written counts here, not what it says.
-TINY: dict[str, Any] = {
-    "data": {"ctx_len": 64, "tokens": {"train": 30_000}},
-    "model": {"hidden_size": 16, "expansion": 4, "rank_ratio": 4},
-    "train": {"eval_steps": 1000},
-    "coders": {"tokens": 4096},
-}
-NATIVE = ("native", "random-native")
 # What every comparison has; the runs are too short for figures of their checkpoints.
 FIGURES = {
     *("losses", "ablation", "scores", "precision_recall", "layers", "rates", "contrasts"),
     *("embedding", "protocols", "concepts", "concept_map"),
 }
-
-
-def experiment(models: list[str], families: list[str]) -> Config:
-    """The smoke experiment with these models and families, whose checkpoints alone it observes."""
-    values = config.read_yaml(ROOT / "params.yaml")
-    values = config.overlay(values, config.read_yaml(ROOT / "experiments/smoke.yaml"))
-    weights = {family: f"coders/{family}" for family in families}
-    weights |= {family: f"train/{models[-1]}" for family in families if family in NATIVE}
-    weights |= {"neurons": "train/dense"} if "neurons" in families else {}
-    coders = [family for family in families if weights[family] == f"coders/{family}"]
-    over = {
-        "models": models,
-        "coders": {"families": coders},
-        "generalize": own_checkpoints(),
-    }
-    return config.parse(
-        config.overlay(config.overlay(values, TINY), over) | {"families": weights}, "test"
-    )
 
 
 def run(cfg: Config) -> Path:

@@ -1,4 +1,4 @@
-"""What reconstructs a feedforward's output without a coder: the marks that fvu is read against.
+"""Fit baselines of reconstruction without a coder, with which the coders' fvu is compared.
 
 Fitted on the tokens that the coders are trained on, from sums in double precision: the mean of the
 output by current token, its first k principal components, and the least-squares linear map from
@@ -44,7 +44,7 @@ class Sums:
         self._token_counts_V.index_add_(0, tokens_N, torch.ones_like(tokens_N, dtype=torch.float64))
 
     def fit(self, k: int) -> Baselines:
-        """The three predictors of everything added so far."""
+        """Return the three predictors of everything added so far."""
         d_in = self._d_in
         mean_C = self._sum_C / self._count
         covariance_CC = self._products_CC / self._count - mean_C.outer(mean_C)

@@ -25,7 +25,7 @@ WEIGHTS = "sae.safetensors"
 
 
 def locate(source: Existing) -> Path:
-    """The folder of the coders; those on the hub are downloaded to its cache.
+    """Return the folder of the coders; those on the hub are downloaded to its cache.
 
     Raises:
         UserError: no such folder or hub id, or the hub is out of reach.
@@ -59,7 +59,7 @@ def _snapshot(source: Existing) -> Path:
 
 
 def identity(source: Existing) -> dict[str, str]:
-    """What the bytes of the coders follow from: hashes of a folder's files, a hub id's commit.
+    """Return what identifies the coders: hashes of a folder's files, or a hub id's commit.
 
     Raises:
         UserError: as `locate`.
@@ -73,7 +73,7 @@ def identity(source: Existing) -> dict[str, str]:
 
 
 def checked_identity(source: Existing, experiment: str) -> dict[str, str]:
-    """`identity`, which is the recorded one where one is recorded.
+    """Return `identity`, after a comparison with the recorded one if there is one.
 
     Raises:
         UserError: as `locate`; or the coders have changed since.
@@ -84,14 +84,14 @@ def checked_identity(source: Existing, experiment: str) -> dict[str, str]:
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """By name, the folders that hold a coder."""
+    """Return the folders that hold a coder, by name."""
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CFG}"))}
 
 
 def take_over(
     source: Existing, family: FamilySpec, hookpoints: Sequence[str], *, d_in: int
 ) -> dict[str, SparseCoder]:
-    """The coder of each hookpoint, in float32 on the CPU.
+    """Return the coder of each hookpoint, in float32 on the CPU.
 
     Args:
         source: where they are.

@@ -36,7 +36,7 @@ class Reading:
 
 
 def document_positions(tokens_BS: Tensor, bos: int) -> Tensor:
-    """Positions (B, S) that start anew with each document of a packed row.
+    """Return positions (B, S) that start anew with each document of a packed row.
 
     transformers keeps attention within documents where it is given such positions.
     """
@@ -76,8 +76,7 @@ def read(
 def replaced(
     model: Any, replacements: Mapping[int, PartialReplacement], where_BS: Tensor
 ) -> Iterator[None]:
-    """While open, the feedforwards of these layers write something else at the positions where
-    `where_BS` is true."""
+    """Replace the output of these layers' feedforwards where `where_BS` is true, while open."""
 
     def hook(replacement: PartialReplacement) -> Callable[..., Tensor]:
         def on_mlp(_: nn.Module, args: tuple[Tensor, ...], output_BSD: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ class _Replay(nn.Module):
 
 @torch.no_grad()
 def run_above(model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
-    """Last hidden state (B, S, D) where the residual stream behind `layer` is `residual_BSD`.
+    """Return the last hidden state (B, S, D) for a residual stream `residual_BSD` behind `layer`.
 
     The layers up to `layer` are skipped. The tokens give positions and attention mask only.
     """

@@ -1,4 +1,4 @@
-"""The training objective of a coder.
+"""Compute the training loss of a coder (SAE or transcoder).
 
 sparsify's loss is fvu on a batch: the residual's sum of squares over the target's about its batch
 mean. Its gradient touches k rows of encoder and decoder per token; sparsify adds them up by way of
@@ -50,7 +50,7 @@ class Loss(NamedTuple):
 
 
 def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
-    """What the coder makes of a batch, skip connection included; differentiable.
+    """Return what the coder makes of a batch, skip connection included; differentiable.
 
     Equals the `sae_out` of sparsify's forward.
     """
@@ -59,7 +59,7 @@ def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
 
 
 def reconstruct_twice(coder: SparseCoder, x_ND: Tensor) -> tuple[Output, Tensor]:
-    """What `reconstruct` gives, and the reconstruction (N, D) by 4 k latents."""
+    """Return what `reconstruct` gives, and the reconstruction (N, D) by 4 k latents."""
     k = min(MULTI_TOPK * coder.cfg.k, coder.num_latents)
     # The k largest are among the 4 k largest: the dense product is made once.
     wide = _encode(coder, x_ND, k)
@@ -70,12 +70,12 @@ def reconstruct_twice(coder: SparseCoder, x_ND: Tensor) -> tuple[Output, Tensor]
 
 
 def variation(target_ND: Tensor) -> Tensor:
-    """The target's sum of squares about its batch mean; fvu is relative to it."""
+    """Return the target's sum of squares about its batch mean; fvu is relative to it."""
     return (target_ND - target_ND.mean(0)).pow(2).sum()
 
 
 def loss(coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor) -> Loss:
-    """The training loss: fvu, with Multi-TopK's share where the coder's `cfg` asks for it.
+    """Return the training loss: fvu, with Multi-TopK's share where the coder's `cfg` asks for it.
 
     Args:
         coder: reads `x_ND`.

@@ -1,4 +1,4 @@
-"""How well single latents recover known concepts: thresholds, choices, sets of tokens, draws.
+"""Measure how well single latents recover known concepts: thresholds, token sets, draws.
 
 A latent above a threshold is a classifier of tokens, and so is a concept's label. For each pair of
 a latent and a concept the threshold is the one of the largest F1 (or MCC) over the counted tokens
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,20 +57,20 @@ class Labels:
 
     @classmethod
     def of(cls, label_RS: np.ndarray, counted_RS: np.ndarray, concepts: int) -> Labels:
-        """Labels without those of uncounted positions."""
+        """Leave out the labels of uncounted positions."""
         masked_RS = np.where(counted_RS, label_RS, np.uint64(0))
         return cls(masked_RS, np.asarray(counted_RS), concepts)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Counted tokens."""
         return int(self.counted_RS.sum())
 
     def where(self, concept: int) -> NDArray[np.bool_]:
-        """(rows, positions): the tokens of a concept."""
+        """Return the tokens of a concept, (rows, positions)."""
         return (self.label_RS & _bit(concept)) != 0
 
-    @property
+    @cached_property
     def positives(self) -> Ints:
         """(C,) counted tokens of each concept."""
         return np.array([self.where(c).sum() for c in range(self.concepts)], dtype=np.int64)
@@ -80,13 +81,13 @@ def _bit(concept: int) -> np.uint64:
 
 
 def f1(tp: Any, fired: Any, positives: Any, tokens: Any) -> Any:
-    """2 tp / (fired + positives), elementwise; 0 where both are 0."""
+    """Return 2 tp / (fired + positives), elementwise; 0 where both are 0."""
     tp, fired = np.asarray(tp, np.float64), np.asarray(fired, np.float64)
     return 2 * tp / np.maximum(fired + positives, 1)
 
 
 def mcc(tp: Any, fired: Any, positives: Any, tokens: Any) -> Any:
-    """Matthews' correlation coefficient, elementwise; 0 where a class is empty, as usual."""
+    """Return Matthews' correlation coefficient, elementwise; 0 where a class is empty."""
     tp, fired, positives = (np.asarray(x, np.float64) for x in (tp, fired, positives))
     square = fired * (tokens - fired) * positives * (tokens - positives)
     return (tp * tokens - fired * positives) / np.sqrt(np.where(square > 0, square, np.inf))
@@ -119,7 +120,7 @@ class Ranked:
         return len(self.start_L) - 1
 
     def firing(self, latent: Any, code: Any) -> Ints:
-        """Numbers of the tokens at which a latent fires; `code` is its threshold's or -1."""
+        """Return numbers of the tokens at which a latent fires; `code` is its threshold's or -1."""
         end = int(np.searchsorted(self.code_E, code, side="right"))
         return self.token_E[self.start_L[latent] : max(end, int(self.start_L[latent]))]
 
@@ -160,7 +161,7 @@ class Thresholds:
 def fit(
     ranked: Ranked, at_e: Ints, positives: int, tokens: int, criterion: Criterion
 ) -> Thresholds:
-    """For every latent of a layer the threshold of the largest score; of equal ones the highest.
+    """Find each latent's threshold of the largest score; of equal ones the highest.
 
     Args:
         ranked: the entries.
@@ -194,7 +195,7 @@ def fit(
 
 
 def measure(ranked: Ranked, at_e: Ints, code_L: Ints) -> tuple[Ints, Ints]:
-    """Hits and firings (L,) of thresholds on another split, whose entries `ranked` holds."""
+    """Return hits and firings (L,) of thresholds on another split, with the entries `ranked`."""
     start_L = ranked.start_L[:-1]
     end_L = np.searchsorted(ranked.code_E, code_L, side="right")
     end_L = np.where(code_L < 0, start_L, end_L)
@@ -203,7 +204,7 @@ def measure(ranked: Ranked, at_e: Ints, code_L: Ints) -> tuple[Ints, Ints]:
 
 
 def threshold_of(code_L: Ints) -> Floats:
-    """The activation that a code stands for; nan for a latent that never fires."""
+    """Return the activation that a code stands for; nan for a latent that never fires."""
     bits_L = (_ALL - (code_L & _ALL)).astype(np.uint16)
     return np.where(code_L < 0, np.nan, bits_L.view(np.float16).astype(np.float64))
 
@@ -225,7 +226,7 @@ class Pairs:
     fired_CN: Ints
 
     def thresholds(self, concept: int, layer: int, num_latents: int) -> Thresholds:
-        """Those of one layer's latents for one concept."""
+        """Return the thresholds of one layer's latents for one concept."""
         part = slice(layer * num_latents, (layer + 1) * num_latents)
         return Thresholds(
             code_L=self.code_CN[concept, part],
@@ -238,7 +239,7 @@ class Pairs:
 def pairs(
     layers: Iterable[tuple[Ranked, Ranked]], on_fit: Labels, on_test: Labels
 ) -> dict[str, Pairs]:
-    """By criterion, the `Pairs` of all layers of a family, one layer behind the other.
+    """Return by criterion the `Pairs` of all layers of a family, one layer behind the other.
 
     `layers` gives each layer's entries on `concept_fit` and `concept_test`; one is held at a time.
     """
@@ -282,7 +283,7 @@ class TokenSet:
 def token_sets(
     on_fit: Labels, fit_RS: np.ndarray, on_test: Labels, test_RS: np.ndarray
 ) -> list[TokenSet]:
-    """For each concept the set of token ids of the largest F1 on `concept_fit`.
+    """Return for each concept the set of token ids of the largest F1 on `concept_fit`.
 
     The best set holds the ids with the largest share of the concept's tokens, down to some share
     (Lipton, Elkan and Narayanaswamy 2014), so it is found by one sort. Ids that `concept_fit` does
@@ -313,9 +314,10 @@ def token_sets(
 
 
 def draws(fit_CN: Floats, *, candidates: int, resamples: int, rng: np.random.Generator) -> Ints:
-    """For each draw of `candidates` latents and each concept the best of them on `concept_fit`.
+    """Return for each draw of `candidates` latents the best one for each concept.
 
-    Latents are drawn uniformly without replacement; of equal ones the first counts.
+    Latents are drawn uniformly without replacement. The best has the largest score on
+    `concept_fit`; of equal ones the first counts.
 
     Returns:
         (R, C) indices into the candidates of the family.
@@ -360,18 +362,18 @@ def split(
     gain: float,
     purity: float,
 ) -> Split:
-    """Feature splitting and absorption in the layer of a concept's best latent.
+    """Measure feature splitting and absorption in the layer of a concept's best latent.
 
     *Split* (Bricken et al. 2023; measured as in Chanin et al. 2024): the concept is shared by
     several latents. Chanin et al. add latents to a sparse probe while its F1 rises by 0.03; here
     the union of thresholded latents takes the place of the probe, each latent at its own best
     threshold, the one that adds most next.
 
-    *Absorption* (Chanin et al. 2024): the main latents stay silent at some of the concept's tokens
-    because a more special latent fires there. They look for it with a probe's direction, which not
-    every family here has a place for; here it is a latent of the same layer that is almost only
-    active within the concept: at least `purity` of its firings on `concept_fit`, but adds too
-    little to be a main one.
+    *Absorption* (Chanin et al. 2024): the main latents are non-activating at some of the concept's
+    tokens because a more special latent fires there. They look for it with a probe's direction,
+    which not every family here has a place for; here it is a latent of the same layer that is
+    almost only active within the concept: at least `purity` of its firings on `concept_fit`, but
+    adds too little to be a main one.
 
     Args:
         fitted, tested: the layer's entries on both splits.
@@ -422,7 +424,7 @@ def _add_while_it_helps(
 
 
 def _firings(ranked: Ranked, latent_K: Ints, code_L: Ints, like_W: np.ndarray) -> np.ndarray:
-    """(K, W) bits of the positions at which latents fire above their thresholds."""
+    """Return (K, W) bits of the positions at which latents fire above their thresholds."""
     bits_KW = np.zeros((len(latent_K), len(like_W)), dtype=np.uint64)
     for row_W, latent in zip(bits_KW, latent_K):
         flags = np.zeros(len(like_W) * 64, dtype=bool)

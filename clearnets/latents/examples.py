@@ -1,10 +1,10 @@
-"""Windows of text in which a latent is active or silent, and samples of them.
+"""Find windows of text in which a latent is active or non-activating, and draw samples of them.
 
 Windows of the *grid* are aligned pieces of rows; those are used of which at least half of the
 positions are counted (not bos, eos, pad or the row's first position). A latent is active in a
-window where it is active at a counted position of it, and silent elsewhere. Samples are drawn from
-the grid. Where it is wanted, the active windows of a sample are then moved, so that the strongest
-activation of each stands in its middle: see `centred`.
+window where it is active at a counted position of it, and non-activating elsewhere. Samples
+are drawn from the grid. Where it is wanted, the active windows of a sample are then moved, so that
+the strongest activation of each stands in its middle: see `centred`.
 
 Shape suffixes: R rows, S positions of a row, N windows, L positions of a window, E active
 positions of one latent, A its active windows, W windows of a sample.
@@ -41,11 +41,11 @@ class Windows:
         return len(self.row_N)
 
     def cut(self, values_RS: np.ndarray) -> np.ndarray:
-        """`values_RS` by window: (N, L)."""
+        """Return `values_RS` by window, (N, L)."""
         return values_RS[self.row_N[:, None], self.start_N[:, None] + np.arange(self.size)]
 
     def these(self, window_W: np.ndarray) -> Windows:
-        """Some of the windows."""
+        """Return the windows with the given indices."""
         return Windows(self.size, self.counted_RS, self.row_N[window_W], self.start_N[window_W])
 
 
@@ -72,7 +72,7 @@ class Grid(Windows):
 
 
 def windows_of(counted_RS: np.ndarray, *, size: int) -> Grid:
-    """The grid of a split, from its mask of counted positions. `size` divides S."""
+    """Return the grid of a split, from its mask of counted positions. `size` divides S."""
     rows, positions = counted_RS.shape
     assert positions % size == 0, (positions, size)
     counted_RK = counted_RS.reshape(rows, -1, size).sum(axis=-1)
@@ -84,7 +84,7 @@ def windows_of(counted_RS: np.ndarray, *, size: int) -> Grid:
 
 
 def centred(windows: Windows, place_N: np.ndarray) -> Windows:
-    """The windows, moved so that a position of each row stands in the middle, at `size // 2`.
+    """Move windows so that a position of each row stands in the middle, at `size // 2`.
 
     A moved window has counted positions only, and so holds no more than one document: it lies
     within the run of counted positions around its middle. Nearer than half a window to an end of
@@ -141,7 +141,7 @@ class Activity:
         return self.active_A[np.argsort(self.peak_A, kind="stable")[::-1]]
 
     def within(self, window_W: np.ndarray) -> Activity:
-        """The same in some windows alone; `count` holds what is active there."""
+        """Return the same in some windows alone; `count` holds what is active there."""
         kept_E, kept_A = np.isin(self.window_E, window_W), np.isin(self.active_A, window_W)
         window_E, place_E = self.window_E[kept_E], self.place_E[kept_E]
         return Activity(
@@ -149,14 +149,14 @@ class Activity:
         )
 
     def silent(self, windows: Grid) -> np.ndarray:
-        """Numbers of the silent windows, ascending."""
+        """Return numbers of the silent windows, ascending."""
         silent_N = np.ones(len(windows), dtype=bool)
         silent_N[self.active_A] = False
         return np.flatnonzero(silent_N)
 
 
 def activity(entries: Entries, latent: int, windows: Grid) -> Activity:
-    """Where `latent` is active. Activations of zero and uncounted positions do not count."""
+    """Return where `latent` is active; zeros and uncounted positions do not count."""
     span = slice(int(entries.offsets[latent]), int(entries.offsets[latent + 1]))
     row_E = entries.row[span].astype(np.int64)
     position_E = entries.position[span].astype(np.int64)
@@ -178,7 +178,7 @@ class Examples:
     Attributes:
         window_W: numbers of the windows, all different.
         num_active: how many of them, from the first on, are active.
-        hard_W: silent windows that were drawn because they hold the latent's trigger word.
+        hard_W: non-activating windows that were drawn because they hold the latent's trigger word.
         active_WL: the positions at which the latent is active.
     """
 
@@ -199,17 +199,17 @@ def sample(
     avoid: np.ndarray = _NONE,
     rng: np.random.Generator,
 ) -> Examples:
-    """A sample with these active windows, and silent ones drawn without replacement.
+    """Return a sample with these active windows, and silent ones drawn without replacement.
 
     Of the silent ones half hold the latent's trigger word, where there are as many; the others are
-    those that come `first`, and then drawn uniformly from all silent windows that are left. Fewer
+    those that come `first`, and then drawn uniformly from all other ones. Fewer
     than asked for are given where there are fewer.
 
     Args:
         active_W: numbers of active windows, as by `choose`.
-        silent: silent windows to draw.
+        silent: non-activating windows to draw.
         holds: numbers of the windows of this split that hold the trigger word, ascending.
-        first: numbers of windows that are wanted, in this order, where they are silent.
+        first: numbers of windows that are wanted, in this order, where they are non-activating.
         avoid: numbers of windows that are not to be drawn.
     """
     active_W = np.sort(active_W)
@@ -242,7 +242,7 @@ def choose(
     ratio_top: float = 0.2,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """`count` active windows, or all where there are fewer, without replacement.
+    """Draw `count` active windows, or all where there are fewer, without replacement.
 
     Args:
         how: the `top` ones by their strongest activation; `random` ones; equal shares from each of
@@ -264,7 +264,7 @@ def choose(
 
 
 def _equal(number: int, parts: int) -> list[int]:
-    """`number` in parts that differ by one at most, the larger ones first."""
+    """Divide `number` into parts that differ by one at most, the larger ones first."""
     size, more = divmod(number, parts)
     return [size + (part < more) for part in range(parts)]
 
@@ -272,7 +272,7 @@ def _equal(number: int, parts: int) -> list[int]:
 def activations(
     entries: Entries, latent: int, windows: Windows, window_W: np.ndarray
 ) -> np.ndarray:
-    """The activations of `latent` in some windows, (W, L); zero where it is not active.
+    """Return the activations of `latent` in some windows, (W, L); zero where it is not active.
 
     Activations at uncounted positions are left out.
     """

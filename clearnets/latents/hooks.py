@@ -1,4 +1,4 @@
-"""Capturing what the modules of a model take and give, by ordinary forward hooks.
+"""Capture the inputs and outputs of a model's modules with forward hooks.
 
 Module names are relative to the base model (`layers.3.mlp`), as sparsify writes hookpoints.
 """

@@ -1,4 +1,4 @@
-"""Latents that are near a latent, and windows in which they are active while it is silent.
+"""Find latents near a latent, and windows in which they are active while it is not.
 
 Such windows are harder than random ones: something like the latent's own concept stands in them.
 
@@ -25,8 +25,11 @@ MOST = 10
 
 
 def jaccard(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:
-    """Co-occurrence of `latent` with every latent, (L,): tokens at which both are active over those
-    at which either is. Uncounted positions do not count; 0 where neither is ever active."""
+    """Return the co-occurrence of `latent` with every latent, (L,).
+
+    That is the number of tokens at which both are active over those at which either is. Uncounted
+    positions do not count; 0 where neither is ever active.
+    """
     counted_E = windows.counted_RS[cache.row, cache.position] & (cache.act > 0)
     own = cache.entries(latent)
     at_RS = np.zeros(windows.counted_RS.shape, dtype=bool)
@@ -39,15 +42,17 @@ def jaccard(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:
 
 
 def cosine(weight_LD: np.ndarray, latent: int) -> np.ndarray:
-    """Cosine similarity of a latent's weights with those of every latent, (L,)."""
+    """Return the cosine similarity of a latent's weights with those of every latent, (L,)."""
     norm_L = np.sqrt(np.einsum("ld,ld->l", weight_LD, weight_LD))
     dot_L = np.einsum("ld,d->l", weight_LD, weight_LD[latent])
     return dot_L / np.maximum(norm_L * norm_L[latent], np.finfo(weight_LD.dtype).tiny)
 
 
 def nearest(similarity_L: np.ndarray, latent: int, count: int = MOST) -> np.ndarray:
-    """The `count` latents nearest to a latent, the nearest first; of equal ones the first. It is
-    never among them itself, nor is any without similarity."""
+    """Return the `count` latents nearest to a latent, the nearest first; of equal ones the first.
+
+    The latent itself is left out, and so are those without similarity.
+    """
     order_L = np.argsort(-similarity_L, kind="stable")
     return order_L[(order_L != latent) & (similarity_L[order_L] > 0)][:count]
 
@@ -55,7 +60,7 @@ def nearest(similarity_L: np.ndarray, latent: int, count: int = MOST) -> np.ndar
 def windows_near(
     cache: LayerCache, neighbours: np.ndarray, found: Activity, windows: Grid, count: int
 ) -> np.ndarray:
-    """Up to `count` windows, all different, in which a latent is silent and a neighbour active.
+    """Draw up to `count` different windows in which a neighbour of a latent is active, not it.
 
     The neighbours have their turn in their order, each with at most `PER_NEIGHBOUR` windows, in
     which it is the most strongly active of those not taken yet.
@@ -75,7 +80,7 @@ def windows_near(
 
 
 def weights(folder: Path, side: Literal["encoder", "decoder"]) -> np.ndarray:
-    """A coder's weights (L, D), float32, without torch.
+    """Return a coder's weights (L, D), float32, without torch.
 
     Args:
         folder: one coder in sparsify's format.

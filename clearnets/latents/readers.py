@@ -57,7 +57,7 @@ class LatentReader(ABC):
 
     @torch.no_grad()
     def __call__(self, input_ids_BS: Tensor) -> Latents:
-        """By hookpoint, `acts_BSK` (float32, at least 0) and `indices_BSK` (int64).
+        """Return by hookpoint `acts_BSK` (float32, at least 0) and `indices_BSK` (int64).
 
         An index with value 0 is not active. An active index occurs once per token. Neither the
         special tokens nor the first position are left out here: masking is the caller's.
@@ -101,7 +101,7 @@ class Encoder:
         return self.weight_LD.shape[0]
 
     def __call__(self, x_D: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and indices (..., k) of the active latents of `x_D` (..., D), unsorted."""
+        """Return values and indices (..., k) of the active latents of `x_D` (..., D), unsorted."""
         # With it comes transformers, which a reader of tokens does without.
         from clearnets.models import sparse_ops
 
@@ -116,7 +116,7 @@ class Encoder:
 
 
 def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
-    """The encoder of a coder in sparsify's folder format (`cfg.json`, `sae.safetensors`).
+    """Return the encoder of a coder in sparsify's folder format (`cfg.json`, `sae.safetensors`).
 
     Raises:
         UserError: a file is missing or damaged.
@@ -170,7 +170,7 @@ class NeuronReader(LatentReader):
     def __init__(
         self, model: nn.Module, projections: Mapping[str, str], *, width: int, k: int
     ) -> None:
-        """`projections` names, by hookpoint, the last map of that layer's feedforward."""
+        """Take by hookpoint the name of the last map of that layer's feedforward."""
         self._model = model
         self._projections = dict(projections)
         self._width, self._k = width, k
@@ -260,8 +260,8 @@ def open_reader(
 def open_directions(
     seed: int, rows_RS: np.ndarray, counted_RS: np.ndarray, device: torch.device | str = "cpu"
 ) -> LatentReader:
-    """Random directions in the input of the sparse model's feedforwards, as many as it has latents,
-    of which as many are chosen per token in the same way.
+    """Return a reader of random directions in the input of the sparse model's feedforwards, as many
+    as it has latents, of which as many are chosen per token in the same way.
 
     What an untrained SAE or transcoder is to the dense model's coders: Gaussian directions, centred
     on the mean input at the counted tokens of `rows_RS`.

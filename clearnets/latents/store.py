@@ -1,4 +1,4 @@
-"""Reading a latent cache without torch.
+"""Read a latent cache without torch.
 
 A cache unit holds, per hookpoint, one safetensors file for each range of latents (delphi's
 layout): `locations` (E, 3) with row, position and latent counted from the file's first latent,
@@ -26,7 +26,7 @@ class LayerCache:
     """All active entries of one hookpoint on one split, sorted by (latent, row, position).
 
     Attributes:
-        num_latents: latents of the hookpoint, the silent ones included.
+        num_latents: latents of the hookpoint, those that are never active included.
         latent, row, position: (E,) int32.
         act: (E,) float32, above zero.
         offsets: (num_latents + 1,) int64; latent i has entries offsets[i] to offsets[i + 1].
@@ -40,12 +40,12 @@ class LayerCache:
     offsets: np.ndarray
 
     def entries(self, latent: int) -> slice:
-        """Where the entries of one latent lie."""
+        """Return where the entries of one latent lie."""
         return slice(int(self.offsets[latent]), int(self.offsets[latent + 1]))
 
 
 def ranges(num_latents: int, splits: int) -> Iterator[tuple[int, int]]:
-    """First and last latent of each file, as delphi cuts them; no range is empty."""
+    """Return first and last latent of each file, as delphi cuts them; no range is empty."""
     bounds = [num_latents * i // splits for i in range(splits + 1)]
     for first, end in pairwise(bounds):
         if first < end:
@@ -53,7 +53,7 @@ def ranges(num_latents: int, splits: int) -> Iterator[tuple[int, int]]:
 
 
 def load_layer(unit: Path, hookpoint: str) -> LayerCache:
-    """The cached activations of one hookpoint.
+    """Return the cached activations of one hookpoint.
 
     Args:
         unit: a cache unit, `paths.cache(family, seed, split)`.

@@ -1,7 +1,7 @@
-"""Windows by what they mean: their texts, and their embeddings as `clearnets embed` writes them.
+"""Texts of windows and their embeddings, and windows whose embedding is near to given ones.
 
-Reading and searching needs NumPy only, so that `explain` and `score` can take silent windows that
-are similar in meaning to active ones without loading a model.
+Reading and searching needs NumPy only, so that `explain` and `score` can take non-activating
+windows that are similar in meaning to active ones without loading a model.
 
 Shape suffixes: N windows of a split, L positions of a window, D dimensions of an embedding, W
 wanted windows, P windows of a pool.
@@ -24,14 +24,14 @@ _TENSOR = "embeddings"
 
 
 def texts_of(windows: Windows, tokens_RS: np.ndarray, strings: Sequence[str]) -> list[str]:
-    """The text of each window, (N,). Special tokens are spaces: they part documents."""
+    """Return the text of each window, (N,). Special tokens are spaces: they part documents."""
     string_NL = np.array(strings, dtype=object)[windows.cut(tokens_RS)]
     string_NL[~windows.cut(windows.counted_RS)] = " "
     return ["".join(string_L) for string_L in string_NL]
 
 
 def place(folder: Path, split: str) -> Path:
-    """The file with the embeddings of a split. `folder` is `paths.embed()`."""
+    """Return the file with the embeddings of a split. `folder` is `paths.embed()`."""
     return folder / f"{split}.safetensors"
 
 
@@ -41,7 +41,7 @@ def write(path: Path, vector_ND: np.ndarray) -> None:
 
 
 def read(folder: Path, split: str) -> np.ndarray:
-    """Unit vectors (N, D) float32 of all windows of a split, in their order.
+    """Return unit vectors (N, D) float32 of all windows of a split, in their order.
 
     Args:
         folder: `paths.embed()`.
@@ -61,7 +61,7 @@ def read(folder: Path, split: str) -> np.ndarray:
 def nearest(
     vector_ND: np.ndarray, wanted_W: np.ndarray, pool_P: np.ndarray, count: int
 ) -> np.ndarray:
-    """`count` windows of the pool, or all, that mean what the wanted ones do.
+    """Return the `count` windows of the pool whose embeddings are nearest to the wanted ones'.
 
     The wanted windows choose in turn, in their order, each the most similar window of the pool
     that is still free, until there are enough: so no wanted window has more than one choice more

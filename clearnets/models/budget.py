@@ -1,4 +1,4 @@
-"""What an experiment costs before it is run: parameters, FLOPs, and the coders' fair budget.
+"""Compute what an experiment costs before it runs: parameters, FLOPs, the coders' fair budget.
 
 Pure arithmetic on the parameters, and the config of a pretrained model; nothing is trained or
 loaded. The sparse model spends more per token than its dense twin. That surplus, spent on coders of
@@ -48,7 +48,7 @@ class Cost:
 
 
 def architecture(config: Config, mlp: str) -> Architecture:
-    """Sizes of the experiment's model with this feedforward; a pretrained one is as it is."""
+    """Return the sizes of the model with this feedforward; a pretrained one's are its own."""
     model = config.model
     if isinstance(model, Pretrained):
         member = model.member(mlp)
@@ -72,7 +72,7 @@ def architecture(config: Config, mlp: str) -> Architecture:
 
 
 def parameters(sizes: Architecture) -> int:
-    """Parameters of a GPT-NeoX with untied embeddings and biases, in closed form."""
+    """Return parameters of a GPT-NeoX with untied embeddings and biases, in closed form."""
     d, inner, latents = sizes.hidden_size, sizes.intermediate_size, sizes.num_latents
     match sizes.mlp:
         case "dense":
@@ -87,7 +87,7 @@ def parameters(sizes: Architecture) -> int:
 
 
 def models(config: Config) -> list[Cost]:
-    """The experiment's models, trained on its tokens; or bases, trained elsewhere."""
+    """Return the experiment's models, trained on its tokens; or bases, trained elsewhere."""
     if isinstance(config.model, Pretrained):
         costs = []
         for mlp in config.models:
@@ -107,7 +107,7 @@ def models(config: Config) -> list[Cost]:
 
 
 def coders(config: Config) -> list[Cost]:
-    """The families of coders that the experiment trains on the dense model, all layers together."""
+    """Return the cost of each family of coders that is trained, all layers together."""
     model, settings = config.model, config.coders
     sizes = {"d_in": model.hidden_size, "num_latents": model.num_latents, "k": model.k}
     reading = compute.trunk(architecture(config, "dense")).forward
@@ -128,7 +128,7 @@ def coders(config: Config) -> list[Cost]:
 
 
 def _parameters_of(base: pretrained.Base) -> int:
-    """Parameters of a base, counted on its class without weights."""
+    """Return parameters of a base, counted on its class without weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -137,7 +137,7 @@ def _parameters_of(base: pretrained.Base) -> int:
 
 
 def _completed(base: pretrained.Base) -> Any:
-    """A base's config with its class's defaults for what `config.json` leaves out."""
+    """Return a base's config with its class's defaults for what `config.json` leaves out."""
     from transformers import AutoConfig
     from transformers.utils import logging
 
@@ -170,8 +170,10 @@ def _readable(base: pretrained.Base) -> Iterator[None]:
 
 
 def surplus(config: Config) -> int | None:
-    """Training FLOPs of the sparse model beyond its dense twin's, at equal tokens; None where the
-    experiment has no sparse model, or trains none."""
+    """Return training FLOPs of the sparse model beyond its dense twin's, at equal tokens.
+
+    None where the experiment has no sparse model, or trains none.
+    """
     if config.sparse is None or isinstance(config.model, Pretrained):
         return None
     totals = {cost.name: cost.total for cost in models(config) if cost.total is not None}
@@ -179,7 +181,7 @@ def surplus(config: Config) -> int | None:
 
 
 def report(config: Config) -> Iterator[str]:
-    """The tables as lines of text."""
+    """Return the tables as lines of text."""
     head = ("", "parameters", "forward", "training", "tokens", "training in all")
     trained = coders(config)
     if not config.models:
@@ -213,7 +215,7 @@ def _cells(cost: Cost) -> tuple[str, ...]:
 
 
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Text in columns, all but the first to the right."""
+    """Yield rows of text in columns, all but the first aligned to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
     for row in rows:
         cells = [

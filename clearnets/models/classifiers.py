@@ -31,7 +31,7 @@ from clearnets.models.sparse_gptneox import (
 def build_classifier(
     settings: AnyClassifier, *, shape: tuple[int, int, int], classes: int, seed: int
 ) -> PreTrainedModel:
-    """An untrained classifier in float32. The weights depend on nothing but the arguments.
+    """Return an untrained classifier in float32. The weights depend on nothing but the arguments.
 
     Args:
         shape: channels, rows and columns of the pictures.
@@ -55,8 +55,8 @@ def build_classifier(
 
 
 def hookpoints(model: PreTrainedModel) -> list[str]:
-    """Modules, relative to the base model, that give what attention and feedforward of each layer
-    add to the residual stream: tensors of a picture per row whose last axis is the width.
+    """Return the modules, relative to the base model, whose output attention and feedforward of
+    each layer add to the residual stream: a picture per row, the width as last axis.
 
     ConvNeXtV2 has no attention; a layer of it adds one thing. SwinV2 adds what its norms give: its
     attention itself works on windows, padded where they stand over the edge.
@@ -71,8 +71,8 @@ def hookpoints(model: PreTrainedModel) -> list[str]:
 
 
 def latents(model: PreTrainedModel) -> list[str]:
-    """Modules, relative to the base model, that give the latents of feedforwards that are sparse by
-    construction, a tuple of values and indices (B, S, k); none where they are dense."""
+    """Return the modules, relative to the base model, that output the latents of feedforwards that
+    are sparse by construction: values and indices (B, S, k); none where they are dense."""
     modules = model.base_model.named_modules()
     return [f"{name}.encoder" for name, module in modules if isinstance(module, SparseMLP)]
 
@@ -114,7 +114,7 @@ def _vit(settings: ViT, reads: dict[str, Any]) -> PreTrainedModel:
 
 
 def _sparse(settings: ViT, feedforward: SparseFeedforward) -> list[SparseMLP]:
-    """Initialised as those of the sparse GPT-NeoX."""
+    """Return sparse feedforwards for all layers, initialised as those of the sparse GPT-NeoX."""
     config = SparseGPTNeoXConfig(
         mlp="sparse",
         num_attention_heads=settings.num_heads,

@@ -1,4 +1,4 @@
-"""FLOPs per token of the models and coders, in closed form.
+"""Compute the FLOPs per token of models and coders, in closed form.
 
 Conventions: a multiply-add is 2 FLOPs. Only products with weights and the two products of
 attention are counted, as torch's flop counter does: no normalisation, activation, softmax, top-k,
@@ -34,13 +34,13 @@ class Flops:
 
 
 def dense_product(d_in: int, d_out: int) -> Flops:
-    """A linear map whose input and weight both get a gradient."""
+    """Return a linear map whose input and weight both get a gradient."""
     forward = 2 * d_in * d_out
     return Flops(forward, 3 * forward)
 
 
 def sparse_encoder(d_in: int, num_latents: int, k: int, *, input_gradient: bool = True) -> Flops:
-    """Dense forward to all latents; gradients of k rows of the weight and, if asked, the input."""
+    """Return a dense forward pass to all latents; gradients of k rows and, if asked, the input."""
     forward = 2 * d_in * num_latents
     return Flops(forward, forward + (2 if input_gradient else 1) * 2 * k * d_in)
 
@@ -76,7 +76,7 @@ class Architecture:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], ctx_len: int) -> Architecture:
-        """From the values of a model's `config.json`, of any kind, at this context length."""
+        """Read the values of a model's `config.json`, of any kind, for this context length."""
         d = _first(config, "hidden_size", "n_embd")
         heads = _first(config, "num_attention_heads", "num_heads", "n_head")
         head = _first(config, "head_dim", default=d // heads)
@@ -97,7 +97,7 @@ class Architecture:
 
 
 def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """The value under the first of these names that has one; the kinds name sizes differently."""
+    """Return the value of the first of these names that has one: kinds name sizes differently."""
     found = (config[name] for name in names if config.get(name) is not None)
     value = next(found, default)
     if value is None:
@@ -106,7 +106,7 @@ def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -
 
 
 def attention(architecture: Architecture) -> Flops:
-    """One layer's attention: queries, keys, values, scores, their weighted sum, the output map."""
+    """Return one layer's attention: queries, keys, values, scores, weighted sum, output map."""
     d, context = architecture.hidden_size, architecture.ctx_len
     queries, keys = architecture.query_width, architecture.key_width
     products = dense_product(d, queries + 2 * keys) + dense_product(queries, d)
@@ -114,7 +114,7 @@ def attention(architecture: Architecture) -> Flops:
 
 
 def feedforward(architecture: Architecture) -> Flops:
-    """One layer's feedforward in its mode."""
+    """Return one layer's feedforward in its mode."""
     d, width, k = architecture.hidden_size, architecture.num_latents, architecture.k
     inner = architecture.intermediate_size
     match architecture.mlp:
@@ -132,13 +132,13 @@ def feedforward(architecture: Architecture) -> Flops:
 
 
 def trunk(architecture: Architecture) -> Flops:
-    """All layers without the unembedding: what a coder's training runs of the model."""
+    """Return all layers without the unembedding: what a coder's training runs of the model."""
     layer = attention(architecture) + feedforward(architecture)
     return layer * architecture.num_hidden_layers
 
 
 def model(architecture: Architecture) -> Flops:
-    """The whole language model."""
+    """Return the whole language model."""
     return trunk(architecture) + dense_product(architecture.hidden_size, architecture.vocab_size)
 
 

@@ -19,32 +19,32 @@ from clearnets.models.pretrained import Kind, kind_of
 
 
 def kind(model: Any) -> Kind:
-    """Where this model keeps its parts."""
+    """Return the names of the parts of this kind of model."""
     return kind_of(model.config.model_type)
 
 
 def pattern(model: Any) -> str:
-    """The model's hookpoints, `*` for the layer's number."""
+    """Return the model's hookpoints, `*` for the layer's number."""
     return getattr(model.config, "hookpoints", None) or kind(model).feedforwards
 
 
 def names(model: Any) -> list[str]:
-    """The hookpoint of each layer, relative to the base model."""
+    """Return the hookpoint of each layer, relative to the base model."""
     return [pattern(model).replace("*", str(index)) for index in range(len(layers(model)))]
 
 
 def layers(model: Any) -> Sequence[Any]:
-    """The transformer's layers."""
+    """Return the transformer's layers."""
     return getattr(model.base_model, kind(model).layers)
 
 
 def modules(model: Any) -> list[Any]:
-    """The module at the hookpoint of each layer."""
+    """Return the module at the hookpoint of each layer."""
     return [model.base_model.get_submodule(name) for name in names(model)]
 
 
 def projections(model: Any) -> tuple[list[str], int]:
-    """Per layer the name of its feedforward's last linear map, and how many neurons that reads."""
+    """Return each feedforward's last linear map by name, and how many neurons that reads."""
     where = kind(model)
     paths = [f"{where.layers}.{i}.{where.projection}" for i in range(len(layers(model)))]
     last: Any = model.base_model.get_submodule(paths[0])

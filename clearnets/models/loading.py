@@ -21,7 +21,7 @@ from clearnets import UserError
 
 
 def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel:
-    """The model in a checkpoint folder, in float32 and eval mode, on the CPU.
+    """Return the model in a checkpoint folder, in float32 and eval mode, on the CPU.
 
     Raises:
         UserError: the folder holds no model, or a damaged one; the message ends with `cure`.
@@ -51,8 +51,7 @@ def load(path: Path, cure: str = "delete it and train again") -> PreTrainedModel
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """No bar over the weights, read or written, and no table of those that do not fit: the error
-    names one."""
+    """Suppress transformers' progress bars and its table of weights that do not fit."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -84,7 +83,7 @@ def alias_tokens(model: Any) -> None:
 
 
 def embedding_parameters(model: PreTrainedModel) -> int:
-    """Parameters of the embedding and, where it is another tensor, of the unembedding."""
+    """Return parameters of the embedding and, where it is another tensor, of the unembedding."""
     parts = (model.get_input_embeddings(), model.get_output_embeddings())
     tensors = {id(part.weight): part.weight for part in parts if part is not None}
     return sum(weight.numel() for weight in tensors.values())  # type: ignore[operator]

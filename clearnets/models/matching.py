@@ -77,7 +77,7 @@ def match(curves: Mapping[str, Mapping[int, float]], *, tolerance: float) -> dic
 
 
 def checkpoint_losses(run: Path) -> dict[int, float]:
-    """Validation loss by step of the checkpoints that a training run (a unit folder) has kept.
+    """Return validation loss by step of the checkpoints of a training run (a unit folder).
 
     Raises:
         UserError: the curve is missing or has no row for a checkpoint.
@@ -93,7 +93,7 @@ def checkpoint_losses(run: Path) -> dict[int, float]:
 
 
 def load_pair(seed: int) -> Pair:
-    """The checkpoints that `clearnets match` chose for one seed.
+    """Return the checkpoints that `clearnets match` chose for one seed.
 
     Raises:
         UserError: the pair or one of its checkpoints is missing.

@@ -1,4 +1,4 @@
-"""Checkpoints of the original clearnets as Hugging Face folders that this package reads.
+"""Convert checkpoints of the original clearnets to Hugging Face folders that this package reads.
 
 The original saved Lightning checkpoints (`.ckpt`, names behind `model.`), plain torch files, and
 folders of transformers' Trainer. Which feedforward a model has stands in the names of its weights:
@@ -91,7 +91,7 @@ def run(checkpoint: Path, out: Path, assignments: Mapping[str, Any]) -> PreTrain
 
 
 def read_state(checkpoint: Path) -> State:
-    """The tensors of a checkpoint by name, without the prefixes of the modules around the model.
+    """Return a checkpoint's tensors by name, without prefixes of the modules around the model.
 
     Raises:
         UserError: it is missing, not readable without running code, or holds no tensors.
@@ -117,7 +117,7 @@ def read_state(checkpoint: Path) -> State:
 
 
 def _bare(name: str) -> str:
-    """Without `model.` of Lightning, `module.` of DDP, `_orig_mod.` of torch.compile."""
+    """Strip `model.` of Lightning, `module.` of DDP, `_orig_mod.` of torch.compile."""
     return re.sub(r"^(?:(?:model|module|_orig_mod)\.)+", "", name)
 
 
@@ -160,7 +160,7 @@ def _config_beside(checkpoint: Path) -> dict[str, Any]:
 def convert(
     state: State, values: Mapping[str, Any], source: str, *, assigned: Collection[str] = ()
 ) -> PreTrainedModel:
-    """The model of a state dict in the original's names, in float32.
+    """Return the model of a state dict in the original's names, in float32.
 
     Args:
         state: the tensors.
@@ -267,7 +267,7 @@ Rename = Callable[[str, Tensor], Iterator[tuple[str, Tensor]]]
 def _feedforward(
     state: State, values: _Asked, width: int, source: str
 ) -> tuple[str, dict[str, Any], Rename]:
-    """The mode of the feedforward, its sizes, and how its weights are called here."""
+    """Return the mode of the feedforward, its sizes, and how its weights are called here."""
     first = {name.partition(".mlp.")[2]: t for name, t in state.items() if ".layers.0.mlp." in name}
     if "values" in first:
         latents = len(first["values"])
@@ -368,7 +368,7 @@ def _neo(state: State, values: _Asked, layers: int, source: str) -> PreTrainedMo
 
 
 def _filled(kind: Any, config: Any, state: State, source: str) -> PreTrainedModel:
-    """A model of `kind` with exactly these weights, as float32."""
+    """Return a model of `kind` with exactly these weights, as float32."""
     with torch.device("meta"):
         model = kind(config)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}

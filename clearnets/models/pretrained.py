@@ -67,12 +67,12 @@ OURS = "sparse_gpt_neox"
 
 
 def kind_of(model_type: str) -> Kind:
-    """The kind of a model that `load` gave; our own is a GPT-NeoX around its feedforward."""
+    """Return the kind of a model that `load` gave; our own is a GPT-NeoX around its feedforward."""
     return KINDS["gpt_neox" if model_type == OURS else model_type]
 
 
 def locate(base: Base) -> dict[str, Path]:
-    """The files of a base by name, config and weights; from the hub, downloaded to its cache.
+    """Return a base's files by name, config and weights; from the hub, downloaded to its cache.
 
     Raises:
         UserError: no such folder or hub id, no safetensors in it, or the hub is out of reach.
@@ -106,7 +106,7 @@ def _plain_names(index: Path) -> list[str]:
 
 
 def identity(base: Base) -> dict[str, str]:
-    """What the bytes of a base follow from: hashes of a folder's files, a hub id's commit.
+    """Return what the bytes of a base follow from: hashes of a folder's files, a hub id's commit.
 
     Raises:
         UserError: as `locate`.
@@ -120,7 +120,7 @@ def identity(base: Base) -> dict[str, str]:
 
 
 def checked_identity(base: Base, experiment: str) -> dict[str, str]:
-    """`identity`, which is the recorded one where one is recorded.
+    """Return `identity`, after a comparison with the recorded one if there is one.
 
     Raises:
         UserError: the base has changed since.
@@ -131,7 +131,7 @@ def checked_identity(base: Base, experiment: str) -> dict[str, str]:
 
 
 def read_config(base: Base) -> dict[str, Any]:
-    """The values of a base's `config.json`.
+    """Return the values of a base's `config.json`.
 
     Raises:
         UserError: it is missing or broken, or of a kind that cannot be a base.
@@ -212,7 +212,7 @@ def check_completed(settings: Pretrained, config: Any, mlp: str = "dense") -> No
 
 
 def latent_sizes(base: Base, values: Mapping[str, Any], mlp: str) -> dict[str, int]:
-    """What the parameters have to say of the latents of a sparse model.
+    """Return what the parameters have to say of the latents of a sparse model.
 
     Args:
         base: the sparse model.
@@ -240,7 +240,7 @@ def latent_sizes(base: Base, values: Mapping[str, Any], mlp: str) -> dict[str, i
 
 
 def config_path(base: Base) -> Path:
-    """Where a base's `config.json` is.
+    """Return the path of a base's `config.json`.
 
     Raises:
         UserError: it has none.
@@ -264,7 +264,7 @@ def _is_folder(base: Base) -> bool:
 
 
 def _file(base: Base, name: str, *, download: bool = True) -> Path | None:
-    """One file of a base, or None where it has none of that name."""
+    """Return one file of a base, or None where it has none of that name."""
     if _is_folder(base):
         path = Path(base.name) / name
         return path if path.is_file() else None
@@ -297,7 +297,7 @@ def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
 
 
 def _known_absent(base: Base, name: str) -> bool:
-    """The cache holds a snapshot of this revision, and `name` is no file of it."""
+    """Return the cache holds a snapshot of this revision, and `name` is no file of it."""
     import huggingface_hub as hub
 
     missing = hub.try_to_load_from_cache(base.name, name, revision=base.revision)

@@ -90,7 +90,7 @@ class LatentEncoder(nn.Module):
         self.gelu = config.latent_act == "gelu"
 
     def forward(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
-        """`(top_acts_BSK, top_indices_BSK)`: values ≥ 0 (zero is not active), int64 indices."""
+        """Return `(top_acts_BSK, top_indices_BSK)`: values ≥ 0 (0 is not active), int64 indices."""
         if self.down is not None:
             x_BSD = self.down(x_BSD)
         acts_NK, indices_NK = sparse_ops.encode(
@@ -116,7 +116,7 @@ class LatentDecoder(nn.Module):
         self.bias = nn.Parameter(torch.empty(config.hidden_size))
 
     def forward(self, acts_BSK: Tensor, indices_BSK: Tensor) -> Tensor:
-        """The feedforward's output (B, S, D) for these latents."""
+        """Return the feedforward's output (B, S, D) for these latents."""
         y_NW = sparse_ops.decode(acts_BSK.flatten(0, -2), indices_BSK.flatten(0, -2), self.weight)
         y_BSW = y_NW.view(*acts_BSK.shape[:-1], -1)
         return (y_BSW if self.up is None else self.up(y_BSW)) + self.bias
@@ -131,7 +131,7 @@ class SparseMLP(nn.Module):
         self.decoder = LatentDecoder(config)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """From the normalised residual stream (B, S, D) to what is added to it."""
+        """Map the normalised residual stream (B, S, D) to what is added to the stream."""
         top_acts, top_indices = self.encoder(hidden_states)
         return self.decoder(top_acts, top_indices)
 
@@ -212,7 +212,7 @@ def build_model(
     eos: int,
     seed: int,
 ) -> SparseGPTNeoXForCausalLM:
-    """An untrained model in float32. The weights depend on nothing but the arguments.
+    """Return an untrained model in float32. The weights depend on nothing but the arguments.
 
     Twins of one seed share every initial weight outside their feedforwards.
     """
@@ -243,7 +243,7 @@ def build_model(
 
 
 def initialized(config: SparseGPTNeoXConfig, seed: int) -> SparseGPTNeoXForCausalLM:
-    """An untrained model in float32 of this config; its weights follow from the seed alone."""
+    """Return an untrained model in float32; its weights follow from config and seed alone."""
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -35,7 +35,7 @@ _GPU_PIECE = 2**28
 def encode(
     x_ND: Tensor, W_enc_LD: Tensor, b_enc_L: Tensor, *, k: int, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """The k latents of each token: `relu(x @ W_encᵀ + b_enc)`, then GroupMax or top-k.
+    """Return the k latents of each token: `relu(x @ W_encᵀ + b_enc)`, then GroupMax or top-k.
 
     GroupMax splits the latents into k groups of neighbours and takes the maximum of each; on a
     tie the latent with the lowest index wins on a CPU. A latent that is selected with the value 0
@@ -49,7 +49,7 @@ def encode(
 
 
 def decode(acts_NK: Tensor, indices_NK: Tensor, W_dec_LD: Tensor) -> Tensor:
-    """`S @ W_dec` for the codes S given as values and indices, in the precision of W_dec."""
+    """Return `S @ W_dec` for codes S given as values and indices, in the precision of W_dec."""
     return _Decode.apply(acts_NK, indices_NK, W_dec_LD)  # pyright: ignore
 
 
@@ -66,7 +66,7 @@ def _select(pre_NL: Tensor, k: int, selection: Selection) -> tuple[Tensor, Tenso
 
 
 def _bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
-    """S @ W."""
+    """Return S @ W."""
     W_LD, acts_NK = W_LD.detach(), acts_NK.to(W_LD.dtype)
     if triton_ops.usable(acts_NK, W_LD):
         return triton_ops.bag(acts_NK, indices_NK, W_LD)
@@ -83,7 +83,7 @@ class _ByLatent:
         self.offsets = torch.searchsorted(sorted_Z, latents)
 
     def products(self, acts_NK: Tensor, x_ND: Tensor, W_LD: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Sᵀ @ x, of shape (L, D); and x · W of each code, (N, K), where it comes for nothing."""
+        """Return Sᵀ @ x, (L, D), and x · W of each code, (N, K), if the kernel computes both."""
         acts_NK = acts_NK.to(x_ND.dtype)
         if triton_ops.usable(acts_NK, x_ND, W_LD):
             return triton_ops.bag_gradients(acts_NK, self.order_Z, self.offsets, W_LD, x_ND)
@@ -98,7 +98,7 @@ class _ByLatent:
         return product_LD, None
 
     def sums(self, acts_NK: Tensor) -> Tensor:
-        """Sᵀ @ 1, of shape (L,)."""
+        """Return Sᵀ @ 1, of shape (L,)."""
         return F.embedding_bag(
             self.order_Z,
             acts_NK.reshape(-1, 1),
@@ -164,7 +164,7 @@ class _Decode(torch.autograd.Function):
 
 
 def _row_products(grad_ND: Tensor, W_LD: Tensor, indices_NK: Tensor) -> Tensor:
-    """Of each token the dot products of its gradient with the rows of its K latents.
+    """Return for each token the dot products of its gradient with the rows of its K latents.
 
     This is what autograd itself calls for the weights of an embedding bag; there is no public
     name for it.

@@ -26,7 +26,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @cache
 def _kernels() -> Any:
-    """sparsify's kernels, or None where triton is not installed.
+    """Return sparsify's kernels, or None where triton is not installed.
 
     sparsify prints at import which decoder it takes.
     """
@@ -39,14 +39,16 @@ def _kernels() -> Any:
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors are on a GPU, of a type that the kernels compute with, and triton is
-    there. Only where and how numbers are kept decides, never a parameter."""
+    """Return whether the kernels can compute with these tensors: type, GPU, triton.
+
+    Only where and how numbers are stored decides, never a parameter.
+    """
     fit = all(tensor.is_cuda and tensor.dtype in DTYPES for tensor in tensors)
     return fit and _kernels() is not None
 
 
 def bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
-    """S @ W, of shape (N, D), in the precision of W."""
+    """Return S @ W, of shape (N, D), in the precision of W."""
     out_ND = W_LD.new_empty(len(indices_NK), W_LD.shape[1])
     if len(out_ND):
         with _on(W_LD):
@@ -67,7 +69,7 @@ def bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
 def bag_gradients(
     acts_NK: Tensor, order_Z: Tensor, offsets: Tensor, W_LD: Tensor, x_ND: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sᵀ @ x, of shape (L, D), and x · W of each stored code, of shape (N, K), in one pass.
+    """Return Sᵀ @ x, (L, D), and x · W of each stored code, (N, K), in one pass.
 
     With x the gradient of `bag` these are its gradients by W and by the activations.
 
@@ -104,10 +106,10 @@ def bag_gradients(
 
 
 def _padded(width: int) -> int:
-    """The next power of two: kernels work on blocks of that size."""
+    """Return the next power of two: kernels work on blocks of that size."""
     return 1 << (width - 1).bit_length()
 
 
 def _on(tensor: Tensor) -> Any:
-    """Triton launches on the current device, which may be another."""
+    """Make the tensor's device the current one, on which Triton launches kernels."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""The dense model before its training, made anew from its config and the training seed."""
+"""Make the dense model before its training again, from its config and the training seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clearnets.pipeline.runtime import seed_for
 
 
 def untrained(path: Path, seed: int) -> PreTrainedModel:
-    """A model with the config of the one in `path` and initial weights, in float32 and eval mode.
+    """Return a model with the config of the one in `path` and untrained weights, in float32.
 
     They are bit for bit the weights that training with this seed started from (a test holds them
     to checkpoint 0), so nothing has to be kept. For a model that others trained they are weights

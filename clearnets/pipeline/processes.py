@@ -1,4 +1,4 @@
-"""Several processes of one command, as torchrun starts them.
+"""Run one command in several processes, as torchrun starts them, and jobs in a pool of workers.
 
 All run the same code. The main one decides, locks, writes and speaks; the others follow it. The
 group itself is accelerate's, which transformers' Trainer shares.
@@ -24,7 +24,7 @@ _DONE, _STOPPED = -1, -2
 
 
 def end_with_parent() -> None:
-    """In a worker of a pool: leave when the parent is gone, even killed, and leave Ctrl-C to it."""
+    """End this worker of a pool when its parent is gone, even killed; leave Ctrl-C to that."""
     import multiprocessing
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -41,7 +41,7 @@ def end_with_parent() -> None:
 def each(
     function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], *, workers: int, preload: str
 ) -> Iterator[Any]:
-    """What `function` gives for each of the jobs, which are its arguments, in their order.
+    """Yield what `function` returns for each of the jobs, which are its arguments, in order.
 
     Args:
         workers: jobs at a time, each in a process; with fewer than two of them, or jobs, here.
@@ -65,32 +65,32 @@ def each(
 
 
 def let_main_speak() -> None:
-    """Wait, in another process than the main one, for that to fail alike: it ends them all."""
+    """Block until the main process fails too, so that all processes end with one error."""
     if not is_main():
         time.sleep(5)
 
 
 def count(*, here: bool = False) -> int:
-    """Processes of this run, or those of them on this machine; 1 without torchrun."""
+    """Return the number of processes of this run, or those on this machine; 1 without torchrun."""
     if "LOCAL_RANK" not in os.environ:
         return 1
     return int(os.environ.get("LOCAL_WORLD_SIZE" if here else "WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:
-    """True in the one process that writes and speaks."""
+    """Return whether this is the one process that writes and prints."""
     return count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def main_first(device: Callable[[], torch.device]) -> AbstractContextManager[None]:
-    """The others enter the block after the main process has left it."""
+    """Let the other processes enter the block after the main process has left it."""
     return _group(device()).main_process_first() if count() > 1 else nullcontext()
 
 
 def build_together(
     units: Sequence[Unit], device: Callable[[], torch.device]
 ) -> Iterator[tuple[Unit, Work]]:
-    """`build_all` in step: every process gets the units that the main one found stale.
+    """Run `build_all` in every process on the units that the main one found stale.
 
     Only the main process locks, seals and places; the others are let go when it has. `device` is
     asked for where there are several processes: it takes torch, which takes seconds.
@@ -105,16 +105,16 @@ def build_together(
     if is_main():
         try:
             for unit, work in build_all(units):
-                _tell(units.index(unit), group.device)
+                _broadcast(units.index(unit), group.device)
                 yield unit, work
         except UserError:
-            _tell(_STOPPED, group.device)
+            _broadcast(_STOPPED, group.device)
             raise
-        _tell(_DONE, group.device)
+        _broadcast(_DONE, group.device)
     else:
-        while (told := _tell(_DONE, group.device)) >= 0:
-            yield units[told], work_of(units[told])
-        if told == _STOPPED:
+        while (number := _broadcast(_DONE, group.device)) >= 0:
+            yield units[number], work_of(units[number])
+        if number == _STOPPED:
             raise SystemExit(2)
     group.destroy_process_group()
 
@@ -125,10 +125,10 @@ def _group(device: torch.device) -> Any:
     return PartialState(cpu=device.type == "cpu")
 
 
-def _tell(number: int, device: torch.device) -> int:
-    """The main process's `number`, in every process."""
+def _broadcast(number: int, device: torch.device) -> int:
+    """Return the main process's `number` in every process."""
     import torch
 
-    told = torch.tensor(number, device=device)
-    torch.distributed.broadcast(told, src=0)
-    return int(told)
+    value = torch.tensor(number, device=device)
+    torch.distributed.broadcast(value, src=0)
+    return int(value)

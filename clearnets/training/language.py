@@ -231,7 +231,7 @@ class _Trainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean loss per token over the whole eval dataset, with the averaged weights."""
+        """Return the mean loss per token over the eval dataset, with the averaged weights."""
         assert self.model is not None
         with _averaged(self.optimizer), _evaluating(self.model):
             nll, count = 0.0, 0
@@ -253,7 +253,7 @@ class _Trainer(Trainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The averaged weights and their config. No pickled arguments."""
+        """Return the averaged weights and their config. No pickled arguments."""
         if not self.args.should_save:
             return
         assert isinstance(self.model, PreTrainedModel)
@@ -267,7 +267,7 @@ class _Trainer(Trainer):
             super()._save_optimizer_and_scheduler(output_dir)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Not counted here: walking over all parameters at every step takes time."""
+        """Return 0: to count them at every step takes time."""
         return 0
 
 
@@ -333,7 +333,7 @@ class _Schedule(TrainerCallback):
 
 @contextmanager
 def _averaged(optimizer: Any) -> Iterator[None]:
-    """Averaged weights inside; outside, the mode that the optimizer was in."""
+    """Use the averaged weights inside, then go back to the mode that the optimizer was in."""
     training = optimizer.param_groups[0]["train_mode"]
     optimizer.eval()
     try:
@@ -354,12 +354,12 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _save(model: PreTrainedModel, folder: Path) -> None:
-    """Config and weights in Hugging Face's format."""
+    """Write config and weights in Hugging Face's format."""
     model.save_pretrained(folder)
 
 
 def _resume_states(folder: Path) -> list[Path]:
-    """Finished resume states, the newest last."""
+    """Return the finished resume states, the newest last."""
     found = [path.parent for path in folder.glob(f"checkpoint-*/{_PROGRESS}")]
     return sorted(found, key=_step_of)
 

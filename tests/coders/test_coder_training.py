@@ -257,6 +257,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(optimizer, tmp_path):
     assert report == again
 
 
+@pytest.mark.nightly
 def test_killed_process_goes_on_to_the_same_bits(tmp_path):
     command = [sys.executable, __file__, str(tmp_path)]
     killed = subprocess.run(command, check=False, cwd=Path(__file__).parent)

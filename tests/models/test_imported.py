@@ -15,7 +15,7 @@ import synthetic_text as synthetic
 import torch
 import torch.nn.functional as F
 from ruamel.yaml import YAML
-from test_pretrained import LATENTS, VOCAB, make_data
+from tiny_data import LATENTS, VOCAB, make_data
 from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
 from whole_pipeline import ROOT, draw_figures, own_checkpoints, run_behind_data

@@ -14,13 +14,15 @@ from unittest import mock
 import pytest
 import torch
 from ruamel.yaml import YAML
-from test_variants import ROOT, experiment
+from tiny_experiment import experiment
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
+from whole_pipeline import ROOT
 
 from clearnets import cli, config
 from clearnets.cli.errors import guarded
-from clearnets.config import CODER_FAMILIES, Config, GPTNeoX
+from clearnets.config import Config, GPTNeoX
 from clearnets.data.storybook import stories
+from clearnets.families import FAMILIES
 from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import experiments
 from clearnets.pipeline.runtime import Runtime
@@ -98,7 +100,7 @@ def run(command: str) -> int:
 
 def commands(cfg: Config) -> list[str]:
     """Every stage of the pipeline, in order."""
-    coders = [family for family in cfg.families if family in CODER_FAMILIES]
+    coders = [family for family in cfg.families if FAMILIES[family].is_coder]
     return [
         "data",
         *(f"train --mlp {mlp}" for mlp in cfg.models),

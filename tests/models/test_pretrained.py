@@ -12,8 +12,7 @@ import pytest
 import synthetic_text as synthetic
 import tiny_bases
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tiny_data import LATENTS, VOCAB, make_data
 from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
 from whole_pipeline import ROOT, own_checkpoints, run_behind_data
@@ -28,13 +27,10 @@ from clearnets.models import budget
 from clearnets.models.pretrained import KINDS
 from clearnets.paper import figures
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, write_json
+from clearnets.pipeline.artifacts import read_json, read_jsonl, write_json
 from clearnets.stages import cache, evaluate, match, sparsify, train
 
-VOCAB = len(synthetic.STRINGS)
 FAMILIES = ("transcoder", "sae", "skip-transcoder", "neurons")
-LATENTS = 10
-SPLITS = {"train": 40, "valid": 9, "explain": 60, "score": 60}
 
 
 def settings(kind: str, **model) -> cfg.Config:
@@ -54,22 +50,6 @@ def settings(kind: str, **model) -> cfg.Config:
     return cfg.parse(cfg.overlay(base, over), "test")
 
 
-def make_data() -> None:
-    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
-        (work.out / "tokenizer").mkdir()
-        vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
-        Tokenizer(WordLevel(vocab, unk_token="<pad>")).save(
-            str(work.out / "tokenizer" / "tokenizer.json")
-        )
-        special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
-        sizes = {"vocab_size": VOCAB, "ctx_len": synthetic.CTX}
-        write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
-        write_json(work.out / "stats.json", {"unigram": 3.1, "bigram": 3.0, "trigram": 2.9})
-        (work.out / "tokens").mkdir()
-        for seed, (split, count) in enumerate(SPLITS.items()):
-            np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, count))
-
-
 def make_base(kind: str):
     model = tiny_bases.make(kind, vocab_size=VOCAB, eos=synthetic.EOS, bos=synthetic.BOS)
     model.save_pretrained("base")
@@ -87,7 +67,13 @@ def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, tor
     return seen["x"], seen["y"]
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind == "llama" else pytest.param(kind, marks=pytest.mark.nightly)
+        for kind in sorted(KINDS)
+    ],
+)
 def test_the_whole_comparison_on_a_base(kind):
     make_data()
     model, config = make_base(kind), settings(kind)

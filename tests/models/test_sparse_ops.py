@@ -7,18 +7,9 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
+from sparse_feedforward import SELECTIONS, sparse, weights
 
 from clearnets.models import sparse_ops
-
-SELECTIONS = ("groupmax", "topk")
-
-
-def weights(num_tokens, width, num_latents, seed, dtype=torch.float64):
-    """x_ND, W_enc_LD, b_enc_L, W_dec_LD, all with gradients."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = ((num_tokens, width), (num_latents, width), (num_latents,), (num_latents, width))
-    draws = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
-    return tuple(draw.requires_grad_() for draw in draws)
 
 
 def reference(x_ND, W_enc_LD, b_enc_L, W_dec_LD, *, k, selection):
@@ -33,11 +24,6 @@ def reference(x_ND, W_enc_LD, b_enc_L, W_dec_LD, *, k, selection):
             chosen = acts_L.argsort(descending=True)[:k].tolist()
         mask_NL[row, chosen] = 1
     return (acts_NL * mask_NL) @ W_dec_LD
-
-
-def sparse(x_ND, W_enc_LD, b_enc_L, W_dec_LD, *, k, selection):
-    acts_NK, indices_NK = sparse_ops.encode(x_ND, W_enc_LD, b_enc_L, k=k, selection=selection)
-    return sparse_ops.decode(acts_NK, indices_NK, W_dec_LD)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)

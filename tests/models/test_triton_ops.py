@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_sparse_ops import SELECTIONS, sparse, weights
+from sparse_feedforward import SELECTIONS, sparse, weights
 
 from clearnets.models import triton_ops
 

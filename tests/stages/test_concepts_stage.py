@@ -257,7 +257,8 @@ def test_the_same_run_gives_the_same_bytes_without_torch():
         "import sys; import test_concepts_stage as t;"
         "t.run(t.config()); assert not {'torch', 'transformers'} & set(sys.modules)"
     )
-    path = f"{Path(__file__).parents[1]}:{Path(__file__).parent}"
+    tests = Path(__file__).parents[1]
+    path = f"{tests.parent}:{tests}:{tests / 'stages'}"
     env = {"PYTHONPATH": path, "PATH": ""}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
     assert {p.name: p.read_bytes() for p in paths.concepts("native", 0).iterdir()} == first

@@ -509,7 +509,7 @@ def test_the_key_is_in_no_file(monkeypatch, capfd):
         assert path.is_dir() or key.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_real_model_goes_all_the_way():
     """SmolLM2 explains and judges three latents; what it says is of no interest here."""
     pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed")

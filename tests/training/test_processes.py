@@ -104,6 +104,7 @@ def curve(folder: Path) -> np.ndarray:
     return losses_of(folder)
 
 
+@pytest.mark.nightly
 def test_two_killed_processes_resume_to_the_same_bytes(
     project: Path, pair: Path, tmp_path: Path
 ) -> None:

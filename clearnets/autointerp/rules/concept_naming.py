@@ -1,8 +1,8 @@
-"""Does an explanation name the concept that its latent recovers?
+"""Test whether a latent's explanation names the concept that the latent recovers.
 
 A rule, parsed back from the explanation, is executed on `concept_fit` and `concept_test` like a
-latent that fires where the rule does. Two questions are asked of an explained latent and the
-concept that it recovers:
+latent that fires where the rule does. Two things are tested for an explained latent and the concept
+that it recovers:
 
 - *named*: of all concepts, is it the one that the rule, too, predicts best (F1 on `concept_fit`)?
 - *as well*: is the rule's F1 for it on `concept_test` lower than the latent's by at most a
@@ -15,14 +15,22 @@ Shape suffixes: N rows as windows, B machine words of a row's bits, C concepts, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from clearnets.autointerp.rules.language import Rule
-from clearnets.autointerp.rules.matcher import Text, count
-from clearnets.latents.concepts import f1
+from clearnets.autointerp.records import EXPLAINED
+from clearnets.autointerp.rules.language import Rule, parse
+from clearnets.autointerp.rules.matcher import Text, count, pack, read
+from clearnets.data.tokens import TokenStore
+from clearnets.latents.concepts import Labels, Ranked, f1
+
+RULE_COLUMNS = (
+    *("hookpoint", "latent", "concept", "kind", "f1", "rule_f1", "rule_concept"),
+    *("named", "as_well", "named_by_others"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,13 @@ class Truth:
     @classmethod
     def of(cls, text: Text, concept_CNB: np.ndarray) -> Truth:
         return cls(text, concept_CNB, count(concept_CNB).sum(axis=-1, dtype=np.int64))
+
+    @classmethod
+    def load(cls, store: TokenStore, split: str, labels: Labels) -> Truth:
+        """Read a split of a token store, whose labels are given."""
+        text = read(store, split, size=store.ctx_len)
+        bits = [pack(text.windows.cut(labels.where(c))) for c in range(labels.concepts)]
+        return cls.of(text, np.stack(bits))
 
     def f1(self, fired_NB: np.ndarray) -> np.ndarray:
         """(C,) F1 of firings for each concept."""
@@ -66,3 +81,68 @@ def agreement_of_others(concept_R: np.ndarray, by_rule_R: np.ndarray) -> np.ndar
     same_RR = concept_R[:, None] == by_rule_R[None, :]
     others = len(concept_R) - 1
     return (same_RR.sum(axis=1) - same_RR.diagonal()) / (others or np.nan)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The latents of one layer and the concepts that they recover.
+
+    Attributes:
+        latents: a row for each latent, with the `concept` that it recovers.
+        code_CL: their thresholds for each concept.
+        tested: their entries on `concept_test`.
+    """
+
+    latents: Sequence[Mapping[str, Any]]
+    code_CL: np.ndarray
+    tested: Ranked
+
+
+def rule_rows(
+    records: Sequence[Mapping[str, Any]],
+    layer: Layer,
+    names: Sequence[str],
+    on_fit: Truth,
+    on_test: Truth,
+    *,
+    tolerance: float,
+) -> list[dict[str, Any]]:
+    """Return a row for each explained latent of a layer that recovers a concept.
+
+    Args:
+        records: of the layer's explanations.
+        layer: its latents.
+        names: of the concepts.
+        on_fit, on_test: both splits.
+        tolerance: by how much the F1 of a rule may be lower than the latent's.
+    """
+    explained = [
+        record
+        for record in records
+        if record["status"] == EXPLAINED and layer.latents[record["latent"]]["concept"] is not None
+    ]
+    rules = [parse(record["explanation"]) for record in explained]
+    by_rule_R, rule_f1_RC = on_fit.best(rules), on_test.rules(rules)
+    own = [layer.latents[record["latent"]] for record in explained]
+    own_R = np.array([names.index(latent["concept"]) for latent in own], int)
+    others_R = agreement_of_others(own_R, by_rule_R)
+    rows = []
+    for i, latent in enumerate(own):
+        concept = int(own_R[i])
+        fired_RS = np.zeros(on_test.text.windows.counted_RS.shape, dtype=bool)
+        number = latent["latent"]
+        fired_RS.flat[layer.tested.firing(number, layer.code_CL[concept, number])] = True
+        score = float(on_test.f1(pack(on_test.text.windows.cut(fired_RS)))[concept])
+        rule_f1 = float(rule_f1_RC[i, concept])
+        rows.append(
+            {
+                **{key: latent[key] for key in ("hookpoint", "latent", "concept", "kind")},
+                "f1": score,
+                "rule_f1": rule_f1,
+                "rule_concept": names[by_rule_R[i]] if by_rule_R[i] >= 0 else None,
+                "named": int(by_rule_R[i] == concept),
+                "as_well": int(rule_f1 >= score - tolerance),
+                "named_by_others": None if len(explained) < 2 else float(others_R[i]),
+            }
+        )
+    return rows
