@@ -38,7 +38,12 @@ probability in each of PROBABILITY_BINS equal bins from 0 to 1.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from clearnets.config import Family, Model
+
+if TYPE_CHECKING:
+    from clearnets.pipeline.artifacts import Unit
 
 EXPLANATIONS = "explanations.jsonl"
 SCORED = "scores.jsonl"
@@ -61,6 +66,9 @@ UNPARSABLE = "unparsable"
 STATUSES = (EXPLAINED, *UNEXPLAINABLE, UNSCORABLE, UNPARSABLE)
 
 SCORERS = ("detection", "fuzzing")
+# The split that explanations are scored on, by protocol: text that the explainer never saw, or the
+# text that it saw.
+SPLITS = {"held-out": "score", "delphi": "explain"}
 
 
 def hookpoints(family: Family, model: Model, layers: tuple[int, ...]) -> list[str]:
@@ -68,3 +76,8 @@ def hookpoints(family: Family, model: Model, layers: tuple[int, ...]) -> list[st
     if family == "token-unigram":
         return ["tokens"]
     return [model.hookpoint(layer) for layer in layers]
+
+
+def layer_names(unit: Unit) -> tuple[str, str, int]:
+    """Return a unit's family, hookpoint and training seed, which name its random numbers."""
+    return unit.settings["family"], unit.settings["hookpoint"], unit.settings["seed"]

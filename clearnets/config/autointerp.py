@@ -11,7 +11,7 @@ from clearnets.config.fields import Count, Fraction, Frozen, Positive
 
 class OpenAIClient(Frozen):
     """A model behind an OpenAI-compatible server. Where it listens, and how many requests run at
-    once, comes from the environment: see `clearnets.autointerp.llm.clients.openai`."""
+    once, comes from the environment: see `clearnets.autointerp.llm.openai_client`."""
 
     kind: Literal["openai"]
     model: str
@@ -35,22 +35,7 @@ class GGUFClient(Frozen):
     """Tokens that prompt and answer may have together."""
 
 
-class VLLMClient(Frozen):
-    """A model in process through vLLM (the extra `gpu`)."""
-
-    kind: Literal["vllm"]
-    model: str
-    """Name on the hub, or folder."""
-    revision: str = ""
-    """What its name does not say, such as a commit. Answers of another one are not used again."""
-    ctx_len: Positive = 8192
-    """Tokens that prompt and answer may have together."""
-
-
-ClientSettings = Annotated[
-    OpenAIClient | GGUFClient | VLLMClient,
-    Field(discriminator="kind"),
-]
+ClientSettings = Annotated[OpenAIClient | GGUFClient, Field(discriminator="kind")]
 
 
 class TokensExplainer(Frozen):

@@ -20,7 +20,7 @@ from clearnets.pipeline.artifacts import write_json
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from clearnets.autointerp.delphi import adapter  # noqa: F401  isort: skip
+from clearnets.autointerp.llm import delphi_adapter  # noqa: F401  isort: skip
 from delphi import __main__ as theirs  # isort: skip
 from delphi.config import CacheConfig, ConstructorConfig, RunConfig, SamplerConfig  # isort: skip
 from delphi.latents import LatentCache, LatentDataset  # isort: skip

@@ -12,7 +12,7 @@ from clearnets.latents.examples import activity, choose, windows_of
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from clearnets.autointerp.delphi import adapter  # noqa: F401  isort: skip
+from clearnets.autointerp.llm import delphi_adapter  # noqa: F401  isort: skip
 from delphi.config import ConstructorConfig, SamplerConfig  # isort: skip
 from delphi.latents import constructors, samplers  # isort: skip
 from delphi.latents.latents import (  # isort: skip

@@ -267,7 +267,7 @@ def delphis(bridge, encoder, explanation: str) -> list:
 @needs_delphi
 @pytest.mark.parametrize("explanation", ["animals of the forest", "cooking"])
 def test_similarities_are_those_of_delphis_scorer(encoder, explanation):
-    from clearnets.autointerp.delphi import adapter as bridge
+    from clearnets.autointerp.llm import delphi_adapter as bridge
 
     theirs = {one.text: one.similarity for one in delphis(bridge, encoder, explanation)}
     texts = [*FOXES, *OTHERS]
@@ -283,7 +283,7 @@ def test_similarities_are_those_of_delphis_scorer(encoder, explanation):
 def test_delphis_results_do_not_say_what_was_active(encoder):
     """Of the active windows of the strongest quantile and of silent ones the results hold the same:
     `distance` 0. Nor is their order one that another run finds again."""
-    from clearnets.autointerp.delphi import adapter as bridge
+    from clearnets.autointerp.llm import delphi_adapter as bridge
 
     results = delphis(bridge, encoder, "animals")
     told = {one.text: one.distance for one in results}
@@ -299,7 +299,7 @@ def test_delphis_results_do_not_say_what_was_active(encoder):
 def test_delphis_similar_windows_are_similar_to_one_active_window_only(monkeypatch):
     """Each search asks for as many windows as are wanted in all, so the first takes them all. Ours
     are dealt out in turn."""
-    from clearnets.autointerp.delphi import adapter as bridge  # isort: skip
+    from clearnets.autointerp.llm import delphi_adapter as bridge  # isort: skip
     from delphi.latents import constructors
 
     # Token 0 stands for one meaning, token 1 for another; the last window of each is active.

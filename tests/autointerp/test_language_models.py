@@ -21,7 +21,10 @@ from tokenizers.pre_tokenizers import Split
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
 from delphi.config import SamplerConfig  # isort: skip
-from clearnets.autointerp.delphi.adapter import (
+from clearnets.autointerp.llm import explainer as explaining
+from clearnets.autointerp.llm import scorers, surprisal
+from clearnets.autointerp.llm.completions import Reply, RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import (
     ActivatingExample,
     Latent,
     LatentRecord,
@@ -29,17 +32,9 @@ from clearnets.autointerp.delphi.adapter import (
     Response,
     examples_of,
 )
-from clearnets.autointerp.llm import explainer as explaining
-from clearnets.autointerp.llm import scorers as judging
-from clearnets.autointerp.llm import surprisal
-from clearnets.autointerp.llm.clients import Reply, RequestFailed
 from clearnets.autointerp.llm.explainer import parse_explanation
-from clearnets.autointerp.llm.scorers import (
-    Shown,
-    parse_answers,
-    parse_intruder,
-    parse_probabilities,
-)
+from clearnets.autointerp.llm.scorers import parse_answers, parse_intruder, parse_probabilities
+from clearnets.autointerp.llm.shown import Shown
 from clearnets.autointerp.llm.simulation import parse_simulation
 from clearnets.autointerp.llm.transcripts import Count
 from clearnets.autointerp.ranking import area
@@ -94,9 +89,15 @@ def explainer(**changes) -> DelphiExplainer:
     return DelphiExplainer.model_validate(values)
 
 
-def judge(*scorers: str, **changes) -> DelphiScorer:
-    values = {"kind": "delphi", "scorers": scorers, "client": CLIENT} | changes
+def judge(*names: str, **changes) -> DelphiScorer:
+    values = {"kind": "delphi", "scorers": names, "client": CLIENT} | changes
     return DelphiScorer.model_validate(values)
+
+
+def scored(settings: DelphiScorer, session, shown: Shown, explanation: str, *, seed=0) -> dict:
+    """A latent's counts by scorer."""
+    found = run(scorers.answers(settings, session, shown, explanation, seed=seed))
+    return {name: scorers.count(name, answers) for name, answers in found.items()}
 
 
 def shown_of(act_RS: np.ndarray, tokens_RS: np.ndarray, *, active=20, silent=20) -> Shown:
@@ -380,7 +381,7 @@ def test_delphi_leaves_the_last_windows_unanswered_and_we_do_not(shown):
     assert [answer.prediction for answer in theirs.score].count(None) == 2
     settings = judge("detection", n_examples_shown=7)
     session = Says(always("1"))
-    scores = run(judging.judge(settings, session, shown, "foxes", seed=0))["detection"]
+    scores = scored(settings, session, shown, "foxes")["detection"]
     assert [text.count("Example ") for text in session.asked] == [7] * 5 + [5]
     assert scores | {"auroc": 0} == {
         "tp": 20, "fp": 20, "tn": 0, "fn": 0,
@@ -395,7 +396,7 @@ def test_delphi_cannot_read_lists_of_many_lines_and_we_can(shown):
     active, silent = examples(active=5, silent=5)
     theirs = run(DetectionScorer(Says(spread), n_examples_shown=5)(record(active, silent)))
     assert {answer.prediction for answer in theirs.score} == {None}
-    scores = run(judging.judge(judge("detection"), Says(spread), shown, "foxes", seed=0))
+    scores = scored(judge("detection"), Says(spread), shown, "foxes")
     assert (scores["detection"]["tn"], scores["detection"]["fn"]) == (20, 20)
 
 
@@ -430,7 +431,7 @@ def test_delphi_refuses_a_latent_without_negatives_and_we_count_none(shown):
     trial = Trial(shown.trial.text, Examples(*parts), replace(shown.trial.marks, **none))
     bare = Shown(trial, shown.strings_W[:cut], shown.act_WL[:cut])
     names = ("detection", "fuzzing", "intruder")
-    scores = run(judging.judge(judge(*names), Says(always("1")), bare, "foxes", seed=0))
+    scores = scored(judge(*names), Says(always("1")), bare, "foxes")
     assert (scores["detection"]["tp"], scores["detection"]["fp"]) == (20, 0)
     assert scores["fuzzing"]["fp"] == scores["fuzzing"]["tn"] == 0
     assert scores["intruder"] is None
@@ -441,7 +442,7 @@ def test_a_missing_answer_is_neither_right_nor_wrong(shown):
     said = iter([RequestFailed("ReadTimeout"), "I would rather not."])
     session = Says(lambda text: next(said, None) or always("1")(text))
     settings = judge("detection", n_examples_shown=5)
-    scores = run(judging.judge(settings, session, shown, "foxes", seed=0))["detection"]
+    scores = scored(settings, session, shown, "foxes")["detection"]
     missing = scores["missing_positives"] + scores["missing_negatives"]
     assert missing == 10
     assert scores["tp"] == 20 - scores["missing_positives"]
@@ -456,7 +457,7 @@ def test_delphi_scores_missing_intruders_as_wrong_and_we_do_not():
     assert {result.correct for result in theirs.score} == {False}
     said = iter(["?", RequestFailed("status 500")])
     session = Says(lambda _: next(said, None) or "[RESPONSE]: 0")
-    scores = run(judging.judge(judge("intruder"), session, shown, "", seed=0))["intruder"]
+    scores = scored(judge("intruder"), session, shown, "")["intruder"]
     assert scores["missing"] == 2
     assert scores["right"] + scores["wrong"] + scores["missing"] == len(session.asked)
     # 0 is the intruder's place in about one of five.
@@ -481,7 +482,7 @@ def test_scores_do_not_depend_on_who_was_judged_before(shown):
     for session, seeds in zip(sessions, ((3,), (1, 2, 3))):
         for seed in seeds:
             session.asked.clear()
-            run(judging.judge(judge("detection"), session, shown, "foxes", seed=seed))
+            scored(judge("detection"), session, shown, "foxes", seed=seed)
     assert sessions[0].asked == sessions[1].asked
 
 
@@ -515,18 +516,18 @@ def test_a_perfect_simulation_correlates_fully_and_a_missing_one_is_missing():
         return json.dumps({"activations": found})
 
     session, shown = Says(by_text), marking_shown()
-    counts = run(judging.judge(judge("simulation"), session, shown, "foxes", seed=0))["simulation"]
+    counts = scored(judge("simulation"), session, shown, "foxes")["simulation"]
     assert counts == {"correlation": 1.0, "answered": 16, "missing": 0}
     assert len(session.asked) == 16
     assert json.loads(session.asked[0])["to_find"] == "foxes"
 
     said = iter(["nonsense", RequestFailed("status 500"), '{"activations": []}'])
     session = Says(lambda text: next(said, None) or by_text(text))
-    counts = run(judging.judge(judge("simulation"), session, shown, "foxes", seed=0))["simulation"]
+    counts = scored(judge("simulation"), session, shown, "foxes")["simulation"]
     assert counts == {"correlation": 1.0, "answered": 13, "missing": 3}
     # A constant has no correlation.
     silent = Says(lambda text: re.sub(r'"activation": null', '"activation": 0', text))
-    counts = run(judging.judge(judge("simulation"), silent, shown, "foxes", seed=0))["simulation"]
+    counts = scored(judge("simulation"), silent, shown, "foxes")["simulation"]
     assert counts == {"correlation": None, "answered": 16, "missing": 0}
 
 
@@ -537,7 +538,7 @@ def test_delphi_takes_a_missing_simulation_for_zeros_and_we_do_not():
     theirs = run(simulator(record(active, silent))).score
     sequences = [s for group in theirs for s in group.scored_sequence_simulations]
     assert {v for s in sequences for v in s.simulation.expected_activations} == {0.0}
-    counts = run(judging.judge(judge("simulation"), client, marking_shown(), "x", seed=0))
+    counts = scored(judge("simulation"), client, marking_shown(), "x")
     assert counts["simulation"] == {"correlation": None, "answered": 0, "missing": 16}
 
 
@@ -551,7 +552,7 @@ def test_delphis_simulator_decodes_a_window_as_one_token_and_we_token_by_token()
     (theirs,) = OpenAISimulator(None, tokenizer()).to_activation_records(active)
     assert len(theirs.tokens) != len(theirs.activations)
     session = Says(lambda _: "?")
-    run(judging.judge(judge("simulation"), session, marking_shown(), "x", seed=0))
+    scored(judge("simulation"), session, marking_shown(), "x")
     assert {len(json.loads(text)["activations"]) for text in session.asked} == {SIZE}
 
 
@@ -586,13 +587,13 @@ class Surprised(Says):
 
 def test_surprisal_is_the_area_of_what_an_explanation_gains():
     session, shown = Surprised(), marking_shown()
-    scores = run(judging.judge(judge("surprisal"), session, shown, "fox", seed=0))["surprisal"]
+    scores = scored(judge("surprisal"), session, shown, "fox")["surprisal"]
     assert scores == {
         "auroc": 1.0, "gain_positives": 1.0, "gain_negatives": 0.0, "answered": 16, "missing": 0,
     }  # fmt: skip
-    other = run(judging.judge(judge("surprisal"), session, shown, "whale", seed=0))["surprisal"]
+    other = scored(judge("surprisal"), session, shown, "whale")["surprisal"]
     assert other["auroc"] == 0.5
-    scores = run(judging.judge(judge("surprisal"), Surprised(missing=1), shown, "fox", seed=0))
+    scores = scored(judge("surprisal"), Surprised(missing=1), shown, "fox")
     # One of a window's two requests.
     assert (scores["surprisal"]["answered"], scores["surprisal"]["missing"]) == (15, 1)
     before = {prefix.rsplit("Description: \n", 1)[1] for prefix, _ in session.asked}
@@ -606,7 +607,7 @@ def test_surprisal_is_the_area_of_what_an_explanation_gains():
 def test_a_dry_run_of_surprisal_counts_both_requests_of_a_window():
     shown = marking_shown()
     with Count({"model": "m"}, Path("nowhere")) as count:
-        run(judging.judge(judge("surprisal"), count, shown, "fox", seed=0))
+        scored(judge("surprisal"), count, shown, "fox")
     both = {prefix + "".join(s) for s in shown.strings_W for prefix in surprisal.prefixes("fox")}
     assert count.to_ask == len(both) == 2 * len(shown.strings_W)
     assert count.longest == count.to_ask

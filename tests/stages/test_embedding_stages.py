@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import synthetic_text as synthetic
 from sklearn.metrics import roc_auc_score
-from test_explain_score import (
+from tiny_caches import (
     DEAD,
     FREQUENT,
     GONE,
@@ -22,15 +22,12 @@ from test_explain_score import (
     SIZE,
     acts_of,
     config,
-    make_cache,
-    make_data,
 )
 
 from clearnets import UserError
-from clearnets.autointerp import encoder, sampling
-from clearnets.autointerp.records import ROC_STEPS
+from clearnets.autointerp import encoder, sampling, scored_layer
+from clearnets.autointerp.records import ROC_STEPS, SPLITS
 from clearnets.autointerp.rules import explainer
-from clearnets.autointerp.rules import judge as rules
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents import window_embeddings
@@ -66,11 +63,7 @@ class WordCounts:
 
 
 @pytest.fixture(autouse=True)
-def _root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_data()
-    make_cache("native", POINTS)
-    make_cache("token-unigram", {"tokens": 0})
+def _encoder(tiny_caches, monkeypatch):
     monkeypatch.setattr(encoder, "Encoder", WordCounts)
     monkeypatch.setattr(WordCounts, "asked", [], raising=False)
     monkeypatch.setattr(WordCounts, "fails_at", None)
@@ -262,7 +255,7 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         score__non_activating="similar",
     )
     calls: list[tuple] = []
-    draw, learn, judge = sampling.sample, explainer.explain, rules.judge_all
+    draw, learn, judge = sampling.sample, explainer.explain, scored_layer.judge_all
 
     def sample(found, windows, *, active_W, silent, first, rng, avoid=()):
         examples = draw(
@@ -284,14 +277,14 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
 
     monkeypatch.setattr(sampling, "sample", sample)
     monkeypatch.setattr(explainer, "explain", explained)
-    monkeypatch.setattr(rules, "judge_all", judged)
+    monkeypatch.setattr(scored_layer, "judge_all", judged)
     embed.run(cfg, runtime=RUNTIME)
     seen: list[set[int]] = []
     for name, stage in (("explain", explain), ("score", score)):
         stage.run(cfg, runtime=RUNTIME, family="native", layers=(0,))
         by_examples = {id(call[-1]): call for call in calls}
         assert len(used[name]) > 5
-        split = score.SPLITS[protocol] if name == "score" else "explain"
+        split = SPLITS[protocol] if name == "score" else "explain"
         vector_ND = window_embeddings.read(paths.embed(), split)
         for examples in used[name]:
             found, windows, active_W, first, avoid, _ = by_examples[id(examples)]

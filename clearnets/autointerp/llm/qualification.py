@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clearnets import UserError
-from clearnets.autointerp.llm.clients import identity
+from clearnets.autointerp.llm.completions import identity
 from clearnets.pipeline.artifacts import fingerprint, read_json
 
 if TYPE_CHECKING:

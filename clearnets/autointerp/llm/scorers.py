@@ -17,18 +17,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.autointerp.delphi.adapter import Asker, Latent, LatentRecord
 from clearnets.autointerp.llm.answers import Answer, tally
-from clearnets.autointerp.llm.clients import LogProbs, RequestFailed
+from clearnets.autointerp.llm.completions import LogProbs, RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import Asker, Latent, LatentRecord
+from clearnets.autointerp.llm.shown import Shown
 from clearnets.autointerp.llm.simulation import count_simulations, simulate
 from clearnets.autointerp.llm.surprisal import count_surprisals, weigh
 from clearnets.autointerp.llm.transcripts import Session
-from clearnets.autointerp.rules.judge import Trial
 
 from delphi.scorers.classifier.detection import DetectionScorer  # isort: skip
 from delphi.scorers.classifier.fuzz import FuzzingScorer  # isort: skip
@@ -37,7 +36,7 @@ from delphi.scorers.classifier.intruder import (  # isort: skip
     IntruderScorer,
     IntruderSentence,
 )
-from delphi.scorers.classifier.sample import ClassifierOutput, Sample, _highlight  # isort: skip
+from delphi.scorers.classifier.sample import ClassifierOutput, Sample  # isort: skip
 
 if TYPE_CHECKING:
     from clearnets.config import DelphiScorer
@@ -180,103 +179,29 @@ class CarefulIntruder(IntruderScorer):
         )
 
 
-@dataclass(frozen=True)
-class Shown:
-    """The windows of one latent's trial as a reader sees them.
-
-    Attributes:
-        trial: active windows first, and the marks of fuzzing.
-        strings_W: the texts of each window's tokens.
-        act_WL: activations, 0 where the latent is silent.
-    """
-
-    trial: Trial
-    strings_W: list[list[str]]
-    act_WL: np.ndarray
-
-    def detection(self) -> list[Sample]:
-        """Windows without marks."""
-        active = self.trial.examples.num_active
-        return [
-            _sample("".join(strings), strings, active=place < active)
-            for place, strings in enumerate(self.strings_W)
-        ]
-
-    def fuzzing(self) -> list[Sample]:
-        """Windows with marked tokens, as many in negatives as in positives."""
-        marks = self.trial.marks
-        return [
-            _sample(self._marked(window, marked_L), self.strings_W[window], active=active)
-            for windows, marked_xL, active in (
-                (marks.positive_P, marks.marked_PL, True),
-                (marks.negative_Q, marks.marked_QL, False),
-            )
-            for window, marked_L in zip(windows.tolist(), marked_xL)
-        ]
-
-    def intruders(self, shown: int, rng: random.Random) -> list[IntruderSentence]:
-        """A prompt for each silent window of the fuzzing items, among active ones of one strength.
-
-        The active windows are cut, by strength, into groups that can fill a prompt.
-        """
-        marks, others = self.trial.marks, shown - 1
-        peak_P = self.act_WL[marks.positive_P].max(axis=1)
-        order = np.argsort(-peak_P, kind="stable")
-        if len(order) < others:
-            return []
-        groups = np.array_split(order, min(10, len(order) // others))
-        silent = np.flatnonzero(marks.negative_Q >= self.trial.examples.num_active)
-        sentences = []
-        for turn, item in enumerate(silent.tolist()):
-            group = turn % len(groups)
-            chosen = rng.sample(groups[group].tolist(), others)
-            place = rng.randint(0, others)
-            texts = [self._marked(int(marks.positive_P[p]), marks.marked_PL[p]) for p in chosen]
-            texts.insert(place, self._marked(int(marks.negative_Q[item]), marks.marked_QL[item]))
-            sentences.append(IntruderSentence(texts, place, group, [], [], 0.0))
-        return sentences
-
-    def _marked(self, window: int, marked_L: np.ndarray) -> str:
-        return _marked(self.strings_W[window], marked_L)
-
-
-def _marked(strings: Sequence[str], marked_L: np.ndarray) -> str:
-    return _highlight(list(strings), lambda i: bool(marked_L[i]))
-
-
-def _sample(text: str, strings: Sequence[str], *, active: bool) -> Sample:
-    return Sample(text, ClassifierOutput(list(strings), [], 0, active, None, None, None))
-
-
 async def answers(
     settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
 ) -> dict[str, Answers]:
-    """What each scorer says of a latent: of detection and fuzzing an answer per item, in the order
-    of the items."""
+    """Return each scorer's answers about a latent: of detection and fuzzing one per item, in the
+    order of the items."""
     said: dict[str, Answers] = {}
     for name in settings.scorers:
-        if name == "intruder":
-            sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
-            said[name] = await _find_intruders(settings, session, sentences, seed)
-        elif name == "fuzzing":
-            items = shown.fuzzing()
-            said[name] = await _classify(
-                CarefulFuzzing, settings, session, items, explanation, seed
-            )
-        elif name == "detection":
-            items = shown.detection()
-            said[name] = await _classify(
-                CarefulDetection, settings, session, items, explanation, seed
-            )
-        elif name == "simulation":
-            said[name] = await simulate(settings, session, shown, explanation, seed=seed)
-        else:
-            said[name] = await weigh(session, shown, explanation)
+        match name:
+            case "intruder":
+                sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
+                said[name] = await _find_intruders(settings, session, sentences, seed)
+            case "simulation":
+                said[name] = await simulate(settings, session, shown, explanation, seed=seed)
+            case "surprisal":
+                said[name] = await weigh(session, shown, explanation)
+            case _:
+                items = shown.fuzzing() if name == "fuzzing" else shown.detection()
+                said[name] = await classify(name, settings, session, items, explanation, seed)
     return said
 
 
 def count(name: str, said: Answers) -> dict[str, Any] | None:
-    """A scorer's answers as counts; None where it was asked nothing."""
+    """Return a scorer's answers as counts; None where it was asked nothing."""
     match name:
         case "intruder":
             return count_intruders(said) if said else None
@@ -288,36 +213,6 @@ def count(name: str, said: Answers) -> dict[str, Any] | None:
             return count_answers(said)
 
 
-async def judge(
-    settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
-) -> dict[str, dict[str, Any] | None]:
-    """A latent's scores by each scorer."""
-    said = await answers(settings, session, shown, explanation, seed=seed)
-    return {name: count(name, of_it) for name, of_it in said.items()}
-
-
-async def test(
-    scorer: str,
-    settings: DelphiScorer,
-    session: Session,
-    strings_W: Sequence[list[str]],
-    marked_WL: np.ndarray,
-    holds_W: np.ndarray,
-    explanation: str,
-    *,
-    seed: int,
-) -> dict[str, Any]:
-    """The scores of detection or fuzzing on any windows, some of which hold what the explanation
-    says. Only fuzzing sees the marks."""
-    kind = {"detection": CarefulDetection, "fuzzing": CarefulFuzzing}[scorer]
-    texts = [
-        _marked(strings, marked_L) if scorer == "fuzzing" else "".join(strings)
-        for strings, marked_L in zip(strings_W, marked_WL)
-    ]
-    items = [_sample(text, (), active=bool(holds)) for text, holds in zip(texts, holds_W)]
-    return count_answers(await _classify(kind, settings, session, items, explanation, seed))
-
-
 def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
     return {
         "client": Asker(session),
@@ -327,14 +222,16 @@ def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
     }
 
 
-async def _classify(
-    kind: type[CarefulDetection] | type[CarefulFuzzing],
+async def classify(
+    scorer: str,
     settings: DelphiScorer,
     session: Session,
     items: list[Sample],
     explanation: str,
     seed: int,
 ) -> list[ClassifierOutput]:
+    """Return the answers of detection or fuzzing to some items, in their order."""
+    kind = {"detection": CarefulDetection, "fuzzing": CarefulFuzzing}[scorer]
     classifier = kind(**_options(settings, session), log_prob=settings.log_prob)
     # delphi draws the orders of all latents from one generator; here each has its own.
     classifier.rng = random.Random(seed)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.autointerp.delphi.adapter import Asker, tenths
-from clearnets.autointerp.llm.clients import RequestFailed
+from clearnets.autointerp.llm.completions import RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import Asker, tenths
 
 from delphi.scorers.simulator.simulation.data_models import (  # isort: skip
     JSON_MAX_TOKENS,
@@ -31,7 +31,7 @@ from delphi.scorers.simulator.simulation.data_models import (  # isort: skip
 from delphi.scorers.simulator.simulation.simulator import NeuronSimulator  # isort: skip
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.llm.scorers import Shown
+    from clearnets.autointerp.llm.shown import Shown
     from clearnets.autointerp.llm.transcripts import Session
     from clearnets.config import DelphiScorer
 

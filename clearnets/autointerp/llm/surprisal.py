@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.autointerp.llm.clients import RequestFailed
+from clearnets.autointerp.llm.completions import RequestFailed
 from clearnets.autointerp.ranking import area
 
 from delphi.scorers.surprisal.surprisal import SurprisalScorer  # isort: skip
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.llm.scorers import Shown
+    from clearnets.autointerp.llm.shown import Shown
     from clearnets.autointerp.llm.transcripts import Session
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.autointerp.llm.clients import (
+from clearnets.autointerp.llm.completions import (
     Messages,
     Reply,
     RequestFailed,
