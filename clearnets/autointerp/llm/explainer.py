@@ -43,8 +43,8 @@ def parse_explanation(text: str) -> str:
     labels = list(_LABEL.finditer(text))
     if not labels:
         return ""
-    said = text[labels[-1].end() :].strip()
-    return " ".join(re.split(r"\n\s*\n", said, maxsplit=1)[0].replace("**", "").split())
+    found = text[labels[-1].end() :].strip()
+    return " ".join(re.split(r"\n\s*\n", found, maxsplit=1)[0].replace("**", "").split())
 
 
 class _Careful:

@@ -1,15 +1,14 @@
-"""A language model as judge, with delphi's prompts: detection, fuzzing and intruder. Simulation and
-surprisal have modules of their own.
+"""Scorers by a language model as judge, with delphi's prompts: detection, fuzzing and intruder.
 
-*detection*: which of these windows hold what the explanation says? *fuzzing*: in which of them are
-the marked tokens those that it means? Both are judged on the very items of rule-detection and
-rule-fuzzing (see `clearnets.autointerp.rules.judge`), so that as many tokens are marked in
-negatives as in positives. *intruder*: which of these windows, all marked, does not belong to the
-others? It shows `n_examples_shown - 1` active windows of similar strength and a silent one, and
-asks nothing of the explanation.
+*detection*: which of these windows hold what the explanation describes? *fuzzing*: in which of them
+does it describe the marked tokens? Both use the items of rule-detection and rule-fuzzing (see
+`clearnets.autointerp.rules.judge`), so as many tokens are marked in negatives as in positives.
+*intruder*: which of these windows, all marked, does not belong to the others? It shows
+`n_examples_shown - 1` active windows of similar strength and a non-activating one, and does not use
+the explanation. Simulation and surprisal have modules of their own.
 
 An answer that is missing, or cannot be read for every window of its prompt, is a missing answer for
-all of them. It is counted apart and is neither right nor wrong.
+all of them. It is counted separately and is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ from delphi.scorers.classifier.sample import ClassifierOutput, Sample  # isort: 
 if TYPE_CHECKING:
     from clearnets.config import DelphiScorer
 
-# What a scorer says of a latent: delphi's classifier outputs or intruder results, or what
-# `simulation` and `surprisal` say of each window.
+# A scorer's answers about a latent: delphi's classifier outputs or intruder results, or a value of
+# `simulation` or `surprisal` for each window.
 Answers = list[Any]
 
 TOP_LOGPROBS = 5
@@ -58,23 +57,23 @@ _RESPONSE = re.compile(r"\[?response\]?[*\s]*:[*\s]*(?:example\s*)?(\d+)\b", re.
 
 
 def parse_answers(text: str, number: int) -> list[bool] | None:
-    """The yes and no of an answer to `number` windows; None where it cannot be read.
+    """Return the yes and no of an answer to `number` windows; None where it cannot be read.
 
     It is a list of 0 and 1, or of true and false, over one line or many, with or without words
-    around it or remarks in it, or an object with as many such values. Lists of another length say
-    nothing. An answer with two lists that differ contradicts itself and cannot be read.
+    around it or remarks in it, or an object with as many such values. Lists of another length are
+    ignored. An answer with two lists that differ contradicts itself and cannot be read.
     """
-    said = []
+    lists = []
     for match in (*_ARRAY.finditer(text), *_OBJECT.finditer(text)):
         parts = _REMARK.sub("", match[1]).strip().rstrip(",").split(",")
         found = [_ANSWER.fullmatch(part.strip()) for part in parts]
         if len(found) == number and all(found):
-            said.append([m[1].lower() in ("1", "true") for m in found if m])
-    return said[0] if said and all(answers == said[0] for answers in said) else None
+            lists.append([m[1].lower() in ("1", "true") for m in found if m])
+    return lists[0] if lists and all(one == lists[0] for one in lists) else None
 
 
 def parse_probabilities(logprobs: LogProbs | None, number: int) -> list[float] | None:
-    """P(1) against P(0) at each of the `number` answers, from the tokens' alternatives.
+    """Return P(1) / (P(0) + P(1)) at each of the `number` answers, from the tokens' alternatives.
 
     None where there are none, or where the answers are not `number` tokens of their own.
     """
@@ -96,18 +95,14 @@ def parse_probabilities(logprobs: LogProbs | None, number: int) -> list[float] |
 
 
 def parse_intruder(text: str, shown: int) -> int | None:
-    """The number of the window that is said to be the intruder; None where there is none."""
+    """Return the number of the window that is named as the intruder; None where none is."""
     found = _RESPONSE.findall(text)
     number = int(found[-1]) if found else -1
     return number if 0 <= number < shown else None
 
 
 class _Careful:
-    """For delphi's classifiers: its prompts and batches, on our items, with our reading of answers.
-
-    Attributes:
-        items: what is judged.
-    """
+    """delphi's prompts and batches, for our items and with our parser of answers."""
 
     items: list[Sample]
     client: Any
@@ -167,13 +162,13 @@ class CarefulIntruder(IntruderScorer):
             response = await self.client.generate(
                 self._build_prompt(sample), **self.generation_kwargs
             )
-            said = parse_intruder(response.text, len(sample.examples))  # type: ignore[union-attr]
+            named = parse_intruder(response.text, len(sample.examples))  # type: ignore[union-attr]
         except RequestFailed:
-            said = None
-        right = None if said is None else said == sample.intruder_index
+            named = None
+        right = None if named is None else named == sample.intruder_index
         return IntruderResult(
             sample=sample,
-            prediction=said,  # type: ignore[arg-type]
+            prediction=named,  # type: ignore[arg-type]
             correct_index=sample.intruder_index,
             correct=right,  # type: ignore[arg-type]
         )
@@ -184,33 +179,33 @@ async def answers(
 ) -> dict[str, Answers]:
     """Return each scorer's answers about a latent: of detection and fuzzing one per item, in the
     order of the items."""
-    said: dict[str, Answers] = {}
+    found: dict[str, Answers] = {}
     for name in settings.scorers:
         match name:
             case "intruder":
                 sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
-                said[name] = await _find_intruders(settings, session, sentences, seed)
+                found[name] = await _find_intruders(settings, session, sentences, seed)
             case "simulation":
-                said[name] = await simulate(settings, session, shown, explanation, seed=seed)
+                found[name] = await simulate(settings, session, shown, explanation, seed=seed)
             case "surprisal":
-                said[name] = await weigh(session, shown, explanation)
+                found[name] = await weigh(session, shown, explanation)
             case _:
                 items = shown.fuzzing() if name == "fuzzing" else shown.detection()
-                said[name] = await classify(name, settings, session, items, explanation, seed)
-    return said
+                found[name] = await classify(name, settings, session, items, explanation, seed)
+    return found
 
 
-def count(name: str, said: Answers) -> dict[str, Any] | None:
+def count(name: str, given: Answers) -> dict[str, Any] | None:
     """Return a scorer's answers as counts; None where it was asked nothing."""
     match name:
         case "intruder":
-            return count_intruders(said) if said else None
+            return count_intruders(given) if given else None
         case "simulation":
-            return count_simulations(said)
+            return count_simulations(given)
         case "surprisal":
-            return count_surprisals(said)
+            return count_surprisals(given)
         case _:
-            return count_answers(said)
+            return count_answers(given)
 
 
 def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
@@ -254,15 +249,15 @@ async def _find_intruders(
 
 
 def count_answers(answers: Sequence[ClassifierOutput]) -> dict[str, Any]:
-    """Counts of right, wrong and missing answers, and AUROC where there are probabilities."""
+    """Return counts of right, wrong and missing answers, and AUROC given probabilities."""
     return tally(Answer(a.activating, a.prediction, a.probability) for a in answers)
 
 
 def count_intruders(results: Sequence[IntruderResult]) -> dict[str, Any]:
-    """Counts of right, wrong and missing answers."""
-    said = [result.correct for result in results]
+    """Return counts of right, wrong and missing answers."""
+    right = [result.correct for result in results]
     return {
-        "right": sum(correct is True for correct in said),
-        "wrong": sum(correct is False for correct in said),
-        "missing": sum(correct is None for correct in said),
+        "right": sum(correct is True for correct in right),
+        "wrong": sum(correct is False for correct in right),
+        "missing": sum(correct is None for correct in right),
     }

@@ -160,14 +160,14 @@ def costs(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """
     asked = [tuple(m["content"] for m in entry["messages"]) for entry in entries]
     sent = [entry.get("attempts", 1) for entry in entries]
-    said = sum(len(entry["reply"]["text"]) for entry in entries if "reply" in entry)
+    replies = sum(len(entry["reply"]["text"]) for entry in entries if "reply" in entry)
     prompts = sum(times * sum(map(len, texts)) for times, texts in zip(sent, asked))
     return {
         "exchanges": len(entries),
         "missing": sum("error" in entry for entry in entries),
         "repeated": len(asked) - len(set(asked)),
         "sent": sum(sent),
-        "characters": prompts + said,
+        "characters": prompts + replies,
     }
 
 
