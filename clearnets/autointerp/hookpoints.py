@@ -1,16 +1,15 @@
-"""Where the latents of a family are: the hookpoints by layer."""
+"""Hookpoints of a family by layer."""
 
 from __future__ import annotations
 
 from clearnets.autointerp.records import hookpoints
 from clearnets.config import Config, Family
+from clearnets.families import NO_LAYER, TOKENS
 
-# token-unigram latents read no layer: the one place that they have, and its number.
-TOKENS = "tokens"
-NO_LAYER = -1
+__all__ = ["NO_LAYER", "TOKENS", "hookpoints_by_layer"]
 
 
-def places(config: Config, family: Family) -> dict[int, str]:
-    """The hookpoints of a family by layer."""
+def hookpoints_by_layer(config: Config, family: Family) -> dict[int, str]:
+    """Return a family's hookpoints by layer; that of a family without layers by `NO_LAYER`."""
     points = hookpoints(family, config.model, config.model.layers)
     return {NO_LAYER: TOKENS} if points == [TOKENS] else dict(enumerate(points))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from clearnets import UserError
-from clearnets.autointerp.hookpoints import NO_LAYER, TOKENS, places
+from clearnets.autointerp.hookpoints import NO_LAYER, TOKENS, hookpoints_by_layer
 from clearnets.autointerp.sampling import status
 from clearnets.browser import known as knowledge
 from clearnets.browser.activity import TOP, Example, Seen, see
@@ -103,7 +103,7 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
 
 
 def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:
-    there = places(config, family)
+    there = hookpoints_by_layer(config, family)
     if NO_LAYER in there:
         if layer != TOKENS:
             raise UserError(f"{family} has no layers; write `{TOKENS}` for the layer")

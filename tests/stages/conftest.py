@@ -40,3 +40,25 @@ def connected(monkeypatch):
         return model
 
     return connect
+
+
+@pytest.fixture
+def used(monkeypatch) -> dict[str, list]:
+    """The text and examples that the explainer `tokens` and the judge of rules are given."""
+    from clearnets.autointerp import scored_layer
+    from clearnets.autointerp.rules import explainer
+
+    found: dict[str, list] = {"explain": [], "score": []}
+    learn, judge = explainer.explain, scored_layer.judge_all
+
+    def explain(text, examples, **options):
+        found["explain"].append((text, examples))
+        return learn(text, examples, **options)
+
+    def judge_all(trials, rules):
+        found["score"] += [(trial.text, trial.examples) for trial in trials]
+        return judge(trials, rules)
+
+    monkeypatch.setattr(explainer, "explain", explain)
+    monkeypatch.setattr(scored_layer, "judge_all", judge_all)
+    return found

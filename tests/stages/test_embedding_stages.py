@@ -25,9 +25,8 @@ from tiny_caches import (
 )
 
 from clearnets import UserError
-from clearnets.autointerp import encoder, sampling, scored_layer
+from clearnets.autointerp import encoder, sampling
 from clearnets.autointerp.records import ROC_STEPS, SPLITS
-from clearnets.autointerp.rules import explainer
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents import window_embeddings
@@ -243,9 +242,7 @@ def test_all_windows_of_a_split_are_embedded_once_each(monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "delphi"])
-def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
-    monkeypatch, protocol
-):
+def test_similar_non_activating_windows_reach_explainer_and_judge(monkeypatch, used, protocol):
     """The nearest ones (whose search is tested by itself) in the embeddings of the very split,
     without those that the explainer has seen."""
     cfg = settings(
@@ -255,7 +252,7 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         score__non_activating="similar",
     )
     calls: list[tuple] = []
-    draw, learn, judge = sampling.sample, explainer.explain, scored_layer.judge_all
+    draw = sampling.sample
 
     def sample(found, windows, *, active_W, silent, first, rng, avoid=()):
         examples = draw(
@@ -265,19 +262,7 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         calls.append((found, windows, active_W, first.tolist(), list(avoid), examples))
         return examples
 
-    used: dict[str, list] = {"explain": [], "score": []}
-
-    def explained(text, examples, **options):
-        used["explain"].append(examples)
-        return learn(text, examples, **options)
-
-    def judged(trials, sentences):
-        used["score"] += [trial.examples for trial in trials]
-        return judge(trials, sentences)
-
     monkeypatch.setattr(sampling, "sample", sample)
-    monkeypatch.setattr(explainer, "explain", explained)
-    monkeypatch.setattr(scored_layer, "judge_all", judged)
     embed.run(cfg, runtime=RUNTIME)
     seen: list[set[int]] = []
     for name, stage in (("explain", explain), ("score", score)):
@@ -286,14 +271,14 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         assert len(used[name]) > 5
         split = SPLITS[protocol] if name == "score" else "explain"
         vector_ND = window_embeddings.read(paths.embed(), split)
-        for examples in used[name]:
+        for _, examples in used[name]:
             found, windows, active_W, first, avoid, _ = by_examples[id(examples)]
             count = 50 if name == "explain" else 100
-            silent_W = found.silent(windows)
-            assert first == window_embeddings.nearest(vector_ND, active_W, silent_W, count).tolist()
-            silent = set(examples.window_W[examples.num_active :].tolist())
+            other_W = found.silent(windows)
+            assert first == window_embeddings.nearest(vector_ND, active_W, other_W, count).tolist()
+            others = set(examples.window_W[examples.num_active :].tolist())
             free = [window for window in first if window not in avoid]
-            assert silent == set(free[:50])
+            assert others == set(free[:50])
             if name == "explain":
-                seen.append(silent)
+                seen.append(others)
             assert (set(avoid) in seen) == (protocol == "delphi" and name == "score")

@@ -29,16 +29,17 @@ from tiny_caches import (
 )
 
 from clearnets import UserError
-from clearnets.autointerp import explained_layer, sampling, scored_layer
+from clearnets.autointerp import sampling
 from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.records import SPLITS
-from clearnets.autointerp.rules import explainer
 from clearnets.autointerp.rules.language import parse
 from clearnets.autointerp.rules.matcher import Lexicon, read_rows
 from clearnets.autointerp.scored_layer import ScoredLayer, rule_scores
 from clearnets.autointerp.texts import Texts
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
+from clearnets.latents.examples import activity
+from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json
 from clearnets.stages import explain, score
@@ -236,37 +237,18 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes():
     assert not list(Path(".clearnets/work").glob("*/*"))
 
 
-def test_under_delphis_protocol_windows_are_drawn_from_one_text_as_it_does(monkeypatch):
-    shown: dict[str, list] = {"explain": [], "score": []}
-    to_explain, to_score = sampling.to_explain, sampling.to_score
-
-    def explained(*here, **how):
-        shown["explain"].append(found := to_explain(*here, **how))
-        return found
-
-    def scored(*here, **how):
-        shown["score"].append((here[3], found := to_score(*here, **how)))
-        return found
-
-    for module in (explained_layer, scored_layer):
-        monkeypatch.setattr(module, "to_explain", explained)
-    monkeypatch.setattr(scored_layer, "to_score", scored)
+def test_under_delphis_protocol_windows_are_drawn_from_one_text_as_it_does(used):
     settings = config(latents=4, protocol="delphi", n_examples_train=40)
-    explain.run(settings, runtime=RUNTIME, family="native", layers=(0,))
-    first = list(shown["explain"])
-    shown["explain"].clear()
-    score.run(settings, runtime=RUNTIME, family="native", layers=(0,))
-    assert len(first) == len(shown["score"]) > 0
-    for train, again, (found, test) in zip(first, shown["explain"], shown["score"]):
-        np.testing.assert_array_equal(train.window_W, again.window_W)
-        pool = found.strongest_first
-        expected = sampler.test(pool, 50, quantiles=10)
+    run_both(settings, layers=(0,))
+    cache = load_layer(paths.cache("native", 0, "explain"), POINT)
+    latents = [i for i, r in records(paths.score("native", 0, POINT)).items() if r["detection"]]
+    assert len(latents) == len(used["explain"]) == len(used["score"]) > 0
+    for latent, (text, train), (_, test) in zip(latents, used["explain"], used["score"]):
+        pool = activity(cache, latent, text.windows).strongest_first
         active = test.window_W[: test.num_active]
-        assert set(active) == set(expected)
-        seen = np.intersect1d(active, train.window_W[: train.num_active])
-        assert len(seen) >= 10
-        negatives = test.window_W[test.num_active :]
-        assert not np.intersect1d(negatives, train.window_W).size
+        assert set(active) == set(sampler.test(pool, 50, quantiles=10))
+        assert len(np.intersect1d(active, train.window_W[: train.num_active])) >= 10
+        assert not np.intersect1d(test.window_W[test.num_active :], train.window_W).size
 
 
 @pytest.mark.parametrize("kind", ["random", "co-occurrence"])
@@ -293,25 +275,12 @@ def test_explanations_of_another_protocol_are_not_scored():
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "delphi"])
-def test_centred_windows_have_the_strongest_activation_in_their_middle(monkeypatch, protocol):
-    shown: dict[str, list] = {"explain": [], "score": []}
-    learn, judge = explainer.explain, scored_layer.judge_all
-
-    def explained(text, examples, **options):
-        shown["explain"].append((text, examples))
-        return learn(text, examples, **options)
-
-    def judged(trials, sentences):
-        shown["score"] += [(trial.text, trial.examples) for trial in trials]
-        return judge(trials, sentences)
-
-    monkeypatch.setattr(explainer, "explain", explained)
-    monkeypatch.setattr(scored_layer, "judge_all", judged)
+def test_centred_windows_have_the_strongest_activation_in_their_middle(used, protocol):
     settings = config(latents=LATENTS, center_examples=True, protocol=protocol)
     run_both(settings, layers=(0,))
     scored = records(paths.score("native", 0, POINT))
     latents = [latent for latent, record in scored.items() if record["detection"]]
-    assert len(latents) == len(shown["score"]) > 5
+    assert len(latents) == len(used["score"]) > 5
     # A latent that cannot be scored has been explained all the same.
     there = [i for i in scored if scored[i]["status"] in ("explained", "unscorable")]
     where = {"explain": there, "score": latents}
@@ -319,7 +288,7 @@ def test_centred_windows_have_the_strongest_activation_in_their_middle(monkeypat
     for stage, split in (("explain", "explain"), ("score", SPLITS[protocol])):
         tokens_RS = synthetic.rows(int(split == "score"), 300)
         counted = synthetic.counted(tokens_RS)
-        for latent, (text, examples) in zip(where[stage], shown[stage], strict=True):
+        for latent, (text, examples) in zip(where[stage], used[stage], strict=True):
             acts = acts_of(latent, split, 0, tokens_RS).astype(np.float16)
             starts = centred_by_hand(acts, counted)
             allowed = {(row, start): top for (row, top), start in starts.items()}
