@@ -406,7 +406,7 @@ def test_the_key_is_in_no_file(monkeypatch, capfd):
         assert path.is_dir() or key.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_real_model_goes_all_the_way():
     """SmolLM2 explains and judges three latents; what it says is of no interest here."""
     pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed")
@@ -420,9 +420,9 @@ def test_a_real_model_goes_all_the_way():
         client,
         ("detection",),
         explain__latents=3,
-        explain__active=4,
-        score__active=4,
-        score__silent=6,
+        explain__n_examples_train=4,
+        score__n_examples_test=4,
+        score__n_non_activating=6,
         qualify__windows=4,
         qualify__concepts=1,
     )
