@@ -4,13 +4,13 @@
 
 A cache of made-up activations in delphi's layout, of one layer with the sizes of `params.yaml`, is
 read by both. A *record* is what an explainer is given: a latent's active windows in order, the
-sample of them and as many silent ones as params.yaml says, with token ids, activations and the
-tokens' texts. delphi builds it with its `LatentDataset`, we with what `clearnets explain` calls;
-both begin at the files, and their times count the loading. Then the explainer `tokens` explains the
-same latents, and the judge of rules scores them on a second text, shuffled explanations included;
-these rates count latents that are explained, and not the loading, which is named apart and, where
-they are compared with delphi, added. Words are drawn with the frequencies of a language; a latent
-is active on some of them, with noise.
+sample of them and as many non-activating ones as params.yaml says, with token ids, activations and
+the tokens' texts. delphi builds it with its `LatentDataset`, we with what `clearnets explain`
+calls; both begin at the files, and their times count the loading. Then the explainer `tokens`
+explains the same latents, and the judge of rules scores them on a second text, shuffled
+explanations included; these rates count latents that are explained, and not the loading, which is
+named apart and, where they are compared with delphi, added. Words are drawn with the frequencies of
+a language; a latent is active on some of them, with noise.
 
 The best of the rounds counts. Two bounds must hold, or the exit status is 1: records of 100 latents
 in at most 5 seconds, and 100 latents explained and scored in a second. On a machine that others use
@@ -34,7 +34,10 @@ os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
 import numpy as np
 from safetensors.numpy import save_file
 
+from clearnets.autointerp.explained_layer import ExplainedLayer
 from clearnets.autointerp.rules.matcher import Lexicon, Text, read_rows
+from clearnets.autointerp.sampling import Negatives
+from clearnets.autointerp.scored_layer import ScoredLayer
 from clearnets.config import Config, load
 from clearnets.latents.examples import Grid
 from clearnets.latents.store import LayerCache, load_layer, ranges
@@ -113,7 +116,7 @@ def theirs(root: Path, config: Config, latents: list[int]) -> int:
     from delphi.config import ConstructorConfig, SamplerConfig
     from delphi.latents import LatentDataset
 
-    from clearnets.autointerp.delphi import adapter  # noqa: F401
+    from clearnets.autointerp.llm import delphi_adapter  # noqa: F401
 
     settings = config.explain
     dataset = LatentDataset(
@@ -137,49 +140,48 @@ def theirs(root: Path, config: Config, latents: list[int]) -> int:
 
 def ours(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
     """Our records of the latents, from the text and the cache on."""
-    from clearnets.autointerp.delphi.adapter import examples_of
-    from clearnets.autointerp.sampling import Negatives
+    from clearnets.autointerp.llm.delphi_adapter import examples_of
     from clearnets.latents.examples import activations
-    from clearnets.stages.explain import survey
 
     text = read_rows(rows_RS, counted, Lexicon(strings()), size=config.explain.window)
-    cache = load_layer(root, POINT)
-    words = strings()
-    negatives = Negatives(config.explain.non_activating)
-    built = 0
+    layer = explained_layer(text, load_layer(root, POINT), config, latents)
+    words, built = strings(), 0
     for latent in latents:
-        _, seen = survey(text, cache, latent, config.explain, negatives, latent)
+        _, seen = layer.survey(latent)
         if seen is not None:
             shown, examples = seen
-            act_WL = activations(cache, latent, shown.windows, examples.window_W)
+            act_WL = activations(layer.cache, latent, shown.windows, examples.window_W)
             token_WL = shown.windows.these(examples.window_W).cut(rows_RS)
             examples_of(token_WL, act_WL, words)
             built += 1
     return built
 
 
+def explained_layer(
+    text: Text[Grid], cache: LayerCache, config: Config, latents: list[int]
+) -> ExplainedLayer:
+    """The latents of the layer, to be explained."""
+    negatives = Negatives(config.explain.non_activating)
+    return ExplainedLayer(("sae", POINT, 0), config.explain, text, cache, negatives, latents)
+
+
 def explain(text: Text[Grid], cache: LayerCache, config: Config, latents: list[int]) -> list[dict]:
     """The records of the explainer `tokens`."""
-    from clearnets.autointerp.sampling import Negatives
-    from clearnets.stages.explain import explain_latent
-
-    negatives = Negatives(config.explain.non_activating)
-    return [explain_latent(text, cache, i, config.explain, negatives, i) for i in latents]
+    layer = explained_layer(text, cache, config, latents)
+    return [layer.explain(latent) for latent in latents]
 
 
 def score(text: Text[Grid], cache: LayerCache, config: Config, records: list[dict]) -> list[dict]:
     """The records of the judge of rules, the control of shuffled explanations included."""
-    from clearnets.autointerp.sampling import Negatives
-    from clearnets.stages.score import Draws, prepare, score_latents
-
     kind = Negatives(config.score.non_activating)
-    draws = Draws(("sae", POINT, 0), config.explain, None, kind)
-    trials = {}
+    layer = ScoredLayer(
+        ("sae", POINT, 0), config.score, config.explain, text, cache, None, kind, records, {}
+    )
     for record in records:
-        trial = prepare(text, cache, record, config.score, draws, record["latent"])
+        trial = layer.draw(record)
         if trial is not None:
-            trials[record["latent"]] = trial
-    return score_latents(records, trials)
+            layer.trials[record["latent"]] = trial
+    return layer.scores()
 
 
 def best(rounds: int, work: Callable[[], Any]) -> tuple[np.ndarray, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import synthetic_results
 from synthetic_results import TRUTH
 
-from clearnets.autointerp.records import PROBABILITY_BINS, TRANSCRIPT_SAMPLE, hookpoints
+from clearnets.autointerp.records import PROBABILITY_BINS, TRANSCRIPT_SAMPLE
 from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl, write_json
@@ -44,7 +44,7 @@ def write(config: Config, *, demonstration: bool = False) -> None:
     leave_samples(config)
     for family in config.families:
         for seed in config.seeds:
-            for point in hookpoints(family, config.model, config.model.layers):
+            for point in config.hookpoints(family):
                 _judge(config, family, seed, point, demonstration)
 
 
@@ -91,7 +91,7 @@ def leave_samples(config: Config) -> None:
     synthetic_results._unit("qualify", paths.qualify(), _qualified)
     for family in config.families:
         for seed in config.seeds:
-            for point in hookpoints(family, config.model, config.model.layers):
+            for point in config.hookpoints(family):
                 _exchanges(paths.score(family, seed, point))
                 if config.explain.explainer.kind == "delphi":
                     unit = paths.explain(family, seed, point)

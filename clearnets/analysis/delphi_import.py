@@ -14,9 +14,9 @@ from clearnets.analysis import llm_judge_rows
 from clearnets.analysis.frames import columns_of, to_csv
 from clearnets.analysis.llm_judge import DEMONSTRATION, JUDGED, judge_tables
 from clearnets.autointerp.delphi import layout
-from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, PROBABILITY_BINS
 from clearnets.config import Collate
+from clearnets.families import NO_LAYER
 from clearnets.pipeline.artifacts import write_text
 from clearnets.pipeline.folders import check_new, made_whole
 

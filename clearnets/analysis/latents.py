@@ -10,8 +10,8 @@ import pandas as pd
 from clearnets.analysis.frames import columns_of, sort
 from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import SCORERS, Sources
-from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED, STATUSES
+from clearnets.families import NO_LAYER
 
 
 def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:

@@ -26,9 +26,9 @@ from clearnets.analysis.samples import (
     unless_accuracy,
 )
 from clearnets.analysis.sources import MEASURES, SCORERS
-from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.config import Config
+from clearnets.families import NO_LAYER
 
 # Bins of firing rate in `rates`, per factor of ten.
 BINS_PER_DECADE = 2

@@ -34,8 +34,8 @@ from scipy.special import stdtrit
 
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.samples import Sample
-from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.config import Config
+from clearnets.families import NO_LAYER
 
 UPPER = ("layers", "seeds")
 

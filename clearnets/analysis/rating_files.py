@@ -11,9 +11,9 @@ import pandas as pd
 
 from clearnets import UserError
 from clearnets.analysis.frames import sort
-from clearnets.autointerp.hookpoints import NO_LAYER
 from clearnets.autointerp.records import EXPLANATIONS
 from clearnets.config import Config
+from clearnets.families import NO_LAYER
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
 

@@ -15,7 +15,6 @@ from clearnets import UserError
 from clearnets.analysis import llm_judge_rows, rating_files
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of
-from clearnets.autointerp.hookpoints import places
 from clearnets.autointerp.records import JUDGED, PROBABILITIES, ROC, ROC_STEPS, SCORED, SIMILAR
 from clearnets.config import Config
 from clearnets.latents.store import STATS
@@ -107,7 +106,7 @@ def inputs(config: Config) -> dict[str, Path]:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
             named[f"overlap/{family}/seed-{seed}"] = paths.overlap(family, seed)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
-            for point in places(config, family).values():
+            for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
                 named[f"similarity/{place}"] = paths.similarity(family, seed, point)
@@ -133,7 +132,7 @@ def read(config: Config) -> Sources:
         (family, seed, layer, point)
         for family in config.families
         for seed in seeds
-        for layer, point in places(config, family).items()
+        for layer, point in config.hookpoints_by_layer(family).items()
     ]
     activity = {
         (family, seed): artifacts.read_json(paths.cache(family, seed, "explain") / STATS)
@@ -175,7 +174,7 @@ def _overlap(config: Config) -> pd.DataFrame:
     frames = []
     for family, seed in product(config.families, config.seeds):
         frame = _read_csv(paths.overlap(family, seed) / "overlap.csv")
-        layers = {point: n for n, point in places(config, family).items()}
+        layers = {point: n for n, point in config.hookpoints_by_layer(family).items()}
         frame["layer"] = frame.pop("hookpoint").map(layers)
         for scorer in SCORERS:
             name = scorer.removeprefix("rule-")
@@ -194,7 +193,7 @@ def _concepts(config: Config, name: str) -> pd.DataFrame:
             source = frame.pop("source") if "source" in frame else pd.Series("own", frame.index)
             frame["family"] = source.where(source != "own", family)
             if "hookpoint" in frame:
-                layers = {point: n for n, point in places(config, family).items()}
+                layers = {point: n for n, point in config.hookpoints_by_layer(family).items()}
                 frame["layer"] = frame.pop("hookpoint").map(layers)
             frames.append(frame.assign(seed=seed))
     return pd.concat(frames, ignore_index=True)
@@ -205,7 +204,7 @@ def _llm_scores(config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     assert config.score.judge is not None
     scores, probabilities = [], []
     for family, seed in product(config.families, config.seeds):
-        for layer, point in places(config, family).items():
+        for layer, point in config.hookpoints_by_layer(family).items():
             folder = paths.score(family, seed, point)
             names = {"family": family, "seed": seed, "layer": layer}
             records = artifacts.read_jsonl(folder / JUDGED)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clearnets.autointerp.records import TRANSCRIPT_SAMPLE, hookpoints
+from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
 from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
@@ -30,7 +30,7 @@ def _groups(config: Config) -> Iterator[tuple[dict[str, Any], list[Path]]]:
         "score": (paths.score, config.score.judge is not None),
     }
     for family in config.families:
-        points = hookpoints(family, config.model, config.model.layers)
+        points = config.hookpoints(family)
         for stage, (place, by_model) in asked.items():
             if by_model:
                 units = [place(family, seed, point) for seed in config.seeds for point in points]

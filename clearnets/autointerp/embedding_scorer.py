@@ -1,15 +1,15 @@
-"""The scorer by embeddings: does an explanation mean what the windows mean in which its latent is
-active?
+"""Embedding scorer: is an explanation more similar to windows in which its latent is active?
 
 Windows are ranked by the cosine similarity of their embedding to the explanation's; the score is
-the AUROC of active against silent windows: the share of pairs of an active and a silent window in
-which the active one is the more similar, ties counting half (Mann and Whitney's U). It does not
-depend on how many windows are active. All latents are judged on the same windows.
+the AUROC of active against non-activating windows: the share of pairs of an active and a
+non-activating window in which the active one is the more similar, ties counting half (Mann and
+Whitney's U). It does not depend on how many windows are active. All latents are judged on the same
+windows.
 
 Every latent of a layer is also judged by every other one's explanation, as by the judge of rules.
 
 Shape suffixes: N windows, D dimensions of an embedding, T latents that are judged, E explanations,
-G shares of the silent windows.
+G shares of the non-activating windows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Verdict:
 
 
 def similarity(explanation_ED: np.ndarray, window_ND: np.ndarray) -> np.ndarray:
-    """Cosine similarity (E, N) of unit vectors.
+    """Return the cosine similarity (E, N) of unit vectors.
 
     In float64 it is exact for vectors in float16 (sums of multiples of 2^-48 below 2^5), so that no
     order of summation decides a tie.
@@ -61,11 +61,11 @@ def judge_all(
 def mean_curves(
     explanation_TD: np.ndarray, window_ND: np.ndarray, active_TN: np.ndarray, share_G: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The mean over latents of their ROC curves, (G,): with their own explanation, and with every
-    other one's, None where there is no other.
+    """Return the mean over latents of their ROC curves, (G,): with their own explanation, and with
+    every other one's, None where there is no other.
 
-    Curves are averaged at equal shares of the silent windows, so the area under the mean is the
-    mean AUROC.
+    Curves are averaged at equal shares of the non-activating windows, so the area under the mean is
+    the mean AUROC.
     """
     latents = len(active_TN)
     own_G, every_G = np.zeros(len(share_G)), np.zeros(len(share_G))

@@ -1,4 +1,4 @@
-"""A small model of sentences, offline: texts become unit vectors, near where they mean alike.
+"""A small sentence encoder, offline: unit vectors of texts that are close where texts mean alike.
 
 The default's is all-MiniLM-L6-v2, which a package of the registry carries. Importing
 sentence-transformers takes seconds and torch; only stages that embed do, and lazily.
@@ -32,8 +32,8 @@ BATCH = 64
 
 
 def locate(model: str) -> Path:
-    """The folder that a parameter names: a path, or `package:NAME` for an installed package with
-    the model in its folder `model`.
+    """Return the folder that a parameter names: a path, or `package:NAME` for an installed package
+    with the model in its folder `model`.
 
     Raises:
         UserError: there is no model in safetensors.
@@ -42,7 +42,7 @@ def locate(model: str) -> Path:
     if package == model:
         folder, cure = Path(model), "correct the parameter embed.model"
     else:
-        # Not imported: only its folder is of interest.
+        # Only its folder is needed: it is not imported.
         spec = find_spec(package) if package.isidentifier() else None
         if spec is None or spec.origin is None:
             raise UserError(f"the package {package} with the model is missing; run `make env`")
@@ -53,7 +53,7 @@ def locate(model: str) -> Path:
 
 
 def identity(folder: Path) -> str:
-    """SHA-256 of all that makes the model: weights, settings, tokenizer.
+    """Return the SHA-256 of a model's weights, settings and tokenizer.
 
     It is that of the lines which `sha256sum` prints for the files of these kinds, sorted by their
     paths in the folder.
@@ -87,12 +87,12 @@ class Encoder:
         self._on_cpu = device.type == "cpu"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors (texts, D) of texts, in float16, which moves a cosine similarity by 1e-4 or
+        """Return unit vectors (texts, D) in float16, which moves a cosine similarity by 1e-4 or
         so. No bit of them depends on the number of threads."""
         return self.exact(texts).astype(np.float16)
 
     def exact(self, texts: Sequence[str]) -> np.ndarray:
-        """The same in float32.
+        """Return unit vectors (texts, D) in float32.
 
         A batch is the work of one thread, so that every sum has one order; on a CPU as many batches
         run at once as torch has threads.

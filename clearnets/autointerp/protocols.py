@@ -1,20 +1,20 @@
-"""What an explanation seems worth where it is scored on windows that its explainer has seen.
+"""Scores of one explanation on windows that its explainer has seen, and on others.
 
-One latent, one explanation by `tokens`, three ways to score it by the judge of rules:
+One latent, one explanation by `tokens`, and three protocols by which the judge of rules scores it:
 
 - `delphi`: explaining and scoring windows from one text, drawn as delphi draws them
-  (`clearnets.autointerp.delphi.sampler`); a part of the active ones is the same;
+  (`clearnets.autointerp.delphi.sampler`); some of the active ones are the same;
 - `disjoint`: scoring windows from the same text, drawn in the same way from those that the
   explainer has not seen;
-- `held-out`: the same from text that the explainer never saw.
+- `held-out`: scoring windows from text that the explainer never saw.
 
-The explanation, the draw from quantiles and the choice of silent windows are the same in all three.
-All that the explainer reads of the latent, its trigger word included, is what it does in the active
-windows that are shown to it. `delphi` and `disjoint` have the very same silent windows, so that
-they differ by the overlap alone; `disjoint` and `held-out` differ by the text. The explainer has
-seen none of the silent windows: in delphi it sees none of those that score it, either. Which silent
-windows they are, `explain.non_activating` says for all three: the default's `trigger` makes half of
-them hold the trigger word, where delphi's own are random (`random`).
+The explanation, the draw from quantiles and the choice of non-activating windows are the same in
+all three. The explainer reads of the latent, its trigger word included, only what it does in the
+active windows that are shown to it. `delphi` and `disjoint` have the same non-activating windows,
+so they differ by the overlap alone; `disjoint` and `held-out` differ by the text. The explainer has
+seen none of the non-activating windows that score it, as in delphi. How they are chosen,
+`explain.non_activating` says for all three: with the default, `trigger`, half of them hold the
+trigger word; delphi's own are random (`random`).
 
 Windows are those of the grid, whatever `explain.center_examples` says: moved ones would overlap,
 and `disjoint` would not be disjoint.
@@ -22,7 +22,9 @@ and `disjoint` would not be disjoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,23 +37,40 @@ from clearnets.autointerp.rules.judge import detection, fuzzing, mark
 from clearnets.autointerp.rules.language import parse, render
 from clearnets.autointerp.rules.matcher import Text
 from clearnets.autointerp.sampling import Negatives
+from clearnets.autointerp.texts import Texts
 from clearnets.config import Explain, Overlap
 from clearnets.latents.examples import Activity, Examples, Grid, activity, sample
-from clearnets.latents.store import LayerCache
+from clearnets.latents.store import LayerCache, load_layer
 
 
 @dataclass(frozen=True)
 class Side:
-    """A split, the activations of a layer on it, and how silent windows are chosen."""
+    """A split, a layer's activations on it, and how its non-activating windows are chosen."""
 
     text: Text[Grid]
     cache: LayerCache
     negatives: Negatives
 
+    @classmethod
+    def of(
+        cls, explained: Explain, inputs: Mapping[str, Path], hookpoint: str, texts: Texts
+    ) -> Side:
+        """Load a layer's cache, `inputs["cache"]`, and what its negatives are chosen by."""
+        kind = explained.non_activating
+        return cls(
+            texts.of(explained.window),
+            load_layer(inputs["cache"], hookpoint),
+            Negatives.load(kind, inputs, hookpoint, texts.split),
+        )
+
 
 @dataclass(frozen=True)
-class _Drawn:
-    """The windows of one protocol, and how many of the active ones the explainer has seen."""
+class _Test:
+    """The windows that one protocol scores on.
+
+    Attributes:
+        seen: how many of the active ones the explainer has seen.
+    """
 
     text: Text[Grid]
     examples: Examples
@@ -61,14 +80,14 @@ class _Drawn:
 def compare(
     explain: Side, score: Side, latent: int, settings: Overlap, explained: Explain, seed: int
 ) -> list[dict[str, Any]]:
-    """A record per protocol: how the same explanation of a latent does.
+    """Return a record per protocol: the scores of one explanation of a latent.
 
     Each holds latent, status, rate and windows (as in `explanations.jsonl`), protocol, positives
     (active windows that it is scored on), seen (those of them that the explainer has seen) and
-    tp, fp, tn, fn of each scorer. A latent with fewer than `explain.min_windows` active or silent
-    windows for any of the draws, or with fewer active ones than there are quantiles, of which
-    delphi draws none, has one record, without a protocol, that says why: `unscorable` where it
-    could have been explained.
+    tp, fp, tn, fn of each scorer. A latent with fewer than `explain.min_windows` active or
+    non-activating windows for any of the draws, or with fewer active ones than there are
+    quantiles, of which delphi draws none, has one record, without a protocol, whose status says
+    why: `unscorable` where it could have been explained.
     """
     windows = explain.text.windows
     found = activity(explain.cache, latent, windows)
@@ -81,103 +100,119 @@ def compare(
     if record["status"] != EXPLAINED:
         return [record]
     elsewhere = activity(score.cache, latent, score.text.windows)
-    drawn = _draw(explain, score, latent, found, elsewhere, settings, explained, seed)
-    if drawn is None:
+    chosen = _choose(explain, score, found, elsewhere, settings, explained.min_windows)
+    if chosen is None:
         return [record | {"status": UNSCORABLE}]
-    trigger, train, by_protocol = drawn
+    trigger = explainer.trigger(explain.text, found.within(chosen["train"]))
+    draws = _Draws(explain, found, latent, trigger, settings.n_non_activating, seed)
+    there = replace(draws, side=score, found=elsewhere)
+    train, tests = _tests(draws, there, chosen)
     rule = explainer.explain(explain.text, train, trigger=trigger, max_words=explained.max_words)
     rule = parse(render(rule))
     records = []
-    for protocol, one in by_protocol.items():
-        examples = one.examples
+    for protocol, test in tests.items():
+        examples = test.examples
         # The same random numbers mark the windows of every protocol.
-        marks = mark(one.text, examples, trigger=trigger, rng=np.random.default_rng([seed, 1]))
-        fired_1WB = one.text.fires(rule, examples.window_W)[None]
+        marks = mark(test.text, examples, trigger=trigger, rng=np.random.default_rng([seed, 1]))
+        fired_1WB = test.text.fires(rule, examples.window_W)[None]
         verdicts = (detection(fired_1WB, examples), fuzzing(fired_1WB, marks))
         cells = {
             f"{scorer}_{cell}": value
             for scorer, counts in zip(SCORERS, verdicts)
             for cell, value in counts.of(0).items()
         }
-        seen = {"protocol": protocol, "positives": examples.num_active, "seen": one.seen}
+        seen = {"protocol": protocol, "positives": examples.num_active, "seen": test.seen}
         records.append(record | seen | cells)
     return records
 
 
-def _draw(
-    here: Side,
-    there: Side,
-    latent: int,
+def _choose(
+    explain: Side,
+    score: Side,
     found: Activity,
     elsewhere: Activity,
     settings: Overlap,
-    explained: Explain,
-    seed: int,
-) -> tuple[str, Examples, dict[str, _Drawn]] | None:
-    """The trigger word, the explainer's windows, and those of each protocol; None where there are
-    too few."""
+    least: int,
+) -> dict[str, np.ndarray] | None:
+    """Return the active windows of the explainer (`train`) and of each protocol; None where there
+    are fewer than `least` active or non-activating ones for any of them."""
     count, quantiles = settings.n_examples_test, settings.n_quantiles
-    silent = settings.n_non_activating
     pool = found.strongest_first
     train_W = sampler.train(
         pool, settings.n_examples_train, how="quantiles", quantiles=quantiles, ratio_top=0.0
     )
     unseen = pool[~np.isin(pool, train_W)]
-    least = explained.min_windows
-    silent_here = len(here.text.windows) - len(found.active_A) - silent
-    if min(len(unseen), silent_here) < least:
+    free = len(explain.text.windows) - len(found.active_A) - settings.n_non_activating
+    if min(len(unseen), free) < least:
         return None
-    if sampling.status(elsewhere, there.text.windows, least) != EXPLAINED:
+    if sampling.status(elsewhere, score.text.windows, least) != EXPLAINED:
         return None
-    both_W = sampler.test(pool, count, quantiles=quantiles)
-    other_W = sampler.test(elsewhere.strongest_first, count, quantiles=quantiles)
-    unseen_W = sampler.test(unseen, count, quantiles=quantiles)
-    if not all(len(drawn_W) for drawn_W in (train_W, both_W, other_W, unseen_W)):
-        return None
-    trigger = explainer.trigger(here.text, found.within(train_W))
+    chosen = {
+        "train": train_W,
+        "delphi": sampler.test(pool, count, quantiles=quantiles),
+        "disjoint": sampler.test(unseen, count, quantiles=quantiles),
+        "held-out": sampler.test(elsewhere.strongest_first, count, quantiles=quantiles),
+    }
+    return chosen if all(map(len, chosen.values())) else None
 
-    def wanted(side: Side, of: Activity, active_W: np.ndarray) -> dict[str, np.ndarray]:
+
+@dataclass(frozen=True)
+class _Draws:
+    """How samples of a latent's windows on one split are completed by non-activating ones."""
+
+    side: Side
+    found: Activity
+    latent: int
+    trigger: str
+    count: int
+    seed: int
+
+    def preferred(self, active_W: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the non-activating windows to prefer, given the active ones."""
+        side = self.side
         return side.negatives.chosen(
-            side.text, side.cache, latent, of, trigger=trigger, active_W=active_W, count=2 * silent
+            side.text,
+            side.cache,
+            self.latent,
+            self.found,
+            trigger=self.trigger,
+            active_W=active_W,
+            count=2 * self.count,
         )
 
-    def examples(
-        side: Side,
-        of: Activity,
+    def sample(
+        self,
         active_W: np.ndarray,
         part: int,
         preferred: dict[str, np.ndarray],
-        avoid: np.ndarray,
+        avoid: np.ndarray | tuple[()] = (),
     ) -> Examples:
+        """Return a sample with these active windows, drawn with the random numbers of `part`."""
         return sample(
-            of,
-            side.text.windows,
+            self.found,
+            self.side.text.windows,
             active_W=active_W,
-            silent=silent,
+            silent=self.count,
             **preferred,
-            avoid=avoid,
-            rng=np.random.default_rng([seed, part]),
+            avoid=np.array(avoid, dtype=np.int64),
+            rng=np.random.default_rng([self.seed, part]),
         )
 
-    none = np.zeros(0, dtype=np.int64)
-    train = examples(here, found, train_W, 2, wanted(here, found, train_W), none)
+
+def _tests(
+    here: _Draws, there: _Draws, chosen: dict[str, np.ndarray]
+) -> tuple[Examples, dict[str, _Test]]:
+    """Return the explainer's windows, and those of each protocol."""
+    train_W, both_W, other_W = chosen["train"], chosen["delphi"], chosen["held-out"]
+    train = here.sample(train_W, 2, here.preferred(train_W))
     avoid = train.window_W[train.num_active :]
-    # Those similar to active windows are chosen once: both protocols have the same silent windows.
-    test = wanted(here, found, both_W)
-    return (
-        trigger,
-        train,
-        {
-            "delphi": _Drawn(
-                here.text,
-                examples(here, found, both_W, 3, test, avoid),
-                int(np.isin(both_W, train_W).sum()),
-            ),
-            "disjoint": _Drawn(here.text, examples(here, found, unseen_W, 3, test, avoid), 0),
-            "held-out": _Drawn(
-                there.text,
-                examples(there, elsewhere, other_W, 3, wanted(there, elsewhere, other_W), none),
-                0,
-            ),
-        },
-    )
+    # Chosen once: both protocols on this text have the same non-activating windows.
+    preferred = here.preferred(both_W)
+    both = here.sample(both_W, 3, preferred, avoid)
+    unseen = here.sample(chosen["disjoint"], 3, preferred, avoid)
+    other = there.sample(other_W, 3, there.preferred(other_W))
+    return train, {
+        "delphi": _Test(here.side.text, both, int(np.isin(both_W, train_W).sum())),
+        "disjoint": _Test(here.side.text, unseen, 0),
+        "held-out": _Test(there.side.text, other, 0),
+    }

@@ -1,4 +1,4 @@
-"""How well a number ranks positives above negatives: the ROC curve, and the area under it.
+"""ROC curves, and the area under them: how well a number ranks positives above negatives.
 
 The area is the share of pairs of a positive and a negative in which the positive has the higher
 value, ties counting half (Mann and Whitney's U).
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def areas(value_EN: np.ndarray, positive_TN: np.ndarray) -> np.ndarray:
-    """The area (T, E) of each ranking for each choice, which has positives and negatives."""
+    """Return the area (T, E) of each ranking for each choice, which has positives and negatives."""
     from scipy.stats import rankdata
 
     rank_EN = rankdata(value_EN, axis=1)
@@ -28,16 +28,16 @@ def areas(value_EN: np.ndarray, positive_TN: np.ndarray) -> np.ndarray:
 
 
 def area(value_x: np.ndarray, positive_x: np.ndarray) -> float | None:
-    """The area of one ranking, to six digits; None where there are no positives or no negatives."""
+    """Return the area of one ranking, to six digits; None without positives or negatives."""
     if positive_x.all() or not positive_x.any():
         return None
     return round(float(areas(value_x[None], positive_x[None])[0, 0]), 6)
 
 
 def curves(value_N: np.ndarray, positive_TN: np.ndarray, share_G: np.ndarray) -> np.ndarray:
-    """ROC of one ranking for each choice, (T, G): the share of the positives among the items ranked
-    first, where these hold each share of the negatives. Straight between distinct values, as the
-    area counts ties; at a step, its upper end."""
+    """Return the ROC of one ranking for each choice, (T, G): the share of the positives among the
+    items ranked first, where these hold each share of the negatives. Straight between distinct
+    values, as the area counts ties; at a step, its upper end."""
     order_N = np.argsort(-value_N, kind="stable")
     last_K = np.flatnonzero(np.append(np.diff(value_N[order_N]) != 0, True))
     above_TK = np.zeros((len(positive_TN), len(last_K) + 1))
@@ -53,6 +53,6 @@ def curves(value_N: np.ndarray, positive_TN: np.ndarray, share_G: np.ndarray) ->
 
 
 def mean_of_others(values_NN: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each row without the diagonal; nan where a row has nothing else."""
+    """Return the mean of each row without the diagonal; nan where a row has nothing else."""
     others = len(values_NN) - 1
     return (values_NN.sum(axis=1) - values_NN.diagonal()) / (others or np.nan)

@@ -1,9 +1,9 @@
-"""Which latents are explained, on which windows, and on which windows explanations are scored.
+"""Sampling of latents to explain, and of the windows for explaining and for scoring.
 
 Under the protocol `held-out` the windows that score an explanation are from text that its explainer
 never saw. Under `delphi` they are from the same text, and both are drawn as delphi draws them
-(`clearnets.autointerp.delphi.sampler`): a part of the active ones is the same. Non-activating
-windows are never the same: in delphi, too, the explainer sees none of those that score it.
+(`clearnets.autointerp.delphi.sampler`): some of the active ones are the same. Non-activating
+windows are never the same, as in delphi.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from clearnets.latents.store import LayerCache
 
 
 def draw(num_latents: int, count: int, seed: int) -> list[int]:
-    """`count` latents, or all, drawn uniformly without replacement, ascending."""
+    """Draw `count` latents, or all, uniformly without replacement; return them ascending."""
     return sorted(np.random.default_rng(seed).permutation(num_latents)[:count].tolist())
 
 
 def status(found: Activity, windows: Grid, min_windows: int) -> str:
-    """Whether a latent can be explained, or why not."""
+    """Return `explained` where a latent can be explained, or the reason why not."""
     if found.count == 0:
         return "dead"
     if len(found.active_A) < min_windows:
         return "too_rare"
-    too_few_silent = len(windows) - len(found.active_A) < min_windows
-    return "too_frequent" if too_few_silent else EXPLAINED
+    non_activating = len(windows) - len(found.active_A)
+    return "too_frequent" if non_activating < min_windows else EXPLAINED
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """How silent windows of one layer and split are chosen.
+    """How non-activating windows of one layer and split are chosen.
 
     Attributes:
         kind: `explain.non_activating` or `score.non_activating`.
@@ -78,7 +78,7 @@ class Negatives:
         active_W: np.ndarray,
         count: int,
     ) -> dict[str, np.ndarray]:
-        """The windows that `clearnets.latents.examples.sample` prefers, by its arguments' names."""
+        """Return the windows that `clearnets.latents.examples.sample` prefers, as its arguments."""
         if self.kind == "trigger":
             return {"holds": text.holding(text.lexicon.id(trigger))}
         if self.kind == "random":
@@ -86,8 +86,8 @@ class Negatives:
         windows = text.windows
         if self.kind == "similar":
             assert self.vector_ND is not None
-            silent_W = found.silent(windows)
-            return {"first": window_embeddings.nearest(self.vector_ND, active_W, silent_W, count)}
+            other_W = found.silent(windows)
+            return {"first": window_embeddings.nearest(self.vector_ND, active_W, other_W, count)}
         if self.kind == "co-occurrence":
             near_L = neighbours.jaccard(cache, latent, windows)
         else:
@@ -100,11 +100,11 @@ class Negatives:
 def centred(
     text: Text, cache: LayerCache, latent: int, examples: Examples
 ) -> tuple[Text, Examples]:
-    """The sample with its active windows moved (`clearnets.latents.examples.centred`): the latent's
-    strongest activation in each, the first of equal ones, comes to stand in the middle.
+    """Return a sample with its active windows moved (`clearnets.latents.examples.centred`) so that
+    the latent's strongest activation in each, the first of equal ones, stands in the middle.
 
-    A moved window may show activations of the windows beside it, stronger ones, too. Silent windows
-    stay where they are. The text that is given with the sample has these windows alone.
+    A moved window may show activations of neighbouring windows, even stronger ones. Non-activating
+    windows are not moved. The text that is returned holds the windows of the sample only.
     """
     windows = text.windows.these(examples.window_W)
     act_WL = activations(cache, latent, windows, np.arange(len(windows)))
@@ -121,7 +121,7 @@ def centred(
 
 
 def needed(kind: NonActivating, family: str, *, embed: Path, coders: Path) -> dict[str, Path]:
-    """Inputs that a kind of silent windows needs beside the cache.
+    """Return the inputs that a kind of non-activating windows needs in addition to the cache.
 
     Raises:
         UserError: the family has no coder whose weights could be compared.
@@ -149,7 +149,7 @@ def to_explain(
     negatives: Negatives,
     rng: np.random.Generator,
 ) -> Examples:
-    """The windows that a latent's explainer sees."""
+    """Return the windows that a latent's explainer sees."""
     how: dict[str, Any] = {
         "how": settings.train_type,
         "quantiles": settings.n_quantiles,
@@ -159,11 +159,11 @@ def to_explain(
         active_W = sampler.train(found.strongest_first, settings.n_examples_train, **how)
     else:
         active_W = choose(found, settings.n_examples_train, **how, rng=rng)
-    silent = settings.n_non_activating
+    count = settings.n_non_activating
     wanted = negatives.chosen(
-        text, cache, latent, found, trigger=trigger, active_W=active_W, count=silent
+        text, cache, latent, found, trigger=trigger, active_W=active_W, count=count
     )
-    return sample(found, text.windows, active_W=active_W, silent=silent, **wanted, rng=rng)
+    return sample(found, text.windows, active_W=active_W, silent=count, **wanted, rng=rng)
 
 
 def to_score(
@@ -178,12 +178,12 @@ def to_score(
     seen: Examples | None = None,
     rng: np.random.Generator,
 ) -> Examples:
-    """The windows that a latent's explanation is scored on.
+    """Return the windows that a latent's explanation is scored on.
 
     Args:
         seen: under the protocol `delphi`, what the explainer saw of the same text.
     """
-    count, silent = settings.n_examples_test, settings.n_non_activating
+    count, others = settings.n_examples_test, settings.n_non_activating
     quantiles = settings.n_quantiles
     if seen is None:
         active_W = choose(found, count, quantiles=quantiles, rng=rng)
@@ -192,6 +192,6 @@ def to_score(
         active_W = sampler.test(found.strongest_first, count, quantiles=quantiles)
         avoid = {"avoid": seen.window_W[seen.num_active :]}
     wanted = negatives.chosen(
-        text, cache, latent, found, trigger=trigger, active_W=active_W, count=2 * silent
+        text, cache, latent, found, trigger=trigger, active_W=active_W, count=2 * others
     )
-    return sample(found, text.windows, active_W=active_W, silent=silent, **wanted, **avoid, rng=rng)
+    return sample(found, text.windows, active_W=active_W, silent=others, **wanted, **avoid, rng=rng)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import hstack
 
-from clearnets.autointerp.hookpoints import places
 from clearnets.browser import nearest
 from clearnets.browser.activity import Example, held_out, see
 from clearnets.browser.findings import REASONS, Known, Transcripts, of_layer, recovered, scorers
@@ -55,7 +54,7 @@ def inputs(config: Config) -> dict[str, Path]:
             for split in (SPLIT, HELD_OUT):
                 named[f"cache/{family}/seed-{seed}/{split}"] = paths.cache(family, seed, split)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
-            for point in places(config, family).values():
+            for point in config.hookpoints_by_layer(family).values():
                 unit = f"{family}/seed-{seed}/{point}"
                 named[f"explain/{unit}"] = paths.explain(family, seed, point)
                 named[f"score/{unit}"] = paths.score(family, seed, point)
@@ -269,7 +268,7 @@ def _places(config: Config) -> Iterator[_Place]:
         for family in config.families:
             unit = paths.cache(family, seed, SPLIT)
             concepts = recovered(config, family, seed)
-            for layer, point in places(config, family).items():
+            for layer, point in config.hookpoints_by_layer(family).items():
                 size = read_json(unit / point / "config.json")["num_latents"]
                 known = of_layer(config, family, seed, point, concepts)
                 yield _Place(family, seed, layer, point, size, known)

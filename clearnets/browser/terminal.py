@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.text import Text
 
 from clearnets import UserError
-from clearnets.autointerp.hookpoints import NO_LAYER, TOKENS, places
 from clearnets.autointerp.sampling import status
 from clearnets.browser import findings
 from clearnets.browser.activity import TOP, Activations, Example, see
@@ -20,6 +19,7 @@ from clearnets.browser.gather import Text as Split
 from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
+from clearnets.families import NO_LAYER, TOKENS
 from clearnets.latents.examples import activity
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
@@ -103,7 +103,7 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
 
 
 def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:
-    there = places(config, family)
+    there = config.hookpoints_by_layer(family)
     if NO_LAYER in there:
         if layer != TOKENS:
             raise UserError(f"{family} has no layers; write `{TOKENS}` for the layer")

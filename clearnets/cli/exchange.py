@@ -66,6 +66,7 @@ def export(
     """
     from clearnets.autointerp.delphi import export as module
     from clearnets.config import parse_choice, parse_layers
+    from clearnets.stages import score
 
     if by is not None:
         by = parse_choice("--by", by, ("rules", "language"))
@@ -75,8 +76,7 @@ def export(
     move_to_run(experiment)
     explanations, files = module.run(
         place.config,
-        family=family,
-        layers=parse_layers(layers, place.config),
+        score.units(place.config, family=family, layers=parse_layers(layers, place.config)),
         seed=seed,
         by=by,  # pyright: ignore[reportArgumentType]
         firing_counts=firing_counts,

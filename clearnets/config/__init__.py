@@ -20,7 +20,6 @@ from clearnets.config.autointerp import (
     Score,
     TokensExplainer,
     TrainType,
-    VLLMClient,
 )
 from clearnets.config.browse import Browse
 from clearnets.config.choices import (
@@ -180,7 +179,6 @@ __all__ = [
     "TrainType",
     "TrainedTokenizer",
     "Transformer",
-    "VLLMClient",
     "ViT",
     "load",
     "overlay",

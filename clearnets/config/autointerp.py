@@ -11,7 +11,7 @@ from clearnets.config.fields import Count, Fraction, Frozen, Positive
 
 class OpenAIClient(Frozen):
     """A model behind an OpenAI-compatible server. Where it listens, and how many requests run at
-    once, comes from the environment: see `clearnets.autointerp.llm.clients.openai`."""
+    once, comes from the environment: see `clearnets.autointerp.llm.openai_client`."""
 
     kind: Literal["openai"]
     model: str
@@ -35,22 +35,7 @@ class GGUFClient(Frozen):
     """Tokens that prompt and answer may have together."""
 
 
-class VLLMClient(Frozen):
-    """A model in process through vLLM (the extra `gpu`)."""
-
-    kind: Literal["vllm"]
-    model: str
-    """Name on the hub, or folder."""
-    revision: str = ""
-    """What its name does not say, such as a commit. Answers of another one are not used again."""
-    ctx_len: Positive = 8192
-    """Tokens that prompt and answer may have together."""
-
-
-ClientSettings = Annotated[
-    OpenAIClient | GGUFClient | VLLMClient,
-    Field(discriminator="kind"),
-]
+ClientSettings = Annotated[OpenAIClient | GGUFClient, Field(discriminator="kind")]
 
 
 class TokensExplainer(Frozen):
@@ -64,8 +49,8 @@ class DelphiExplainer(Frozen):
 
     kind: Literal["delphi"]
     explainer: Literal["default", "contrastive", "no-op"]
-    """delphi's explainer: from active windows, from active and silent ones, or no explanation (what
-    a judge makes of none)."""
+    """delphi's explainer: from active windows, from active and non-activating ones, or none (what a
+    judge answers without an explanation)."""
     client: ClientSettings
     """The model. `no-op` does not ask it."""
     activations: bool = True
@@ -153,11 +138,11 @@ class Explain(Frozen):
     """Whether the active windows, of explaining and of scoring, are moved so that the latent's
     strongest activation in each stands in the middle, at `window // 2`; near the end of a document
     it stands nearer to the window's. False: windows are those of a fixed grid. They are drawn from
-    the grid either way, and silent windows stay on it. (delphi's option of this name does the
-    reverse of what it says.)"""
+    the grid either way, and non-activating windows stay on it. (delphi's option of this name does
+    the reverse of what it says.)"""
     min_windows: Positive
-    """A latent is explainable with at least this many active and as many silent windows in
-    each of the splits `explain` and `score`."""
+    """A latent is explainable with at least this many active and as many non-activating windows
+    in each of the splits `explain` and `score`."""
     protocol: Protocol
     """Where explanations are scored: `held-out`, on text that the explainer never saw; `delphi`, on
     the text that it saw, by delphi's sampler, so that explaining and scoring share windows."""
@@ -171,10 +156,10 @@ class Explain(Frozen):
     ratio_top: Fraction
     """Share of the top ones in a `mix`."""
     n_non_activating: Positive
-    """Silent windows that the explainer sees."""
+    """Non-activating windows that the explainer sees."""
     non_activating: NonActivating
-    """Which silent windows: `random` ones; `trigger`, half random and half with the word at which
-    the latent is active most; those in which the latents are active that are nearest by
+    """Which non-activating windows: `random` ones; `trigger`, half random and half with the word at
+    which the latent is active most; those in which the latents are active that are nearest by
     `co-occurrence`, `decoder-similarity` or `encoder-similarity`; or those `similar` in meaning to
     active windows (`embed.splits` must hold explain). Random ones fill up."""
     max_words: Positive
@@ -191,9 +176,9 @@ class Score(Frozen):
     n_quantiles: Positive
     """Those quantiles."""
     n_non_activating: Positive
-    """Silent windows per latent."""
+    """Non-activating windows per latent."""
     non_activating: NonActivating
-    """Which silent windows, as in `explain`."""
+    """Which non-activating windows, as in `explain`."""
     seed: Count
     """Seed of the draw of windows."""
     scorers: Annotated[
@@ -233,9 +218,9 @@ class Overlap(Frozen):
     n_quantiles: Positive
     """Those quantiles."""
     n_non_activating: Positive
-    """Silent windows that each of them sees, chosen as `explain.non_activating` says."""
+    """Non-activating windows that each of them sees, chosen as `explain.non_activating` says."""
     seed: Count
-    """Seed of the draw of latents and of silent windows."""
+    """Seed of the draw of latents and of non-activating windows."""
 
 
 class Qualify(Frozen):

@@ -17,7 +17,7 @@ from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import MLPS, Family, Mlp, Split
 from clearnets.config.results import Collate, Concepts
-from clearnets.families import FAMILIES
+from clearnets.families import FAMILIES, NO_LAYER, TOKENS
 
 
 class Config(Frozen):
@@ -139,6 +139,11 @@ class Config(Frozen):
         """Return where a family's latents are: at some layers, or at all of them."""
         chosen = self.model.layers if layers is None else layers
         return FAMILIES[family].hookpoints(self.model.hookpoint(layer) for layer in chosen)
+
+    def hookpoints_by_layer(self, family: Family) -> dict[int, str]:
+        """Return a family's hookpoints by layer; that of a family without layers by `NO_LAYER`."""
+        points = self.hookpoints(family)
+        return dict(enumerate(points)) if FAMILIES[family].model else {NO_LAYER: TOKENS}
 
     @property
     def concept_splits(self) -> tuple[Split, ...]:

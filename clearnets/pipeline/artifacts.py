@@ -85,6 +85,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole JSONL file or nothing."""
+    write_text(path, "".join(f"{to_line(record)}\n" for record in records))
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV: floats to nine digits, nothing where there is no number."""
     text = io.StringIO()

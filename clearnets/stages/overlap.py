@@ -1,10 +1,10 @@
-"""`clearnets overlap`: what scoring on windows that the explainer has seen is worth, by latent.
+"""`clearnets overlap`: scores of explanations on windows that their explainer has seen, and others.
 
 Latents of a uniform sample are explained by `tokens` and scored by the judge of rules under three
 protocols: see `clearnets.autointerp.protocols`. A layer takes about a second; a run that was killed
-goes on behind the last finished one.
+continues behind the last finished one.
 
-overlap.csv     a latent and protocol: windows that the explainer had seen, answers of the judge
+overlap.csv     a row per latent and protocol: shared windows, counts of the judge's answers
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from clearnets.pipeline.runtime import Runtime, progress, seed_for
 from clearnets.pipeline.stage import LATENTS, Stage
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.rules.matcher import Text
+    from clearnets.autointerp.texts import Texts
     from clearnets.config import Config, Family
-    from clearnets.latents.examples import Grid
 
 EXPLAIN, SCORE = "explain", "score"
 TABLE = "overlap.csv"
@@ -68,9 +67,13 @@ def units(config: Config, *, family: Family) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime, family: Family) -> None:
     """Write the table of a family for every seed."""
-    texts: dict[str, Text[Grid]] = {}
+    from clearnets.autointerp.texts import Texts
+    from clearnets.data.tokens import open_tokens
+
+    texts: dict[str, Texts] = {}
     for unit, work in build_all(units(config, family=family)):
-        texts = texts or _texts(config.explain.window)
+        store = open_tokens(paths.data())
+        texts = texts or {split: Texts(store, split) for split in (EXPLAIN, SCORE)}
         rows = []
         for point in config.hookpoints(family):
             part = work.state / f"{point}.json"
@@ -80,38 +83,25 @@ def run(config: Config, *, runtime: Runtime, family: Family) -> None:
         write_table(work.out / TABLE, COLUMNS, rows)
 
 
-def _texts(size: int) -> dict[str, Text[Grid]]:
-    from clearnets.autointerp.rules.matcher import read
-    from clearnets.data.tokens import open_tokens
-
-    store = open_tokens(paths.data())
-    return {split: read(store, split, size=size) for split in (EXPLAIN, SCORE)}
-
-
-def _layer(config: Config, unit: Unit, point: str, texts: dict[str, Text[Grid]]) -> list[dict]:
-    """The rows of one layer."""
+def _layer(config: Config, unit: Unit, point: str, texts: dict[str, Texts]) -> list[dict]:
+    """Return the rows of one layer."""
     from clearnets.autointerp.protocols import Side, compare
-    from clearnets.autointerp.sampling import Negatives, draw
-    from clearnets.latents.store import load_layer
+    from clearnets.autointerp.sampling import draw
 
-    settings = config.overlap
-    names = (unit.settings["family"], point, unit.settings["seed"])
-    kind = config.explain.non_activating
-    explain, score = (
-        Side(
-            texts[split],
-            load_layer(unit.inputs[split], point),
-            Negatives.load(kind, unit.inputs, point, split),
-        )
+    settings, explain = config.overlap, config.explain
+    family, training_seed = unit.settings["family"], unit.settings["seed"]
+    names = (family, point, training_seed)
+    here, there = (
+        Side.of(explain, {**unit.inputs, "cache": unit.inputs[split]}, point, texts[split])
         for split in (EXPLAIN, SCORE)
     )
     drawn = seed_for(settings.seed, "latents", *names)
-    latents = draw(explain.cache.num_latents, settings.latents, drawn)
+    latents = draw(here.cache.num_latents, settings.latents, drawn)
     rows = []
-    with progress(f"overlap {names[0]} seed {names[2]} {point}", len(latents), "latents") as bar:
+    with progress(f"overlap {family} seed {training_seed} {point}", len(latents), "latents") as bar:
         for latent in latents:
             seed = seed_for(settings.seed, "overlap", *names, latent)
-            found = compare(explain, score, latent, settings, config.explain, seed)
+            found = compare(here, there, latent, settings, explain, seed)
             rows += [{"hookpoint": point, **row} for row in found]
             bar.advance()
     return rows

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from clearnets.autointerp.llm.transcripts import folder_of, leave_empty
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, build_all, write_json
-from clearnets.pipeline.runtime import Runtime, progress, seed_for
+from clearnets.pipeline.artifacts import Unit, Work, build_all, write_json
+from clearnets.pipeline.runtime import Runtime
 from clearnets.pipeline.stage import Stage
 
 if TYPE_CHECKING:
     from clearnets.autointerp.llm.transcripts import Session
-    from clearnets.config import Config, DelphiScorer, Qualify
-
-SPLIT = "concept_fit"
-PLACED = paths.transcripts_of("qualify", "judge")
+    from clearnets.config import Config
 
 
 STAGE = Stage(
@@ -45,80 +43,39 @@ def units(config: Config) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime) -> None:
     """Test the judge, if there is one."""
-    asyncio.run(_run(config, runtime.num_threads))
-
-
-async def _run(config: Config, threads: int) -> None:
     from clearnets.autointerp.llm.qualification import JUDGES
-    from clearnets.autointerp.llm.transcripts import Session, leave_empty, put_in_place
 
-    for _, work in build_all(units(config)):
-        judge = config.score.judge
-        if judge is None:
+    todo, judge = units(config), config.score.judge
+    if judge is None:
+        for _, work in build_all(todo):
             write_json(work.out / JUDGES, {})
-            continue
-        from clearnets.autointerp.llm.clients import identity
-        from clearnets.autointerp.llm.concurrency import connection
-        from clearnets.autointerp.llm.qualification import judge_id, record_of
-
-        async with connection(judge.client, threads=threads) as connect:
-            with Session(identity(judge.client), PLACED, connect) as session:
-                scores = await _examine(judge, config.qualify, config.explain.window, session)
-                record = record_of(judge, config.qualify, scores)
-                write_json(work.out / JUDGES, {judge_id(judge): record})
-                session.seal(work.out)
-    if config.score.judge:
-        put_in_place(paths.qualify(), PLACED)
-    else:
-        leave_empty(PLACED)
-
-
-async def _examine(
-    judge: DelphiScorer, settings: Qualify, window: int, session: Session
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """The judge's answers by test and concept; none where the corpus's concepts are not known."""
-    from clearnets.autointerp.llm import scorers
-    from clearnets.autointerp.llm.concurrency import together
-    from clearnets.autointerp.llm.qualification import Task, tasks, tests_of
+        leave_empty(folder_of(todo[0]))
+        return
+    from clearnets.autointerp.llm.concurrency import build_units
+    from clearnets.autointerp.llm.judge_test import examine
+    from clearnets.autointerp.llm.qualification import judge_id, record_of
     from clearnets.data.tokens import open_tokens
-    from clearnets.latents.examples import windows_of
 
-    store = open_tokens(paths.data())
-    tokens_RS, label_RS = store.split(SPLIT), store.labels(SPLIT)
-    if label_RS is None:
-        print("qualify: no concepts of this corpus are known, so scores are a demonstration")
-        return {name: {} for name in tests_of(judge)}
-    windows = windows_of(store.counted(tokens_RS), size=window)
-    token_NL, strings = windows.cut(tokens_RS), store.strings()
+    async def build(unit: Unit, work: Work, session: Session) -> None:
+        store = open_tokens(unit.inputs["data"])
+        scores = await examine(judge, config.qualify, config.explain.window, store, session)
+        record = record_of(judge, config.qualify, scores)
+        write_json(work.out / JUDGES, {judge_id(judge): record})
 
-    async def one(name: str, task: Task) -> dict[str, Any]:
-        strings_W = [[strings[token] for token in token_NL[w]] for w in task.window_W]
-        seed = seed_for(settings.seed, "qualify", task.concept)
-        said = task.concept.replace("_", " ")
-        windows_W = (strings_W, task.marked_WL, task.holds_W)
-        return await scorers.test(name, judge, session, *windows_W, said, seed=seed)
-
-    drawn = tasks(label_RS, store.concepts, windows, settings, seed_for(settings.seed, "qualify"))
-    pairs = [(name, task) for name in tests_of(judge) for task in drawn]
-    with progress("qualify", len(pairs), "tests of a concept") as bar:
-        found = await together([one(*pair) for pair in pairs], bar.advance)
-    by_test: dict[str, dict[str, dict[str, Any]]] = {name: {} for name, _ in pairs}
-    for (name, task), scores in zip(pairs, found):
-        by_test[name][task.concept] = scores
-    return by_test
+    build_units(judge.client, todo, build, threads=runtime.num_threads)
 
 
 def estimate(config: Config) -> list[str]:
-    """What the judge would be asked, as lines for `--dry-run`; nothing without one."""
-    from clearnets.autointerp.llm.clients import identity
-    from clearnets.autointerp.llm.transcripts import Count, report
-
+    """Return what the judge would be asked, as lines for `--dry-run`; none without a judge."""
     judge = config.score.judge
     if judge is None:
         return []
-    counts = []
-    if not units(config)[0].fresh():
-        with Count(identity(judge.client), PLACED) as count:
-            asyncio.run(_examine(judge, config.qualify, config.explain.window, count))
-        counts.append(count)
-    return report(counts)
+    from clearnets.autointerp.llm.concurrency import estimate_units
+    from clearnets.autointerp.llm.judge_test import examine
+    from clearnets.data.tokens import open_tokens
+
+    def ask(unit: Unit, session: Session) -> Coroutine[Any, Any, object]:
+        store = open_tokens(unit.inputs["data"])
+        return examine(judge, config.qualify, config.explain.window, store, session)
+
+    return estimate_units(judge.client, units(config), ask)

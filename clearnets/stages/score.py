@@ -1,28 +1,25 @@
-"""`clearnets score`: the judge of rules on held-out windows, with shuffled explanations beside.
+"""`clearnets score`: explanations judged on held-out windows, with shuffled ones as a control.
 
-A layer is judged as a whole, in about a second: every latent by every explained latent's rule. So
-a run that was killed goes on from the last finished layer. A language model that judges beside it,
-or in its place, is asked about all latents of a layer at once; what it said is kept as it comes.
+The judge of rules takes about a second for a layer, every latent by every explained latent's rule,
+so a run that was killed continues behind the last finished layer. A language model is asked about
+all latents of a layer at once; its replies are stored as they come.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from clearnets import UserError
 from clearnets.autointerp.llm.transcripts import leave_empty
 from clearnets.autointerp.records import (
-    EXPLAINED,
-    EXPLANATIONS,
     JUDGED,
     PROBABILITIES,
     SCORED,
     SCORERS,
+    SPLITS,
     STATUSES,
-    UNSCORABLE,
+    layer_names,
 )
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
@@ -30,29 +27,17 @@ from clearnets.pipeline.artifacts import (
     Work,
     build_all,
     read_jsonl,
-    remake,
-    settings_of,
-    to_line,
     write_json,
-    write_text,
+    write_jsonl,
 )
-from clearnets.pipeline.runtime import Runtime, progress, seed_for
-from clearnets.pipeline.stage import LATENTS, Stage, rerun
+from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import LATENTS, Stage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from clearnets.autointerp.llm.scorers import Answers, Shown
     from clearnets.autointerp.llm.transcripts import Session
-    from clearnets.autointerp.rules.judge import Trial
-    from clearnets.autointerp.rules.matcher import Text
-    from clearnets.autointerp.sampling import Negatives
-    from clearnets.config import Config, DelphiScorer, Explain, Family, NonActivating, Score
-    from clearnets.latents.examples import Grid
-    from clearnets.latents.store import LayerCache
-
-# Where explanations are scored: on text that the explainer never saw, or on what it saw.
-SPLITS = {"held-out": "score", "delphi": "explain"}
+    from clearnets.autointerp.scored_layer import ScoredLayer
+    from clearnets.autointerp.texts import Texts
+    from clearnets.config import Config, Family, NonActivating
 
 
 STAGE = Stage(
@@ -111,357 +96,65 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
 
 def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, ...]) -> None:
     """Score the explanations of a family's layers, for every seed; metrics over all layers."""
-    todo = units(config, family=family, layers=layers)
-    if config.score.judge:
-        asyncio.run(_judge_all(config.score, config.score.judge, todo, runtime.num_threads))
-    else:
+    todo, load = units(config, family=family, layers=layers), _loader(config)
+    judge = config.score.judge
+    if judge is None:
         leave_empty(paths.transcripts_of("score", family))
-        texts = Texts(SPLITS[config.explain.protocol])
         for unit, work in build_all(todo):
-            layer = Layer.of(config.score, unit, texts)
-            _write_scores(config.score, layer, work)
+            layer, _ = load(unit)
+            write_jsonl(work.out / SCORED, layer.scores())
+    else:
+        from clearnets.autointerp.llm.concurrency import build_units
+        from clearnets.autointerp.llm.judged_layer import judge_layer
+        from clearnets.autointerp.llm.qualification import is_qualified
+
+        async def build(unit: Unit, work: Work, session: Session) -> None:
+            layer, texts = load(unit)
+            write_jsonl(work.out / SCORED, layer.scores())
+            demonstration = not is_qualified(judge, paths.qualify())
+            judged, probabilities = await judge_layer(judge, layer, texts, session)
+            write_jsonl(work.out / JUDGED, [{**r, "demonstration": demonstration} for r in judged])
+            write_json(work.out / PROBABILITIES, probabilities)
+
+        build_units(judge.client, todo, build, threads=runtime.num_threads)
     write_json(paths.metrics(f"score-{family}"), _metrics(config, family))
 
 
-class Texts:
-    """A split, cut into windows of each size that is asked for."""
+def _loader(config: Config) -> Callable[[Unit], tuple[ScoredLayer, Texts]]:
+    """Return a function that loads a unit's layer, and the text of the split at its first call."""
+    from clearnets.autointerp.scored_layer import ScoredLayer
+    from clearnets.autointerp.texts import Texts
+    from clearnets.data.tokens import open_tokens
 
-    def __init__(self, split: str) -> None:
-        from clearnets.data.tokens import open_tokens
+    @cache
+    def texts() -> Texts:
+        return Texts(open_tokens(paths.data()), SPLITS[config.explain.protocol])
 
-        self.split = split
-        self._store = open_tokens(paths.data())
-        self._read: dict[int, Text[Grid]] = {}
-        self.tokens_RS = self._store.split(split)
+    def load(unit: Unit) -> tuple[ScoredLayer, Texts]:
+        return ScoredLayer.of(config.score, layer_names(unit), unit.inputs, texts()), texts()
 
-    def of(self, size: int) -> Text[Grid]:
-        """The split in windows of `size` tokens."""
-        from clearnets.autointerp.rules.matcher import read
-
-        if size not in self._read:
-            self._read[size] = read(self._store, self.split, size=size)
-        return self._read[size]
-
-    def strings(self) -> list[str]:
-        """The texts of all tokens."""
-        return self._store.strings()
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How the windows of a layer's latents are drawn, for explaining and for scoring."""
-
-    names: tuple[str, str, int]
-    explained: Explain
-    to_explain: Negatives | None
-    to_score: Negatives
-
-    @classmethod
-    def of(cls, settings: Score, unit: Unit, split: str) -> Draws:
-        from clearnets.autointerp.sampling import Negatives
-
-        explained = _explained_with(unit.inputs["explain"])
-        if SPLITS[explained.protocol] != split:
-            path = unit.inputs["explain"]
-            raise UserError(
-                f"{path} was made under protocol {explained.protocol}; run `{rerun(path)}` first"
-            )
-        point = unit.settings["hookpoint"]
-        again = None
-        if explained.protocol == "delphi":
-            again = Negatives.load(explained.non_activating, unit.inputs, point, split)
-        return cls(
-            (unit.settings["family"], point, unit.settings["seed"]),
-            explained,
-            again,
-            Negatives.load(settings.non_activating, unit.inputs, point, split),
-        )
-
-
-def _explained_with(folder: Path) -> Explain:
-    from pydantic import ValidationError
-
-    from clearnets.config import Explain
-
-    try:
-        return Explain.model_validate(settings_of(folder)["explain"], strict=False)
-    except ValidationError:
-        raise UserError(f"{folder} is of another version; {remake(folder)}") from None
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer is judged on.
-
-    Attributes:
-        records: of `explain`, in order.
-        trials: by latent; those that can be scored.
-    """
-
-    draws: Draws
-    text: Text[Grid]
-    cache: LayerCache
-    records: list[dict[str, Any]]
-    trials: dict[int, Trial]
-
-    @classmethod
-    def of(cls, settings: Score, unit: Unit, texts: Texts) -> Layer:
-        from clearnets.latents.store import load_layer
-
-        # The windows of an explanation are those that it was made with.
-        draws = Draws.of(settings, unit, texts.split)
-        text = texts.of(draws.explained.window)
-        cache = load_layer(unit.inputs["cache"], unit.settings["hookpoint"])
-        records = read_jsonl(unit.inputs["explain"] / EXPLANATIONS)
-        trials: dict[int, Trial] = {}
-        with progress(f"score {_label(draws.names)}", len(records), "latents") as bar:
-            for record in records:
-                latent = record["latent"]
-                seed = seed_for(settings.seed, "score", *draws.names, latent)
-                trial = prepare(text, cache, record, settings, draws, seed)
-                if trial is not None:
-                    trials[latent] = trial
-                bar.advance()
-        return cls(draws, text, cache, records, trials)
-
-    @property
-    def names(self) -> tuple[str, str, int]:
-        """Family, hookpoint and seed."""
-        return self.draws.names
-
-
-def _label(names: tuple[str, str, int]) -> str:
-    return f"{names[0]} seed {names[2]} {names[1]}"
-
-
-def _write_scores(settings: Score, layer: Layer, work: Work) -> None:
-    scored = score_latents(layer.records, layer.trials, rules=settings.rules)
-    write_text(work.out / SCORED, "".join(f"{to_line(record)}\n" for record in scored))
-
-
-async def _judge_all(settings: Score, judge: DelphiScorer, todo: list[Unit], threads: int) -> None:
-    from clearnets.autointerp.llm.clients import identity
-    from clearnets.autointerp.llm.concurrency import connection
-    from clearnets.autointerp.llm.qualification import is_qualified
-    from clearnets.autointerp.llm.transcripts import Session, put_in_place
-
-    texts: Texts | None = None
-    async with connection(judge.client, threads=threads) as connect:
-        for unit, work in build_all(todo):
-            texts = texts or Texts(unit.inputs["cache"].name)
-            layer = Layer.of(settings, unit, texts)
-            _write_scores(settings, layer, work)
-            demonstration = not is_qualified(judge, paths.qualify())
-            with Session(identity(judge.client), transcript(unit), connect) as session:
-                judged, probabilities = await _judge(settings, judge, layer, texts, session)
-                lines = [to_line({**r, "demonstration": demonstration}) for r in judged]
-                write_text(work.out / JUDGED, "".join(f"{line}\n" for line in lines))
-                write_json(work.out / PROBABILITIES, probabilities)
-                session.seal(work.out)
-    for unit in todo:
-        put_in_place(unit.out, transcript(unit))
-
-
-async def _judge(
-    settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A language model's scores of a layer, and how often it gave which probability."""
-    from clearnets.autointerp.llm import controls
-    from clearnets.autointerp.llm.concurrency import together
-
-    panel = Panel(settings, judge, layer, texts, session)
-    plan = controls.plan(layer.trials, judge, seed_for(settings.seed, "controls", *layer.names))
-    sentences = {record["latent"]: record["explanation"] for record in layer.records}
-    probabilities = controls.Histogram()
-
-    async def one(record: Mapping[str, Any]) -> dict[str, Any]:
-        line, latent = _line(record, layer.trials), record["latent"]
-        if latent not in layer.trials:
-            return {**line, **controls.nothing(judge)}
-        own = await panel.ask(latent, sentences[latent])
-        probabilities.add(own)
-        shuffled = {
-            giver: await panel.ask(latent, sentences[giver], control="shuffled")
-            for giver in plan.givers[latent]
-        }
-        reordered, redrawn = None, None
-        if latent in plan.reasked:
-            reordered = await panel.ask(latent, sentences[latent], control="reordered")
-            redrawn = await panel.ask(latent, sentences[latent], control="redrawn")
-        return {**line, **controls.scores(judge, own, shuffled, reordered, redrawn)}
-
-    with progress(f"judge {_label(layer.names)}", len(layer.records), "latents") as bar:
-        judged = await together(map(one, layer.records), bar.advance)
-    return judged, probabilities.counts()
-
-
-class Reader:
-    """The windows of a layer's trials as a reader sees them."""
-
-    def __init__(self, layer: Layer, texts: Texts) -> None:
-        self._layer, self._strings = layer, texts.strings()
-        self._tokens_RS = texts.tokens_RS
-
-    def shown(self, latent: int, trial: Trial) -> Shown:
-        """The windows of a trial, to be read."""
-        from clearnets.autointerp.llm.scorers import Shown
-        from clearnets.latents.examples import activations
-
-        windows, window_W = trial.text.windows, trial.examples.window_W
-        token_WL = windows.these(window_W).cut(self._tokens_RS)
-        return Shown(
-            trial=trial,
-            strings_W=[[self._strings[token] for token in token_L] for token_L in token_WL],
-            act_WL=activations(self._layer.cache, latent, windows, window_W),
-        )
-
-
-class Panel:
-    """A language model that is asked about the latents of a layer."""
-
-    def __init__(
-        self, settings: Score, judge: DelphiScorer, layer: Layer, texts: Texts, session: Session
-    ) -> None:
-        self._settings, self._judge, self._layer, self._session = settings, judge, layer, session
-        self._reader = Reader(layer, texts)
-
-    async def ask(self, latent: int, explanation: str, *, control: str = "") -> dict[str, Answers]:
-        """What each scorer says of a latent, given an explanation; or those for which there is such
-        a control (see `clearnets.autointerp.llm.controls`)."""
-        from clearnets.autointerp.llm import controls, scorers
-
-        names = (*self._layer.names, latent)
-        trial: Trial | None = self._layer.trials[latent]
-        if control == "redrawn":
-            record = next(one for one in self._layer.records if one["latent"] == latent)
-            trial = prepare(
-                self._layer.text,
-                self._layer.cache,
-                record,
-                self._settings,
-                self._layer.draws,
-                seed_for(self._settings.seed, "score", *names, control),
-            )
-            assert trial is not None, "a latent can be scored with any draw or with none"
-        again = [control] if control in ("reordered", "redrawn") else []
-        seed = seed_for(self._settings.seed, "judge", *names, *again)
-        judge = controls.controlled(self._judge, control) if control else self._judge
-        return await scorers.answers(
-            judge, self._session, self._reader.shown(latent, trial), explanation, seed=seed
-        )
-
-
-def transcript(unit: Unit) -> Path:
-    """Where DVC keeps what a language model was asked for a unit."""
-    names = (unit.settings["family"], unit.settings["seed"], unit.settings["hookpoint"])
-    return paths.transcripts("score", *names)
+    return load
 
 
 def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[str]:
-    """What a language model would be asked, as lines for `--dry-run`; nothing for rules."""
+    """Return what a language model would be asked, as lines for `--dry-run`; none for rules."""
     judge = config.score.judge
     if judge is None:
         return []
-    from clearnets.autointerp.llm.clients import identity
-    from clearnets.autointerp.llm.transcripts import Count, report
+    from clearnets.autointerp.llm.concurrency import estimate_units
+    from clearnets.autointerp.llm.judged_layer import judge_layer
 
     todo = units(config, family=family, layers=layers)
     if not all(unit.inputs["explain"].exists() for unit in todo):
         return ["prompts cannot be counted before `clearnets explain` has run"]
-    texts, counts = Texts(SPLITS[config.explain.protocol]), []
-    for unit in todo:
-        if not unit.inputs["qualify"].exists() or not unit.fresh():
-            layer = Layer.of(config.score, unit, texts)
-            with Count(identity(judge.client), transcript(unit)) as count:
-                asyncio.run(_judge(config.score, judge, layer, texts, count))
-            counts.append(count)
-    return report(counts)
-
-
-def prepare(
-    text: Text[Grid],
-    cache: LayerCache,
-    record: Mapping[str, Any],
-    settings: Score,
-    draws: Draws,
-    seed: int,
-) -> Trial | None:
-    """What a latent is judged on; None where it is not explained, is active or silent in fewer
-    than `explain.min_windows` windows, or has none left that the protocol draws."""
-    import numpy as np
-
-    from clearnets.autointerp.rules.judge import Trial, mark
-    from clearnets.autointerp.sampling import centred, status, to_explain, to_score
-    from clearnets.latents.examples import activity
-
-    if record["status"] != EXPLAINED:
-        return None
-    latent, trigger, explained = record["latent"], record["trigger"], draws.explained
-    found = activity(cache, latent, text.windows)
-    if status(found, text.windows, explained.min_windows) != EXPLAINED:
-        return None
-    here = (text, cache, latent, found)
-    seen = None
-    if draws.to_explain is not None:
-        again = np.random.default_rng(seed_for(explained.seed, "explain", *draws.names, latent))
-        seen = to_explain(*here, explained, trigger=trigger, negatives=draws.to_explain, rng=again)
-    rng = np.random.default_rng(seed)
-    examples = to_score(
-        *here, settings, trigger=trigger, negatives=draws.to_score, seen=seen, rng=rng
+    load = _loader(config)
+    return estimate_units(
+        judge.client, todo, lambda unit, session: judge_layer(judge, *load(unit), session)
     )
-    # delphi draws none of fewer windows than quantiles; what the explainer saw is left out.
-    if examples.num_active in (0, len(examples.window_W)):
-        return None
-    shown: Text = text
-    if explained.center_examples:
-        shown, examples = centred(text, cache, latent, examples)
-    return Trial(shown, examples, mark(shown, examples, trigger=trigger, rng=rng))
-
-
-def score_latents(
-    records: Sequence[Mapping[str, Any]],
-    trials: Mapping[int, Trial],
-    *,
-    rules: bool = True,
-) -> list[dict[str, Any]]:
-    """A record of scores for each record of explanations; the judge reads the sentences alone.
-
-    Without the judge of rules all scores are null.
-    """
-    from clearnets.autointerp.rules.judge import judge_all
-    from clearnets.autointerp.rules.language import parse
-
-    sentences = {record["latent"]: record["explanation"] for record in records}
-    judged = trials if rules else {}
-    parsed = [parse(sentences[latent]) for latent in judged]
-    verdicts = dict(zip(judged, judge_all(list(judged.values()), parsed)))
-    scored = []
-    for record in records:
-        line = _line(record, trials)
-        verdict = verdicts.get(record["latent"])
-        for scorer in SCORERS:
-            line[scorer] = verdict[scorer].own if verdict else None
-        for scorer in SCORERS:
-            line[f"{scorer}_shuffled"] = _rounded(verdict[scorer].shuffled if verdict else None)
-            line[f"{scorer}_elsewhere"] = _rounded(verdict[scorer].elsewhere if verdict else None)
-        scored.append(line)
-    return scored
-
-
-def _line(record: Mapping[str, Any], trials: Mapping[int, Trial]) -> dict[str, Any]:
-    """The part of a record of scores that does not depend on the judge."""
-    line = {key: record[key] for key in ("latent", "status", "rate", "windows")}
-    if record["status"] == EXPLAINED and record["latent"] not in trials:
-        line["status"] = UNSCORABLE
-    return line
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def _metrics(config: Config, family: Family) -> dict[str, Any]:
-    """Per seed, over all layers that are up to date: latents by status, mean accuracies."""
+    """Return latents by status and mean accuracies by seed, over all layers that are up to date."""
     metrics: dict[str, Any] = {}
     for unit in units(config, family=family, layers=config.model.layers):
         if unit.fresh():
@@ -471,7 +164,7 @@ def _metrics(config: Config, family: Family) -> dict[str, Any]:
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Latents by status, and the mean balanced accuracy of each score over those that have it."""
+    """Return latents by status, and each score's mean balanced accuracy over those that have it."""
     from clearnets.analysis.statistics import balanced_accuracy
 
     status = [record["status"] for record in records]

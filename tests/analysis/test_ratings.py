@@ -12,7 +12,7 @@ from scipy.stats import norm, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from clearnets import UserError
-from clearnets.autointerp.records import EXPLANATIONS, hookpoints
+from clearnets.autointerp.records import EXPLANATIONS
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import collate
@@ -26,7 +26,7 @@ OUTDATED = 3
 def explain() -> None:
     """An explanation for every latent that collate reads scores of."""
     for family in CONFIG.families:
-        for point in hookpoints(family, CONFIG.model, CONFIG.model.layers):
+        for point in CONFIG.hookpoints(family):
             scored = (paths.score(family, 0, point) / "scores.jsonl").read_text().splitlines()
             latents = [json.loads(line)["latent"] for line in scored]
             lines = [json.dumps({"latent": n, "explanation": f"word {n}"}) for n in latents]

@@ -1,23 +1,29 @@
-"""The published choice of windows against the pinned delphi's own sampler and constructors."""
+"""Sampling of latents and windows against the pinned delphi's."""
 
 from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from importlib.metadata import requires
 
 import numpy as np
 import pytest
 import synthetic_text as synthetic
 import torch
 
+from clearnets.autointerp import sampling
 from clearnets.autointerp.delphi import sampler
 from clearnets.latents.examples import activity, choose, windows_of
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from clearnets.autointerp.delphi import adapter  # noqa: F401  isort: skip
-from delphi.config import ConstructorConfig, SamplerConfig  # isort: skip
-from delphi.latents import constructors, samplers  # isort: skip
+from clearnets.autointerp.llm import delphi_adapter  # noqa: F401  isort: skip
+from delphi import __main__ as delphi_main  # isort: skip
+from delphi.config import CacheConfig, ConstructorConfig, RunConfig, SamplerConfig  # isort: skip
+from delphi.latents import samplers  # isort: skip
 from delphi.latents.latents import (  # isort: skip
     ActivatingExample,
-    ActivationData,
     Latent,
     LatentRecord,
 )
@@ -76,36 +82,6 @@ def acts_of(seed: int, share: float = 0.02) -> np.ndarray:
     return rng.random((ROWS, CTX)) * (rng.random((ROWS, CTX)) < share)
 
 
-def data_of(acts: np.ndarray) -> ActivationData:
-    row, position = np.nonzero(acts)
-    locations = torch.tensor(np.stack([row, position, np.zeros_like(row)], axis=1))
-    return ActivationData(locations, torch.tensor(acts[row, position]))
-
-
-def built(acts: np.ndarray, **config) -> LatentRecord:
-    settings = ConstructorConfig(example_ctx_len=SIZE, min_examples=1, **config)
-    one = constructors.constructor(
-        LatentRecord(Latent("layer", 0)),
-        data_of(acts),
-        settings,
-        torch.arange(ROWS * CTX).reshape(ROWS, CTX),
-        Tokenizer(),  # pyright: ignore[reportArgumentType]
-    )
-    assert one is not None
-    return one
-
-
-def test_delphis_option_to_centre_windows_is_inverted():
-    acts = acts_of(0)
-    told = built(acts, center_examples=True, n_non_activating=0)
-    not_told = built(acts, center_examples=False, n_non_activating=0)
-    stands = {int(example.activations.argmax()) for example in not_told.examples}
-    assert stands == {SIZE - SIZE // 4}, "not told to centre, it does"
-    # Told to, it gives the aligned windows, wherever the maximum stands.
-    assert len({int(example.activations.argmax()) for example in told.examples}) > 2
-    assert {int(example.tokens[0]) % SIZE for example in told.examples} == {0}
-
-
 def test_choices_by_strength():
     windows = windows_of(np.ones((ROWS, CTX), dtype=bool), size=SIZE)
     found = activity(synthetic.entries(acts_of(3, 0.2)), 0, windows)
@@ -123,3 +99,42 @@ def test_choices_by_strength():
     assert set(drawn) <= set(order)
     for how in ("top", "random", "quantiles", "mix"):
         assert set(choose(found, 10_000, how=how, rng=rng)) == set(order)
+
+
+def test_delphi_takes_the_first_latents_and_we_draw_from_all(tmp_path, monkeypatch):
+    chosen = []
+
+    async def process(*arguments):
+        chosen.append(arguments[-1])
+
+    monkeypatch.chdir(tmp_path)
+    artifacts = ["layers.0.mlp"], {}, None, False
+    monkeypatch.setattr(delphi_main, "load_artifacts", lambda settings: artifacts)
+    monkeypatch.setattr(delphi_main.AutoTokenizer, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(delphi_main, "process_cache", process)
+    settings = RunConfig(
+        model="none", sparse_model="none", max_latents=5, verbose=False,
+        hookpoints=["layers.0.mlp"], cache_cfg=CacheConfig(), constructor_cfg=ConstructorConfig(),
+        sampler_cfg=SamplerConfig(),
+    )  # fmt: skip
+    asyncio.run(delphi_main.run(settings))
+    assert chosen[0].tolist() == [0, 1, 2, 3, 4]
+    # Every latent of 20 comes up as often: 500 times in 2,000 draws of 5, give or take 4 sd.
+    count = Counter(latent for seed in range(2000) for latent in sampling.draw(20, 5, seed))
+    assert len(count) == 20
+    assert all(abs(times - 500) < 4 * np.sqrt(2000 * 0.25 * 0.75) for times in count.values())
+
+
+def test_what_delphi_declares():
+    """vLLM and bitsandbytes, which a machine without a GPU cannot use, and not all it imports.
+    plotly and pandas it does name, for drawing only."""
+    always, sometimes = set(), set()
+    for text in requires("eai-delphi") or []:
+        name = re.match(r"[\w-]+", text)
+        assert name
+        (sometimes if "extra ==" in text else always).add(name[0])
+    assert {"vllm", "bitsandbytes"} <= always
+    assert not {"tiktoken", "httpx", "scikit-learn"} & (always | sometimes)
+    assert {"plotly", "pandas"} <= sometimes - always
+    ours = [text for text in requires("clearnets") or [] if "extra ==" not in text]
+    assert not [text for text in ours if text.startswith(("eai-delphi", "vllm", "bitsandbytes"))]

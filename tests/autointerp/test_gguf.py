@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("xllamacpp", reason="the extra `local-llm` is not installed")
-pytest.importorskip("httpx", reason="the extra `delphi` is not installed")
 
 from clearnets import UserError
 from clearnets import config as cfg
-from clearnets.autointerp.llm.clients import Reply, RequestFailed
-from clearnets.autointerp.llm.clients.gguf import GGUF, locate
-from clearnets.autointerp.llm.clients.openai import OpenAI, Where
+from clearnets.autointerp.llm.completions import Reply, RequestFailed
+from clearnets.autointerp.llm.gguf_client import GGUF, locate
+from clearnets.autointerp.llm.openai_client import OpenAI, Server
 from clearnets.config import GGUFClient
 from clearnets.pipeline.artifacts import sha256
 
@@ -82,8 +81,8 @@ def test_the_model_says_the_same_in_process_and_behind_a_server():
         assert server.stdin
         assert server.stdout
         address = server.stdout.readline().decode().strip()
-        where = Where(base_url=f"{address}/v1", timeout=60, retries=1)
-        client = OpenAI("smollm2", where, key=None, key_name="NONE")
+        server_settings = Server(base_url=f"{address}/v1", timeout=60, retries=1)
+        client = OpenAI("smollm2", server_settings, key=None, key_name="NONE")
         there, refused = ask(client, CHAT, long)
         server.stdin.close()
     assert there.text == here.text

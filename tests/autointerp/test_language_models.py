@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import synthetic_text as synthetic
 import torch
-from tokenizers import Regex, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from delphi.config import SamplerConfig  # isort: skip
-from clearnets.autointerp.delphi.adapter import (
+from clearnets.autointerp.llm import explainer as explaining
+from clearnets.autointerp.llm import scorers, surprisal
+from clearnets.autointerp.llm.completions import Reply, RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import (
     ActivatingExample,
     Latent,
     LatentRecord,
@@ -29,35 +30,24 @@ from clearnets.autointerp.delphi.adapter import (
     Response,
     examples_of,
 )
-from clearnets.autointerp.llm import explainer as explaining
-from clearnets.autointerp.llm import scorers as judging
-from clearnets.autointerp.llm import surprisal
-from clearnets.autointerp.llm.clients import Reply, RequestFailed
 from clearnets.autointerp.llm.explainer import parse_explanation
-from clearnets.autointerp.llm.scorers import (
-    Shown,
-    parse_answers,
-    parse_intruder,
-    parse_probabilities,
-)
+from clearnets.autointerp.llm.scorers import parse_answers, parse_intruder, parse_probabilities
+from clearnets.autointerp.llm.shown import Shown
 from clearnets.autointerp.llm.simulation import parse_simulation
 from clearnets.autointerp.llm.transcripts import Count
-from clearnets.autointerp.ranking import area
 from clearnets.autointerp.rules.judge import Trial, mark
 from clearnets.autointerp.rules.matcher import Lexicon, read_rows
 from clearnets.config import DelphiExplainer, DelphiScorer
 from clearnets.latents.examples import Examples, activations, activity, choose, sample
 
-from delphi.explainers import ContrastiveExplainer, DefaultExplainer  # isort: skip
+from delphi.explainers import DefaultExplainer  # isort: skip
 from delphi.latents.constructors import prepare_non_activating_examples  # isort: skip
 from delphi.latents.constructors import random_non_activating_windows  # isort: skip
-from delphi.latents.samplers import sampler  # isort: skip
 from delphi.scorers import (  # isort: skip
     DetectionScorer,
     FuzzingScorer,
     IntruderScorer,
     OpenAISimulator,
-    SurprisalScorer,
 )
 
 SIZE = 16
@@ -94,9 +84,15 @@ def explainer(**changes) -> DelphiExplainer:
     return DelphiExplainer.model_validate(values)
 
 
-def judge(*scorers: str, **changes) -> DelphiScorer:
-    values = {"kind": "delphi", "scorers": scorers, "client": CLIENT} | changes
+def judge(*names: str, **changes) -> DelphiScorer:
+    values = {"kind": "delphi", "scorers": names, "client": CLIENT} | changes
     return DelphiScorer.model_validate(values)
+
+
+def scored(settings: DelphiScorer, session, shown: Shown, explanation: str, *, seed=0) -> dict:
+    """A latent's counts by scorer."""
+    found = run(scorers.answers(settings, session, shown, explanation, seed=seed))
+    return {name: scorers.count(name, answers) for name, answers in found.items()}
 
 
 def shown_of(act_RS: np.ndarray, tokens_RS: np.ndarray, *, active=20, silent=20) -> Shown:
@@ -175,16 +171,6 @@ def test_delphi_decodes_tokens_as_one_text_and_we_one_by_one():
     _, (ours,) = examples_of(token_L[None].numpy(), zeros.numpy(), synthetic.STRINGS)
     assert ours.str_tokens == [" fox", "."]
 
-
-def test_delphi_judges_on_windows_that_its_explainer_saw():
-    class PerToken:
-        def batch_decode(self, tokens):
-            return [synthetic.STRINGS[token] for token in tokens]
-
-    active, silent = examples(active=120)
-    drawn = sampler(record(active, silent), SamplerConfig(), PerToken())
-    seen = {id(example) for example in drawn.train}
-    assert len(seen & {id(example) for example in drawn.test}) >= 10
     # Ours come from different splits: see tests/stages/test_language_stages.py.
 
 
@@ -275,15 +261,6 @@ def test_an_exception_of_a_client_ends_delphis_run_and_not_ours():
     assert run(explaining.explain(explainer(retries=1), client, asked, seed=0)) is None
 
 
-def test_delphis_contrastive_explainer_fails_on_its_own_examples():
-    """Ours are given what it looks for: see the next test."""
-    active, silent = examples()
-    for example in silent:
-        del example.normalized_activations
-    with pytest.raises(AttributeError):
-        run(ContrastiveExplainer(Says(lambda _: "?"))(record(active, silent)))
-
-
 def test_explainers_show_what_they_should():
     active, silent = examples(active=18, silent=7)
     asked = explaining.record_of("layers.0.mlp", 0, active, silent)
@@ -351,17 +328,6 @@ def test_probabilities_are_those_of_the_answers_alone():
     assert parse_probabilities(unsure, 1) is None
 
 
-def test_area_is_that_of_sklearn():
-    from sklearn.metrics import roc_auc_score
-
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        value = rng.integers(0, 6, 30) / 6
-        positive = rng.random(30) < 0.4
-        assert area(value, positive) == pytest.approx(roc_auc_score(positive, value), abs=1e-6)
-    assert area(np.ones(3), np.ones(3, bool)) is None
-
-
 def test_intruders_are_read():
     assert parse_intruder("The second.\n[RESPONSE]: 1", 5) == 1
     assert parse_intruder("**[RESPONSE]:** Example 3.", 5) == 3
@@ -380,7 +346,7 @@ def test_delphi_leaves_the_last_windows_unanswered_and_we_do_not(shown):
     assert [answer.prediction for answer in theirs.score].count(None) == 2
     settings = judge("detection", n_examples_shown=7)
     session = Says(always("1"))
-    scores = run(judging.judge(settings, session, shown, "foxes", seed=0))["detection"]
+    scores = scored(settings, session, shown, "foxes")["detection"]
     assert [text.count("Example ") for text in session.asked] == [7] * 5 + [5]
     assert scores | {"auroc": 0} == {
         "tp": 20, "fp": 20, "tn": 0, "fn": 0,
@@ -395,7 +361,7 @@ def test_delphi_cannot_read_lists_of_many_lines_and_we_can(shown):
     active, silent = examples(active=5, silent=5)
     theirs = run(DetectionScorer(Says(spread), n_examples_shown=5)(record(active, silent)))
     assert {answer.prediction for answer in theirs.score} == {None}
-    scores = run(judging.judge(judge("detection"), Says(spread), shown, "foxes", seed=0))
+    scores = scored(judge("detection"), Says(spread), shown, "foxes")
     assert (scores["detection"]["tn"], scores["detection"]["fn"]) == (20, 20)
 
 
@@ -430,7 +396,7 @@ def test_delphi_refuses_a_latent_without_negatives_and_we_count_none(shown):
     trial = Trial(shown.trial.text, Examples(*parts), replace(shown.trial.marks, **none))
     bare = Shown(trial, shown.strings_W[:cut], shown.act_WL[:cut])
     names = ("detection", "fuzzing", "intruder")
-    scores = run(judging.judge(judge(*names), Says(always("1")), bare, "foxes", seed=0))
+    scores = scored(judge(*names), Says(always("1")), bare, "foxes")
     assert (scores["detection"]["tp"], scores["detection"]["fp"]) == (20, 0)
     assert scores["fuzzing"]["fp"] == scores["fuzzing"]["tn"] == 0
     assert scores["intruder"] is None
@@ -441,7 +407,7 @@ def test_a_missing_answer_is_neither_right_nor_wrong(shown):
     said = iter([RequestFailed("ReadTimeout"), "I would rather not."])
     session = Says(lambda text: next(said, None) or always("1")(text))
     settings = judge("detection", n_examples_shown=5)
-    scores = run(judging.judge(settings, session, shown, "foxes", seed=0))["detection"]
+    scores = scored(settings, session, shown, "foxes")["detection"]
     missing = scores["missing_positives"] + scores["missing_negatives"]
     assert missing == 10
     assert scores["tp"] == 20 - scores["missing_positives"]
@@ -456,7 +422,7 @@ def test_delphi_scores_missing_intruders_as_wrong_and_we_do_not():
     assert {result.correct for result in theirs.score} == {False}
     said = iter(["?", RequestFailed("status 500")])
     session = Says(lambda _: next(said, None) or "[RESPONSE]: 0")
-    scores = run(judging.judge(judge("intruder"), session, shown, "", seed=0))["intruder"]
+    scores = scored(judge("intruder"), session, shown, "")["intruder"]
     assert scores["missing"] == 2
     assert scores["right"] + scores["wrong"] + scores["missing"] == len(session.asked)
     # 0 is the intruder's place in about one of five.
@@ -481,7 +447,7 @@ def test_scores_do_not_depend_on_who_was_judged_before(shown):
     for session, seeds in zip(sessions, ((3,), (1, 2, 3))):
         for seed in seeds:
             session.asked.clear()
-            run(judging.judge(judge("detection"), session, shown, "foxes", seed=seed))
+            scored(judge("detection"), session, shown, "foxes", seed=seed)
     assert sessions[0].asked == sessions[1].asked
 
 
@@ -515,18 +481,18 @@ def test_a_perfect_simulation_correlates_fully_and_a_missing_one_is_missing():
         return json.dumps({"activations": found})
 
     session, shown = Says(by_text), marking_shown()
-    counts = run(judging.judge(judge("simulation"), session, shown, "foxes", seed=0))["simulation"]
+    counts = scored(judge("simulation"), session, shown, "foxes")["simulation"]
     assert counts == {"correlation": 1.0, "answered": 16, "missing": 0}
     assert len(session.asked) == 16
     assert json.loads(session.asked[0])["to_find"] == "foxes"
 
     said = iter(["nonsense", RequestFailed("status 500"), '{"activations": []}'])
     session = Says(lambda text: next(said, None) or by_text(text))
-    counts = run(judging.judge(judge("simulation"), session, shown, "foxes", seed=0))["simulation"]
+    counts = scored(judge("simulation"), session, shown, "foxes")["simulation"]
     assert counts == {"correlation": 1.0, "answered": 13, "missing": 3}
     # A constant has no correlation.
     silent = Says(lambda text: re.sub(r'"activation": null', '"activation": 0', text))
-    counts = run(judging.judge(judge("simulation"), silent, shown, "foxes", seed=0))["simulation"]
+    counts = scored(judge("simulation"), silent, shown, "foxes")["simulation"]
     assert counts == {"correlation": None, "answered": 16, "missing": 0}
 
 
@@ -537,7 +503,7 @@ def test_delphi_takes_a_missing_simulation_for_zeros_and_we_do_not():
     theirs = run(simulator(record(active, silent))).score
     sequences = [s for group in theirs for s in group.scored_sequence_simulations]
     assert {v for s in sequences for v in s.simulation.expected_activations} == {0.0}
-    counts = run(judging.judge(judge("simulation"), client, marking_shown(), "x", seed=0))
+    counts = scored(judge("simulation"), client, marking_shown(), "x")
     assert counts["simulation"] == {"correlation": None, "answered": 0, "missing": 16}
 
 
@@ -551,17 +517,8 @@ def test_delphis_simulator_decodes_a_window_as_one_token_and_we_token_by_token()
     (theirs,) = OpenAISimulator(None, tokenizer()).to_activation_records(active)
     assert len(theirs.tokens) != len(theirs.activations)
     session = Says(lambda _: "?")
-    run(judging.judge(judge("simulation"), session, marking_shown(), "x", seed=0))
+    scored(judge("simulation"), session, marking_shown(), "x")
     assert {len(json.loads(text)["activations"]) for text in session.asked} == {SIZE}
-
-
-def test_delphis_simulation_by_probabilities_fails_without_a_word_on_any_client_but_vllm():
-    """It is left out here: it needs the client's tokenizer and vLLM's own structures."""
-    active, silent = examples(active=2, silent=2)
-    client = Says(lambda _: "1")
-    theirs = run(OpenAISimulator(client, PerToken(), all_at_once=True)(record(active, silent)))
-    sequences = [s for group in theirs.score for s in group.scored_sequence_simulations]
-    assert {v for s in sequences for v in s.simulation.expected_activations} == {0.0}
 
 
 class Surprised(Says):
@@ -586,13 +543,13 @@ class Surprised(Says):
 
 def test_surprisal_is_the_area_of_what_an_explanation_gains():
     session, shown = Surprised(), marking_shown()
-    scores = run(judging.judge(judge("surprisal"), session, shown, "fox", seed=0))["surprisal"]
+    scores = scored(judge("surprisal"), session, shown, "fox")["surprisal"]
     assert scores == {
         "auroc": 1.0, "gain_positives": 1.0, "gain_negatives": 0.0, "answered": 16, "missing": 0,
     }  # fmt: skip
-    other = run(judging.judge(judge("surprisal"), session, shown, "whale", seed=0))["surprisal"]
+    other = scored(judge("surprisal"), session, shown, "whale")["surprisal"]
     assert other["auroc"] == 0.5
-    scores = run(judging.judge(judge("surprisal"), Surprised(missing=1), shown, "fox", seed=0))
+    scores = scored(judge("surprisal"), Surprised(missing=1), shown, "fox")
     # One of a window's two requests.
     assert (scores["surprisal"]["answered"], scores["surprisal"]["missing"]) == (15, 1)
     before = {prefix.rsplit("Description: \n", 1)[1] for prefix, _ in session.asked}
@@ -606,43 +563,7 @@ def test_surprisal_is_the_area_of_what_an_explanation_gains():
 def test_a_dry_run_of_surprisal_counts_both_requests_of_a_window():
     shown = marking_shown()
     with Count({"model": "m"}, Path("nowhere")) as count:
-        run(judging.judge(judge("surprisal"), count, shown, "fox", seed=0))
+        scored(judge("surprisal"), count, shown, "fox")
     both = {prefix + "".join(s) for s in shown.strings_W for prefix in surprisal.prefixes("fox")}
     assert count.to_ask == len(both) == 2 * len(shown.strings_W)
     assert count.longest == count.to_ask
-
-
-class TinyLanguage(torch.nn.Module):
-    """A GPT-2 of random weights over bytes, with the tokenizer that delphi looks for on it."""
-
-    def __init__(self) -> None:
-        from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-        super().__init__()
-        torch.manual_seed(0)
-        letters = {chr(code): code for code in range(32, 127)} | {"\n": 1, "<eos>": 0}
-        tokenizer = Tokenizer(WordLevel(letters, unk_token="<eos>"))
-        tokenizer.pre_tokenizer = Split(Regex("."), "isolated")
-        self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
-        sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 8192}
-        self.model = GPT2LMHeadModel(GPT2Config(vocab_size=128, **sizes)).eval()
-        self.device = torch.device("cpu")
-
-    def forward(self, **inputs):
-        return self.model(**inputs)
-
-
-def test_delphis_surprisal_reads_a_later_batch_behind_the_earlier_ones_and_fails_at_the_last():
-    from delphi.scorers.surprisal.surprisal import Sample as Text
-
-    scorer = SurprisalScorer(TinyLanguage(), verbose=False, batch_size=2)
-
-    def losses(*texts, batch_size=2):
-        samples = [Text(text, [], None) for text in texts]
-        return scorer.compute_loss_with_kv_cache("about foxes", samples, batch_size=batch_size)
-
-    alone = losses("the fox ran", "the dog sat")[0]
-    later = losses("a big whale", "one old cat", "the fox ran", "the dog sat")[2]
-    assert alone != pytest.approx(later, abs=1e-4)
-    with pytest.raises(RuntimeError):
-        losses("the fox ran", "the dog sat", "the cat ran", batch_size=2)

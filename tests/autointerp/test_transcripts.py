@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clearnets import UserError
-from clearnets.autointerp.llm.clients import Reply, RequestFailed
+from clearnets.autointerp.llm.completions import Reply, RequestFailed
 from clearnets.autointerp.llm.transcripts import (
     INFO,
     TRANSCRIPT,

@@ -7,7 +7,7 @@ import csv
 
 import tiny_pipeline as tiny
 
-from clearnets.autointerp.records import EXPLANATIONS, SIMILAR, hookpoints
+from clearnets.autointerp.records import EXPLANATIONS, SIMILAR
 from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, to_line, write_text
@@ -43,7 +43,7 @@ def make() -> Config:
         cache.run(settings, runtime=RUNTIME, family=family)
         explain.run(settings, runtime=RUNTIME, family=family, layers=layers)
         score.run(settings, runtime=RUNTIME, family=family, layers=layers)
-        for point in hookpoints(family, settings.model, layers):
+        for point in settings.hookpoints(family):
             _similarity(family, point)
         _concepts(settings, family)
     return settings
@@ -67,7 +67,7 @@ def _concepts(settings: Config, family) -> None:
         with (work.out / "latents.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("source", "hookpoint", "latent", "concept", "f1", "mcc"))
-            for point in hookpoints(family, settings.model, settings.model.layers):
+            for point in settings.hookpoints(family):
                 for n in range(tiny.LATENTS):
                     writer.writerow(("own", point, n, f"concept-{n}", n / 100, n / 200))
                     writer.writerow(("random-directions", point, n, "no", 1, 1))

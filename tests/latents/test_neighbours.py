@@ -101,7 +101,7 @@ def test_delphis_neighbours_take_a_twin_for_the_latent_itself_and_repeat_windows
     from delphi.latents.latents import ActivationData, Latent, LatentRecord
     from delphi.latents.neighbours import NeighbourCalculator
 
-    from clearnets.autointerp.delphi import adapter  # noqa: F401
+    from clearnets.autointerp.llm import delphi_adapter  # noqa: F401
 
     acts, _, cache, windows = made
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)

@@ -14,8 +14,8 @@ import synthetic_text as synthetic
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from test_explain_score import LAYERS, RUNTIME, config
-from test_language_stages import FAMILY, Reader, _root, connected, language, run_all  # noqa: F401
+from reading_model import FAMILY, Reader, language, run_all
+from tiny_caches import LAYERS, RUNTIME, config
 
 from clearnets import UserError
 from clearnets import config as cfg
@@ -23,8 +23,8 @@ from clearnets.analysis import delphi_import
 from clearnets.analysis.frames import NO_LAYER
 from clearnets.analysis.statistics import balanced_accuracy
 from clearnets.autointerp.delphi import export, layout
-from clearnets.autointerp.delphi.adapter import Latent, LatentRecord, Response, examples_of
-from clearnets.autointerp.llm.clients import RequestFailed
+from clearnets.autointerp.llm.completions import RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import Latent, LatentRecord, Response, examples_of
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_jsonl
 from clearnets.stages import explain, score
@@ -36,15 +36,15 @@ from delphi.scorers import (  # isort: skip
     IntruderScorer,
 )
 
+pytestmark = pytest.mark.usefixtures("tiny_caches")
 SETTINGS = cfg.load().collate
 MODULES = [f"layers.{layer}.mlp" for layer in LAYERS]
 
 
 def exported(settings, by=None, **how) -> Path:
-    export.run(
-        settings, family=FAMILY, layers=LAYERS, seed=0, by=by, out=Path("out"),
-        firing_counts=how.get("firing_counts", False),
-    )  # fmt: skip
+    units = score.units(settings, family=FAMILY, layers=LAYERS)
+    options = {"firing_counts": False} | how
+    export.run(settings, units, seed=0, by=by, out=Path("out"), **options)
     return Path("out")
 
 
@@ -64,7 +64,7 @@ def ours(name: str) -> dict[tuple[str, int], dict]:
 
 
 @pytest.mark.parametrize("by", ["rules", "language"])
-def test_delphis_result_analysis_gets_our_numbers(by, connected):  # noqa: F811
+def test_delphis_result_analysis_gets_our_numbers(by, connected):
     if by == "rules":
         settings, name = by_rules(), "scores"
     else:
@@ -134,7 +134,7 @@ def test_all_of_delphis_analysis_runs_on_an_export_of_one_layer(monkeypatch, cap
 
 
 @pytest.mark.parametrize("by", ["rules", "language"])
-def test_what_we_export_we_read_back(by, connected):  # noqa: F811
+def test_what_we_export_we_read_back(by, connected):
     if by == "rules":
         settings, name = by_rules(), "scores"
     else:
@@ -316,7 +316,7 @@ def test_what_delphi_did_not_write_is_refused_in_one_line(tmp_path, file, conten
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_exported_is_refused_and_nothing_is_left(connected):  # noqa: F811
+def test_what_cannot_be_exported_is_refused_and_nothing_is_left(connected):
     settings = by_rules()
     with pytest.raises(UserError, match="no language model"):
         exported(settings, by="language")

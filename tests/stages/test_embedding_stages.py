@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import synthetic_text as synthetic
 from sklearn.metrics import roc_auc_score
-from test_explain_score import (
+from tiny_caches import (
     DEAD,
     FREQUENT,
     GONE,
@@ -22,15 +22,11 @@ from test_explain_score import (
     SIZE,
     acts_of,
     config,
-    make_cache,
-    make_data,
 )
 
 from clearnets import UserError
 from clearnets.autointerp import encoder, sampling
-from clearnets.autointerp.records import ROC_STEPS
-from clearnets.autointerp.rules import explainer
-from clearnets.autointerp.rules import judge as rules
+from clearnets.autointerp.records import ROC_STEPS, SPLITS
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents import window_embeddings
@@ -66,11 +62,7 @@ class WordCounts:
 
 
 @pytest.fixture(autouse=True)
-def _root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_data()
-    make_cache("native", POINTS)
-    make_cache("token-unigram", {"tokens": 0})
+def _encoder(tiny_caches, monkeypatch):
     monkeypatch.setattr(encoder, "Encoder", WordCounts)
     monkeypatch.setattr(WordCounts, "asked", [], raising=False)
     monkeypatch.setattr(WordCounts, "fails_at", None)
@@ -247,9 +239,7 @@ def test_all_windows_of_a_split_are_embedded_once_each(monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "delphi"])
-def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
-    monkeypatch, protocol
-):
+def test_similar_non_activating_windows_reach_explainer_and_judge(monkeypatch, used, protocol):
     """The nearest ones (whose search is tested by itself) in the embeddings of the very split,
     without those that the explainer has seen."""
     cfg = settings(
@@ -259,7 +249,7 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         score__non_activating="similar",
     )
     calls: list[tuple] = []
-    draw, learn, judge = sampling.sample, explainer.explain, rules.judge_all
+    draw = sampling.sample
 
     def sample(found, windows, *, active_W, silent, first, rng, avoid=()):
         examples = draw(
@@ -269,35 +259,23 @@ def test_silent_windows_that_are_similar_in_meaning_reach_explainer_and_judge(
         calls.append((found, windows, active_W, first.tolist(), list(avoid), examples))
         return examples
 
-    used: dict[str, list] = {"explain": [], "score": []}
-
-    def explained(text, examples, **options):
-        used["explain"].append(examples)
-        return learn(text, examples, **options)
-
-    def judged(trials, sentences):
-        used["score"] += [trial.examples for trial in trials]
-        return judge(trials, sentences)
-
     monkeypatch.setattr(sampling, "sample", sample)
-    monkeypatch.setattr(explainer, "explain", explained)
-    monkeypatch.setattr(rules, "judge_all", judged)
     embed.run(cfg, runtime=RUNTIME)
     seen: list[set[int]] = []
     for name, stage in (("explain", explain), ("score", score)):
         stage.run(cfg, runtime=RUNTIME, family="native", layers=(0,))
         by_examples = {id(call[-1]): call for call in calls}
         assert len(used[name]) > 5
-        split = score.SPLITS[protocol] if name == "score" else "explain"
+        split = SPLITS[protocol] if name == "score" else "explain"
         vector_ND = window_embeddings.read(paths.embed(), split)
-        for examples in used[name]:
+        for _, examples in used[name]:
             found, windows, active_W, first, avoid, _ = by_examples[id(examples)]
             count = 50 if name == "explain" else 100
-            silent_W = found.silent(windows)
-            assert first == window_embeddings.nearest(vector_ND, active_W, silent_W, count).tolist()
-            silent = set(examples.window_W[examples.num_active :].tolist())
+            other_W = found.silent(windows)
+            assert first == window_embeddings.nearest(vector_ND, active_W, other_W, count).tolist()
+            others = set(examples.window_W[examples.num_active :].tolist())
             free = [window for window in first if window not in avoid]
-            assert silent == set(free[:50])
+            assert others == set(free[:50])
             if name == "explain":
-                seen.append(silent)
+                seen.append(others)
             assert (set(avoid) in seen) == (protocol == "delphi" and name == "score")

@@ -11,111 +11,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic_text as synthetic
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tiny_caches import (
+    DEAD,
+    FREQUENT,
+    GONE,
+    LATENTS,
+    LAYERS,
+    RARE,
+    RULES,
+    RUNTIME,
+    SIZE,
+    acts_of,
+    centred_by_hand,
+    config,
+    records,
+    run_both,
+)
 
 from clearnets import UserError
 from clearnets.autointerp import sampling
 from clearnets.autointerp.delphi import sampler
-from clearnets.autointerp.rules import explainer
-from clearnets.autointerp.rules import judge as rules
-from clearnets.autointerp.rules.language import Clause, Context, Rule, parse
-from clearnets.autointerp.rules.matcher import Lexicon, read, read_rows
-from clearnets.config import Config, load
+from clearnets.autointerp.records import SPLITS
+from clearnets.autointerp.rules.language import parse
+from clearnets.autointerp.rules.matcher import Lexicon, read_rows
+from clearnets.autointerp.scored_layer import ScoredLayer, rule_scores
+from clearnets.autointerp.texts import Texts
+from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
+from clearnets.latents.examples import activity
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, write_json
-from clearnets.pipeline.runtime import Runtime, seed_for
+from clearnets.pipeline.artifacts import read_json
 from clearnets.stages import explain, score
 
 TESTS = Path(__file__).parents[1]
-SIZE, LATENTS, LAYERS = 16, 12, (0, 1)
-RULES = [
-    Rule((Clause(("said", "asked"), Context("closed-quotation")),)),
-    Rule((Clause((), Context("inside-quotation")),)),
-    Rule((Clause(("fox",)),)),
-    Rule((Clause(("dog",), Context("seen")),)),
-]
-DEAD, RARE, FREQUENT, GONE = 4, 5, 6, 7
-RUNTIME = Runtime(device="cpu", threads=1)
+POINT = "layers.0.mlp"
 
-
-def config(**changes) -> Config:
-    values = load(TESTS.parent / "params.yaml").model_dump(mode="json")
-    values["data"]["ctx_len"] = synthetic.CTX
-    values["model"]["num_layers"] = len(LAYERS)
-    values["explain"] |= {"window": SIZE, "latents": 10} | changes
-    return Config.model_validate(values, strict=False)
-
-
-def make_data() -> None:
-    for _, work in build_all([Unit("data", paths.data(), {}, {})]):
-        (work.out / "tokenizer").mkdir()
-        vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
-        tokenizer = Tokenizer(WordLevel(vocab, unk_token="<pad>"))
-        tokenizer.save(str(work.out / "tokenizer" / "tokenizer.json"))
-        special = {"pad": synthetic.PAD, "bos": synthetic.BOS, "eos": synthetic.EOS}
-        sizes = {"vocab_size": len(vocab), "ctx_len": synthetic.CTX}
-        write_json(work.out / "meta.json", {**sizes, **special, "concepts": []})
-        (work.out / "tokens").mkdir()
-        for seed, split in enumerate(("explain", "score")):
-            np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, 300))
-
-
-def acts_of(latent: int, split: str, layer: int, tokens_RS: np.ndarray) -> np.ndarray:
-    """Latents with a rule, and one for each way to have no score; the rest are random."""
-    counted_RS = synthetic.counted(tokens_RS)
-    rng = np.random.default_rng([latent, layer, split == "score"])
-    random_RS = rng.random(tokens_RS.shape) * counted_RS
-    if latent < len(RULES):
-        text = read_rows(tokens_RS, synthetic.counted, Lexicon(synthetic.STRINGS), size=SIZE)
-        bits = text.fires(RULES[latent], np.arange(len(text.windows)))
-        acts = np.zeros(tokens_RS.shape)
-        by_window = acts.reshape(len(acts), -1, SIZE)
-        fired = np.unpackbits(bits.view(np.uint8), axis=-1, count=SIZE)
-        by_window[text.windows.row_N, text.windows.slot_N] = fired
-        return acts * (0.5 + random_RS)
-    if latent == DEAD or (latent == GONE and split == "score"):
-        return np.zeros(tokens_RS.shape)
-    if latent == RARE:
-        return random_RS * (np.arange(len(tokens_RS)) < 3)[:, None]
-    return random_RS if latent == FREQUENT else random_RS * (random_RS > 0.98)
-
-
-def make_cache(family: str, points: dict[str, int], num_latents: int = LATENTS) -> None:
-    for seed, split in enumerate(("explain", "score")):
-        tokens_RS = synthetic.rows(seed, 300)
-        for _, work in build_all([Unit("cache", paths.cache(family, 0, split), {}, {})]):
-            for point, layer in points.items():
-                acts = [acts_of(i, split, layer, tokens_RS) for i in range(num_latents)]
-                latent, row, position = np.nonzero(np.stack(acts))
-                locations = np.stack([row, position, latent], axis=1).astype(np.uint16)
-                act_E = np.stack(acts)[latent, row, position].astype(np.float16)
-                folder = work.out / point
-                folder.mkdir()
-                entries = {"locations": locations, "activations": act_E}
-                save_file(entries, folder / f"0_{num_latents - 1}.safetensors")
-                write_json(folder / "config.json", {"num_latents": num_latents})
-
-
-@pytest.fixture(autouse=True)
-def _root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_data()
-    make_cache("native", {f"layers.{layer}.mlp": layer for layer in LAYERS})
-
-
-def run_both(settings: Config, family="native", layers=LAYERS) -> None:
-    explain.run(settings, runtime=RUNTIME, family=family, layers=layers)
-    score.run(settings, runtime=RUNTIME, family=family, layers=layers)
-
-
-def records(folder: Path) -> dict[int, dict]:
-    found = read_jsonl(next(folder.glob("*.jsonl")))
-    assert [r["latent"] for r in found] == sorted({r["latent"] for r in found})
-    return {record["latent"]: record for record in found}
+pytestmark = pytest.mark.usefixtures("tiny_caches")
 
 
 def balanced(counts: dict[str, int]) -> float:
@@ -171,7 +103,7 @@ def test_metrics_are_means_over_all_layers_that_are_there():
 def test_layers_complete_each_other_and_nothing_is_done_twice():
     settings = config()
     run_both(settings, layers=(1,))
-    assert not paths.score("native", 0, "layers.0.mlp").exists()
+    assert not paths.score("native", 0, POINT).exists()
     first = (paths.score("native", 0, "layers.1.mlp") / "manifest.json").stat().st_mtime_ns
     numbers = read_json(paths.metrics("score-native"))["seed-0"]
     assert sum(numbers[key] for key in ("explained", "dead", "too_rare", "too_frequent")) <= 10
@@ -198,25 +130,20 @@ def test_latents_are_drawn_from_all_with_a_name():
 
 def test_shuffled_scores_are_those_of_all_other_latents_sentences():
     settings = config(latents=LATENTS)
-    run_both(settings)
-    point = "layers.0.mlp"
-    explained = records(paths.explain("native", 0, point))
-    scored = records(paths.score("native", 0, point))
-    text = read(open_tokens(paths.data()), "score", size=SIZE)
-    cache = load_layer(paths.cache("native", 0, "score"), point)
-    draws = score.Draws(("native", point, 0), settings.explain, None, sampling.Negatives("trigger"))
-    trials = {}
-    for latent, record in explained.items():
-        seed = seed_for(settings.score.seed, "score", "native", point, 0, latent)
-        trials[latent] = score.prepare(text, cache, record, settings.score, draws, seed)
+    run_both(settings, layers=(0,))
+    explained = records(paths.explain("native", 0, POINT))
+    scored = records(paths.score("native", 0, POINT))
+    (unit,) = score.units(settings, family="native", layers=(0,))
+    texts = Texts(open_tokens(paths.data()), "score")
+    trials = ScoredLayer.of(settings.score, ("native", POINT, 0), unit.inputs, texts).trials
     there = [latent for latent in explained if scored[latent]["detection"]]
-    assert there == [latent for latent, trial in trials.items() if trial]
+    assert there == list(trials)
     accuracy = {}
     for judged in there:
         for giver in there:
             # A latent with another's sentence in its record, scored by itself.
             record = explained[judged] | {"explanation": explained[giver]["explanation"]}
-            (alone,) = score.score_latents([record], {judged: trials[judged]})
+            (alone,) = rule_scores([record], {judged: trials[judged]})
             for key in ("detection", "fuzzing"):
                 accuracy[key, judged, giver] = balanced(alone[key])
     for key in ("detection", "fuzzing"):
@@ -232,7 +159,6 @@ def test_shuffled_scores_are_those_of_all_other_latents_sentences():
 
 
 def test_a_family_without_layers_has_one_place():
-    make_cache("token-unigram", {"tokens": 0})
     run_both(config(), family="token-unigram")
     assert len(records(paths.score("token-unigram", 0, "tokens"))) == 10
     units = score.units(config(), family="token-unigram", layers=(0, 1))
@@ -248,13 +174,13 @@ def test_missing_inputs_name_the_stage_that_makes_them():
 
 SCRIPT = """
 import os, signal, sys
-sys.path[:0] = [{tests!r}, {stages!r}]
-import test_explain_score as test
+sys.path.insert(0, {tests!r})
+import tiny_caches
 from clearnets.pipeline.artifacts import JsonlWriter
 from clearnets.stages import score
 
 kill_at, layer_at = map(int, sys.argv[1:])
-append, written, write_text, layers = JsonlWriter.append, 0, score.write_text, 0
+append, written, write_jsonl, layers = JsonlWriter.append, 0, score.write_jsonl, 0
 
 def killed(self, record):
     global written
@@ -265,21 +191,21 @@ def killed(self, record):
         os.kill(os.getpid(), signal.SIGKILL)
     append(self, record)
 
-def killed_before(path, text):
+def killed_before(path, records):
     global layers
     layers += 1
     if layers == layer_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    write_text(path, text)
+    write_jsonl(path, records)
 
-JsonlWriter.append, score.write_text = killed, killed_before
-test.run_both(test.config())
+JsonlWriter.append, score.write_jsonl = killed, killed_before
+tiny_caches.run_both(tiny_caches.config())
 print(*sys.modules)
 """
 
 
 def run_killed(kill_at: int = 0, layer_at: int = 0) -> subprocess.CompletedProcess:
-    script = SCRIPT.format(tests=str(TESTS), stages=str(TESTS / "stages"))
+    script = SCRIPT.format(tests=str(TESTS))
     return subprocess.run(
         [sys.executable, "-c", script, str(kill_at), str(layer_at)],
         capture_output=True,
@@ -311,46 +237,28 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes():
     assert not list(Path(".clearnets/work").glob("*/*"))
 
 
-def test_under_delphis_protocol_windows_are_drawn_from_one_text_as_it_does(monkeypatch):
-    shown: dict[str, list] = {"explain": [], "score": []}
-    to_explain, to_score = sampling.to_explain, sampling.to_score
-
-    def explained(*here, **how):
-        shown["explain"].append(found := to_explain(*here, **how))
-        return found
-
-    def scored(*here, **how):
-        shown["score"].append((here[3], found := to_score(*here, **how)))
-        return found
-
-    monkeypatch.setattr(sampling, "to_explain", explained)
-    monkeypatch.setattr(sampling, "to_score", scored)
+def test_under_delphis_protocol_windows_are_drawn_from_one_text_as_it_does(used):
     settings = config(latents=4, protocol="delphi", n_examples_train=40)
-    explain.run(settings, runtime=RUNTIME, family="native", layers=(0,))
-    first = list(shown["explain"])
-    shown["explain"].clear()
-    score.run(settings, runtime=RUNTIME, family="native", layers=(0,))
-    assert len(first) == len(shown["score"]) > 0
-    for train, again, (found, test) in zip(first, shown["explain"], shown["score"]):
-        np.testing.assert_array_equal(train.window_W, again.window_W)
-        pool = found.strongest_first
-        expected = sampler.test(pool, 50, quantiles=10)
+    run_both(settings, layers=(0,))
+    cache = load_layer(paths.cache("native", 0, "explain"), POINT)
+    latents = [i for i, r in records(paths.score("native", 0, POINT)).items() if r["detection"]]
+    assert len(latents) == len(used["explain"]) == len(used["score"]) > 0
+    for latent, (text, train), (_, test) in zip(latents, used["explain"], used["score"]):
+        pool = activity(cache, latent, text.windows).strongest_first
         active = test.window_W[: test.num_active]
-        assert set(active) == set(expected)
-        seen = np.intersect1d(active, train.window_W[: train.num_active])
-        assert len(seen) >= 10
-        silent = test.window_W[test.num_active :]
-        assert not np.intersect1d(silent, train.window_W).size
+        assert set(active) == set(sampler.test(pool, 50, quantiles=10))
+        assert len(np.intersect1d(active, train.window_W[: train.num_active])) >= 10
+        assert not np.intersect1d(test.window_W[test.num_active :], train.window_W).size
 
 
 @pytest.mark.parametrize("kind", ["random", "co-occurrence"])
-def test_silent_windows_of_each_kind_are_silent(kind):
+def test_non_activating_windows_of_each_kind_are_judged(kind):
     settings = config(latents=LATENTS, non_activating=kind)
     values = settings.model_dump(mode="json")
     values["score"]["non_activating"] = kind
     settings = Config.model_validate(values, strict=False)
     run_both(settings, layers=(0,))
-    for record in records(paths.score("native", 0, "layers.0.mlp")).values():
+    for record in records(paths.score("native", 0, POINT)).values():
         if one := record["detection"]:
             assert one["tp"] + one["fn"] == one["tn"] + one["fp"] == 50
 
@@ -366,53 +274,21 @@ def test_explanations_of_another_protocol_are_not_scored():
         score.run(config(protocol="delphi"), runtime=RUNTIME, family="native", layers=(0,))
 
 
-def centred_by_hand(acts: np.ndarray, counted: np.ndarray) -> dict[tuple[int, int], int]:
-    """By row and place of the maximum: where a window begins that is centred on it."""
-    starts = {}
-    for row, first in np.ndindex(len(acts), synthetic.CTX // SIZE):
-        grid = range(first * SIZE, (first + 1) * SIZE)
-        live = [acts[row, p] if counted[row, p] else 0 for p in grid]
-        if 2 * sum(counted[row, p] for p in grid) < SIZE or not max(live):
-            continue
-        top = begin = grid[int(np.argmax(live))]
-        end = top + 1
-        while begin > 0 and counted[row, begin - 1]:
-            begin -= 1
-        while end < synthetic.CTX and counted[row, end]:
-            end += 1
-        start = min(max(top - SIZE // 2, begin), end - SIZE)
-        starts[row, top] = start if start >= begin else grid[0]
-    return starts
-
-
 @pytest.mark.parametrize("protocol", ["held-out", "delphi"])
-def test_centred_windows_have_the_strongest_activation_in_their_middle(monkeypatch, protocol):
-    shown: dict[str, list] = {"explain": [], "score": []}
-    learn, judge = explainer.explain, rules.judge_all
-
-    def explained(text, examples, **options):
-        shown["explain"].append((text, examples))
-        return learn(text, examples, **options)
-
-    def judged(trials, sentences):
-        shown["score"] += [(trial.text, trial.examples) for trial in trials]
-        return judge(trials, sentences)
-
-    monkeypatch.setattr(explainer, "explain", explained)
-    monkeypatch.setattr(rules, "judge_all", judged)
+def test_centred_windows_have_the_strongest_activation_in_their_middle(used, protocol):
     settings = config(latents=LATENTS, center_examples=True, protocol=protocol)
     run_both(settings, layers=(0,))
-    scored = records(paths.score("native", 0, "layers.0.mlp"))
+    scored = records(paths.score("native", 0, POINT))
     latents = [latent for latent, record in scored.items() if record["detection"]]
-    assert len(latents) == len(shown["score"]) > 5
+    assert len(latents) == len(used["score"]) > 5
     # A latent that cannot be scored has been explained all the same.
-    told = [latent for latent in scored if scored[latent]["status"] in ("explained", "unscorable")]
-    where = {"explain": told, "score": latents}
+    there = [i for i in scored if scored[i]["status"] in ("explained", "unscorable")]
+    where = {"explain": there, "score": latents}
     middle = edge = 0
-    for stage, split in (("explain", "explain"), ("score", score.SPLITS[protocol])):
+    for stage, split in (("explain", "explain"), ("score", SPLITS[protocol])):
         tokens_RS = synthetic.rows(int(split == "score"), 300)
         counted = synthetic.counted(tokens_RS)
-        for latent, (text, examples) in zip(where[stage], shown[stage], strict=True):
+        for latent, (text, examples) in zip(where[stage], used[stage], strict=True):
             acts = acts_of(latent, split, 0, tokens_RS).astype(np.float16)
             starts = centred_by_hand(acts, counted)
             allowed = {(row, start): top for (row, top), start in starts.items()}
@@ -446,8 +322,8 @@ def test_fewer_windows_than_quantiles_are_no_fault_under_delphis_protocol():
         values = settings.model_dump(mode="json")
         values["score"] |= {"n_quantiles": test, "n_examples_test": 50}
         run_both(Config.model_validate(values, strict=False), layers=(0,))
-        explained = records(paths.explain("native", 0, "layers.0.mlp"))[RARE]
-        scored = records(paths.score("native", 0, "layers.0.mlp"))[RARE]
+        explained = records(paths.explain("native", 0, POINT))[RARE]
+        scored = records(paths.score("native", 0, POINT))[RARE]
         status = {there: ("explained", "unscorable"), there + 1: ("too_rare", "too_rare")}
         assert (explained["status"], scored["status"]) == status[quantiles]
         assert (explained["explanation"] is None) == (explained["status"] == "too_rare")

@@ -19,7 +19,19 @@ import synthetic_text as synthetic
 
 pytest.importorskip("delphi", reason="the extra `delphi` is not installed")
 
-from test_explain_score import (
+from reading_model import (
+    CLIENT,
+    FAMILY,
+    FOX,
+    Reader,
+    explained,
+    judged,
+    language,
+    results,
+    run_all,
+)
+from tiny_caches import (
+    CONCEPTS,
     DEAD,
     GONE,
     LATENTS,
@@ -29,136 +41,21 @@ from test_explain_score import (
     acts_of,
     centred_by_hand,
     config,
-    make_cache,
-    make_data,
 )
 
 from clearnets import UserError
 from clearnets.analysis import transcript_sample
-from clearnets.autointerp.llm import concurrency
-from clearnets.autointerp.llm.clients import Reply, RequestFailed
-from clearnets.autointerp.llm.clients.gguf import locate
+from clearnets.autointerp.llm.completions import RequestFailed
+from clearnets.autointerp.llm.gguf_client import locate
 from clearnets.autointerp.llm.qualification import is_qualified, tasks
 from clearnets.config import Config
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.latents.examples import windows_of
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, build_all, read_json, read_jsonl, sha256, write_json
+from clearnets.pipeline.artifacts import read_json, sha256
 from clearnets.stages import explain, qualify, score
 
-FOX = 2  # The latent that is active at "fox".
-CLIENT = {"kind": "openai", "model": "reader"}
-CONCEPTS = ("fox", "quote_mark", "nowhere")
-FAMILY = "native"
-
-
-class Reader:
-    """A model that names the word that is marked most often, and judges by looking for it.
-
-    `replies` are said first, one per request; an exception among them is raised.
-    """
-
-    def __init__(self, *replies: str | Exception, can_judge: bool = True) -> None:
-        self.replies, self.can_judge = list(replies), can_judge
-        self.asked: list[str] = []
-
-    def answer(self, text: str) -> str:
-        judged = re.search(r"Latent explanation: (.*)\n", text)
-        if judged is None:
-            marked = Counter(re.findall(r"<<\s*(.*?)>>", text))
-            return f"Let me see.\n[EXPLANATION]: {marked.most_common(1)[0][0]}"
-        examples = re.findall(r"Example \d+: ?(.*)", text)
-        yes = [self._holds(example, judged[1]) for example in examples]
-        return "[\n" + ",\n".join(str(int(y == self.can_judge)) for y in yes) + "\n]"
-
-    @staticmethod
-    def _holds(example: str, word: str) -> bool:
-        marked = re.findall(r"<<\s*(.*?)>>", example)
-        return all(m == word for m in marked) if marked else f" {word}" in example
-
-    async def complete(self, messages, settings):
-        text = messages[-1]["content"]
-        self.asked.append(text)
-        said = self.replies.pop(0) if self.replies else self.answer(text)
-        if isinstance(said, Exception):
-            raise said
-        return Reply(said)
-
-    async def close(self):
-        pass
-
-
-def language(client=CLIENT, scorers=("detection", "fuzzing"), shuffled=1, reasked=2, **over):
-    """Two latents less than all, explained and judged by a language model."""
-    values = config(latents=10).model_dump(mode="json")
-    values["explain"] |= {"n_examples_train": 20, "n_non_activating": 10}
-    values["explain"]["explainer"] = {
-        "kind": "delphi", "explainer": "default", "client": client, "retries": 1,
-    }  # fmt: skip
-    values["score"] |= {"n_examples_test": 12, "n_non_activating": 12}
-    judge = {"kind": "delphi", "scorers": list(scorers), "client": client}
-    values["score"]["scorers"] = [judge | {"shuffled": shuffled, "reasked": reasked}]
-    values["qualify"] |= {"concepts": 2, "windows": 8}
-    for key, value in over.items():
-        values[key.split("__")[0]][key.split("__")[1]] = value
-    return Config.model_validate_json(json.dumps(values))
-
-
-def add_concepts(data: Path) -> None:
-    """The split that judges are tested on, with its labels."""
-    tokens_RS = synthetic.rows(7, 80)
-    np.save(data / "tokens" / "concept_fit.npy", tokens_RS)
-    (data / "labels").mkdir()
-    fox_RS = tokens_RS == synthetic.ID[" fox"]
-    quote_RS = np.isin(tokens_RS, [synthetic.ID[mark] for mark in (' "', ',"', '?"', '."')])
-    np.save(data / "labels" / "concept_fit.npy", (fox_RS + 2 * quote_RS).astype(np.uint64))
-    write_json(data / "meta.json", read_json(data / "meta.json") | {"concepts": CONCEPTS})
-
-
-@pytest.fixture(autouse=True)
-def _root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_data()
-    for _, work in build_all([Unit("data", paths.data(), {"concepts": True}, {})]):
-        shutil.copytree(paths.data(), work.out, dirs_exist_ok=True)
-        (work.out / "manifest.json").unlink()
-        add_concepts(work.out)
-    make_cache(FAMILY, {f"layers.{layer}.mlp": layer for layer in LAYERS})
-
-
-@pytest.fixture
-def connected(monkeypatch):
-    """Connect the stages to a model; none is a model that must not be asked."""
-
-    def connect(model: Reader | None) -> Reader | None:
-        def backend(client, *, threads):
-            assert model is not None, "the model was asked"
-            return model
-
-        monkeypatch.setattr(concurrency, "connect", backend)
-        return model
-
-    return connect
-
-
-def run_all(settings: Config, layers=LAYERS) -> None:
-    explain.run(settings, runtime=RUNTIME, family=FAMILY, layers=layers)
-    qualify.run(settings, runtime=RUNTIME)
-    score.run(settings, runtime=RUNTIME, family=FAMILY, layers=layers)
-
-
-def explained(layer: int = 0) -> dict[int, dict]:
-    found = read_jsonl(paths.explain(FAMILY, 0, f"layers.{layer}.mlp") / "explanations.jsonl")
-    return {record["latent"]: record for record in found}
-
-
-def judged(layer: int = 0, name: str = "judged") -> dict[int, dict]:
-    found = read_jsonl(paths.score(FAMILY, 0, f"layers.{layer}.mlp") / f"{name}.jsonl")
-    return {record["latent"]: record for record in found}
-
-
-def results() -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in Path("artifacts").rglob("*") if path.is_file()}
+pytestmark = pytest.mark.usefixtures("tiny_caches")
 
 
 def test_a_model_that_sees_the_marks_explains_and_judges_the_latent(connected):
@@ -523,9 +420,9 @@ def test_a_real_model_goes_all_the_way():
         client,
         ("detection",),
         explain__latents=3,
-        explain__active=4,
-        score__active=4,
-        score__silent=6,
+        explain__n_examples_train=4,
+        score__n_examples_test=4,
+        score__n_non_activating=6,
         qualify__windows=4,
         qualify__concepts=1,
     )

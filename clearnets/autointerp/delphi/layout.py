@@ -1,4 +1,4 @@
-"""Explanations and scores in the file layout of delphi's runs, and back.
+"""The file layout of delphi's runs: explanations and scores are written to it and read from it.
 
 A run of delphi leaves, in a folder:
 
@@ -44,7 +44,7 @@ FOLDERS = {
     "simulation": "simulation",
     "surprisal": "surprisal",
 }
-FOLDER_OF = {ours: theirs for theirs, ours in FOLDERS.items()}
+FOLDER_OF = {scorer: folder for folder, scorer in FOLDERS.items()}
 _FILE = re.compile(r"(?P<module>.+)_latent(?P<latent>\d+)\.txt")
 QUANTILES = 10
 
@@ -69,7 +69,7 @@ class Example:
     distance: int
 
     def record(self) -> dict[str, Any]:
-        """As delphi writes its `ClassifierOutput`."""
+        """Return the item as delphi writes its `ClassifierOutput`."""
         right = None if self.prediction is None else self.prediction == self.activating
         return {
             "str_tokens": list(self.strings),
@@ -83,7 +83,7 @@ class Example:
 
 
 def quantiles(peak_W: np.ndarray) -> np.ndarray:
-    """A tenth of the active windows each, 0 the strongest; 0 where there is no activation."""
+    """Return each active window's tenth by strength, 0 the strongest; 0 for other windows."""
     strongest_first = np.argsort(-peak_W, kind="stable")
     active = int((peak_W > 0).sum())
     quantile_W = np.zeros(len(peak_W), dtype=np.int64)
@@ -92,19 +92,19 @@ def quantiles(peak_W: np.ndarray) -> np.ndarray:
 
 
 def name_of(module: str, latent: int) -> str:
-    """The file of a latent."""
+    """Return the name of a latent's file."""
     return f"{module}_latent{latent}.txt"
 
 
 def write_explanation(folder: Path, module: str, latent: int, explanation: str) -> None:
-    """One latent's explanation."""
+    """Write one latent's explanation."""
     _write(folder / EXPLANATIONS / name_of(module, latent), explanation)
 
 
 def write_scores(
     folder: Path, scorer: str, module: str, latent: int, examples: Sequence[Example]
 ) -> None:
-    """One latent's answers by `scorer` (detection, fuzzing)."""
+    """Write the answers of `scorer` (detection, fuzzing) about one latent."""
     path = folder / SCORES / FOLDER_OF[scorer] / name_of(module, latent)
     _write(path, [example.record() for example in examples])
 
@@ -112,7 +112,7 @@ def write_scores(
 def write_settings(
     folder: Path, modules: Sequence[str], scorers: Sequence[str], min_examples: int
 ) -> None:
-    """What delphi's result analysis asks of a run's settings."""
+    """Write those settings of a run that delphi's result analysis reads."""
     values = {
         "hookpoints": list(modules),
         "scorers": [FOLDER_OF[scorer] for scorer in scorers],
@@ -122,8 +122,8 @@ def write_settings(
 
 
 def write_firing_counts(folder: Path, counts: Mapping[str, np.ndarray]) -> None:
-    """By module, in how many tokens each latent is active. A file of torch tensors, as delphi has
-    it; it is read with `weights_only=True`."""
+    """Write, by module, in how many tokens each latent is active. A file of torch tensors, as
+    delphi has it; it is read with `weights_only=True`."""
     import torch
 
     path = folder / FIRING_COUNTS
@@ -154,16 +154,16 @@ class Found:
 
 
 def read(folder: Path) -> list[Found]:
-    """The latents of a run of delphi, by module in the order of its numbers, then by latent.
+    """Return the latents of a run of delphi, by module in the order of its numbers, then by latent.
 
     Raises:
         UserError: there are no explanations and no scores, or a file is not what delphi writes.
     """
     explanations = {key: _explanation(path) for key, path in _files(folder / EXPLANATIONS)}
     scores: dict[tuple[str, int], dict[str, Any]] = {}
-    for theirs, ours in FOLDERS.items():
-        for key, path in _files(folder / SCORES / theirs):
-            scores.setdefault(key, {})[ours] = _scores(ours, path)
+    for name, scorer in FOLDERS.items():
+        for key, path in _files(folder / SCORES / name):
+            scores.setdefault(key, {})[scorer] = _scores(scorer, path)
     if not explanations and not scores:
         raise UserError(
             f"{folder} holds no results of delphi; name a folder with `explanations` and `scores`"
@@ -182,7 +182,7 @@ def read(folder: Path) -> list[Found]:
 
 
 def _natural(key: tuple[str, int]) -> tuple[Any, ...]:
-    """layers.10 comes after layers.9."""
+    """Return a key that sorts layers.10 after layers.9."""
     parts = re.split(r"(\d+)", key[0])
     return ([(int(p), "") if p.isdecimal() else (-1, p) for p in parts], key[1])
 
@@ -195,10 +195,10 @@ def _files(folder: Path) -> Iterator[tuple[tuple[str, int], Path]]:
 
 
 def _explanation(path: Path) -> str:
-    said = _load(path)
-    if not isinstance(said, str):
+    text = _load(path)
+    if not isinstance(text, str):
         raise UserError(f"{path}: expected delphi's explanation, a JSON string")
-    return said
+    return text
 
 
 def _load(path: Path) -> Any:
@@ -209,30 +209,30 @@ def _load(path: Path) -> Any:
 
 
 def _scores(scorer: str, path: Path) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
-    """Counts, and the probabilities of positives and negatives."""
-    said = _load(path)
+    """Return the counts, and the probabilities of positives and negatives."""
+    results = _load(path)
     try:
         match scorer:
             case "intruder":
-                return _intruders(said), ([], [])
+                return _intruders(results), ([], [])
             case "simulation":
-                return _simulation(said), ([], [])
+                return _simulation(results), ([], [])
             case "surprisal":
-                return _surprisal(said), ([], [])
-        return _classified(said)
+                return _surprisal(results), ([], [])
+        return _classified(results)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not what delphi's {scorer} writes ({what})") from None
 
 
-def _classified(said: Any) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
+def _classified(results: Any) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
     answers = [
         Answer(
             bool(one["activating"]),
             None if one["prediction"] is None else bool(one["prediction"]),
             one["probability"],
         )
-        for one in said
+        for one in results
     ]
     positives, negatives = (
         [
@@ -245,20 +245,20 @@ def _classified(said: Any) -> tuple[dict[str, Any], tuple[list[float], list[floa
     return tally(answers), (positives, negatives)
 
 
-def _intruders(said: Any) -> dict[str, Any]:
-    """delphi writes its default result, of no intruder, where there is no answer."""
-    there = [bool(one["correct"]) for one in said if one["correct_index"] >= 0]
+def _intruders(results: Any) -> dict[str, Any]:
+    """Count answers; where there is none, delphi writes its default result, of no intruder."""
+    there = [bool(one["correct"]) for one in results if one["correct_index"] >= 0]
     return {
         "right": sum(there),
         "wrong": len(there) - sum(there),
-        "missing": len(said) - len(there),
+        "missing": len(results) - len(there),
     }
 
 
-def _simulation(said: Any) -> dict[str, Any]:
-    """The correlation over all sequences. delphi takes zeros for a missing answer and does not say
-    so: none counts as missing."""
-    overall = next((one for one in said if one["distance"] == 0), None)
+def _simulation(results: Any) -> dict[str, Any]:
+    """Return the correlation over all sequences. delphi takes a missing answer for zeros and does
+    not record it: none counts as missing."""
+    overall = next((one for one in results if one["distance"] == 0), None)
     correlation = overall["ev_correlation_score"] if overall else None
     known = isinstance(correlation, float | int)
     sequences = len(overall["scored_sequence_simulations"]) if overall else 0
@@ -269,10 +269,10 @@ def _simulation(said: Any) -> dict[str, Any]:
     }
 
 
-def _surprisal(said: Any) -> dict[str, Any]:
-    """AUROC of what the explanation gains. Where delphi filled a text up, one loss of 0 is left."""
+def _surprisal(results: Any) -> dict[str, Any]:
+    """Return the AUROC of the explanation's gain. Padding of delphi's has a loss of 0."""
     gains = []
-    for one in said:
+    for one in results:
         loss_2T = np.array([one["no_explanation"], one["explanation"]], dtype=np.float64)
         without_T, given_T = loss_2T[:, loss_2T.any(axis=0)]
         gains.append((float((without_T - given_T).mean()), any(one["activations"])))

@@ -1,4 +1,4 @@
-"""The published protocol's choice of active windows, as delphi 0.1.3 makes it.
+"""delphi's sampler of active windows (0.1.3), draw for draw.
 
 Windows to explain and windows to score come from one pool, and each draw begins with the same
 random numbers. So a latent is scored in part on windows that its explainer has seen: of 50 some 10
@@ -27,7 +27,7 @@ def train(
     quantiles: int,
     ratio_top: float,
 ) -> np.ndarray:
-    """The windows that the explainer sees.
+    """Return the windows that the explainer sees.
 
     Args:
         strongest_A: all active windows, the strongest first.
@@ -46,7 +46,7 @@ def train(
 
 
 def test(strongest_A: np.ndarray, count: int, *, quantiles: int) -> np.ndarray:
-    """The windows that explanations are scored on: equal shares from each quantile."""
+    """Return the windows that explanations are scored on: equal shares from each quantile."""
     rng = random.Random(SEED)
     size, share = len(strongest_A) // quantiles, count // quantiles
     drawn: list[int] = []

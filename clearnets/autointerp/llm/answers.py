@@ -1,4 +1,4 @@
-"""Yes and no of a judge against the truth, as counts."""
+"""Counts of a judge's answers, yes or no, against the truth."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from clearnets.autointerp.ranking import area
 
 
 class Answer(NamedTuple):
-    """What was said of one item.
+    """An answer about one item.
 
     Attributes:
         activating: the truth.
-        prediction, probability: what was said; None where it is missing.
+        prediction, probability: what the judge answered; None where it is missing.
     """
 
     activating: bool
@@ -24,20 +24,20 @@ class Answer(NamedTuple):
 
 
 def tally(answers: Iterable[Answer]) -> dict[str, Any]:
-    """Counts of right, wrong and missing answers, and the AUROC of their probabilities.
+    """Return counts of right, wrong and missing answers, and the AUROC of their probabilities.
 
-    The AUROC is None where an answer that there is has no probability, or a class has none.
+    The AUROC is None where an answer has no probability, or a class has no answer.
     """
     answers = list(answers)
 
     def count(activating: bool, prediction: bool | None) -> int:
         return sum(a.activating is activating and a.prediction is prediction for a in answers)
 
-    there = [answer for answer in answers if answer.prediction is not None]
-    known = [answer.probability for answer in there if answer.probability is not None]
+    given = [answer for answer in answers if answer.prediction is not None]
+    known = [answer.probability for answer in given if answer.probability is not None]
     auroc = None
-    if len(known) == len(there):
-        auroc = area(np.array(known, dtype=float), np.array([a.activating for a in there], bool))
+    if len(known) == len(given):
+        auroc = area(np.array(known, dtype=float), np.array([a.activating for a in given], bool))
     return {
         "tp": count(True, True),
         "fp": count(False, True),

@@ -1,10 +1,10 @@
-"""Controls of a language model as judge: explanations of other latents, and asking again.
+"""Controls of a language model as judge: explanations of other latents, and repeated judgements.
 
-*shuffled*: a latent is judged by explanations of other latents of its layer, too; such scores must
-lie at chance. *asking again*: some latents of a layer are judged twice more, on the same windows in
-another order and with another seed (`reordered`), and on windows drawn anew (`redrawn`). How far
-the scores of one latent lie apart says how much of a difference between latents is noise: the
-judge's own, and that with the draw of windows.
+*shuffled*: a latent is also judged by explanations of other latents of its layer; these scores must
+be at chance. *reordered*, *redrawn*: some latents of a layer are judged twice more, on the same
+windows in another order and with another seed, and on windows drawn anew. The differences between
+the scores of one latent show how much of a difference between latents is noise: the judge's own,
+and that of the draw of windows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clearnets.autointerp.llm.scorers import Answers
     from clearnets.config import DelphiScorer
 
-# These answer by window, yes or no.
+# Scorers that answer yes or no for each window.
 CLASSIFIERS = ("detection", "fuzzing")
 CONTROLS = ("shuffled", "reordered", "redrawn")
 
@@ -30,7 +30,7 @@ CONTROLS = ("shuffled", "reordered", "redrawn")
 class Plan:
     """Attributes:
     givers: by latent, the others by whose explanations it is judged.
-    reasked: the latents that are asked again.
+    reasked: the latents that are judged again.
     """
 
     givers: Mapping[int, list[int]]
@@ -38,7 +38,7 @@ class Plan:
 
 
 def plan(latents: Iterable[int], judge: DelphiScorer, seed: int) -> Plan:
-    """Drawn without replacement from the latents of a layer that can be scored."""
+    """Draw a plan, without replacement, from the latents of a layer that can be scored."""
     there = np.array(sorted(latents), dtype=np.int64)
     rng = np.random.default_rng(seed)
     reasked = rng.permutation(there)[: judge.reasked]
@@ -50,7 +50,7 @@ def plan(latents: Iterable[int], judge: DelphiScorer, seed: int) -> Plan:
 
 
 def nothing(judge: DelphiScorer) -> dict[str, Any]:
-    """The columns of a latent that cannot be scored."""
+    """Return the columns of a latent that cannot be scored."""
     columns: dict[str, Any] = dict.fromkeys(judge.scorers)
     for control in CONTROLS:
         columns |= {f"{name}_{control}": None for name in controlled(judge, control).scorers}
@@ -58,7 +58,7 @@ def nothing(judge: DelphiScorer) -> dict[str, Any]:
 
 
 def controlled(judge: DelphiScorer, control: str) -> DelphiScorer:
-    """The judge with those of its scorers alone for which there is such a control."""
+    """Return the judge with only those of its scorers that have the control."""
     there = {
         # An intruder is found without an explanation.
         "shuffled": [name for name in judge.scorers if name != "intruder"],
@@ -75,26 +75,26 @@ def scores(
     reordered: Mapping[str, Answers] | None,
     redrawn: Mapping[str, Answers] | None,
 ) -> dict[str, Any]:
-    """The columns of a latent from what was answered, by scorer; `shuffled` by the latent whose
-    explanation it was."""
+    """Return the columns of a latent, given the answers by scorer; those of `shuffled` also by the
+    latent whose explanation it was."""
     from clearnets.autointerp.llm.scorers import count
 
-    found = nothing(judge) | {name: count(name, said) for name, said in own.items()}
+    found = nothing(judge) | {name: count(name, given) for name, given in own.items()}
     for name in controlled(judge, "shuffled").scorers:
         found[f"{name}_shuffled"] = [
-            {"explanation_of": giver, **(count(name, said[name]) or {})}
-            for giver, said in shuffled.items()
+            {"explanation_of": giver, **(count(name, given[name]) or {})}
+            for giver, given in shuffled.items()
         ]
-    for name, said in (reordered or {}).items():
-        counts = count(name, said) or {}
-        found[f"{name}_reordered"] = counts | agreement(own[name], said)
-    for name, said in (redrawn or {}).items():
-        found[f"{name}_redrawn"] = count(name, said)
+    for name, given in (reordered or {}).items():
+        counts = count(name, given) or {}
+        found[f"{name}_reordered"] = counts | agreement(own[name], given)
+    for name, given in (redrawn or {}).items():
+        found[f"{name}_redrawn"] = count(name, given)
     return found
 
 
 def agreement(first: Answers, second: Answers) -> dict[str, int]:
-    """How many items were answered twice, and how many of them alike."""
+    """Count the items that were answered twice, and those of them that were answered alike."""
     pairs = [
         (one.prediction, other.prediction)
         for one, other in zip(first, second, strict=True)
@@ -104,21 +104,21 @@ def agreement(first: Answers, second: Answers) -> dict[str, int]:
 
 
 class Histogram:
-    """How often positives and negatives were given which probability, by scorer."""
+    """Histogram of the probabilities given to positives and to negatives, by scorer."""
 
     def __init__(self) -> None:
         self._given: dict[str, dict[bool, list[float]]] = {}
 
-    def add(self, said: Mapping[str, Answers]) -> None:
-        """The answers about one latent."""
+    def add(self, answers: Mapping[str, Answers]) -> None:
+        """Add the answers about one latent."""
         for name in CLASSIFIERS:
-            for answer in said.get(name, ()):
+            for answer in answers.get(name, ()):
                 if answer.probability is not None:
                     given = self._given.setdefault(name, {True: [], False: []})
                     given[answer.activating].append(answer.probability)
 
     def counts(self) -> dict[str, dict[str, list[int]]]:
-        """By scorer: positives and negatives in each of PROBABILITY_BINS equal bins."""
+        """Return, by scorer, positives and negatives in each of PROBABILITY_BINS equal bins."""
         edges = np.linspace(0, 1, PROBABILITY_BINS + 1)
         return {
             name: {

@@ -1,7 +1,7 @@
 """Explanations by a language model, with delphi's prompts.
 
-An answer without an explanation is asked for again, with another seed. If none comes, there is
-none: the latent gets a status of its own and no score. The same holds for answers that are missing.
+A request whose reply holds no explanation, or is missing, is repeated with another seed. If no
+attempt gives one, the latent gets the status `unparsable` and no score.
 """
 
 from __future__ import annotations
@@ -9,39 +9,46 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from clearnets.autointerp.delphi.adapter import (
+from clearnets.autointerp.explained_layer import ExplainedLayer
+from clearnets.autointerp.llm.completions import RequestFailed
+from clearnets.autointerp.llm.concurrency import together
+from clearnets.autointerp.llm.delphi_adapter import (
     ActivatingExample,
     Asker,
     Latent,
     LatentRecord,
     NonActivatingExample,
+    examples_of,
 )
-from clearnets.autointerp.llm.clients import RequestFailed
 from clearnets.autointerp.llm.transcripts import Count, Session
+from clearnets.autointerp.records import EXPLAINED, UNPARSABLE
+from clearnets.autointerp.texts import Texts
+from clearnets.latents.examples import activations
+from clearnets.pipeline.runtime import progress
 
 from delphi.explainers import ContrastiveExplainer, DefaultExplainer  # isort: skip
 
 if TYPE_CHECKING:
     from clearnets.config import DelphiExplainer
 
-# As delphi asks for it, or in other dress: bold, without brackets, in small letters.
+# As delphi asks for it, or in bold, without brackets, in small letters.
 _LABEL = re.compile(r"\[explanation\][*\s]*:?[*\s]*|^[*#\s]*explanation[*\s]*:[*\s]*", re.I | re.M)
 
 
 def parse_explanation(text: str) -> str:
-    """What follows the last label `[EXPLANATION]:`, up to an empty line, on one line.
+    """Return what follows the last label `[EXPLANATION]:`, up to an empty line, on one line.
 
     Empty where there is no label or nothing behind it.
     """
     labels = list(_LABEL.finditer(text))
     if not labels:
         return ""
-    said = text[labels[-1].end() :].strip()
-    return " ".join(re.split(r"\n\s*\n", said, maxsplit=1)[0].replace("**", "").split())
+    found = text[labels[-1].end() :].strip()
+    return " ".join(re.split(r"\n\s*\n", found, maxsplit=1)[0].replace("**", "").split())
 
 
 class _Careful:
-    """For delphi's explainers: an answer without an explanation is empty, not a sentence."""
+    """Makes a reply without an explanation an empty one, where delphi has a sentence for it."""
 
     def parse_explanation(self, text: str) -> str:
         return parse_explanation(text)
@@ -53,6 +60,29 @@ class CarefulDefault(_Careful, DefaultExplainer):
 
 class CarefulContrastive(_Careful, ContrastiveExplainer):
     """delphi's `ContrastiveExplainer`."""
+
+
+async def explain_layer(
+    settings: DelphiExplainer, layer: ExplainedLayer, texts: Texts, session: Session
+) -> list[dict[str, Any]]:
+    """Return the records of a layer's latents, all of which are explained at once."""
+    family, point, training_seed = layer.names
+
+    async def one(latent: int) -> dict[str, Any]:
+        record, seen = layer.survey(latent)
+        if seen is None:
+            return record
+        text, examples = seen
+        token_WL = text.windows.these(examples.window_W).cut(texts.tokens_RS)
+        act_WL = activations(layer.cache, latent, text.windows, examples.window_W)
+        shown = record_of(point, latent, *examples_of(token_WL, act_WL, texts.strings))
+        explanation = await explain(settings, session, shown, seed=layer.seed(latent))
+        status = UNPARSABLE if explanation is None else EXPLAINED
+        return {**record, "status": status, "explanation": explanation}
+
+    label = f"explain {family} seed {training_seed} {point}"
+    with progress(label, len(layer.latents), "latents") as bar:
+        return await together(map(one, layer.latents), bar.advance)
 
 
 def _explainer(
@@ -78,24 +108,24 @@ def record_of(
     hookpoint: str,
     latent: int,
     active: list[ActivatingExample],
-    silent: list[NonActivatingExample],
+    non_activating: list[NonActivatingExample],
 ) -> LatentRecord:
-    """What delphi's explainers read."""
+    """Return the record that delphi's explainers read."""
     return LatentRecord(
         latent=Latent(hookpoint, latent),
         examples=active,
         train=active,
-        not_active=silent,
+        not_active=non_activating,
     )
 
 
 async def explain(
     settings: DelphiExplainer, session: Session, record: LatentRecord, *, seed: int
 ) -> str | None:
-    """The explanation of a latent, or None where no attempt gave one."""
+    """Return the explanation of a latent, or None where no attempt gave one."""
     if settings.explainer == "no-op":
         return ""
-    # What a dry run does not know, it does not know after a further attempt.
+    # A dry run has no reply, whatever the seed.
     retries = 0 if isinstance(session, Count) else settings.retries
     for attempt in range(retries + 1):
         explainer = _explainer(settings, session, record, seed=seed, attempt=attempt)

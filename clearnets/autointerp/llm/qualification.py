@@ -1,15 +1,15 @@
-"""Whether a language model can judge: the test that comes before its scores count.
+"""Qualification of a language model as judge: tasks, verdicts, and whether a judge has passed.
 
-For concepts of the corpus it is given the concept's name as the explanation, and windows of
-`concept_fit` half of which hold the concept, with the very prompts of the scorer that is tested. In
-*detection* it tells the windows; in *fuzzing* tokens are marked, the concept's or, in the other
-windows, as many at random. A judge takes the test of each of these that it is asked for, and has to
-pass all of them: otherwise all its scores are a demonstration. The other scorers have no test of
-their own, for what they ask of a concept is not known (intruder, without an explanation) or not yes
-or no (simulation, surprisal): whoever is asked for them alone is tested by detection.
+For concepts of the corpus the judge is given the concept's name as the explanation, and windows of
+`concept_fit` half of which hold the concept, with the prompts of the scorer that is tested. In
+*detection* it tells which windows hold it; in *fuzzing* tokens are marked, the concept's or, in the
+other windows, as many at random. A judge takes the test of each of these scorers that it is used
+for, and must pass all of them: otherwise all its scores are a demonstration. The other scorers have
+no test, because the right answer about a concept is unknown (intruder, without an explanation) or
+not yes or no (simulation, surprisal): a judge that is used for them alone is tested by detection.
 
-Its AUROC per concept is that of its probabilities, or of its yes and no where it gives none (then
-it is the balanced accuracy). Missing answers are counted and left out, but a judge that leaves half
+Its AUROC per concept is that of its probabilities, or of its answers where it gives none (then it
+is the balanced accuracy). Missing answers are counted and left out, but a judge that leaves half
 unanswered does not qualify.
 
 Shape suffixes: R rows, S positions of a row, N windows, W chosen windows.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clearnets import UserError
-from clearnets.autointerp.llm.clients import identity
+from clearnets.autointerp.llm.completions import identity
 from clearnets.pipeline.artifacts import fingerprint, read_json
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ TESTS = ("detection", "fuzzing")
 
 
 def tests_of(judge: DelphiScorer) -> tuple[str, ...]:
-    """The scorers that a judge is tested in."""
+    """Return the scorers that a judge is tested in."""
     return tuple(name for name in TESTS if name in judge.scorers) or TESTS[:1]
 
 
 def judge_id(judge: DelphiScorer) -> str:
-    """The name of a judge: its model, and how it is asked."""
-    return fingerprint({"client": identity(judge.client), **_how(judge)})
+    """Return the name of a judge: a hash of its model and its prompts' settings."""
+    return fingerprint({"client": identity(judge.client), **_prompt(judge)})
 
 
 def is_qualified(judge: DelphiScorer, folder: Path) -> bool:
-    """Whether the tests found the judge able, in each scorer that it is asked for.
+    """Return whether the judge has passed the test of each scorer that it is used for.
 
     Raises:
         UserError: it has not been tested.
@@ -76,7 +76,7 @@ class Task:
 def tasks(
     label_RS: np.ndarray, concepts: tuple[str, ...], windows: Windows, settings: Qualify, seed: int
 ) -> list[Task]:
-    """The concepts and windows of the test, drawn without replacement.
+    """Draw the concepts and windows of the test, without replacement.
 
     Raises:
         UserError: no concept has enough windows.
@@ -112,7 +112,7 @@ def tasks(
 
 
 def _marks(concept_WL: np.ndarray, counted_WL: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """See `Task`: the first half of the windows hold the concept, the others get their numbers."""
+    """Return the marks of a task; its first half of windows hold the concept."""
     half, most = len(concept_WL) // 2, max(concept_WL.shape[1] // 4, 1)
     number_W = np.minimum(concept_WL[:half].sum(axis=1), most)
     number_W = np.concatenate([number_W, rng.permutation(number_W)])
@@ -125,16 +125,15 @@ def _marks(concept_WL: np.ndarray, counted_WL: np.ndarray, rng: np.random.Genera
 def record_of(
     judge: DelphiScorer, settings: Qualify, by_test: Mapping[str, dict[str, dict[str, Any]]]
 ) -> dict[str, Any]:
-    """The record of a judge from its scores by test and concept, as `count_answers` gives them."""
+    """Return the record of a judge from its scores by test and concept (see `count_answers`)."""
     return {
-        "judge": {"client": identity(judge.client), "prompt": _how(judge)},
+        "judge": {"client": identity(judge.client), "prompt": _prompt(judge)},
         "tests": {name: verdict(settings, found) for name, found in by_test.items()},
     }
 
 
 def verdict(settings: Qualify, by_concept: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What one test has found. Where no concept is known nothing has been asked, and nobody
-    qualifies."""
+    """Return the result of one test. Where no concept is known, no judge qualifies."""
     rows = {name: {**scores, "auroc": area_of(scores)} for name, scores in by_concept.items()}
     areas = [row["auroc"] for row in rows.values() if row["auroc"] is not None]
     missing = sum(row["missing_positives"] + row["missing_negatives"] for row in rows.values())
@@ -148,14 +147,14 @@ def verdict(settings: Qualify, by_concept: dict[str, dict[str, Any]]) -> dict[st
     }
 
 
-def _how(judge: DelphiScorer) -> dict[str, Any]:
-    """How a judge is asked; not by which scorers, nor for which controls."""
+def _prompt(judge: DelphiScorer) -> dict[str, Any]:
+    """Return the settings of a judge's prompts, without its scorers and controls."""
     others = {"client", "kind", "scorers", "shuffled", "reasked"}
     return judge.model_dump(mode="json", exclude=others)
 
 
 def area_of(scores: dict[str, Any]) -> float | None:
-    """AUROC of the probabilities, or of the answers alone; None where a class has no answers."""
+    """Return the AUROC of the probabilities, or of the answers; None if a class has no answers."""
     if scores["auroc"] is not None:
         return scores["auroc"]
     positives, negatives = scores["tp"] + scores["fn"], scores["tn"] + scores["fp"]

@@ -1,15 +1,14 @@
-"""A language model as judge, with delphi's prompts: detection, fuzzing and intruder. Simulation and
-surprisal have modules of their own.
+"""Scorers by a language model as judge, with delphi's prompts: detection, fuzzing and intruder.
 
-*detection*: which of these windows hold what the explanation says? *fuzzing*: in which of them are
-the marked tokens those that it means? Both are judged on the very items of rule-detection and
-rule-fuzzing (see `clearnets.autointerp.rules.judge`), so that as many tokens are marked in
-negatives as in positives. *intruder*: which of these windows, all marked, does not belong to the
-others? It shows `n_examples_shown - 1` active windows of similar strength and a silent one, and
-asks nothing of the explanation.
+*detection*: which of these windows hold what the explanation describes? *fuzzing*: in which of them
+does it describe the marked tokens? Both use the items of rule-detection and rule-fuzzing (see
+`clearnets.autointerp.rules.judge`), so as many tokens are marked in negatives as in positives.
+*intruder*: which of these windows, all marked, does not belong to the others? It shows
+`n_examples_shown - 1` active windows of similar strength and a non-activating one, and does not use
+the explanation. Simulation and surprisal have modules of their own.
 
 An answer that is missing, or cannot be read for every window of its prompt, is a missing answer for
-all of them. It is counted apart and is neither right nor wrong.
+all of them. It is counted separately and is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -17,18 +16,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.autointerp.delphi.adapter import Asker, Latent, LatentRecord
 from clearnets.autointerp.llm.answers import Answer, tally
-from clearnets.autointerp.llm.clients import LogProbs, RequestFailed
+from clearnets.autointerp.llm.completions import LogProbs, RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import Asker, Latent, LatentRecord
+from clearnets.autointerp.llm.shown import Shown
 from clearnets.autointerp.llm.simulation import count_simulations, simulate
 from clearnets.autointerp.llm.surprisal import count_surprisals, weigh
 from clearnets.autointerp.llm.transcripts import Session
-from clearnets.autointerp.rules.judge import Trial
 
 from delphi.scorers.classifier.detection import DetectionScorer  # isort: skip
 from delphi.scorers.classifier.fuzz import FuzzingScorer  # isort: skip
@@ -37,13 +35,13 @@ from delphi.scorers.classifier.intruder import (  # isort: skip
     IntruderScorer,
     IntruderSentence,
 )
-from delphi.scorers.classifier.sample import ClassifierOutput, Sample, _highlight  # isort: skip
+from delphi.scorers.classifier.sample import ClassifierOutput, Sample  # isort: skip
 
 if TYPE_CHECKING:
     from clearnets.config import DelphiScorer
 
-# What a scorer says of a latent: delphi's classifier outputs or intruder results, or what
-# `simulation` and `surprisal` say of each window.
+# A scorer's answers about a latent: delphi's classifier outputs or intruder results, or a value of
+# `simulation` or `surprisal` for each window.
 Answers = list[Any]
 
 TOP_LOGPROBS = 5
@@ -59,23 +57,23 @@ _RESPONSE = re.compile(r"\[?response\]?[*\s]*:[*\s]*(?:example\s*)?(\d+)\b", re.
 
 
 def parse_answers(text: str, number: int) -> list[bool] | None:
-    """The yes and no of an answer to `number` windows; None where it cannot be read.
+    """Return the yes and no of an answer to `number` windows; None where it cannot be read.
 
     It is a list of 0 and 1, or of true and false, over one line or many, with or without words
-    around it or remarks in it, or an object with as many such values. Lists of another length say
-    nothing. An answer with two lists that differ contradicts itself and cannot be read.
+    around it or remarks in it, or an object with as many such values. Lists of another length are
+    ignored. An answer with two lists that differ contradicts itself and cannot be read.
     """
-    said = []
+    lists = []
     for match in (*_ARRAY.finditer(text), *_OBJECT.finditer(text)):
         parts = _REMARK.sub("", match[1]).strip().rstrip(",").split(",")
         found = [_ANSWER.fullmatch(part.strip()) for part in parts]
         if len(found) == number and all(found):
-            said.append([m[1].lower() in ("1", "true") for m in found if m])
-    return said[0] if said and all(answers == said[0] for answers in said) else None
+            lists.append([m[1].lower() in ("1", "true") for m in found if m])
+    return lists[0] if lists and all(one == lists[0] for one in lists) else None
 
 
 def parse_probabilities(logprobs: LogProbs | None, number: int) -> list[float] | None:
-    """P(1) against P(0) at each of the `number` answers, from the tokens' alternatives.
+    """Return P(1) / (P(0) + P(1)) at each of the `number` answers, from the tokens' alternatives.
 
     None where there are none, or where the answers are not `number` tokens of their own.
     """
@@ -97,18 +95,14 @@ def parse_probabilities(logprobs: LogProbs | None, number: int) -> list[float] |
 
 
 def parse_intruder(text: str, shown: int) -> int | None:
-    """The number of the window that is said to be the intruder; None where there is none."""
+    """Return the number of the window that is named as the intruder; None where none is."""
     found = _RESPONSE.findall(text)
     number = int(found[-1]) if found else -1
     return number if 0 <= number < shown else None
 
 
 class _Careful:
-    """For delphi's classifiers: its prompts and batches, on our items, with our reading of answers.
-
-    Attributes:
-        items: what is judged.
-    """
+    """delphi's prompts and batches, for our items and with our parser of answers."""
 
     items: list[Sample]
     client: Any
@@ -168,154 +162,50 @@ class CarefulIntruder(IntruderScorer):
             response = await self.client.generate(
                 self._build_prompt(sample), **self.generation_kwargs
             )
-            said = parse_intruder(response.text, len(sample.examples))  # type: ignore[union-attr]
+            named = parse_intruder(response.text, len(sample.examples))  # type: ignore[union-attr]
         except RequestFailed:
-            said = None
-        right = None if said is None else said == sample.intruder_index
+            named = None
+        right = None if named is None else named == sample.intruder_index
         return IntruderResult(
             sample=sample,
-            prediction=said,  # type: ignore[arg-type]
+            prediction=named,  # type: ignore[arg-type]
             correct_index=sample.intruder_index,
             correct=right,  # type: ignore[arg-type]
         )
 
 
-@dataclass(frozen=True)
-class Shown:
-    """The windows of one latent's trial as a reader sees them.
-
-    Attributes:
-        trial: active windows first, and the marks of fuzzing.
-        strings_W: the texts of each window's tokens.
-        act_WL: activations, 0 where the latent is silent.
-    """
-
-    trial: Trial
-    strings_W: list[list[str]]
-    act_WL: np.ndarray
-
-    def detection(self) -> list[Sample]:
-        """Windows without marks."""
-        active = self.trial.examples.num_active
-        return [
-            _sample("".join(strings), strings, active=place < active)
-            for place, strings in enumerate(self.strings_W)
-        ]
-
-    def fuzzing(self) -> list[Sample]:
-        """Windows with marked tokens, as many in negatives as in positives."""
-        marks = self.trial.marks
-        return [
-            _sample(self._marked(window, marked_L), self.strings_W[window], active=active)
-            for windows, marked_xL, active in (
-                (marks.positive_P, marks.marked_PL, True),
-                (marks.negative_Q, marks.marked_QL, False),
-            )
-            for window, marked_L in zip(windows.tolist(), marked_xL)
-        ]
-
-    def intruders(self, shown: int, rng: random.Random) -> list[IntruderSentence]:
-        """A prompt for each silent window of the fuzzing items, among active ones of one strength.
-
-        The active windows are cut, by strength, into groups that can fill a prompt.
-        """
-        marks, others = self.trial.marks, shown - 1
-        peak_P = self.act_WL[marks.positive_P].max(axis=1)
-        order = np.argsort(-peak_P, kind="stable")
-        if len(order) < others:
-            return []
-        groups = np.array_split(order, min(10, len(order) // others))
-        silent = np.flatnonzero(marks.negative_Q >= self.trial.examples.num_active)
-        sentences = []
-        for turn, item in enumerate(silent.tolist()):
-            group = turn % len(groups)
-            chosen = rng.sample(groups[group].tolist(), others)
-            place = rng.randint(0, others)
-            texts = [self._marked(int(marks.positive_P[p]), marks.marked_PL[p]) for p in chosen]
-            texts.insert(place, self._marked(int(marks.negative_Q[item]), marks.marked_QL[item]))
-            sentences.append(IntruderSentence(texts, place, group, [], [], 0.0))
-        return sentences
-
-    def _marked(self, window: int, marked_L: np.ndarray) -> str:
-        return _marked(self.strings_W[window], marked_L)
-
-
-def _marked(strings: Sequence[str], marked_L: np.ndarray) -> str:
-    return _highlight(list(strings), lambda i: bool(marked_L[i]))
-
-
-def _sample(text: str, strings: Sequence[str], *, active: bool) -> Sample:
-    return Sample(text, ClassifierOutput(list(strings), [], 0, active, None, None, None))
-
-
 async def answers(
     settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
 ) -> dict[str, Answers]:
-    """What each scorer says of a latent: of detection and fuzzing an answer per item, in the order
-    of the items."""
-    said: dict[str, Answers] = {}
+    """Return each scorer's answers about a latent: of detection and fuzzing one per item, in the
+    order of the items."""
+    found: dict[str, Answers] = {}
     for name in settings.scorers:
-        if name == "intruder":
-            sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
-            said[name] = await _find_intruders(settings, session, sentences, seed)
-        elif name == "fuzzing":
-            items = shown.fuzzing()
-            said[name] = await _classify(
-                CarefulFuzzing, settings, session, items, explanation, seed
-            )
-        elif name == "detection":
-            items = shown.detection()
-            said[name] = await _classify(
-                CarefulDetection, settings, session, items, explanation, seed
-            )
-        elif name == "simulation":
-            said[name] = await simulate(settings, session, shown, explanation, seed=seed)
-        else:
-            said[name] = await weigh(session, shown, explanation)
-    return said
+        match name:
+            case "intruder":
+                sentences = shown.intruders(settings.n_examples_shown, random.Random(seed))
+                found[name] = await _find_intruders(settings, session, sentences, seed)
+            case "simulation":
+                found[name] = await simulate(settings, session, shown, explanation, seed=seed)
+            case "surprisal":
+                found[name] = await weigh(session, shown, explanation)
+            case _:
+                items = shown.fuzzing() if name == "fuzzing" else shown.detection()
+                found[name] = await classify(name, settings, session, items, explanation, seed)
+    return found
 
 
-def count(name: str, said: Answers) -> dict[str, Any] | None:
-    """A scorer's answers as counts; None where it was asked nothing."""
+def count(name: str, given: Answers) -> dict[str, Any] | None:
+    """Return a scorer's answers as counts; None where it was asked nothing."""
     match name:
         case "intruder":
-            return count_intruders(said) if said else None
+            return count_intruders(given) if given else None
         case "simulation":
-            return count_simulations(said)
+            return count_simulations(given)
         case "surprisal":
-            return count_surprisals(said)
+            return count_surprisals(given)
         case _:
-            return count_answers(said)
-
-
-async def judge(
-    settings: DelphiScorer, session: Session, shown: Shown, explanation: str, *, seed: int
-) -> dict[str, dict[str, Any] | None]:
-    """A latent's scores by each scorer."""
-    said = await answers(settings, session, shown, explanation, seed=seed)
-    return {name: count(name, of_it) for name, of_it in said.items()}
-
-
-async def test(
-    scorer: str,
-    settings: DelphiScorer,
-    session: Session,
-    strings_W: Sequence[list[str]],
-    marked_WL: np.ndarray,
-    holds_W: np.ndarray,
-    explanation: str,
-    *,
-    seed: int,
-) -> dict[str, Any]:
-    """The scores of detection or fuzzing on any windows, some of which hold what the explanation
-    says. Only fuzzing sees the marks."""
-    kind = {"detection": CarefulDetection, "fuzzing": CarefulFuzzing}[scorer]
-    texts = [
-        _marked(strings, marked_L) if scorer == "fuzzing" else "".join(strings)
-        for strings, marked_L in zip(strings_W, marked_WL)
-    ]
-    items = [_sample(text, (), active=bool(holds)) for text, holds in zip(texts, holds_W)]
-    return count_answers(await _classify(kind, settings, session, items, explanation, seed))
+            return count_answers(given)
 
 
 def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
@@ -327,14 +217,16 @@ def _options(settings: DelphiScorer, session: Session) -> dict[str, Any]:
     }
 
 
-async def _classify(
-    kind: type[CarefulDetection] | type[CarefulFuzzing],
+async def classify(
+    scorer: str,
     settings: DelphiScorer,
     session: Session,
     items: list[Sample],
     explanation: str,
     seed: int,
 ) -> list[ClassifierOutput]:
+    """Return the answers of detection or fuzzing to some items, in their order."""
+    kind = {"detection": CarefulDetection, "fuzzing": CarefulFuzzing}[scorer]
     classifier = kind(**_options(settings, session), log_prob=settings.log_prob)
     # delphi draws the orders of all latents from one generator; here each has its own.
     classifier.rng = random.Random(seed)
@@ -357,15 +249,15 @@ async def _find_intruders(
 
 
 def count_answers(answers: Sequence[ClassifierOutput]) -> dict[str, Any]:
-    """Counts of right, wrong and missing answers, and AUROC where there are probabilities."""
+    """Return counts of right, wrong and missing answers, and AUROC given probabilities."""
     return tally(Answer(a.activating, a.prediction, a.probability) for a in answers)
 
 
 def count_intruders(results: Sequence[IntruderResult]) -> dict[str, Any]:
-    """Counts of right, wrong and missing answers."""
-    said = [result.correct for result in results]
+    """Return counts of right, wrong and missing answers."""
+    right = [result.correct for result in results]
     return {
-        "right": sum(correct is True for correct in said),
-        "wrong": sum(correct is False for correct in said),
-        "missing": sum(correct is None for correct in said),
+        "right": sum(correct is True for correct in right),
+        "wrong": sum(correct is False for correct in right),
+        "missing": sum(correct is None for correct in right),
     }

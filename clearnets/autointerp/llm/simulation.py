@@ -1,15 +1,14 @@
-"""delphi's simulation: how strongly is the latent active at each token, going by the explanation?
+"""delphi's simulation: the model predicts a latent's activations from its explanation.
 
-The language model is shown one window per prompt and says a number from 0 to 10 for every token, as
-JSON: delphi's `NeuronSimulator` without log-probabilities. Its other mode reads the probabilities
-of the prompt's tokens out of vLLM's own structures by the template of a Llama, and answers zeros
-where a step fails (`simulator.py` takes `client.tokenizer.encode("\\t")[1]`, `llm_interface.py`
-`tokenized_prompt[-3]`): no client here can feed it, so it is left out.
+The language model is shown one window per prompt and gives a number from 0 to 10 for every token,
+as JSON: delphi's `NeuronSimulator` without log-probabilities. Its other mode reads the
+probabilities of the prompt's tokens out of vLLM's own structures by the template of a Llama, and
+answers zeros where a step fails (`simulator.py` takes `client.tokenizer.encode("\\t")[1]`,
+`llm_interface.py` `tokenized_prompt[-3]`): no client here can feed it, so it is left out.
 
-The score is the correlation (Pearson's) of what is said with the latent's activations over all
-tokens of all windows that were answered, as delphi takes it over all sequences. It is undefined
-where either does not vary. delphi takes an answer that it cannot read for zeros; here it is
-missing.
+The score is Pearson's correlation of the predictions with the latent's activations over all tokens
+of all windows that were answered, as in delphi. It is undefined where either does not vary. delphi
+takes an answer that it cannot read for zeros; here it is missing.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.autointerp.delphi.adapter import Asker, tenths
-from clearnets.autointerp.llm.clients import RequestFailed
+from clearnets.autointerp.llm.completions import RequestFailed
+from clearnets.autointerp.llm.delphi_adapter import Asker, tenths
 
 from delphi.scorers.simulator.simulation.data_models import (  # isort: skip
     JSON_MAX_TOKENS,
@@ -31,7 +30,7 @@ from delphi.scorers.simulator.simulation.data_models import (  # isort: skip
 from delphi.scorers.simulator.simulation.simulator import NeuronSimulator  # isort: skip
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.llm.scorers import Shown
+    from clearnets.autointerp.llm.shown import Shown
     from clearnets.autointerp.llm.transcripts import Session
     from clearnets.config import DelphiScorer
 
@@ -42,11 +41,11 @@ class Simulated:
 
     Attributes:
         true_L: activations in tenths of the largest of all windows, rounded up.
-        said_L: what the model says; None where the answer is missing.
+        predicted_L: by the model; None where the answer is missing.
     """
 
     true_L: np.ndarray
-    said_L: np.ndarray | None
+    predicted_L: np.ndarray | None
 
 
 async def simulate(
@@ -71,7 +70,8 @@ async def simulate(
 
 
 def parse_simulation(text: str, number: int) -> np.ndarray | None:
-    """The activations of `number` tokens; None where the answer does not give each, from 0 to 10.
+    """Return the activations of `number` tokens; None where the answer does not give each, from 0
+    to 10.
 
     The answer is a JSON object with a list `activations` of objects with an `activation`, with or
     without words around it.
@@ -80,8 +80,8 @@ def parse_simulation(text: str, number: int) -> np.ndarray | None:
     if start < 0:
         return None
     try:
-        said, _ = json.JSONDecoder().raw_decode(text, start)
-        values = [float(entry["activation"]) for entry in said["activations"]]
+        answer, _ = json.JSONDecoder().raw_decode(text, start)
+        values = [float(entry["activation"]) for entry in answer["activations"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     inside = all(0 <= value <= MAX_NORMALIZED_ACTIVATION for value in values)
@@ -89,8 +89,10 @@ def parse_simulation(text: str, number: int) -> np.ndarray | None:
 
 
 def count_simulations(windows: Sequence[Simulated]) -> dict[str, Any]:
-    """The correlation over all answered windows, and how many were answered or not."""
-    there = [(window.true_L, window.said_L) for window in windows if window.said_L is not None]
+    """Return the correlation over all answered windows, and how many were answered or not."""
+    there = [
+        (window.true_L, window.predicted_L) for window in windows if window.predicted_L is not None
+    ]
     return {
         "correlation": _correlation(there) if there else None,
         "answered": len(there),
@@ -99,7 +101,7 @@ def count_simulations(windows: Sequence[Simulated]) -> dict[str, Any]:
 
 
 def _correlation(there: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    true_T, said_T = (np.concatenate(parts) for parts in zip(*there))
-    if np.ptp(true_T) == 0 or np.ptp(said_T) == 0:
+    true_T, predicted_T = (np.concatenate(parts) for parts in zip(*there))
+    if np.ptp(true_T) == 0 or np.ptp(predicted_T) == 0:
         return None
-    return round(float(np.corrcoef(true_T, said_T)[0, 1]), 6)
+    return round(float(np.corrcoef(true_T, predicted_T)[0, 1]), 6)

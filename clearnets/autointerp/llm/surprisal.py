@@ -1,9 +1,9 @@
-"""delphi's surprisal: does the explanation make the windows in which a latent is active likelier?
+"""delphi's surprisal: whether an explanation makes the active windows of a latent likelier.
 
 The language model reads each window behind delphi's prompt, once with the explanation and once with
 "Various unrelated sentences.". What the explanation gains is the mean over the window's tokens of
 the difference in surprisal, in nats. The score is the AUROC of the gain: how often an active window
-gains more than a silent one (Paulo et al. 2024).
+gains more than a non-activating one (Paulo et al. 2024).
 
 delphi runs a transformer in this process. Here a server gives the probabilities of a prompt's
 tokens (`echo` of OpenAI's completions, which vLLM has). Its prompts are delphi's; its computation
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearnets.autointerp.llm.clients import RequestFailed
+from clearnets.autointerp.llm.completions import RequestFailed
 from clearnets.autointerp.ranking import area
 
 from delphi.scorers.surprisal.surprisal import SurprisalScorer  # isort: skip
 
 if TYPE_CHECKING:
-    from clearnets.autointerp.llm.scorers import Shown
+    from clearnets.autointerp.llm.shown import Shown
     from clearnets.autointerp.llm.transcripts import Session
 
 
@@ -39,7 +39,7 @@ class Surprised:
 
 
 class _Prompts(SurprisalScorer):
-    """delphi's scorer, for what it puts before the windows."""
+    """delphi's scorer, used for the text that it puts before the windows."""
 
     def __init__(self) -> None:
         super().__init__(model=None, verbose=False, batch_size=1)
@@ -53,7 +53,7 @@ class _Prompts(SurprisalScorer):
 
 
 def prefixes(explanation: str) -> tuple[str, str]:
-    """What stands before a window without and with the explanation."""
+    """Return the text before a window without and with the explanation."""
     prompts = _Prompts()
     prompts._query(explanation, [])
     without, given = prompts.prefixes
@@ -64,17 +64,18 @@ async def weigh(session: Session, shown: Shown, explanation: str) -> list[Surpri
     """Ask for every window of the trial, in its order."""
     active, before = shown.trial.examples.num_active, prefixes(explanation)
     found = []
-    for place, strings in enumerate(shown.strings_W):
+    for window, strings in enumerate(shown.strings_W):
         text = "".join(strings)
-        # Both are asked whatever becomes of the first, so that a dry run counts both.
+        # Both requests are made even if the first fails, so that a dry run counts both.
         without, given = [await _mean_log_probability(session, prefix, text) for prefix in before]
         gain = None if without is None or given is None else given - without
-        found.append(Surprised(place < active, gain))
+        found.append(Surprised(window < active, gain))
     return found
 
 
 async def _mean_log_probability(session: Session, prefix: str, text: str) -> float | None:
-    """In nats, of the text's tokens behind the prefix; None without an answer."""
+    """Return the mean log-probability, in nats, of the tokens behind the prefix; None if
+    missing."""
     message = {"role": "user", "content": prefix + text}
     try:
         reply = await session.ask([message], {"echo_from": len(prefix)})
@@ -85,7 +86,7 @@ async def _mean_log_probability(session: Session, prefix: str, text: str) -> flo
 
 
 def count_surprisals(windows: Sequence[Surprised]) -> dict[str, Any]:
-    """AUROC of the gain over all windows with answers, the mean gains, and how many are missing."""
+    """Return the AUROC of the gain over the answered windows, and counts and means of the gain."""
     there = [(window.gain, window.activating) for window in windows if window.gain is not None]
     gain_W = np.array([gain for gain, _ in there], dtype=float)
     active_W = np.array([active for _, active in there], dtype=bool)

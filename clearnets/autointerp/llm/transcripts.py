@@ -1,13 +1,13 @@
-"""What a language model was asked and what it said.
+"""Transcripts of a language model's exchanges (requests and replies), and replay from them.
 
-Every exchange has the hash of its request for a name: model, messages and generation settings. One
-session serves one unit of a stage. It asks for what it does not know yet, and appends each answer
-to `.clearnets/replies/`, at once: a killed run pays for nothing twice. When the unit is complete,
-the exchanges that its result follows from, sorted by name, become `transcript.jsonl.gz`: with that
-file the unit is made again, byte for byte, without the model.
+An exchange is named by the hash of its request: model, messages and generation settings. One
+session serves one unit of a stage. It sends the requests whose replies it does not have, and
+appends each reply to `.clearnets/replies/` at once: a killed run pays for nothing twice. When the
+unit is complete, the exchanges that it used, sorted by name, become `transcript.jsonl.gz`: with
+that file the unit is made again, byte for byte, without the model.
 
-A request that failed for good stands there with its error in place of a reply. It stays missing
-when the unit is made again from the transcript; a run without one asks anew.
+A request that failed after all retries is recorded with its error in place of a reply. It stays
+missing when the unit is made again from the transcript; a run without one sends it again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from clearnets import UserError
-from clearnets.autointerp.llm.clients import Backend, Messages, Reply, RequestFailed, request_key
+from clearnets.autointerp.llm.completions import (
+    Backend,
+    Messages,
+    Reply,
+    RequestFailed,
+    request_key,
+)
 from clearnets.autointerp.records import TRANSCRIPT_SAMPLE
+from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import (
     JsonlWriter,
+    Unit,
     publish,
     read_json,
     sha256,
@@ -33,10 +41,9 @@ from clearnets.pipeline.artifacts import (
     write_bytes,
     write_json,
 )
-from clearnets.pipeline.paths import REPLIES
 
 TRANSCRIPT = "transcript.jsonl.gz"
-# In the unit's own folder, beside some exchanges for readers: the transcript's hash and size.
+# In the unit's own folder, with a sample of exchanges: the transcript's hash and costs.
 INFO = "transcript.json"
 SAMPLED = 3
 # Characters per token, where no tokenizer is at hand: English text in common vocabularies.
@@ -45,8 +52,17 @@ CHARACTERS = 4
 Connect = Callable[[], Backend]
 
 
+def folder_of(unit: Unit) -> Path:
+    """Return the folder where DVC keeps the transcript of a unit of `explain`, `score` or
+    `qualify`."""
+    names = unit.settings
+    if "family" not in names:
+        return paths.transcripts_of(unit.stage, "judge")
+    return paths.transcripts(unit.stage, names["family"], names["seed"], names["hookpoint"])
+
+
 def read_transcript(path: Path) -> dict[str, dict[str, Any]]:
-    """The exchanges of a transcript by name; none where there is no file.
+    """Return the exchanges of a transcript by name; none where there is no file.
 
     Raises:
         UserError: it is damaged.
@@ -70,12 +86,12 @@ class Session:
     def __init__(self, model: Mapping[str, Any], placed: Path, connect: Connect) -> None:
         """
         Args:
-            model: what names the model in requests (`clients.identity`).
-            placed: the folder of the unit's transcript, `paths.transcripts(...)`.
-            connect: gives the backend; only called where an answer is not known.
+            model: what names the model in requests (`completions.identity`).
+            placed: the folder of the unit's transcript, by `folder_of`.
+            connect: gives the backend; only called where a reply is not known.
         """
         self._model, self._placed, self._connect = dict(model), placed, connect
-        self._local = REPLIES / Path(*placed.parts[2:])
+        self._local = paths.REPLIES / Path(*placed.parts[2:])
         self._asked: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self.used: dict[str, dict[str, Any]] = {}
 
@@ -89,7 +105,7 @@ class Session:
         self._log.__exit__()
 
     async def ask(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
-        """The reply to a request, from the transcript or from the model.
+        """Return the reply to a request, from the transcript or from the model.
 
         Raises:
             RequestFailed: the answer is missing.
@@ -125,12 +141,8 @@ class Session:
         self._log.append(entry)
         return entry
 
-    def knows(self, messages: Messages, settings: Mapping[str, Any]) -> bool:
-        """Whether an answer is there already."""
-        return request_key(self._model, messages, settings) in self._known
-
     def seal(self, out: Path) -> None:
-        """The unit is complete: pack its exchanges, and put a sample into its folder."""
+        """Pack the exchanges of the complete unit, and write a sample into its folder `out`."""
         entries = [self.used[key] for key in sorted(self.used)]
         lines = [to_line(entry).encode() + b"\n" for entry in entries]
         packed = self._local / TRANSCRIPT
@@ -140,35 +152,34 @@ class Session:
 
 
 def costs(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """What exchanges have cost.
+    """Return what exchanges have cost.
 
-    `missing`: those without an answer. `repeated`: those that ask what another one asks, with
-    another seed, because its answer could not be used. `sent`: requests in all, counting each time
-    that a server had to be asked again. `characters`: of the prompts, each as often as it was sent,
-    and of the answers.
+    `missing`: those without a reply. `repeated`: those with the prompt of another one and another
+    seed, sent because its reply could not be used. `sent`: requests in all, retries included.
+    `characters`: of the prompts, each as often as it was sent, and of the replies.
     """
     asked = [tuple(m["content"] for m in entry["messages"]) for entry in entries]
     sent = [entry.get("attempts", 1) for entry in entries]
-    said = sum(len(entry["reply"]["text"]) for entry in entries if "reply" in entry)
+    replies = sum(len(entry["reply"]["text"]) for entry in entries if "reply" in entry)
     prompts = sum(times * sum(map(len, texts)) for times, texts in zip(sent, asked))
     return {
         "exchanges": len(entries),
         "missing": sum("error" in entry for entry in entries),
         "repeated": len(asked) - len(set(asked)),
         "sent": sum(sent),
-        "characters": prompts + said,
+        "characters": prompts + replies,
     }
 
 
 def put_in_place(unit: Path, placed: Path) -> None:
-    """Copy the packed transcript that a complete unit follows from to where DVC keeps it."""
-    packed = REPLIES / Path(*placed.parts[2:]) / TRANSCRIPT
+    """Copy the packed transcript of a complete unit to the folder `placed`, where DVC keeps it."""
+    packed = paths.REPLIES / Path(*placed.parts[2:]) / TRANSCRIPT
     if packed.exists() and sha256(packed) == read_json(unit / INFO)["sha256"]:
         publish(packed, placed / TRANSCRIPT)
 
 
 def leave_empty(folder: Path) -> None:
-    """No model was asked: DVC wants the folder all the same, without transcripts of other runs."""
+    """Empty the folder of transcripts that DVC expects, where no model is asked."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
@@ -185,13 +196,13 @@ def _reply(entry: Mapping[str, Any]) -> Reply:
 
 
 class Count(Session):
-    """A session that asks nothing and counts what a run would ask: for `--dry-run`.
+    """A session that sends nothing and counts what a run would send, for `--dry-run`.
 
     Attributes:
-        there: requests whose answers are there.
-        to_ask: requests that would be asked.
+        there: requests whose replies are known.
+        to_ask: requests that would be sent.
         tokens: of their messages, estimated by their length.
-        longest: tokens that their answers may have together.
+        longest: tokens that their replies may have together.
     """
 
     def __init__(self, model: Mapping[str, Any], placed: Path) -> None:
@@ -219,27 +230,27 @@ class Count(Session):
         pass
 
     async def ask(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
-        """The reply, if it is there. The same request counts once.
+        """Return the reply, if it is known. The same request counts once.
 
         Raises:
-            RequestFailed: it is not there.
+            RequestFailed: it is not known.
         """
         key = request_key(self._model, messages, settings)
         new = key not in self._counted
         self._counted.add(key)
-        if self.knows(messages, settings):
+        if key in self._known:
             self.there += new
             return await super().ask(messages, settings)
         self.to_ask += new
         self.tokens += new * sum(len(message["content"]) for message in messages) // CHARACTERS
-        # What is only read back takes a token of answer.
+        # An echoed prompt takes one token of reply.
         self.longest += new * settings.get("max_tokens", 1)
         raise RequestFailed("a dry run asks nothing")
 
 
 def report(counts: Sequence[Count], *, retries: int = 0) -> list[str]:
-    """What `counts` found, as lines. A prompt is asked `retries` times more as long as its answer
-    cannot be used."""
+    """Return the sums of `counts` as lines of text. A prompt is sent up to `retries` times more
+    where its reply cannot be used."""
     there, to_ask = sum(c.there for c in counts), sum(c.to_ask for c in counts)
     longest = sum(c.longest for c in counts)
     again = f"up to {retries * to_ask:,} more where answers cannot be used, and " if retries else ""

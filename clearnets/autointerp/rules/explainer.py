@@ -1,18 +1,18 @@
 """The `tokens` explainer: a short rule over trigger words and their near context, learned greedily.
 
 It sees a sample of active and non-activating windows of one latent and looks for the rule of
-`clearnets.autointerp.rules.language` that best tells, at once, which windows are active and at
-which positions. The objective is what the judge will measure on held-out text, made smooth:
+`clearnets.autointerp.rules.language` that best predicts both which windows are active and at which
+positions. The objective is what the judge will measure on held-out text, made smooth:
 
     1/2 (hit - false + recall - stray)
 
-where hit and false are the shares of active and of silent windows in which the rule fires, recall
-is the mean share of an active window's active positions at which it fires, and stray is the share
-of silent positions at which it fires: half of the weight lies on positions that hold the latent's
-trigger word, half on all others. Every quoted word and every context must earn its keep.
+where hit and false are the shares of active and of non-activating windows in which the rule fires,
+recall is the mean share of an active window's active positions at which it fires, and stray is the
+share of non-activating positions at which it fires: half of the weight lies on positions that hold
+the latent's trigger word, half on all others. Each quoted word and each context costs something.
 
 Shape suffixes: W windows, L positions, M = NEAR + L, B machine words of a window's bits (see
-`reading`), C states of the text, K candidate words, S searches that run side by side, V words of
+`matcher`), C states of the text, K candidate words, S searches that run side by side, V words of
 the lexicon.
 """
 
@@ -42,10 +42,12 @@ PREFERRED = 16
 FREQUENT = 8
 
 
-# The states of the text in which a clause may count: none in particular, and each and its negation.
-_STATES: tuple[tuple[Kind, bool] | None, ...] = (
+# Kind of a context, the numbers of its words, and whether it is negated.
+_ContextKey = tuple[Kind, tuple[int, ...], bool]
+# The contexts without words: none, and each state of the text and its negation.
+_STATES: tuple[_ContextKey | None, ...] = (
     None,
-    *((kind, negated) for kind in STATES for negated in (False, True)),
+    *((kind, (), negated) for kind in STATES for negated in (False, True)),
 )
 # How far to the left stands the word that is looked for, by the role of that word.
 _BACK: dict[str, tuple[int, ...]] = {
@@ -53,10 +55,6 @@ _BACK: dict[str, tuple[int, ...]] = {
     "right-after": (1,),
     "shortly-after": tuple(range(1, NEAR + 1)),
 }
-
-
-# Kind of a context, the numbers of its words, and whether it is negated.
-_Place = tuple[Kind, tuple[int, ...], bool]
 
 
 class _Option(NamedTuple):
@@ -70,22 +68,22 @@ class _Option(NamedTuple):
     """
 
     words: tuple[int, ...]
-    context: _Place | None
+    context: _ContextKey | None
     fired_WB: np.ndarray
     worth: float
 
     @property
     def num_words(self) -> int:
-        """Words that the clause quotes."""
+        """Return the number of words that the clause quotes."""
         return len(self.words) + (len(self.context[1]) if self.context else 0)
 
     @property
     def cost(self) -> float:
-        """What it must add to the objective."""
+        """Return what the clause must add to the objective to be worth it."""
         return _cost(self.num_words, self.context is not None)
 
     def clause(self, words: Sequence[str]) -> Clause:
-        """The clause, given the texts of all words."""
+        """Return the clause with its words as text, given the texts of all words."""
         named = tuple(words[word] for word in self.words)
         if self.context is None:
             return Clause(named)
@@ -101,7 +99,7 @@ class _Atoms(NamedTuple):
 
 
 class _Grown(NamedTuple):
-    """What a search has found: words, the positions at which it fires, and the objective there."""
+    """Result of a search: words, the positions at which they fire, and the objective there."""
 
     words: tuple[int, ...]
     fired_WB: np.ndarray
@@ -109,17 +107,17 @@ class _Grown(NamedTuple):
 
 
 def trigger(text: Text, found: Activity) -> str:
-    """The word at which a latent is active most often. `found` must hold an activation."""
+    """Return the word at which a latent is active most often; it must be active somewhere."""
     word_E = text.word_NM[found.window_E, NEAR + found.place_E]
     return text.lexicon.words[int(np.bincount(word_E).argmax())]
 
 
 def explain(text: Text, examples: Examples, *, trigger: str, max_words: int) -> Rule:
-    """The best rule found for a latent.
+    """Return the best rule found for a latent.
 
     Args:
         text: the split that the examples are from.
-        examples: active and silent windows, at least one of each.
+        examples: active and non-activating windows, at least one of each.
         trigger: the latent's trigger word, by `trigger`.
         max_words: cap on the quoted words of the whole rule.
     """
@@ -137,7 +135,7 @@ def explain(text: Text, examples: Examples, *, trigger: str, max_words: int) -> 
 
 
 def _prune(text: Text, examples: Examples, search: _Search, rule: Rule) -> Rule:
-    """The rule without words of its first clause that the second has made superfluous."""
+    """Return the rule without words of its first clause that the second makes superfluous."""
     quality = search.quality(text.fires(rule, examples.window_W))
     first, second = rule.clauses
     while len(first.words) > 1:
@@ -156,7 +154,7 @@ def _prune(text: Text, examples: Examples, search: _Search, rule: Rule) -> Rule:
 
 
 class _Search:
-    """What the search for one latent's rule needs, computed once."""
+    """The search for one latent's rule, with what its steps share."""
 
     def __init__(self, text: Text, examples: Examples, trigger: str) -> None:
         window_W = examples.window_W
@@ -169,18 +167,18 @@ class _Search:
         self.recall_weight_A = 1 / (
             np.maximum(examples.active_WL[: self.num_active].sum(axis=1), 1) * self.num_active
         )
-        silent_WB = self.counted_WB & ~self.active_WB
+        off_WB = self.counted_WB & ~self.active_WB
         trigger_WB = pack(self.word_WM[:, NEAR:] == text.lexicon.id(trigger))
-        hard_WB, soft_WB = silent_WB & trigger_WB, silent_WB & ~trigger_WB
+        hard_WB, soft_WB = off_WB & trigger_WB, off_WB & ~trigger_WB
         hard, soft = (int(np.bitwise_count(bits).sum()) for bits in (hard_WB, soft_WB))
-        self.silent_WB, self.hard_WB = silent_WB, hard_WB
-        # stray = any_weight * |fired & silent| + hard_weight * |fired & hard|
+        self.off_WB, self.hard_WB = off_WB, hard_WB
+        # stray = soft_weight * |fired & off| + hard_weight * |fired & hard|, off: not active.
         share = 0.5 if hard and soft else 1.0
         soft_weight = share / soft if soft else 0.0
         self.soft_weight = soft_weight
         self.hard_weight = (share / hard if hard else 0.0) - soft_weight
-        # A window is active or silent: with these a product counts those that fire. Such sums of
-        # ones are exact in any order.
+        # A product with these counts the active and the non-activating windows that fire. Such sums
+        # of ones are exact in any order.
         active_W = np.arange(len(window_W)) < self.num_active
         self.kind_W2 = np.stack([active_W, ~active_W], axis=1).astype(np.float32)
 
@@ -189,12 +187,12 @@ class _Search:
         self.states_CWB = np.concatenate(
             [self.counted_WB[None], both_K2WB.reshape(-1, *self.counted_WB.shape)]
         )
-        silent_WL = (self.word_WM[:, NEAR:] >= 0) & ~self.active_WL
-        self._silent_E = self._places(silent_WL)
-        self._silent_V: dict[str, np.ndarray] = {}
+        off_WL = (self.word_WM[:, NEAR:] >= 0) & ~self.active_WL
+        self._off_E = self._flat(off_WL)
+        self._off_V: dict[str, np.ndarray] = {}
 
     def quality(self, fired_xWB: np.ndarray) -> np.ndarray:
-        """The objective, for each of many sets of positions: 0 is chance, 1 perfect."""
+        """Return the objective of each of many sets of positions: 0 is chance, 1 perfect."""
         a = self.num_active
         fires_x2 = fires(fired_xWB).astype(np.float32) @ self.kind_W2
         hit_x = fires_x2[..., 0].astype(np.float64) / a
@@ -202,40 +200,53 @@ class _Search:
         right_xA = count(fired_xWB[..., :a, :] & self.active_WB[:a])
         # Not `@`: BLAS may sum in another order with other threads.
         recall_x = np.einsum("...a,a->...", right_xA, self.recall_weight_A)
-        soft_x = count(fired_xWB & self.silent_WB).sum(axis=-1, dtype=np.int32)
+        soft_x = count(fired_xWB & self.off_WB).sum(axis=-1, dtype=np.int32)
         hard_x = count(fired_xWB & self.hard_WB).sum(axis=-1, dtype=np.int32)
         stray_x = soft_x * self.soft_weight + hard_x * self.hard_weight
         return (hit_x - false_x + recall_x - stray_x) / 2
 
     def options(self, fired_WB: np.ndarray, max_words: int) -> list[_Option]:
-        """Clauses that could be added to a rule that fires at `fired_WB` so far."""
+        """Return clauses that could be added to a rule that fires at `fired_WB` so far."""
         wanted_WL = self.active_WL & ~_unpack(fired_WB, self.active_WL.shape[1])
         if not wanted_WL.any():
             wanted_WL = self.active_WL
-
-        # Any word in a state of the text.
-        any_CWB = fired_WB | self.states_CWB
-        states: list[_Place | None] = [state and (state[0], (), state[1]) for state in _STATES]
-        found = [
-            _option((), state, _Grown((), bits, value))
-            for state, bits, value in zip(states, any_CWB, self.quality(any_CWB).tolist())
-        ]
+        found = self._any_words(fired_WB)
         if not max_words:
             return found
-
-        # Trigger words, in each state of the text or in none.
         triggers = self._candidates("trigger", wanted_WL)
-        left = [max_words] * len(states)
-        sets = self._grow(fired_WB, self.states_CWB, [triggers] * len(states), left)
-        found += [_option(one.words, state, one) for state, one in zip(states, sets) if one.words]
-
-        # Any word, or some trigger words, behind other words.
+        left = [max_words] * len(_STATES)
+        sets = self._grow(fired_WB, self.states_CWB, [triggers] * len(_STATES), left)
+        found += [_option(one.words, state, one) for state, one in zip(_STATES, sets) if one.words]
         seeds = self._seeds(sets[0].words, wanted_WL, max_words - 1)
+        behind = self._behind_words(fired_WB, wanted_WL, seeds, max_words)
+        others = self._triggers_behind(fired_WB, triggers, behind, max_words)
+        for kind in AFTERS:
+            for options in ([option for option, _ in behind], others):
+                found += [one for one in options if one.context and one.context[0] == kind]
+        return found
+
+    def _any_words(self, fired_WB: np.ndarray) -> list[_Option]:
+        """Return the clauses with any word as trigger, in each state of the text."""
+        any_CWB = fired_WB | self.states_CWB
+        return [
+            _option((), state, _Grown((), bits, value))
+            for state, bits, value in zip(_STATES, any_CWB, self.quality(any_CWB).tolist())
+        ]
+
+    def _behind_words(
+        self,
+        fired_WB: np.ndarray,
+        wanted_WL: np.ndarray,
+        seeds: Sequence[tuple[int, ...]],
+        max_words: int,
+    ) -> list[tuple[_Option, _Atoms]]:
+        """Return clauses with any word, or the words of a seed, as triggers behind other words; and
+        the candidates that these were chosen from."""
         seed_masks = [
             np.bitwise_or.reduce(self._marked("trigger", np.array(seed))) & self.counted_WB
             for seed in seeds
         ]
-        tries: list[_Place] = []
+        tries: list[_ContextKey] = []
         bases, atoms = [], []
         for kind in AFTERS:
             words = self._candidates(kind, wanted_WL)
@@ -246,39 +257,40 @@ class _Search:
                 bases += [self.counted_WB, *seed_masks, *seed_masks]
                 atoms += [words] * (1 + 2 * len(seeds))
         if not tries:
-            return found
+            return []
         left = [max_words - len(seed) for _, seed, _ in tries]
         negated_S = np.array([negated for *_, negated in tries])
         grown = self._grow(fired_WB, np.stack(bases), atoms, left, negated_S)
-        behind = [
+        return [
             (_option(seed, (kind, one.words, negated), one), atom)
             for (kind, seed, negated), one, atom in zip(tries, grown, atoms)
             if one.words
         ]
 
-        # The contexts found so far, with trigger words chosen for them.
-        places = {
+    def _triggers_behind(
+        self,
+        fired_WB: np.ndarray,
+        triggers: _Atoms,
+        behind: Sequence[tuple[_Option, _Atoms]],
+        max_words: int,
+    ) -> list[_Option]:
+        """Return clauses with the contexts of those in `behind`, and triggers chosen anew."""
+        contexts = {
             context: atom
             for option, atom in behind
             if (context := option.context) and len(context[1]) < max_words
         }
-        others: list[_Option] = []
-        if places and len(triggers.words_K):
-            bases = []
-            for (_, words, negated), atom in places.items():
-                number = {word: k for k, word in enumerate(atom.words_K.tolist())}
-                chosen = [number[word] for word in words]
-                where_WB = np.bitwise_or.reduce(atom.bits_KWB[chosen])
-                bases.append(self.counted_WB & (~where_WB if negated else where_WB))
-            left = [max_words - len(words) for _, words, _ in places]
-            grown = self._grow(fired_WB, np.stack(bases), [triggers] * len(places), left)
-            others = [
-                _option(one.words, place, one) for place, one in zip(places, grown) if one.words
-            ]
-        for kind in AFTERS:
-            for options in ([option for option, _ in behind], others):
-                found += [one for one in options if one.context and one.context[0] == kind]
-        return found
+        if not contexts or not len(triggers.words_K):
+            return []
+        bases = []
+        for (_, words, negated), atom in contexts.items():
+            number = {word: k for k, word in enumerate(atom.words_K.tolist())}
+            chosen = [number[word] for word in words]
+            where_WB = np.bitwise_or.reduce(atom.bits_KWB[chosen])
+            bases.append(self.counted_WB & (~where_WB if negated else where_WB))
+        left = [max_words - len(words) for _, words, _ in contexts]
+        grown = self._grow(fired_WB, np.stack(bases), [triggers] * len(contexts), left)
+        return [_option(one.words, key, one) for key, one in zip(contexts, grown) if one.words]
 
     def _grow(
         self,
@@ -331,13 +343,13 @@ class _Search:
         ]
 
     def _candidates(self, role: str, wanted_WL: np.ndarray) -> _Atoms:
-        """Words worth trying as triggers, or behind which wanted positions stand."""
-        wanted_V = self._count(role, self._places(wanted_WL))
-        if role not in self._silent_V:
-            self._silent_V[role] = self._count(role, self._silent_E)
-        silent_V = self._silent_V[role]
+        """Return the words to try as triggers, or as words before the wanted positions."""
+        wanted_V = self._count(role, self._flat(wanted_WL))
+        if role not in self._off_V:
+            self._off_V[role] = self._count(role, self._off_E)
+        off_V = self._off_V[role]
         wanted_V[0] = 0
-        lift_V = wanted_V / max(wanted_V.sum(), 1) - silent_V / max(silent_V.sum(), 1)
+        lift_V = wanted_V / max(wanted_V.sum(), 1) - off_V / max(off_V.sum(), 1)
         common = np.flatnonzero(wanted_V >= MIN_SUPPORT)
         preferred = common[np.argsort(-lift_V[common], kind="stable")[:PREFERRED]]
         frequent = common[np.argsort(-wanted_V[common], kind="stable")[:FREQUENT]]
@@ -347,27 +359,28 @@ class _Search:
         supported_K = fires(bits_KWB & pack(wanted_WL)).sum(axis=-1) >= MIN_SUPPORT
         return _Atoms(words_K[supported_K], bits_KWB[supported_K])
 
-    def _places(self, flag_WL: np.ndarray) -> np.ndarray:
-        """Where `word_WM`, flat, has the words of the flagged positions."""
-        window_E, place_E = np.nonzero(flag_WL)
-        return window_E * self.word_WM.shape[1] + NEAR + place_E
+    def _flat(self, flag_WL: np.ndarray) -> np.ndarray:
+        """Return the indices into the flat `word_WM` of the flagged positions."""
+        window_E, index_E = np.nonzero(flag_WL)
+        return window_E * self.word_WM.shape[1] + NEAR + index_E
 
-    def _count(self, role: str, place_E: np.ndarray) -> np.ndarray:
-        """How often each word has a role at some places; at 0, how often nothing has."""
-        word_xE = self.word_WM.ravel()[place_E - np.array(_BACK[role])[:, None]]
+    def _count(self, role: str, index_E: np.ndarray) -> np.ndarray:
+        """Return how often each word has a role at the given indices; at 0, how often none has."""
+        word_xE = self.word_WM.ravel()[index_E - np.array(_BACK[role])[:, None]]
         return np.bincount(word_xE.ravel() + 1, minlength=self.num_words + 1)
 
     def _seeds(
         self, best: tuple[int, ...], wanted_WL: np.ndarray, max_words: int
     ) -> list[tuple[int, ...]]:
-        """Sets of trigger words to which contexts are tried: the best set, the most frequent."""
+        """Return sets of trigger words to try contexts with: the best set, the most frequent
+        words."""
         count_V = np.bincount(self.word_WM[:, NEAR:][wanted_WL])
         order = [int(v) for v in np.argsort(-count_V, kind="stable")[:4] if count_V[v]]
         seeds = [best[:max_words], *(tuple(order[:n]) for n in (1, 2, 4) if n <= max_words)]
         return list(dict.fromkeys(seed for seed in seeds if seed))
 
     def _marked(self, role: str, words_K: np.ndarray) -> np.ndarray:
-        """The positions of each word, or those behind it, (K, W, B)."""
+        """Return the positions of each word, or those behind it, (K, W, B)."""
         if role == "shortly-after":
             return pack(shortly_after(self.word_WM == words_K[:, None, None]))
         (back,) = _BACK[role]
@@ -379,14 +392,14 @@ def _cost(num_words: int, has_context: bool) -> float:
     return WORD_COST * num_words + CONTEXT_COST * has_context
 
 
-def _option(words: tuple[int, ...], context: _Place | None, grown: _Grown) -> _Option:
+def _option(words: tuple[int, ...], context: _ContextKey | None, grown: _Grown) -> _Option:
     cost = _cost(len(words) + len(context[1]) if context else len(words), context is not None)
     return _Option(words, context, grown.fired_WB, grown.value - cost)
 
 
 def _together(atoms_S: Sequence[_Atoms]) -> np.ndarray:
-    """The atoms of several searches (S, K, W, B), or (1, K, W, B) where all have the same: the
-    shorter lists end in words that mark nothing."""
+    """Return the atoms of several searches (S, K, W, B), or (1, K, W, B) where all have the same:
+    the shorter lists end in words that mark nothing."""
     first = atoms_S[0].bits_KWB
     if all(atoms is atoms_S[0] for atoms in atoms_S):
         return first[None]

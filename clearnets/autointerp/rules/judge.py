@@ -1,4 +1,4 @@
-"""The judge of rules: it executes a rule on windows that the explainer never saw.
+"""The judge of rules, which executes a rule on windows that the explainer never saw.
 
 *rule-detection*: is the latent active in this window? The judge says yes where the rule fires at
 one counted position or more.
@@ -6,16 +6,16 @@ one counted position or more.
 *rule-fuzzing*: are the marked positions of this window those at which the latent is active? The
 judge says yes where the rule fires at half of them or more. In a positive item (an active window)
 the active positions are marked: all of them, or a random quarter of the window where there are
-more. In a negative item positions are marked at which the latent is silent, as many as in a
-positive item, so that the number of marks tells nothing. Negatives are as many as the silent
-windows of the sample and come in equal shares
-- from the silent windows that hold the latent's trigger word, marked on the trigger first;
-- from other windows, half of them silent and half of them active (a rule must say where in a
-  window a latent is active, too), marked at random.
+more. In a negative item other positions are marked, as many as in a positive item, so that the
+number of marks says nothing. There are as many negatives as non-activating windows in the sample,
+in equal shares
+- from the non-activating windows that hold the latent's trigger word, marked on the trigger first;
+- from other windows, half of them non-activating and half of them active (a rule must also say
+  where in a window a latent is active), marked at random.
 
 Every latent of a layer is also judged by every other one's explanation: see `judge_all`.
 
-Shape suffixes: W windows, L positions, B machine words of a window's bits (see `reading`), P
+Shape suffixes: W windows, L positions, B machine words of a window's bits (see `matcher`), P
 positive and Q negative items, R rules, T latents that are judged.
 """
 
@@ -43,11 +43,11 @@ class Counts:
 
     @property
     def balanced_accuracy(self) -> np.ndarray:
-        """Mean of the shares of positives and of negatives that are judged right, (R,)."""
+        """Return the mean of the shares of positives and of negatives judged right, (R,)."""
         return (self.tp / (self.tp + self.fn) + self.tn / (self.tn + self.fp)) / 2
 
     def of(self, rule: int) -> dict[str, int]:
-        """The four counts of one rule."""
+        """Return the four counts of one rule."""
         return {name: int(value[rule]) for name, value in vars(self).items()}
 
 
@@ -73,7 +73,7 @@ class Marks:
 
 
 def mark(text: Text, examples: Examples, *, trigger: str, rng: np.random.Generator) -> Marks:
-    """Mark positions for rule-fuzzing as the module's text says."""
+    """Mark positions for rule-fuzzing, as the docstring of the module says."""
     size = examples.active_WL.shape[1]
     word_WL = text.word_NM[examples.window_W, NEAR:]
     most = max(size // 4, 1)
@@ -82,14 +82,14 @@ def mark(text: Text, examples: Examples, *, trigger: str, rng: np.random.Generat
     marked_PL = _lowest(key_PL, np.minimum(examples.active_WL[positive_P].sum(axis=1), most))
 
     free_WL = (word_WL >= 0) & ~examples.active_WL
-    silent_W = np.arange(examples.num_active, len(examples.window_W))
-    hard_Q = silent_W[examples.hard_W[silent_W]]
-    easy_Q = silent_W[~examples.hard_W[silent_W]]
-    # An active window takes the place of a silent one, where it has room for every mark.
+    other_W = np.arange(examples.num_active, len(examples.window_W))
+    hard_Q = other_W[examples.hard_W[other_W]]
+    easy_Q = other_W[~examples.hard_W[other_W]]
+    # Half of the latter give way to active windows that have room for every mark.
     roomy = positive_P[free_WL[positive_P].sum(axis=1) >= most]
     swapped = rng.permutation(roomy)[: len(easy_Q) // 2]
-    kept = np.sort(rng.permutation(easy_Q)[: len(easy_Q) - len(swapped)])
-    negative_Q = np.concatenate([hard_Q, kept, np.sort(swapped)])
+    remaining = np.sort(rng.permutation(easy_Q)[: len(easy_Q) - len(swapped)])
+    negative_Q = np.concatenate([hard_Q, remaining, np.sort(swapped)])
 
     # The same numbers of marks as the positives have, dealt out anew.
     marks_P = marked_PL.sum(axis=1)
@@ -103,26 +103,26 @@ def mark(text: Text, examples: Examples, *, trigger: str, rng: np.random.Generat
 
 
 def _lowest(key_xL: np.ndarray, number_x: np.ndarray) -> np.ndarray:
-    """Which positions hold the `number_x` lowest keys of each row, infinite ones left out."""
+    """Return which positions hold the `number_x` lowest finite keys of each row."""
     rank_xL = key_xL.argsort(axis=1).argsort(axis=1)
     return (rank_xL < number_x[:, None]) & np.isfinite(key_xL)
 
 
 def detects(fired_RWB: np.ndarray, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-    """The answers of rule-detection for positives (R, P) and negatives (R, Q), given where each
-    rule fires in the windows of the examples."""
+    """Return the answers of rule-detection for positives (R, P) and negatives (R, Q), given where
+    each rule fires in the windows of the examples."""
     fires_RW = fires(fired_RWB)
     return fires_RW[:, : examples.num_active], fires_RW[:, examples.num_active :]
 
 
 def detection(fired_RWB: np.ndarray, examples: Examples) -> Counts:
-    """Counts of rule-detection."""
+    """Return the counts of rule-detection."""
     return _counts(*detects(fired_RWB, examples))
 
 
 def recognizes(fired_RWB: np.ndarray, marks: Marks) -> tuple[np.ndarray, np.ndarray]:
-    """The answers of rule-fuzzing for positives (R, P) and negatives (R, Q), given where each rule
-    fires in the windows of the examples."""
+    """Return the answers of rule-fuzzing for positives (R, P) and negatives (R, Q), given where
+    each rule fires in the windows of the examples."""
 
     def yes(item_x: np.ndarray, marked_xL: np.ndarray) -> np.ndarray:
         return 2 * count(fired_RWB[:, item_x] & pack(marked_xL)) >= marked_xL.sum(axis=1)
@@ -131,7 +131,7 @@ def recognizes(fired_RWB: np.ndarray, marks: Marks) -> tuple[np.ndarray, np.ndar
 
 
 def fuzzing(fired_RWB: np.ndarray, marks: Marks) -> Counts:
-    """Counts of rule-fuzzing."""
+    """Return the counts of rule-fuzzing."""
     return _counts(*recognizes(fired_RWB, marks))
 
 
@@ -161,7 +161,7 @@ class Verdict:
 
 
 def _shown(trials: Sequence[Trial]) -> tuple[Text, list[np.ndarray]]:
-    """The windows that any trial shows, each once, and their numbers by trial."""
+    """Return the windows that any trial shows, each once, and their numbers by trial."""
     seen = [trial.text.windows.these(trial.examples.window_W) for trial in trials]
     rows, length = trials[0].text.rows, trials[0].text.rows.counted_RS.shape[1]
     place = [windows.row_N * length + windows.start_N for windows in seen]

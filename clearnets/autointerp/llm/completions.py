@@ -1,9 +1,8 @@
-"""Clients: how a language model is asked.
+"""Requests to a language model and its replies: types, names, and OpenAI's JSON format of both.
 
-A client answers one request at a time or many at once, and knows nothing of latents. Which model,
-which file and which generation settings are parameters and name a request (`request_key`). Where a
+Model, file and generation settings are parameters and name a request (`request_key`). Where a
 server listens, how many requests run at once and how long one may take change no result: they come
-from the environment (see `clearnets.autointerp.llm.clients.openai`).
+from the environment (see `clearnets.autointerp.llm.openai_client`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LogProbs = list[tuple[str, list[tuple[str, float]]]]
 
 
 class RequestFailed(Exception):
-    """One request has no answer, for good: its answer is missing. The run goes on.
+    """Raised where a request has no answer, after all retries: its answer is missing.
 
     Attributes:
         attempts: how often it was sent.
@@ -38,7 +37,7 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said, and how often it had to be asked."""
+    """The text of an answer, its log-probabilities, and how often the request was sent."""
 
     text: str
     logprobs: LogProbs | None = None
@@ -46,16 +45,16 @@ class Reply:
 
 
 class Backend(Protocol):
-    """A connected client."""
+    """A connection to one model."""
 
     async def complete(self, messages: Messages, settings: Mapping[str, Any]) -> Reply:
-        """The model's reply to a chat.
+        """Return the model's reply to a chat.
 
         Args:
             messages: role and content of each.
             settings: temperature, max_tokens, seed, and logprobs (alternatives per token, 0: none).
-                Or `echo_from` alone: nothing is said, and the reply has the log-probability of each
-                token of the one message's text from this character on.
+                Or `echo_from` alone: nothing is generated, and the reply has the log-probability of
+                each token of the one message's text from this character on.
 
         Raises:
             RequestFailed: this request cannot be answered.
@@ -64,41 +63,45 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give back what it holds."""
+        """Free what the backend holds."""
         ...
 
 
 def identity(client: ClientSettings) -> dict[str, Any]:
-    """What of a client changes its answers. Neither the name of a key's variable does, nor where a
-    file lies whose hash is known."""
+    """Return the settings of a client that change its answers: all but the name of the key's
+    variable and the place of a file whose hash is known."""
     where = {"model"} if client.kind == "gguf" else {"api_key_env"}
     return client.model_dump(mode="json", exclude=where)
 
 
 def request_key(model: Mapping[str, Any], messages: Messages, settings: Mapping[str, Any]) -> str:
-    """The name of a request: a hash of the model, the messages and the generation settings."""
+    """Return the hash of model, messages and generation settings, which names a request."""
     return fingerprint([dict(model), [dict(m) for m in messages], dict(settings)])
 
 
-def connect(client: ClientSettings, *, threads: int) -> Backend:
-    """The backend of a client. Models are loaded, and servers called, when they are first asked."""
-    match client.kind:
-        case "openai":
-            from clearnets.autointerp.llm.clients.openai import OpenAI
+def chat_request(model: str, messages: Messages, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a request for an OpenAI chat completion."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [dict(message) for message in messages],
+        "temperature": settings["temperature"],
+        "max_tokens": settings["max_tokens"],
+        "seed": settings["seed"],
+    }
+    if settings["logprobs"]:
+        body |= {"logprobs": True, "top_logprobs": settings["logprobs"]}
+    return body
 
-            return OpenAI.of(client)
-        case "gguf":
-            from clearnets.autointerp.llm.clients.gguf import GGUF
 
-            return GGUF(client, threads=threads)
-        case "vllm":
-            from clearnets.autointerp.llm.clients.vllm import VLLM
-
-            return VLLM(client)
+def echo_request(model: str, messages: Messages) -> dict[str, Any]:
+    """Return the body of a request for the log-probabilities of a prompt's tokens."""
+    # One token more than wanted: not every server takes 0.
+    body = {"model": model, "prompt": messages[0]["content"], "temperature": 0.0}
+    return body | {"max_tokens": 1, "echo": True, "logprobs": 1}
 
 
 def chat_reply(body: Any) -> Reply:
-    """The first choice of an OpenAI chat completion.
+    """Return the first choice of an OpenAI chat completion.
 
     Raises:
         RequestFailed: the body is something else.
@@ -121,7 +124,7 @@ def _others(tokens: Any) -> list[tuple[str, float]]:
 
 
 def echoed(body: Any, prompt: str, start: int) -> Reply:
-    """The log-probabilities of a prompt's tokens in an OpenAI text completion with `echo`.
+    """Return the log-probabilities of a prompt's tokens from a text completion with `echo`.
 
     Tokens that begin before the character `start` are left out.
 
@@ -153,17 +156,3 @@ def echoed(body: Any, prompt: str, start: int) -> Reply:
     if not found:
         raise RequestFailed("no token of the reply lies in the window")
     return Reply("", found)
-
-
-def chat_request(model: str, messages: Messages, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A request of OpenAI's chat completions."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [dict(message) for message in messages],
-        "temperature": settings["temperature"],
-        "max_tokens": settings["max_tokens"],
-        "seed": settings["seed"],
-    }
-    if settings["logprobs"]:
-        body |= {"logprobs": True, "top_logprobs": settings["logprobs"]}
-    return body
