@@ -65,7 +65,7 @@ class Config(Frozen):
             raise ValueError("data.ctx_len must be a multiple of explain.window")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
-        if self.score.rules and self.explain.explainer.kind != "tokens":
+        if self.score.rules and self.explain.explainer.kind == "delphi":
             raise ValueError(
                 "the scorer `rules` executes sentences of the explainer `tokens` only; choose "
                 "score.scorers of kind delphi"

@@ -74,7 +74,7 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
     """Explain the sampled latents of a family's layers, for every seed."""
     todo = units(config, family=family, layers=layers)
     settings, load = config.explain, _loader(config.explain)
-    if settings.explainer.kind == "tokens":
+    if settings.explainer.kind != "delphi":
         leave_empty(paths.transcripts_of("explain", family))
         for unit, work in build_all(todo):
             layer, _ = load(unit)
@@ -109,7 +109,7 @@ def _loader(settings: Explain) -> Callable[[Unit], tuple[ExplainedLayer, Texts]]
 
 
 def _explain(layer: ExplainedLayer, writer: JsonlWriter) -> None:
-    """Explain by `tokens` the latents that have no record yet."""
+    """Explain offline the latents that have no record yet."""
     family, point, seed = layer.names
     with progress(f"explain {family} seed {seed} {point}", len(layer.latents), "latents") as bar:
         bar.advance(len(writer.done))
@@ -119,9 +119,9 @@ def _explain(layer: ExplainedLayer, writer: JsonlWriter) -> None:
 
 
 def estimate(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[str]:
-    """Return what a language model would be asked, as lines for `--dry-run`; none for `tokens`."""
+    """Return what a language model would be asked, as lines for `--dry-run`; none for others."""
     explainer = config.explain.explainer
-    if explainer.kind == "tokens":
+    if explainer.kind != "delphi":
         return []
     from clearnets.autointerp.llm.concurrency import estimate_units
     from clearnets.autointerp.llm.explainer import explain_layer
