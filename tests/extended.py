@@ -5,49 +5,34 @@ from __future__ import annotations
 
 import sys
 
-from whole_pipeline import CPU, ROOT
+from whole_pipeline import CPU, smoke
 
-from clearnets import config
-from clearnets.stages import cache, data, explain, generalize, match, score, sparsify, train
+from clearnets.pipeline.stage import items_of
 
-OBSERVED = {
-    "tasks": {
-        **dict.fromkeys(("grokking", "digits", "grid", "checkpoints")),
-        "parity": "clearnets/generalization/parity.py",
-    },
-    "parity": {
-        "seeds": [0, 1],
-        "bits": 8,
-        "parity": 2,
-        "train": 100,
-        "width": 32,
-        "steps": 40,
-        "checkpoints": 4,
-    },
+PARITY = {
+    "seeds": [0, 1],
+    "bits": 8,
+    "parity": 2,
+    "train": 100,
+    "width": 32,
+    "steps": 40,
+    "checkpoints": 4,
 }
+STAGES = ("data", "train", "match", "sparsify", "cache", "explain", "score", "generalize")
 
 
 def main(family: str) -> None:
-    own = {
-        "models": ["dense"],
-        "families": {"native": None, "random-transcoder": None, family: f"coders/{family}"},
-        "coders": {"families": ["transcoder", family]},
-        "explain": {"explainer": {"kind": "trigger"}},
-        "generalize": OBSERVED,
-    }
-    values = config.read_yaml(ROOT / "params.yaml")
-    for over in (config.read_yaml(ROOT / "experiments/smoke.yaml"), own):
-        values = config.overlay(values, over)
-    values["coders"]["existing"] = dict.fromkeys(values["coders"]["families"])
-    cfg = config.parse(values, "extended")
-    data.run(cfg, runtime=CPU)
-    train.run(cfg, runtime=CPU, mlp="dense")
-    match.run(cfg, runtime=CPU)
-    sparsify.run(cfg, runtime=CPU, family=family)
-    cache.run(cfg, runtime=CPU, family=family)
-    explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
-    score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
-    generalize.run(cfg, runtime=CPU, task="parity")
+    cfg = smoke(
+        {
+            "models": ["dense"],
+            "families": ["transcoder", family],
+            "explain": {"explainer": {"kind": "trigger"}},
+            "generalize": {"tasks": ["parity"], "parity": PARITY},
+        }
+    )
+    for stage, item in items_of(cfg):
+        if stage.name in STAGES and item in (None, "dense", family, "parity"):
+            stage.module.run(cfg, runtime=CPU, **stage.selection(cfg, item))
 
 
 if __name__ == "__main__":

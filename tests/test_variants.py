@@ -8,50 +8,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from whole_pipeline import CPU, ROOT, draw_figures, own_checkpoints, run_behind_data
+from whole_pipeline import CPU, ROOT, draw_figures, run_behind_data, tiny_experiment
 
-from clearnets import config
 from clearnets.config import Config
-from clearnets.models import load
-from clearnets.pipeline import paths
+from clearnets.models.loading import load
+from clearnets.pipeline import dvc, paths
 from clearnets.pipeline.artifacts import read_json
+from clearnets.pipeline.stage import names_of
 from clearnets.stages import data
 
-# Below the smoke size: what is written counts here, not what it says.
-TINY: dict[str, Any] = {
-    "data": {"ctx_len": 64, "tokens": {"train": 30_000}},
-    "model": {"hidden_size": 16, "expansion": 4, "rank_ratio": 4},
-    "train": {"eval_steps": 1000},
-    "coders": {"tokens": 4096},
-}
-NATIVE = ("native", "random-native")
 # What every comparison has; the runs are too short for figures of their checkpoints.
 FIGURES = {
     *("losses", "ablation", "scores", "precision_recall", "layers", "rates", "contrasts"),
     *("embedding", "protocols", "concepts", "concept_map"),
 }
-
-
-def experiment(models: list[str], families: list[str]) -> Config:
-    """The smoke experiment with these models and families, whose checkpoints alone it observes."""
-    values = config.read_yaml(ROOT / "params.yaml")
-    values = config.overlay(values, config.read_yaml(ROOT / "experiments/smoke.yaml"))
-    weights = {family: f"coders/{family}" for family in families}
-    weights |= {family: f"train/{models[-1]}" for family in families if family in NATIVE}
-    weights |= {"neurons": "train/dense"} if "neurons" in families else {}
-    coders = [family for family in families if weights[family] == f"coders/{family}"]
-    over = {
-        "models": models,
-        "coders": {"families": coders},
-        "generalize": own_checkpoints(),
-    }
-    return config.parse(
-        config.overlay(config.overlay(values, TINY), over) | {"families": weights}, "test"
-    )
 
 
 def run(cfg: Config) -> Path:
@@ -68,7 +41,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_dense_model_alone():
-    cfg = experiment(["dense"], ["transcoder", "neurons", "random-transcoder"])
+    cfg = tiny_experiment(["dense"], ["transcoder", "neurons", "random-transcoder"])
     tables = run(cfg)
     pair = read_json(paths.match(0) / "pair.json")
     assert set(pair) == {"dense"}
@@ -93,14 +66,14 @@ def test_a_dense_model_alone():
 
 
 def test_a_dense_model_without_coders_has_fewer_figures():
-    run(experiment(["dense"], ["neurons"]))
+    run(tiny_experiment(["dense"], ["neurons"]))
     drawn = {path.stem for path in paths.FIGURES.glob("*.svg")}
     assert drawn == FIGURES | {"roc"}
 
 
 def test_a_pair_with_a_low_rank_sparse_model():
     mode = "sparse_low_rank"
-    cfg = experiment(["dense", mode], ["native", "transcoder", "random-native"])
+    cfg = tiny_experiment(["dense", mode], ["native", "transcoder", "random-native"])
     tables = run(cfg)
     pair = read_json(paths.match(0) / "pair.json")
     assert set(pair) == {"dense", mode, "difference", "matched"}
@@ -121,24 +94,21 @@ def test_a_pair_with_a_low_rank_sparse_model():
     assert svg
 
 
-def stages(cfg: Config) -> set[str]:
-    """The stages that DVC finds for these parameters."""
-    for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
-        Path(name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / name, name)
+@pytest.mark.parametrize(
+    ("models", "families"),
+    [(["dense"], ["transcoder"]), (["dense", "sparse_topk"], ["native", "transcoder"])],
+)
+def test_dvc_lists_the_stages_of_an_experiment(models, families):
+    cfg = tiny_experiment(models, families)
+    shutil.copytree(ROOT / ".dvc", ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
     YAML().dump(cfg.model_dump(mode="json"), Path("params.yaml"))
+    Path("dvc.yaml").write_text(dvc.pipeline(cfg))
     subprocess.run(["git", "init", "-q"], check=True)
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return set(done.stdout.split())
-
-
-def test_dvc_has_a_training_stage_for_each_model():
-    cfg = experiment(["dense"], ["transcoder"])
-    alone = {"train@dense", "sparsify@transcoder", "cache@transcoder"}
-    shared = {"data", "match", "evaluate", "embed", "qualify", "similarity"}
-    shared |= {"generalize@checkpoints", "browse", "collate", "figures", "paper"}
-    rest = {f"{stage}@transcoder" for stage in ("explain", "score", "overlap", "concepts")}
-    assert stages(cfg) == alone | shared | rest
-    with_sparse = stages(experiment(["dense", "sparse_topk"], ["native", "transcoder"]))
-    assert {"train@dense", "train@sparse_topk", "cache@native"} <= with_sparse
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert set(listed) == set(names_of(cfg))
+    of_each = ("explain", "score", "cache", "concepts", "overlap")
+    expected = {f"train@{mlp}" for mlp in models} | {"sparsify@transcoder", "match", "plan"}
+    expected |= {f"{stage}@{family}" for stage in of_each for family in families}
+    assert expected <= set(listed)
+    assert len([name for name in listed if "@" in name]) == len(expected) - 2 + 1

@@ -14,16 +14,17 @@ from unittest import mock
 import pytest
 import torch
 from ruamel.yaml import YAML
-from test_variants import ROOT, experiment
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
+from whole_pipeline import ROOT, tiny_experiment
 
 from clearnets import cli, config
 from clearnets.cli.errors import guarded
-from clearnets.config import CODER_FAMILIES, Config, GPTNeoX
+from clearnets.config import Config, GPTNeoX
 from clearnets.data.storybook import stories
-from clearnets.models import build_model
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import experiments
 from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import items_of
 
 TABLE = (ROOT / "docs/originals.md").read_text(encoding="utf-8")
 # Sizes that a test cannot afford, and in `HERE` names for those of the table.
@@ -46,13 +47,12 @@ SMALL: dict[str, Any] = {
 HERE = {
     "FOLDER": "texts.jsonl",
     "T": "tokenizer",
-    "CODERS": "theirs",
+    "CODERS": "imported-coders",
     10048: 400,
     "roneneldan/TinyStories-8M": "tinystories",
     "models/dense": "imported/dense",
     "models/sparse": "imported/sparse",
 }
-OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts")
 
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
@@ -96,56 +96,49 @@ def run(command: str) -> int:
         return guarded(lambda: cli.app(words, standalone_mode=False))
 
 
-def commands(cfg: Config) -> list[str]:
-    """Every stage of the pipeline, in order."""
-    coders = [family for family in cfg.families if family in CODER_FAMILIES]
+def commands(cfg: Config) -> list[tuple[str, str | None, str]]:
+    """Return (stage, item, command) of every stage up to the tables, in order."""
     return [
-        "data",
-        *(f"train --mlp {mlp}" for mlp in cfg.models),
-        "match",
-        *(f"sparsify --aux {family}" for family in coders),
-        "evaluate",
-        "embed",
-        "qualify",
-        *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
-        "similarity",
-        *(f"generalize {task}" for task in cfg.generalize.tasks),
-        "collate",
+        (stage.name, item, " ".join(filter(None, (stage.name, stage.over.option, item))))
+        if stage.over
+        else (stage.name, None, stage.name)
+        for stage, item in items_of(cfg)
+        if stage.name not in ("plan", "browse") and not stage.own_command
     ]
 
 
 def needed(cfg: Config, command: str) -> list[str]:
-    """What comes before a command: all of it before `collate`, else only its own family's."""
-    every, (stage, *rest) = commands(cfg), shlex.split(command)
-    stages = list(dict.fromkeys(one.split()[0] for one in every))
-    if stage not in stages:
+    """Return what comes before a command: all before `collate`, else only its own family's."""
+    name, *options = shlex.split(command)
+    names = [stage for stage, _, _ in commands(cfg)]
+    if name not in names:
         return []
-    earlier = [one for one in every if stages.index(one.split()[0]) < stages.index(stage)]
-    if stage != "collate" and "--aux" in rest:
-        family = rest[rest.index("--aux") + 1]
+    earlier = commands(cfg)[: names.index(name)]
+    if "--aux" in options:
+        own = (None, *cfg.models, options[options.index("--aux") + 1])
         earlier = [
-            one
-            for one in earlier
-            if one != "evaluate" and ("--aux" not in one or one.endswith(f" {family}"))
+            (stage, item, one)
+            for stage, item, one in earlier
+            if stage != "evaluate" and item in own
         ]
-    return earlier
+    return [one for _, _, one in earlier]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A project whose every stage has run, with what the rows name beside it."""
     folder = tmp_path_factory.mktemp("project")
-    cfg = experiment(["dense", "sparse"], ["native", "sae", "transcoder", "random-native"])
+    cfg = tiny_experiment(["dense", "sparse"], ["native", "sae", "transcoder", "random-native"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         values = cfg.model_dump(mode="json")
         values["data"]["tokens"] = {**values["data"]["tokens"], "train": 4000, "valid": 1000}
         values["coders"]["tokens"] = 2048
         write_params(values, {})
-        for command in commands(cfg):
+        for _, _, command in commands(cfg):
             assert run(command) == 0, command
         shutil.copytree("artifacts/data/tokenizer", "tokenizer")
-        shutil.copytree("artifacts/coders/sae/seed-0", "theirs")
+        shutil.copytree("artifacts/coders/sae/seed-0", "imported-coders")
         lines = (
             json.dumps({"story": one.text}) + "\n" for one in islice(stories(1, "train"), 1500)
         )
