@@ -28,8 +28,8 @@ from clearnets.data.packing import (
 )
 from clearnets.data.pretrained_tokenizer import load_pretrained
 from clearnets.data.restricted_tokenizer import load_restricted
-from clearnets.data.spool import RowFile, Spool, narrow
 from clearnets.data.tokenizer import SPECIALS, Vocabulary, save_tokenizer, train_tokenizer
+from clearnets.data.train_files import DocumentFiles, RowFile, narrow
 from clearnets.pipeline.artifacts import write_json
 from clearnets.pipeline.progress import Progress
 
@@ -176,7 +176,7 @@ def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> 
         sample = deque(_sample(chunks, characters=_sample_size(data)))
         vocabulary = _vocabulary(data, [text for chunk in sample for text in chunk.texts])
         filler = _Filler(data, vocabulary, bar)
-        train = Spool(state, vocab_size=vocabulary.size)
+        train = DocumentFiles(state, vocab_size=vocabulary.size)
         packed = RowFile(
             out / "tokens" / "train.npy",
             vocabulary,
@@ -213,7 +213,7 @@ def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> 
     write_json(out / "stats.json", {**stats, "splits": filler.stats()})
 
 
-def _fill_held_out(filler: _Filler, corpus: Corpus, train: Spool) -> dict[Split, Documents]:
+def _fill_held_out(filler: _Filler, corpus: Corpus, train: DocumentFiles) -> dict[Split, Documents]:
     """The documents of all splits but train."""
     held: dict[Split, Documents] = {}
 

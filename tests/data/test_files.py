@@ -39,12 +39,16 @@ def test_reads_parquet_jsonl_and_text_alike(tmp_path):
     assert len(texts_at(tmp_path, "story")) == 9
 
 
-def test_text_is_divided_by_marks_or_else_by_blank_lines():
-    def documents(text, marked):
-        return list(files.split_text(text.splitlines(), marked=marked))
-
-    assert documents("a\nb\n\n \nc\n", False) == ["a\nb", "c"]
-    assert documents("a\n\nb\n<|endoftext|>\nc\n<|endoftext|>\n", True) == ["a\n\nb", "c"]
+@pytest.mark.parametrize(
+    ("text", "documents"),
+    [
+        ("a\nb\n\n \nc\n", ["a\nb", "c"]),
+        ("a\n\nb\n<|endoftext|>\nc\n<|endoftext|>\n", ["a\n\nb", "c"]),
+    ],
+)
+def test_text_is_divided_by_marks_or_else_by_blank_lines(text, documents, tmp_path):
+    (tmp_path / "a.txt").write_text(text)
+    assert texts_at(tmp_path / "a.txt") == documents
 
 
 def test_a_folder_is_read_in_the_order_of_names_without_hidden_and_other_files(tmp_path):

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from clearnets import UserError
 from clearnets import config as configs
 from clearnets.config import SPLITS
-from clearnets.data import corpora, splits, spool
+from clearnets.data import corpora, splits, train_files
 from clearnets.data.packing import WINDOW
 from clearnets.data.tokenizer import train_tokenizer
 from clearnets.data.tokens import open_tokens
@@ -350,7 +350,7 @@ def test_much_text_is_never_held_at_once(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     (tmp_path / "corpus.txt").rename(tmp_path / "other" / "corpus.txt")
     monkeypatch.chdir(tmp_path / "other")
-    monkeypatch.setattr(spool, "BLOCK", 500)
+    monkeypatch.setattr(train_files, "BLOCK", 500)
     monkeypatch.setattr(splits, "NGRAM_TOKENS", 5000)
     _, parts = run(corpus)
     second = snapshot(paths.data())
