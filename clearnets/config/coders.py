@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from clearnets.config.fields import Count, Frozen, Positive, PositiveFloat, Precision
+from clearnets.config.fields import Count, External, Frozen, Positive, PositiveFloat, Precision
 from clearnets.config.names import Family
 
 
@@ -16,16 +16,8 @@ def _resumable(optimizer: str) -> str:
     return optimizer
 
 
-class Existing(Frozen):
+class Existing(External):
     """Coders that others trained: a folder per hookpoint in sparsify's format."""
-
-    name: str
-    """A folder, or an id on the Hugging Face hub."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub id; none means its main branch."""
-    fingerprint: str | None = None
-    """Of the files, or of the commit. `clearnets exp` fills it in, so that DVC notices a change;
-    with existing coders in params.yaml itself only `clearnets sparsify` does."""
 
 
 class Coders(Frozen):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from clearnets.config.fields import (
     Count,
     Decay,
+    External,
     Fraction,
     Frozen,
     Positive,
@@ -97,17 +98,11 @@ class GPTNeoX(Transformer):
         return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
 
-class PretrainedSparse(Frozen):
+class PretrainedSparse(External):
     """A model of our own kind with sparse feedforwards that was trained elsewhere, such as
     `clearnets import` writes. `clearnets train --mlp MODE` takes it over as it is."""
 
     at: ClassVar = "model.sparse"
-    name: str
-    """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub id; none means its main branch."""
-    fingerprint: str | None = None
-    """Of its files, or of its commit; `clearnets exp` fills it in, as that of the dense model."""
 
 
 class Pretrained(Transformer):

@@ -63,7 +63,7 @@ def layout(path: Path) -> dict[str, list[Path]]:
     splits = DataFilesDict.from_patterns(patterns, str(path), allowed_extensions=list(EXTENSIONS))
     root = path.absolute()
     return {
-        str(split): [path / Path(file).relative_to(root) for file in files]
+        str(split): sorted({path / Path(file).relative_to(root) for file in files})
         for split, files in splits.items()
     }
 

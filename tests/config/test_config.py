@@ -30,15 +30,6 @@ def test_params_yaml_is_valid_and_frozen():
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_every_overlay_is_valid_and_names_itself(path: Path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    config = cfg.parse(experiments.resolve(path.stem, []), str(path))
-    assert config.experiment == path.stem
-
-
-@pytest.mark.parametrize(
     ("over", "says"),
     [
         ({"colour": 1}, "unknown key 'colour'"),
