@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-from whole_pipeline import CPU, ROOT, draw_figures, run_behind_data, tiny_experiment
+from tiny_experiment import experiment
+from whole_pipeline import CPU, ROOT, draw_figures, run_behind_data
 
 from clearnets.config import Config
 from clearnets.models.loading import load
@@ -41,7 +42,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_dense_model_alone():
-    cfg = tiny_experiment(["dense"], ["transcoder", "neurons", "random-transcoder"])
+    cfg = experiment(["dense"], ["transcoder", "neurons", "random-transcoder"])
     tables = run(cfg)
     pair = read_json(paths.match(0) / "pair.json")
     assert set(pair) == {"dense"}
@@ -66,14 +67,14 @@ def test_a_dense_model_alone():
 
 
 def test_a_dense_model_without_coders_has_fewer_figures():
-    run(tiny_experiment(["dense"], ["neurons"]))
+    run(experiment(["dense"], ["neurons"]))
     drawn = {path.stem for path in paths.FIGURES.glob("*.svg")}
     assert drawn == FIGURES | {"roc"}
 
 
 def test_a_pair_with_a_low_rank_sparse_model():
     mode = "sparse_low_rank"
-    cfg = tiny_experiment(["dense", mode], ["native", "transcoder", "random-native"])
+    cfg = experiment(["dense", mode], ["native", "transcoder", "random-native"])
     tables = run(cfg)
     pair = read_json(paths.match(0) / "pair.json")
     assert set(pair) == {"dense", mode, "difference", "matched"}
@@ -99,7 +100,7 @@ def test_a_pair_with_a_low_rank_sparse_model():
     [(["dense"], ["transcoder"]), (["dense", "sparse_topk"], ["native", "transcoder"])],
 )
 def test_dvc_lists_the_stages_of_an_experiment(models, families):
-    cfg = tiny_experiment(models, families)
+    cfg = experiment(models, families)
     shutil.copytree(ROOT / ".dvc", ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
     YAML().dump(cfg.model_dump(mode="json"), Path("params.yaml"))
     Path("dvc.yaml").write_text(dvc.pipeline(cfg))

@@ -16,6 +16,8 @@ from clearnets.config.autointerp import (
     Protocol,
     Qualify,
     Score,
+    TokensExplainer,
+    TrainType,
     VLLMClient,
 )
 from clearnets.config.browse import Browse

@@ -14,17 +14,18 @@ from unittest import mock
 import pytest
 import torch
 from ruamel.yaml import YAML
+from tiny_experiment import experiment
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
-from whole_pipeline import ROOT, tiny_experiment
+from whole_pipeline import ROOT
 
 from clearnets import cli, config
 from clearnets.cli.errors import guarded
 from clearnets.config import Config, GPTNeoX
 from clearnets.data.storybook import stories
+from clearnets.families import FAMILIES
 from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import experiments
 from clearnets.pipeline.runtime import Runtime
-from clearnets.pipeline.stage import items_of
 
 TABLE = (ROOT / "docs/originals.md").read_text(encoding="utf-8")
 # Sizes that a test cannot afford, and in `HERE` names for those of the table.
@@ -47,12 +48,13 @@ SMALL: dict[str, Any] = {
 HERE = {
     "FOLDER": "texts.jsonl",
     "T": "tokenizer",
-    "CODERS": "imported-coders",
+    "CODERS": "theirs",
     10048: 400,
     "roneneldan/TinyStories-8M": "tinystories",
     "models/dense": "imported/dense",
     "models/sparse": "imported/sparse",
 }
+OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts")
 
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
@@ -96,49 +98,56 @@ def run(command: str) -> int:
         return guarded(lambda: cli.app(words, standalone_mode=False))
 
 
-def commands(cfg: Config) -> list[tuple[str, str | None, str]]:
-    """Return (stage, item, command) of every stage up to the tables, in order."""
+def commands(cfg: Config) -> list[str]:
+    """Every stage of the pipeline, in order."""
+    coders = [family for family in cfg.families if FAMILIES[family].is_coder]
     return [
-        (stage.name, item, " ".join(filter(None, (stage.name, stage.over.option, item))))
-        if stage.over
-        else (stage.name, None, stage.name)
-        for stage, item in items_of(cfg)
-        if stage.name not in ("plan", "browse") and not stage.own_command
+        "data",
+        *(f"train --mlp {mlp}" for mlp in cfg.models),
+        "match",
+        *(f"sparsify --aux {family}" for family in coders),
+        "evaluate",
+        "embed",
+        "qualify",
+        *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
+        "similarity",
+        *(f"generalize {task}" for task in cfg.generalize.tasks),
+        "collate",
     ]
 
 
 def needed(cfg: Config, command: str) -> list[str]:
-    """Return what comes before a command: all before `collate`, else only its own family's."""
-    name, *options = shlex.split(command)
-    names = [stage for stage, _, _ in commands(cfg)]
-    if name not in names:
+    """What comes before a command: all of it before `collate`, else only its own family's."""
+    every, (stage, *rest) = commands(cfg), shlex.split(command)
+    stages = list(dict.fromkeys(one.split()[0] for one in every))
+    if stage not in stages:
         return []
-    earlier = commands(cfg)[: names.index(name)]
-    if "--aux" in options:
-        own = (None, *cfg.models, options[options.index("--aux") + 1])
+    earlier = [one for one in every if stages.index(one.split()[0]) < stages.index(stage)]
+    if stage != "collate" and "--aux" in rest:
+        family = rest[rest.index("--aux") + 1]
         earlier = [
-            (stage, item, one)
-            for stage, item, one in earlier
-            if stage != "evaluate" and item in own
+            one
+            for one in earlier
+            if one != "evaluate" and ("--aux" not in one or one.endswith(f" {family}"))
         ]
-    return [one for _, _, one in earlier]
+    return earlier
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A project whose every stage has run, with what the rows name beside it."""
     folder = tmp_path_factory.mktemp("project")
-    cfg = tiny_experiment(["dense", "sparse"], ["native", "sae", "transcoder", "random-native"])
+    cfg = experiment(["dense", "sparse"], ["native", "sae", "transcoder", "random-native"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         values = cfg.model_dump(mode="json")
         values["data"]["tokens"] = {**values["data"]["tokens"], "train": 4000, "valid": 1000}
         values["coders"]["tokens"] = 2048
         write_params(values, {})
-        for _, _, command in commands(cfg):
+        for command in commands(cfg):
             assert run(command) == 0, command
         shutil.copytree("artifacts/data/tokenizer", "tokenizer")
-        shutil.copytree("artifacts/coders/sae/seed-0", "imported-coders")
+        shutil.copytree("artifacts/coders/sae/seed-0", "theirs")
         lines = (
             json.dumps({"story": one.text}) + "\n" for one in islice(stories(1, "train"), 1500)
         )
