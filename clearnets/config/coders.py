@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import BeforeValidator
+from typing import Literal
 
 from clearnets.config.fields import Count, External, Frozen, Positive, PositiveFloat, Precision
 from clearnets.config.names import Family
-
-
-def _resumable(optimizer: str) -> str:
-    if optimizer == "muon":
-        raise ValueError("sparsify's muon does not resume exactly; take signum or adam")
-    return optimizer
 
 
 class Existing(External):
@@ -39,7 +31,7 @@ class Coders(Frozen):
     sparsify's own does not (1.3.3)."""
     precision: Precision
     """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
-    optimizer: Annotated[Literal["signum", "adam"], BeforeValidator(_resumable)]
+    optimizer: Literal["signum", "adam"]
     """As in sparsify, whose muon is left out: it does not resume to the same bits."""
     learning_rate: PositiveFloat
     """Peak rate; it decays linearly to zero, as in sparsify."""

@@ -77,6 +77,17 @@ def texts_of(rows, store):
     return documents
 
 
+def held_out_texts(store, texts):
+    """Return the documents of all splits but train; they are some of `texts`, and in one split."""
+    seen: set[str] = set()
+    for split in SPLITS[1:]:
+        mine = set(texts_of(store.split(split), store))
+        assert mine <= set(texts)
+        assert not mine & seen
+        seen |= mine
+    return seen
+
+
 # A storybook whose statistics are known
 
 
@@ -257,12 +268,7 @@ def test_local_text_is_split_by_document(tmp_path):
     assert store.concepts == ()
     assert store.labels("score") is None
     assert "generator_bound" not in stats
-    seen: set[str] = set()
-    for split in SPLITS[1:]:
-        mine = texts_of(store.split(split), store)
-        assert set(mine) <= set(texts)
-        assert not set(mine) & seen
-        seen |= set(mine)
+    seen = held_out_texts(store, texts)
     # The rows of train, less the bos of those that go on, are the other documents.
     strings = store.strings()
     flat = "".join("".join(strings[t] for t in row if t > 1) for row in store.split("train"))
@@ -319,12 +325,8 @@ def test_a_stream_fills_the_splits_without_leaks(tmp_path):
     corpus = {"kind": "local", "path": "corpus.txt", "streaming": True}
     store, stats = run(corpus)
     assert sum(part["leaks_dropped"] for part in stats["splits"].values()) > 0
-    seen: set[str] = set()
+    held_out_texts(store, texts)
     for split in SPLITS[1:]:
-        mine = texts_of(store.split(split), store)
-        assert set(mine) <= set(texts)
-        assert not set(mine) & seen
-        seen |= set(mine)
         assert stats["splits"][split]["tokens"] >= BUDGETS[split]
     assert store.split("train").shape == (BUDGETS["train"] // 64, 64)
     check_guarded(store)
@@ -368,11 +370,11 @@ def test_tokenizers_that_exist(kind, tmp_path):
         assert (store.eos, store.bos) == (0, store.vocab_size - 1)
     else:
         assert store.vocab_size == 300
+    held_out_texts(store, texts)
     for split in SPLITS[1:]:
         rows = store.split(split)
         assert (rows[:, 0] == store.bos).all()
         assert rows.max() < store.vocab_size
-        assert set(texts_of(rows, store)) <= set(texts)
     assert stats["vocab_size"] == store.vocab_size
 
     made = config(corpus, tokenizer=tokenizer)
