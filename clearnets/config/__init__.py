@@ -60,7 +60,7 @@ from clearnets.config.files import (
     read_yaml,
     value_at,
 )
-from clearnets.config.generalize import TASKS, CheckpointCoders, Checkpoints, Grokking
+from clearnets.config.generalize import TASKS, CheckpointCoders, Checkpoints, Generalize, Grokking
 from clearnets.config.models import (
     GPTNeoX,
     Match,
