@@ -16,8 +16,9 @@ from whole_pipeline import CPU, ROOT, draw_figures, run_behind_data
 
 from clearnets.config import Config
 from clearnets.models.loading import load
-from clearnets.pipeline import paths
+from clearnets.pipeline import dvc, paths
 from clearnets.pipeline.artifacts import read_json
+from clearnets.pipeline.stage import names_of
 from clearnets.stages import data
 
 # What every comparison has; the runs are too short for figures of their checkpoints.
@@ -94,24 +95,21 @@ def test_a_pair_with_a_low_rank_sparse_model():
     assert svg
 
 
-def stages(cfg: Config) -> set[str]:
-    """The stages that DVC finds for these parameters."""
-    for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
-        Path(name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / name, name)
+@pytest.mark.parametrize(
+    ("models", "families"),
+    [(["dense"], ["transcoder"]), (["dense", "sparse_topk"], ["native", "transcoder"])],
+)
+def test_dvc_lists_the_stages_of_an_experiment(models, families):
+    cfg = experiment(models, families)
+    shutil.copytree(ROOT / ".dvc", ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
     YAML().dump(cfg.model_dump(mode="json"), Path("params.yaml"))
+    Path("dvc.yaml").write_text(dvc.pipeline(cfg))
     subprocess.run(["git", "init", "-q"], check=True)
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return set(done.stdout.split())
-
-
-def test_dvc_has_a_training_stage_for_each_model():
-    cfg = experiment(["dense"], ["transcoder"])
-    alone = {"train@dense", "sparsify@transcoder", "cache@transcoder"}
-    shared = {"data", "match", "evaluate", "embed", "qualify", "similarity"}
-    shared |= {"generalize@checkpoints", "browse", "collate", "figures", "paper"}
-    rest = {f"{stage}@transcoder" for stage in ("explain", "score", "overlap", "concepts")}
-    assert stages(cfg) == alone | shared | rest
-    with_sparse = stages(experiment(["dense", "sparse_topk"], ["native", "transcoder"]))
-    assert {"train@dense", "train@sparse_topk", "cache@native"} <= with_sparse
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert set(listed) == set(names_of(cfg))
+    of_each = ("explain", "score", "cache", "concepts", "overlap")
+    expected = {f"train@{mlp}" for mlp in models} | {"sparsify@transcoder", "match", "plan"}
+    expected |= {f"{stage}@{family}" for stage in of_each for family in families}
+    assert expected <= set(listed)
+    assert len([name for name in listed if "@" in name]) == len(expected) - 2 + 1

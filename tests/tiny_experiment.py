@@ -16,22 +16,12 @@ TINY: dict[str, Any] = {
     "train": {"eval_steps": 1000},
     "coders": {"tokens": 4096},
 }
-NATIVE = ("native", "random-native")
 
 
 def experiment(models: list[str], families: list[str]) -> Config:
-    """The smoke experiment with these models and families, whose checkpoints alone it observes."""
+    """Return a small experiment with these models and families; it observes its checkpoints."""
+    over = {"models": models, "families": families, "generalize": own_checkpoints()}
     values = config.read_yaml(ROOT / "params.yaml")
-    values = config.overlay(values, config.read_yaml(ROOT / "experiments/smoke.yaml"))
-    weights = {family: f"coders/{family}" for family in families}
-    weights |= {family: f"train/{models[-1]}" for family in families if family in NATIVE}
-    weights |= {"neurons": "train/dense"} if "neurons" in families else {}
-    coders = [family for family in families if weights[family] == f"coders/{family}"]
-    over = {
-        "models": models,
-        "coders": {"families": coders},
-        "generalize": own_checkpoints(),
-    }
-    return config.parse(
-        config.overlay(config.overlay(values, TINY), over) | {"families": weights}, "test"
-    )
+    for part in (config.read_yaml(ROOT / "experiments/smoke.yaml"), TINY, over):
+        values = config.overlay(values, part)
+    return config.parse(values, "test")

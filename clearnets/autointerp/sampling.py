@@ -19,7 +19,8 @@ from clearnets import UserError
 from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.autointerp.rules.matcher import Text
-from clearnets.config import CODER_FAMILIES, Explain, NonActivating, Score
+from clearnets.config import Explain, NonActivating, Score
+from clearnets.families import FAMILIES
 from clearnets.latents import neighbours, window_embeddings
 from clearnets.latents.examples import Activity, Examples, Grid, activations, choose, sample
 from clearnets.latents.examples import centred as move
@@ -130,7 +131,7 @@ def needed(kind: NonActivating, family: str, *, embed: Path, coders: Path) -> di
         return {"embed": embed}
     if kind not in ("encoder-similarity", "decoder-similarity"):
         return {}
-    if family not in CODER_FAMILIES:
+    if not FAMILIES[family].is_coder:
         raise UserError(
             f"non_activating {kind} compares the weights of coders, which {family} does not have; "
             "choose co-occurrence"

@@ -15,7 +15,7 @@ class Browse(Frozen):
     per_quantile: Positive
     """Windows drawn from each."""
     held_out: Positive
-    """Active windows of `score` that a blind rating shows, and as many silent ones."""
+    """Active windows of `score` that a blind rating shows, and as many non-activating ones."""
     tokens: Positive
     """Tokens that the latent promotes the most in the model's output, and suppresses the most."""
     bins: Positive

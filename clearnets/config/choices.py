@@ -1,4 +1,4 @@
-"""What a command works on, by name: checked against what there is and what the experiment has."""
+"""Checks of what a command works on: families, models, tasks, seeds and layers by name."""
 
 from __future__ import annotations
 
@@ -12,40 +12,38 @@ from clearnets.config.names import MLPS, Family, Mlp
 from clearnets.families import FAMILIES
 
 
-def parse_choice(said: str, name: str, known: Sequence[str], there: Sequence[str] = ()) -> str:
-    """`name`, if it is one of `known`.
+def parse_choice(label: str, name: str, known: Sequence[str], offered: Sequence[str] = ()) -> str:
+    """Return `name`, if it is one of `known`.
 
     Args:
-        said: what a message calls it: an option, or a word.
-        there: which of them a message offers; all where empty.
+        label: what the error calls it, e.g. the option.
+        offered: which of `known` the error lists; all where empty.
 
     Raises:
         UserError: it is not.
     """
     if name not in known:
-        raise UserError(f"unknown {said} {name!r}; choose one of {', '.join(there or known)}")
+        raise UserError(f"unknown {label} {name!r}; choose one of {', '.join(offered or known)}")
     return name
 
 
-def parse_family(name: str, config: Config, said: str = "family", *, coder: bool = False) -> Family:
-    """Return `name`, if it is a family and in the experiment.
-
-    Args:
-        said: what a message calls it: an option, or a word.
-        coder: whether only families with coders will do.
+def parse_family(
+    name: str, config: Config, label: str = "family", *, coder: bool = False
+) -> Family:
+    """Return `name`, if it is a family of the experiment; with `coder`, one that has coders.
 
     Raises:
         UserError: it is not.
     """
     known = [family for family, spec in FAMILIES.items() if spec.is_coder or not coder]
-    there = [family for family in known if family in config.families]
-    parse_choice(said, name, known, there)
-    _check_has(name, there, config, f"family {name!r}", "add it to `families`")
+    own = [family for family in known if family in config.families]
+    parse_choice(label, name, known, own)
+    _check_has(name, own, config, f"family {name!r}", "add it to `families`")
     return name
 
 
 def parse_mlp(name: str, config: Config) -> Mlp:
-    """`name`, if it is a feedforward and one of the experiment's models has it.
+    """Return `name`, if it is the feedforward of one of the experiment's models.
 
     Raises:
         UserError: it is not.
@@ -56,25 +54,25 @@ def parse_mlp(name: str, config: Config) -> Mlp:
 
 
 def parse_task(name: str, config: Config) -> TaskName:
-    """`name`, if it is a task of the observatory that the experiment has.
+    """Return `name`, if it is a task of the experiment.
 
     Raises:
         UserError: it is not.
     """
-    there = tuple(config.generalize.tasks)
-    parse_choice("task", name, TASKS, there)
-    _check_has(name, there, config, f"task {name!r}", "add it to `generalize.tasks`")
+    own = tuple(config.generalize.tasks)
+    parse_choice("task", name, TASKS, own)
+    _check_has(name, own, config, f"task {name!r}", "add it to `generalize.tasks`")
     return cast(TaskName, name)
 
 
-def _check_has(name: str, there: Sequence[str], config: Config, what: str, otherwise: str) -> None:
-    if name not in there:
-        others = f"choose one of {', '.join(there)}, or " if there else ""
-        raise UserError(f"experiment {config.experiment!r} has no {what}; {others}{otherwise}")
+def _check_has(name: str, own: Sequence[str], config: Config, what: str, cure: str) -> None:
+    if name not in own:
+        others = f"choose one of {', '.join(own)}, or " if own else ""
+        raise UserError(f"experiment {config.experiment!r} has no {what}; {others}{cure}")
 
 
 def parse_seed(seed: int | None, config: Config) -> int:
-    """`seed`, if it is one of the experiment's training seeds; None means the first.
+    """Return `seed`, if it is one of the experiment's training seeds; for None, the first.
 
     Raises:
         UserError: it is not.
@@ -88,7 +86,7 @@ def parse_seed(seed: int | None, config: Config) -> int:
 
 
 def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
-    """Layers of "0-7", "2,5" or "0,3-5", sorted; None means all.
+    """Return the layers of "0-7", "2,5" or "0,3-5", sorted; for None, all.
 
     Raises:
         UserError: not a range, the wrong way round, or beyond the model.

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator
-
-from clearnets.config.fields import Count, Frozen, Positive, PositiveFloat, Precision
+from clearnets.config.fields import Count, External, Frozen, Positive, PositiveFloat, Precision
 from clearnets.config.names import Family
 
 
-def _resumable(optimizer: str) -> str:
-    if optimizer == "muon":
-        raise ValueError("sparsify's muon does not resume exactly; take signum or adam")
-    return optimizer
-
-
-class Existing(Frozen):
+class Existing(External):
     """Coders that others trained: a folder per hookpoint in sparsify's format."""
-
-    name: str
-    """A folder, or an id on the Hugging Face hub."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub id; none means its main branch."""
-    fingerprint: str | None = None
-    """Of the files, or of the commit. `clearnets exp` fills it in, so that DVC notices a change;
-    with existing coders in params.yaml itself only `clearnets sparsify` does."""
 
 
 class Coders(Frozen):
@@ -47,7 +31,7 @@ class Coders(Frozen):
     sparsify's own does not (1.3.3)."""
     precision: Precision
     """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
-    optimizer: Annotated[Literal["signum", "adam"], BeforeValidator(_resumable)]
+    optimizer: Literal["signum", "adam"]
     """As in sparsify, whose muon is left out: it does not resume to the same bits."""
     learning_rate: PositiveFloat
     """Peak rate; it decays linearly to zero, as in sparsify."""

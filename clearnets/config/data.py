@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from clearnets import UserError
-from clearnets.config.fields import Count, Frozen, Positive
+from clearnets.config.fields import Count, External, Frozen, Positive
 
 
 class Storybook(Frozen):
@@ -20,7 +20,7 @@ class Storybook(Frozen):
 
 
 class _Text(Frozen):
-    """What corpora of found text have in common."""
+    """Settings of corpora that are read from files or the hub."""
 
     text_column: str = "text"
     """Column or key that holds a document's text (Parquet, JSONL, hub)."""
@@ -52,8 +52,8 @@ class LocalText(_Text):
     layout (`train.parquet`, `data/train-00000-of-00002.parquet`, `train/...`) and a slice of
     their documents. null reads every file."""
     fingerprint: str | None = None
-    """Of the files' content. `clearnets exp` fills it in, so that DVC notices changed files; with
-    a local corpus in params.yaml itself only `clearnets data` does."""
+    """Hash of the files' content. `clearnets exp` fills it in, so that DVC notices a change; in
+    params.yaml itself only `clearnets data` does."""
 
 
 class HubText(_Text):
@@ -67,7 +67,7 @@ class HubText(_Text):
     split: str = "train"
     """As in datasets: a split's name, or a slice such as `train[:2%]`."""
     revision: str | None = None
-    """Commit, tag or branch. Only a commit stands for the same text for ever."""
+    """Commit, tag or branch. Only a commit always names the same text."""
 
 
 class SplitTokens(Frozen):
@@ -95,18 +95,7 @@ class TrainedTokenizer(Frozen):
     """Tokens, special ones included."""
 
 
-class _FoundTokenizer(Frozen):
-    """What tokenizers that exist already have in common."""
-
-    name: str
-    """A folder that transformers reads, or the id of a model on the hub."""
-    revision: str | None = None
-    """Commit, tag or branch on the hub."""
-    fingerprint: str | None = None
-    """Of the folder's files; `clearnets exp` fills it in, as that of a local corpus."""
-
-
-class PretrainedTokenizer(_FoundTokenizer):
+class PretrainedTokenizer(External):
     """An existing tokenizer as it is; special tokens that it lacks come behind its vocabulary."""
 
     kind: Literal["pretrained"]
@@ -118,12 +107,12 @@ class PretrainedTokenizer(_FoundTokenizer):
     data` can count."""
 
 
-class RestrictedTokenizer(_FoundTokenizer):
+class RestrictedTokenizer(External):
     """An existing byte-level BPE, cut down to the tokens that the corpus uses most."""
 
     kind: Literal["restricted"]
     vocab_size: Annotated[int, Field(ge=260)]
-    """Tokens that stay: the 256 bytes, the special tokens, and the most used ones with the
+    """Tokens that remain: the 256 bytes, the special tokens, and the most used ones with the
     tokens that they are merged from."""
 
 
@@ -136,14 +125,14 @@ class Data(Frozen):
     corpus: Annotated[Storybook | LocalText | HubText, Field(discriminator="kind")]
     """Where the documents come from."""
     tokenizer: Annotated[AnyTokenizer, Field(discriminator="kind")]
-    """What cuts them into tokens."""
+    """The tokenizer."""
     ctx_len: Annotated[int, Field(ge=8)]
     """Tokens per row. Every row begins with bos."""
     tokens: SplitTokens
 
     @property
     def vocab_size(self) -> int:
-        """Tokens that the models tell apart, known without the tokenizer.
+        """Size of the models' vocabulary, known without the tokenizer.
 
         Raises:
             UserError: a pretrained tokenizer of unknown size.

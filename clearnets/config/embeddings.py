@@ -1,4 +1,4 @@
-"""Parameters of what compares texts by their embeddings."""
+"""Parameters of sentence embeddings and of the scorer that compares them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from clearnets.config.fields import Count, Frozen, Positive
 
 
 class Embed(Frozen):
-    """A small model of sentences, and the splits whose windows it embeds before anything is
-    explained: for silent windows that are similar in meaning to active ones."""
+    """A sentence encoder, and the splits whose windows it embeds before anything is explained: for
+    non-activating windows that are similar in meaning to active ones."""
 
     model: str
     """A folder that sentence-transformers reads, or `package:NAME` for an installed package that
@@ -20,19 +20,19 @@ class Embed(Frozen):
     """Of all its weights, settings and vocabularies, as `clearnets.autointerp.encoder.identity`
     has it; another model is refused, with its hash."""
     splits: tuple[Literal["explain", "score"], ...]
-    """Splits of which all windows are embedded; none where no silent window is drawn by meaning."""
+    """Splits of which all windows are embedded; none where `non_activating` is never `similar`."""
 
 
 class Similarity(Frozen):
-    """The scorer by embeddings: AUROC of active against silent windows of `score`, ranked by the
-    similarity of their embedding to the explanation's."""
+    """The scorer by embeddings: AUROC of active against non-activating windows of `score`, ranked
+    by the similarity of their embedding to the explanation's."""
 
     windows: Positive
     """Windows that are embedded, drawn uniformly: the same for every latent of every family. All
     where there are fewer."""
     min_windows: Positive
-    """A latent is scored with at least this many active and as many silent windows among them."""
+    """A latent is scored with at least this many active and non-activating windows among them."""
     instruction: str
-    """Text before every explanation, for models of sentences that were trained with one."""
+    """Text before every explanation, for sentence encoders that were trained with one."""
     seed: Count
     """Seed of the draw of windows."""

@@ -1,8 +1,10 @@
-"""One complete setting of the pipeline."""
+"""The parameters of one experiment: all of `params.yaml`, and what they imply together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import getitem
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -132,7 +134,7 @@ class Config(Frozen):
 
     @property
     def coder_families(self) -> tuple[Family, ...]:
-        """Those of the families that `clearnets sparsify` writes."""
+        """The families whose latents `clearnets sparsify` trains."""
         return tuple(family for family in self.families if FAMILIES[family].is_coder)
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
@@ -155,12 +157,6 @@ class Config(Frozen):
         return ("concept_fit", "concept_test") if labelled and there else ()
 
     def dump(self, *keys: str) -> dict[str, Any]:
-        """The values under dotted `keys` as JSON values, for settings and fingerprints."""
+        """Return the values under dotted `keys` as JSON values, for settings and fingerprints."""
         whole = self.model_dump(mode="json")
-        return {key: _get(whole, key) for key in keys}
-
-
-def _get(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree[part]
-    return tree
+        return {key: reduce(getitem, key.split("."), whole) for key in keys}

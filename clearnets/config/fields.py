@@ -1,4 +1,4 @@
-"""The base of all parameters and the kinds of number that they take."""
+"""Base classes of the parameters, and the kinds of number that they take."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ class Frozen(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+
+class External(Frozen):
+    """Files that were made elsewhere: a folder, or a repository of the Hugging Face hub."""
+
+    name: str
+    """A folder, or an id on the hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; null means its main branch."""
+    fingerprint: str | None = None
+    """Hash of the files, or the commit. `clearnets exp` fills it in, so that DVC notices a change;
+    in params.yaml itself only the command that reads the files does."""

@@ -18,7 +18,7 @@ EXPERIMENTS = Path("experiments")
 
 
 def parse(values: Any, source: str) -> Config:
-    """Check plain values and give the typed config.
+    """Return plain values as the typed config.
 
     Raises:
         UserError: one line that names the source, the key and what is expected.
@@ -48,7 +48,7 @@ def _fault(error: Any, values: Any) -> str:
 
 
 def _keys(loc: Iterable[str | int], values: Any) -> Iterator[str]:
-    """The keys of a pydantic location, without the kinds that it names in the midst of them."""
+    """Yield the keys of a pydantic location, without the kinds of variants among them."""
     for part in loc:
         if isinstance(values, dict) and part not in values and values.get("kind") == part:
             continue
@@ -60,7 +60,7 @@ def _keys(loc: Iterable[str | int], values: Any) -> Iterator[str]:
 
 
 def read_yaml(path: Path) -> Any:
-    """Plain values of a YAML file.
+    """Return the plain values of a YAML file.
 
     Raises:
         UserError: it is missing or not YAML.
@@ -78,12 +78,12 @@ def read_yaml(path: Path) -> Any:
 
 
 def load(path: Path = PARAMS) -> Config:
-    """The typed config of a params file."""
+    """Return the typed config of a params file."""
     return parse(read_yaml(path), str(path))
 
 
 def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` in their places; mappings merge, all else replaces.
+    """Return `base` with the values of `over`: mappings merge, all else replaces.
 
     None removes a key. A mapping of another `kind` replaces the whole: it is another variant.
     """
@@ -104,7 +104,7 @@ def _same_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def value_at(tree: Any, key: str) -> Any:
-    """The value under a dotted key of plain values; None where there is none."""
+    """Return the value under a dotted key of plain values; None where there is none."""
     for part in key.split("."):
         if not isinstance(tree, Mapping) or part not in tree:
             return None
@@ -113,5 +113,5 @@ def value_at(tree: Any, key: str) -> Any:
 
 
 def overlays() -> list[str]:
-    """Names of the experiments in `experiments/`."""
+    """Return the names of the experiments in `experiments/`."""
     return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from clearnets.config.fields import (
     Count,
     Decay,
+    External,
     Fraction,
     Frozen,
     Positive,
@@ -23,7 +24,7 @@ HOOKPOINTS = r"^(?:(?:transformer|gpt_neox|model)\.)?(?:h|layers)\.\*(?:\.\w+)+$
 
 
 class Transformer(Frozen):
-    """What every stage needs to know of the model, whether it is trained here or taken over."""
+    """Sizes that every stage needs, of models that are trained here or pretrained."""
 
     hidden_size: Positive
     """Width of the residual stream."""
@@ -53,7 +54,7 @@ class Transformer(Frozen):
         return tuple(range(self.num_layers))
 
     def hookpoint(self, layer: int) -> str:
-        """Name of a layer's feedforward, relative to the base model, as sparsify writes it."""
+        """Return a layer's feedforward by its name in the base model, as sparsify writes it."""
         return f"layers.{layer}.mlp"
 
 
@@ -97,24 +98,18 @@ class GPTNeoX(Transformer):
         return int(self.hidden_size // self.num_heads * self.rotary_fraction)
 
 
-class PretrainedSparse(Frozen):
+class PretrainedSparse(External):
     """A model of our own kind with sparse feedforwards that was trained elsewhere, such as
-    `clearnets import` writes. `clearnets train --mlp MODE` takes it over as it is."""
+    `clearnets import` writes. `clearnets train --mlp MODE` adopts it unchanged."""
 
     at: ClassVar = "model.sparse"
-    name: str
-    """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub id; none means its main branch."""
-    fingerprint: str | None = None
-    """Of its files, or of its commit; `clearnets exp` fills it in, as that of the dense model."""
 
 
 class Pretrained(Transformer):
-    """A dense model that others trained. `clearnets train --mlp dense` takes it over as it is.
+    """A dense model that others trained. `clearnets train --mlp dense` adopts it unchanged.
 
     The sizes repeat what its own config says, so that every stage knows them without the model;
-    taking it over refuses any that differ.
+    `clearnets train` refuses any that differ.
     """
 
     at: ClassVar = "model"
@@ -142,7 +137,7 @@ class Pretrained(Transformer):
         return self
 
     def member(self, mlp: str) -> Pretrained | PretrainedSparse:
-        """Where the model with this feedforward comes from: this one, or its twin."""
+        """Return the settings of the model with this feedforward: these, or its twin's."""
         if mlp == "dense":
             return self
         assert self.sparse is not None, "the config has no such model without it"
@@ -152,11 +147,11 @@ class Pretrained(Transformer):
     def relative_hookpoints(self) -> str:
         """`hookpoints` relative to the base model."""
         layers_on = re.search(r"(?:h|layers)\.\*", self.hookpoints)
-        assert layers_on, "the pattern of the field sees to it"
+        assert layers_on, "guaranteed by the field's pattern"
         return self.hookpoints[layers_on.start() :]
 
     def hookpoint(self, layer: int) -> str:
-        """Name of a layer's hookpoint, relative to the base model, as sparsify writes it."""
+        """Return a layer's hookpoint by its name in the base model, as sparsify writes it."""
         return self.relative_hookpoints.replace("*", str(layer))
 
 

@@ -56,9 +56,9 @@ class Collate(Frozen):
     equivalence: PositiveFloat
     """Two families are equally clear where their difference is shown to be smaller than this, in
     balanced accuracy or another measure of scores: by two one-sided tests at 5 % each, its 90 %
-    interval lies within. 0.02 is one more window told rightly among the 50 active ones of a latent
-    and one among its 50 silent ones, and less than a tenth of the way from chance to the 0.74 that
-    SAEs of Gemma-2-9B reach (detection, Paulo et al. 2024). It was set after first results had
+    interval lies within. 0.02 is one more correct window among the 50 active ones of a latent and
+    one among its 50 non-activating ones, and less than a tenth of the way from chance to the 0.74
+    that SAEs of Gemma-2-9B reach (detection, Paulo et al. 2024). It was set after first results had
     been seen, so what lies near it shows little."""
     seed: Count
     """Seed of the bootstrap and of the matching."""

@@ -24,15 +24,17 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clearnets import UserError
 from clearnets.config import HubText, LocalText, Split, SplitTokens, Storybook
 from clearnets.data import files, hub
-from clearnets.pipeline.artifacts import sha256
 from clearnets.pipeline.processes import end_with_parent
+
+if TYPE_CHECKING:
+    from datasets.arrow_dataset import Column
 
 # Splits whose tokens carry concept labels, where the corpus has them.
 LABELLED: tuple[Split, ...] = ("explain", "score", "concept_fit", "concept_test")
@@ -58,25 +60,23 @@ class Chunk:
     nll: Sequence[float] | None = None
 
 
-class Corpus(Protocol):
-    """Documents by split."""
+class Corpus:
+    """Documents by split.
 
-    @property
-    def concepts(self) -> tuple[str, ...]:
-        """Names of the bits of labels."""
-        ...
+    Attributes:
+        concepts: names of the bits of labels; none where documents have no labels.
+        repeats: number of repeated documents that were left out, as far as it is known.
+    """
 
-    @property
-    def repeats(self) -> int:
-        """Number of repeated documents that were left out."""
-        ...
+    concepts: tuple[str, ...] = ()
+    repeats = 0
 
     def chunks(self, split: Split) -> Generator[Chunk]:
         """Yield the split's documents in order; without end where they are generated.
 
         Call it once per split, and close it when no more documents are needed.
         """
-        ...
+        raise NotImplementedError
 
 
 @contextmanager
@@ -103,7 +103,8 @@ def open_corpus(
         with closing(_Streamed(texts, corpus.seed, tokens, waiting)) as streamed:
             yield streamed
     elif isinstance(corpus, LocalText):
-        yield _Divided(_Listed(_read(corpus)), corpus.seed, tokens, corpus.path)
+        texts = np.array(list(_read(corpus)), dtype=object)
+        yield _Divided(texts, corpus.seed, tokens, corpus.path)
     else:
         yield _Divided(hub.download(corpus), corpus.seed, tokens, corpus.name)
 
@@ -117,10 +118,7 @@ def fingerprints(corpus: Storybook | LocalText | HubText) -> dict[str, str]:
     if not isinstance(corpus, LocalText):
         return {}
     root = Path(corpus.path)
-    return {
-        file.name if file == root else file.relative_to(root).as_posix(): sha256(file)
-        for file in files.of_split(root, corpus.split)
-    }
+    return files.hashes(root, files.of_split(root, corpus.split))
 
 
 # The storybook
@@ -149,19 +147,14 @@ def _generate(seed: int, split: Split, start: int) -> Chunk:
     )
 
 
-class _Generated:
+class _Generated(Corpus):
     """Stories without end, generated ahead of their use by a pool of processes."""
 
-    repeats = 0
-
     def __init__(self, seed: int, pool: ProcessPoolExecutor | None, workers: int) -> None:
-        self._seed, self._pool, self._workers = seed, pool, workers
-
-    @property
-    def concepts(self) -> tuple[str, ...]:
         from clearnets.data import storybook
 
-        return storybook.CONCEPTS
+        self._seed, self._pool, self._workers = seed, pool, workers
+        self.concepts = storybook.CONCEPTS
 
     def chunks(self, split: Split) -> Generator[Chunk]:
         starts = itertools.count(0, CHUNK)
@@ -184,35 +177,15 @@ class _Generated:
 # Text of files and of the hub
 
 
-class Texts(Protocol):
-    """Documents with random access, including blank ones, in memory or mapped from the disk."""
+class _Divided(Corpus):
+    """Documents with random access, divided in proportion to the tokens that each split needs.
 
-    def __iter__(self) -> Iterator[str]: ...
+    They are given in an array or a column of datasets, which both take lists of indices.
+    """
 
-    def take(self, indices: Sequence[int]) -> list[str]:
-        """Return the documents at the given indices."""
-        ...
-
-
-class _Listed:
-    """Texts in memory."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._texts = list(texts)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
-
-    def take(self, indices: Sequence[int]) -> list[str]:
-        return [self._texts[index] for index in indices]
-
-
-class _Divided:
-    """Documents with random access, divided in proportion to the tokens that each split needs."""
-
-    concepts: tuple[str, ...] = ()
-
-    def __init__(self, texts: Texts, seed: int, tokens: SplitTokens, name: str) -> None:
+    def __init__(
+        self, texts: np.ndarray | Column, seed: int, tokens: SplitTokens, name: str
+    ) -> None:
         self._texts = texts
         order, sizes, self.repeats = shuffled(texts, seed)
         if not len(order):
@@ -231,15 +204,11 @@ class _Divided:
     def chunks(self, split: Split) -> Generator[Chunk]:
         order = self._splits.get(split, np.zeros(0, np.int64))
         for start in range(0, len(order), BATCH):
-            yield Chunk(self._texts.take(order[start : start + BATCH].tolist()))
+            yield Chunk(list(self._texts[order[start : start + BATCH].tolist()]))
 
 
-class _Streamed:
+class _Streamed(Corpus):
     """Documents of a stream, each assigned to a split by a hash of its text."""
-
-    concepts: tuple[str, ...] = ()
-    # Unknown here: the stage counts repeats while it reads.
-    repeats = 0
 
     def __init__(self, texts: Iterator[str], seed: int, tokens: SplitTokens, waiting: Path) -> None:
         self._texts, self._seed = texts, seed
@@ -295,7 +264,7 @@ def draw(text: str, seed: int, wanted: Sequence[int]) -> int:
     return bisect.bisect_right(list(itertools.accumulate(wanted)), point)
 
 
-def shuffled(texts: Iterable[str], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+def shuffled(texts: Iterable[str | None], seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the distinct texts that are not blank, in an order set by their hashes and `seed`.
 
     Returns:
@@ -303,7 +272,7 @@ def shuffled(texts: Iterable[str], seed: int) -> tuple[np.ndarray, np.ndarray, i
     """
     digests, indices, sizes = bytearray(), array("q"), array("q")
     for index, text in enumerate(texts):
-        if text.strip():
+        if text and text.strip():
             digests += digest(text, seed)
             indices.append(index)
             sizes.append(len(text.encode()))

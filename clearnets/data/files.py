@@ -1,30 +1,23 @@
 """Documents of Parquet, JSONL and plain-text files, read lazily and in order.
 
-A folder may have the hub's layout, where file names give the split. The rule is that of
-`datasets.load_dataset(folder)` for these file types (except that a README's `configs` are ignored);
-slices such as `train[:2%]` are parsed by datasets itself.
+A folder may have the hub's layout, where file names give the split. Splits and slices such as
+`train[:2%]` are found by datasets, as in `datasets.load_dataset(folder)`, except that a README's
+`configs` are ignored.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from clearnets import UserError
+from clearnets.pipeline.artifacts import sha256
 
 EXTENSIONS = (".parquet", ".jsonl", ".txt")
 END_OF_TEXT = "<|endoftext|>"
-
-_SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
-_KEYWORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "dev", "val"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
 
 
 # Which files
@@ -58,32 +51,21 @@ def corpus_files(path: Path) -> list[Path]:
 def layout(path: Path) -> dict[str, list[Path]]:
     """Return the files of each split of a folder in the hub's layout; else all are `train`.
 
-    The first rule that matches applies: files `data/NAME-00000-of-00001.*`; folders named after
-    train, validation or test; files named so.
-
     Raises:
         UserError: as `corpus_files`.
     """
     found = corpus_files(path)
     if path.is_file():
         return {"train": found}
-    names = [(file, file.relative_to(path)) for file in found]
-    splits: dict[str, list[Path]] = {}
-    for file, name in names:
-        if shard := _SHARD.fullmatch(name.as_posix()):
-            splits.setdefault(shard[1], []).append(file)
-    if splits:
-        return splits
-    for part_of in (lambda name: name.parts[:-1], lambda name: name.parts[-1:]):
-        for split, keywords in _KEYWORDS.items():
-            # In a file's name the dot of its type is a delimiter, too.
-            pattern = re.compile(rf"(?:.*[-._ 0-9])?(?:{'|'.join(keywords)})(?:[-._ 0-9].*)?")
-            mine = [file for file, name in names if any(map(pattern.fullmatch, part_of(name)))]
-            if mine:
-                splits[split] = mine
-        if splits:
-            return splits
-    return {"train": found}
+    from datasets.data_files import DataFilesDict, get_data_patterns
+
+    patterns = get_data_patterns(str(path))
+    splits = DataFilesDict.from_patterns(patterns, str(path), allowed_extensions=list(EXTENSIONS))
+    root = path.absolute()
+    return {
+        str(split): sorted({path / Path(file).relative_to(root) for file in files})
+        for split, files in splits.items()
+    }
 
 
 def of_split(path: Path, split: str | None) -> list[Path]:
@@ -105,6 +87,14 @@ def of_split(path: Path, split: str | None) -> list[Path]:
     return sorted({file for name in names for file in splits[name]})
 
 
+def hashes(root: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file, by its path below `root`, or its name if it is `root`."""
+    return {
+        file.name if file == root else file.relative_to(root).as_posix(): sha256(file)
+        for file in files
+    }
+
+
 # Reading
 
 
@@ -119,7 +109,8 @@ def read(path: Path, column: str, split: str | None = None) -> Iterator[str]:
         found = of_split(path, name if part else None)
         texts = itertools.chain.from_iterable(_read_file(file, column) for file in found)
         if part and sliced:
-            low, high = bounds(part, sum(_count(file, column) for file in found))
+            count = sum(1 for file in found for _ in _read_file(file, column))
+            low, high = bounds(part, count)
             texts = itertools.islice(texts, low, high)
         yield from texts
 
@@ -140,29 +131,10 @@ def bounds(part: str, documents: int) -> tuple[int, int]:
     return found.from_, max(found.from_, found.to)
 
 
-def split_text(lines: Iterable[str], *, marked: bool) -> Iterator[str]:
-    """Yield a text's documents, separated by `<|endoftext|>` if `marked`, or by blank lines."""
-    separator = END_OF_TEXT if marked else ""
-    groups = itertools.groupby(lines, key=lambda line: line.strip() == separator)
-    return ("\n".join(group).strip() for separates, group in groups if not separates)
-
-
-def _reader(file: Path) -> Callable[[Path, str], Iterator[str]]:
-    return {".parquet": _read_parquet, ".jsonl": _read_jsonl}.get(file.suffix, _read_text)
-
-
 def _read_file(file: Path, column: str) -> Iterator[str]:
-    return _reader(file)(file, column)
-
-
-def _count(file: Path, column: str) -> int:
-    """Count the documents of a file, including blank ones."""
-    if file.suffix != ".parquet":
-        return sum(1 for _ in _read_file(file, column))
-    import pyarrow.parquet as pq
-
-    with readable_parquet(file):
-        return pq.read_metadata(file).num_rows
+    if file.suffix == ".parquet":
+        return _read_parquet(file, column)
+    return _read_jsonl(file, column) if file.suffix == ".jsonl" else _read_text(file)
 
 
 def _lines(file: Path) -> Iterator[str]:
@@ -181,9 +153,12 @@ def _lines(file: Path) -> Iterator[str]:
             yield text.removesuffix("\n").removesuffix("\r")
 
 
-def _read_text(file: Path, column: str) -> Iterator[str]:
+def _read_text(file: Path) -> Iterator[str]:
+    """Yield a text's documents: between its marks `<|endoftext|>`, or without any, blank lines."""
     marked = any(line.strip() == END_OF_TEXT for line in _lines(file))
-    return split_text(_lines(file), marked=marked)
+    separator = END_OF_TEXT if marked else ""
+    groups = itertools.groupby(_lines(file), key=lambda line: line.strip() == separator)
+    return ("\n".join(group).strip() for separates, group in groups if not separates)
 
 
 def _read_jsonl(file: Path, column: str) -> Iterator[str]:
@@ -247,6 +222,11 @@ def column_error(where: str, column: str, names: Sequence[str]) -> UserError:
     )
 
 
+def type_error(where: str, column: str, kind: str) -> UserError:
+    """Return the error for a column that holds no text."""
+    return UserError(f"{where}: {column!r} is not text but {kind}; set data.corpus.text_column")
+
+
 def checked(value: object, where: str, column: str) -> str:
     """Return a document's text; None counts as blank.
 
@@ -256,10 +236,7 @@ def checked(value: object, where: str, column: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(
-            f"{where}: {column!r} is not text but {type(value).__name__}; "
-            "set data.corpus.text_column"
-        )
+        raise type_error(where, column, type(value).__name__)
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
 from clearnets.config import HubPictures, HubText
-from clearnets.data.files import bounds, checked, column_error
+from clearnets.data.files import bounds, checked, column_error, type_error
 from clearnets.pipeline.hub_client import asking, network_errors
 
-
-class HubTexts:
-    """The texts of a downloaded dataset, memory-mapped by `datasets`."""
-
-    def __init__(self, dataset: Any, column: str, where: str) -> None:
-        self._dataset, self._column, self._where = dataset, column, where
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), 1024):
-            yield from self.take(range(start, min(start + 1024, len(self))))
-
-    def take(self, indices: Sequence[int]) -> list[str]:
-        """Return the texts at the given indices."""
-        found = self._dataset[list(indices)][self._column]
-        return [checked(text, self._where, self._column) for text in found]
+if TYPE_CHECKING:
+    from datasets.arrow_dataset import Column
 
 
-def download(corpus: HubText) -> HubTexts:
-    """Return all texts of `corpus`, downloaded unless they are in the cache of `datasets`.
+def download(corpus: HubText) -> Column:
+    """Return all texts of `corpus`, memory-mapped, downloaded unless `datasets` has them cached.
+
+    Blank ones may be None.
 
     Raises:
         UserError: one line that names the dataset and the cure.
     """
     dataset = load(corpus, corpus.split)
-    where = f"hub dataset {corpus.name}"
-    if corpus.text_column not in dataset.column_names:
-        raise column_error(where, corpus.text_column, dataset.column_names)
-    return HubTexts(dataset.select_columns([corpus.text_column]), corpus.text_column, where)
+    where, column = f"hub dataset {corpus.name}", corpus.text_column
+    if column not in dataset.column_names:
+        raise column_error(where, column, dataset.column_names)
+    kind = getattr(dataset.features[column], "dtype", "a structure")
+    if kind not in ("string", "large_string"):
+        raise type_error(where, column, kind)
+    return dataset[column]
 
 
 def stream(corpus: HubText) -> Iterator[str]:

@@ -9,17 +9,20 @@ Shapes: N pictures, C channels, H rows, W columns.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clearnets import UserError
 from clearnets.config import Digits, HubPictures, LocalPictures
 from clearnets.data import files, hub
-from clearnets.pipeline.artifacts import sha256
 from clearnets.pipeline.runtime import seed_for
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SETS = ("train", "test")
 
@@ -72,13 +75,9 @@ def load(source: Digits | LocalPictures | HubPictures) -> Divided:
     """
     if isinstance(source, Digits):
         return _digits(source)
-    if isinstance(source, LocalPictures):
-        where = f"pictures of {source.path}"
-        sets = [_decoded(_local(source, name), f"{where}, {name}") for name in SETS]
-    else:
-        where = f"hub dataset {source.name}"
-        sets = [_decoded(_hub(source, name), f"{where}, {name}") for name in SETS]
-    train, test = sets
+    is_local = isinstance(source, LocalPictures)
+    where = f"pictures of {source.path}" if is_local else f"hub dataset {source.name}"
+    train, test = (_decoded(_read(source, name), f"{where}, {name}") for name in SETS)
     if train.pixels_NCHW.shape[1:] != test.pixels_NCHW.shape[1:]:
         raise UserError(f"{where}: those of train and test differ in size; make them alike")
     divided = distinct(train, test)
@@ -94,12 +93,8 @@ def fingerprints(source: Digits | LocalPictures | HubPictures) -> dict[str, str]
     """Return the SHA-256 of each file of local pictures, by its path below their folder."""
     if not isinstance(source, LocalPictures):
         return {}
-    root = Path(source.path)
-    return {
-        file.relative_to(root).as_posix(): sha256(file)
-        for name in SETS
-        for file in _files(source, name)
-    }
+    found = (file for name in SETS for file in _files(source, name))
+    return files.hashes(Path(source.path), found)
 
 
 def distinct(train: Pictures, test: Pictures) -> Divided:
@@ -194,7 +189,7 @@ def _digits(source: Digits) -> Divided:
     return divided
 
 
-# Files
+# Files and the hub
 
 
 def _files(source: LocalPictures, name: str) -> list[Path]:
@@ -211,54 +206,37 @@ def _files(source: LocalPictures, name: str) -> list[Path]:
     return found
 
 
-def _local(source: LocalPictures, name: str) -> Iterator[tuple[bytes, int]]:
-    import pyarrow as pa
+def _read(source: LocalPictures | HubPictures, name: str) -> Iterator[tuple[bytes, int]]:
+    if isinstance(source, HubPictures):
+        table = hub.load(source, name).with_format("arrow")[:]
+        yield from _records(table, f"hub dataset {source.name}", source)
+        return
     import pyarrow.parquet as pq
 
     for file in _files(source, name):
         with files.readable_parquet(file):
-            table = pq.ParquetFile(file)
-            _check_columns(f"{file}", table.schema_arrow.names, source)
-            for batch in table.iter_batches(columns=[source.image_column, source.label_column]):
-                images, labels = (
-                    batch.column(batch.schema.get_field_index(column))
-                    for column in (source.image_column, source.label_column)
-                )
-                if not (pa.types.is_struct(images.type) and pa.types.is_integer(labels.type)):
-                    raise UserError(
-                        f"{file}: {source.image_column!r} must hold pictures as datasets writes "
-                        f"them and {source.label_column!r} whole numbers; correct the columns"
-                    )
-                for image, label in zip(images, labels):
-                    yield image["bytes"].as_py(), label.as_py()
+            table = pq.read_table(file)
+        yield from _records(table, f"{file}", source)
 
 
-def _check_columns(where: str, names: Sequence[str], source: LocalPictures | HubPictures) -> None:
-    for key in ("image_column", "label_column"):
+def _records(
+    table: pa.Table, where: str, source: LocalPictures | HubPictures
+) -> Iterator[tuple[bytes, int]]:
+    """Yield encoded pictures, in the table as datasets stores them, with their labels."""
+    import pyarrow as pa
+
+    for key, is_right, what in (
+        ("image_column", pa.types.is_struct, "pictures"),
+        ("label_column", pa.types.is_integer, "whole numbers"),
+    ):
         column = getattr(source, key)
-        if column not in names:
-            listed = ", ".join(names)
+        if column not in table.column_names:
+            listed = ", ".join(table.column_names)
             raise UserError(f"{where} has no column {column!r}; it has {listed}: set {key}")
-
-
-# The hub
-
-
-def _hub(source: HubPictures, name: str) -> Iterator[tuple[bytes, int]]:
-    import datasets
-
-    dataset = hub.load(source, name)
-    _check_columns(f"hub dataset {source.name}", dataset.column_names, source)
-    image, label = source.image_column, source.label_column
-    if not isinstance(dataset.features[image], datasets.Image):
-        raise UserError(f"hub dataset {source.name}: {image!r} holds no pictures; set image_column")
-    # Not decoded here: decoding is the same for all sources.
-    for record in dataset.cast_column(image, datasets.Image(decode=False)):
-        if not isinstance(record[label], int):
-            raise UserError(
-                f"hub dataset {source.name}: {label!r} holds no whole numbers; set label_column"
-            )
-        yield record[image]["bytes"], record[label]
+        if not is_right(table.schema.field(column).type):
+            raise UserError(f"{where}: {column!r} holds no {what}; set {key}")
+    for image, label in zip(table[source.image_column], table[source.label_column]):
+        yield image["bytes"].as_py(), label.as_py()
 
 
 def _decoded(records: Iterable[tuple[bytes | None, int | None]], where: str) -> Pictures:

@@ -13,8 +13,8 @@ from clearnets.config import (
     RestrictedTokenizer,
     TrainedTokenizer,
 )
+from clearnets.data.files import hashes
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
-from clearnets.pipeline.artifacts import sha256
 from clearnets.pipeline.hub_client import asking, network_errors
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def tokenizer_fingerprints(settings: AnyTokenizer) -> dict[str, str]:
     """Return the SHA-256 of each file of a tokenizer's folder; {} if it has no folder."""
     if isinstance(settings, TrainedTokenizer) or not Path(settings.name).is_dir():
         return {}
+    root = Path(settings.name)
     # The folder may hold weights, too: they are not read.
     types = (".json", ".jinja", ".model", ".txt")
-    found = [path for path in Path(settings.name).iterdir() if path.suffix in types]
-    return {path.name: sha256(path) for path in sorted(found)}
+    return hashes(root, sorted(path for path in root.iterdir() if path.suffix in types))
 
 
 def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:

@@ -28,8 +28,8 @@ from clearnets.data.packing import (
 )
 from clearnets.data.pretrained_tokenizer import load_pretrained
 from clearnets.data.restricted_tokenizer import load_restricted
-from clearnets.data.spool import RowFile, Spool, narrow
 from clearnets.data.tokenizer import SPECIALS, Vocabulary, save_tokenizer, train_tokenizer
+from clearnets.data.train_files import DocumentFiles, RowFile, narrow
 from clearnets.pipeline.artifacts import write_json
 from clearnets.pipeline.progress import Progress
 
@@ -43,7 +43,7 @@ NGRAM_TOKENS = 10_000_000
 
 @dataclass
 class _Tally:
-    """What went into a split, in documents without special tokens and in rows with them."""
+    """Counts of one split: documents without special tokens, and rows with them."""
 
     documents: int = 0
     tokens: int = 0
@@ -61,7 +61,7 @@ class _Tally:
 
 
 class _Filler:
-    """Takes documents from a corpus for one split after the other, and keeps count."""
+    """Encode documents of a corpus until each split is full, and count them."""
 
     def __init__(self, data: Data, vocabulary: Vocabulary, bar: Progress) -> None:
         self.data, self.vocabulary = data, vocabulary
@@ -76,11 +76,10 @@ class _Filler:
         split: Split,
         known: Callable[[], Iterable[Documents]] | None = None,
     ) -> Iterator[Documents]:
-        """Documents until the split is full, without repeats.
+        """Yield encoded documents without repeats until the split is full.
 
-        Where there is something `known`, documents that share a window with it are left out too.
-        It may be much, so it passes by only once for all the documents that the split lacks, and
-        again for those that make up for the leaks.
+        Documents that share a window with `known` are left out, too. As `known` may be large, it is
+        read once for all documents that the split needs, and again for those that replace leaks.
         """
         tally = self._tallies[split]
         if known is None:
@@ -94,26 +93,26 @@ class _Filler:
             yield self._take(clean, split)
 
     def _fresh(self, chunks: Iterator[Chunk], split: Split) -> Iterator[Documents]:
-        """Encoded documents that no split has yet, as many as this one lacks now."""
+        """Yield encoded documents that are in no split yet, as many as this one still needs."""
         tally = self._tallies[split]
-        missing, kept = self._wanted[split] - tally.size, tally.documents
+        missing, usable = self._wanted[split] - tally.size, tally.documents
         while missing > 0 and (chunk := next(chunks, None)) is not None:
             docs = self.vocabulary.encode(chunk.texts, spans=chunk.spans, nll=chunk.nll)
             fresh = drop_repeats(docs, self._seen)
             tally.unusable += len(chunk.texts) - len(docs)
             tally.repeats += len(docs) - len(fresh)
             missing -= len(fresh.ids_T) + 2 * len(fresh)
-            kept += len(fresh)
+            usable += len(fresh)
             yield fresh
-            if tally.repeats + tally.leaks > 1000 + 20 * kept:
+            if tally.repeats + tally.leaks > 1000 + 20 * usable:
                 raise UserError(
                     f"split {split!r} cannot be filled: {tally.leaks} documents share a window of "
-                    f"text with other splits and {tally.repeats} are repeats, {kept} are left; "
+                    f"text with other splits and {tally.repeats} are repeats, {usable} are left; "
                     "lower data.tokens"
                 )
 
     def _take(self, docs: Documents, split: Split) -> Documents:
-        """As many of `docs` as the split lacks."""
+        """Return the first of `docs`, as many as the split still needs, and count them."""
         tally = self._tallies[split]
         taken = until(docs, self._wanted[split] - tally.size)
         before = tally.size
@@ -124,10 +123,10 @@ class _Filler:
         return taken
 
     def count_rows(self, split: Split, rows: int, filled: int) -> None:
-        """Note that a split has become `rows` rows with `filled` tokens.
+        """Record that a split has become `rows` rows with `filled` tokens.
 
         Raises:
-            UserError: it asks for some and there is none.
+            UserError: the split needs tokens and has no row.
         """
         tally = self._tallies[split]
         tally.rows, tally.filled = rows, filled
@@ -145,7 +144,7 @@ class _Filler:
             )
 
     def stats(self) -> dict[Split, dict[str, Any]]:
-        """What became of each split."""
+        """Return the statistics of each split for `stats.json`."""
         found: dict[Split, dict[str, Any]] = {}
         for split, tally in self._tallies.items():
             found[split] = {
@@ -164,7 +163,7 @@ class _Filler:
 
 
 def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> None:
-    """Tokenize and pack `corpus` into the folder `out`; `state` takes what is needed on the way.
+    """Tokenize and pack `corpus` into the folder `out`, with temporary files in `state`.
 
     The train split goes to the disk as it comes and may be of any size; the others are held in
     memory.
@@ -176,7 +175,7 @@ def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> 
         sample = deque(_sample(chunks, characters=_sample_size(data)))
         vocabulary = _vocabulary(data, [text for chunk in sample for text in chunk.texts])
         filler = _Filler(data, vocabulary, bar)
-        train = Spool(state, vocab_size=vocabulary.size)
+        train = DocumentFiles(state, vocab_size=vocabulary.size)
         packed = RowFile(
             out / "tokens" / "train.npy",
             vocabulary,
@@ -213,8 +212,8 @@ def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> 
     write_json(out / "stats.json", {**stats, "splits": filler.stats()})
 
 
-def _fill_held_out(filler: _Filler, corpus: Corpus, train: Spool) -> dict[Split, Documents]:
-    """The documents of all splits but train."""
+def _fill_held_out(filler: _Filler, corpus: Corpus, train: DocumentFiles) -> dict[Split, Documents]:
+    """Return the documents of all splits but train."""
     held: dict[Split, Documents] = {}
 
     def known() -> Iterator[Documents]:
@@ -230,7 +229,7 @@ def _fill_held_out(filler: _Filler, corpus: Corpus, train: Spool) -> dict[Split,
 
 
 def _pack(docs: Documents, split: Split, filler: _Filler, out: Path) -> np.ndarray:
-    """Write the rows of a held-out split, and their labels; give the rows."""
+    """Write the rows of a held-out split and their labels; return the rows."""
     vocabulary = filler.vocabulary
     rows_RS, labels_RS = pack_single(docs, ctx_len=filler.data.ctx_len, **vocabulary.ids)
     filler.count_rows(split, len(rows_RS), int((rows_RS != vocabulary.pad).sum()))
@@ -241,23 +240,23 @@ def _pack(docs: Documents, split: Split, filler: _Filler, out: Path) -> np.ndarr
 
 
 def _losses(train: Documents, valid_RS: np.ndarray, vocabulary: Vocabulary) -> dict[str, float]:
-    """Nats per token of `valid_RS` that a model is compared with."""
+    """Return the losses of n-gram models on `valid_RS`, in nats per token."""
     bos, eos, pad = vocabulary.bos, vocabulary.eos, vocabulary.pad
     text = stream(train, bos=bos, eos=eos)
     return ngrams.losses(text, valid_RS.reshape(-1), vocab_size=vocabulary.size, bos=bos, pad=pad)
 
 
 def _emptied(sample: deque[Chunk]) -> Iterator[Chunk]:
-    """Its chunks, let go of one after the other."""
+    """Yield the chunks and free each one, so that the sample is not held while it is packed."""
     while sample:
         yield sample.popleft()
 
 
 def _sample_size(data: Data) -> int:
-    """Characters of text that a tokenizer is made from.
+    """Return how many characters of text a tokenizer is trained on or restricted by.
 
-    Enough for merges that are worth having, but hardly more than the train split holds: a token
-    is about four characters.
+    Enough for useful merges, but hardly more than the train split holds: a token is about four
+    characters.
     """
     if isinstance(data.tokenizer, PretrainedTokenizer):
         return 0
@@ -265,7 +264,7 @@ def _sample_size(data: Data) -> int:
 
 
 def _sample(chunks: Iterator[Chunk], *, characters: int) -> Iterator[Chunk]:
-    """The first chunks with `characters` characters of text in all, or as many as there are."""
+    """Yield the first chunks with `characters` characters of text in all, or all there are."""
     count = 0
     while count < characters and (chunk := next(chunks, None)) is not None:
         count += sum(map(len, chunk.texts))
@@ -273,7 +272,7 @@ def _sample(chunks: Iterator[Chunk], *, characters: int) -> Iterator[Chunk]:
 
 
 def _vocabulary(data: Data, texts: Sequence[str]) -> Vocabulary:
-    """The tokenizer that `data` asks for, made from `texts` where it is made from text."""
+    """Return the tokenizer that `data` names, trained on or restricted by `texts`."""
     settings = data.tokenizer
     if isinstance(settings, PretrainedTokenizer):
         return load_pretrained(settings)

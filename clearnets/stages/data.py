@@ -28,7 +28,7 @@ STAGE = Stage(
 
 
 def units(config: Config) -> list[Unit]:
-    """The one unit of this stage. Local files are known by their content."""
+    """Return the one unit of this stage; its settings hold the hashes of local files."""
     from clearnets.data.corpora import fingerprints
     from clearnets.data.pretrained_tokenizer import tokenizer_fingerprints
 

@@ -574,8 +574,8 @@ def test_collating_loads_neither_torch_nor_transformers(project):
 def test_how_long_a_base_was_trained_is_not_known(tmp_path, monkeypatch):
     config = synthetic_results.small(
         models=["dense"],
-        families={f: None for f in synthetic_results.TRUTH if f != "transcoder"},
-        coders={"families": ["transcoder"], "existing": {"transcoder": {"name": "x/theirs"}}},
+        families=["transcoder"],
+        coders={"existing": {"transcoder": {"name": "x/theirs"}}},
     )
     monkeypatch.chdir(tmp_path)
     synthetic_results.write(config)

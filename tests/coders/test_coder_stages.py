@@ -100,8 +100,8 @@ def test_coders_of_the_untrained_model_are_measured_on_it(project):
     """fvu of a step-0 coder by another way: whole arrays and numpy, on the initial model."""
     sparsify.run(project, runtime=RUNTIME, family="step0-transcoder")
     sparsify.run(project, runtime=RUNTIME, family="transcoder")
-    only = project.coders.model_copy(update={"families": ("transcoder", "step0-transcoder")})
-    evaluate.run(project.model_copy(update={"coders": only}), runtime=RUNTIME)
+    only = {"families": ("transcoder", "step0-transcoder")}
+    evaluate.run(project.model_copy(update=only), runtime=RUNTIME)
     model = build_model(
         project.model, mlp="dense", vocab_size=VOCAB, ctx_len=CTX, pad=0, bos=1, eos=2,
         seed=seed_for(0, "init"),
@@ -193,7 +193,7 @@ def test_evaluate_writes_its_tables_the_same_each_time(project):
 
 
 def test_evaluate_without_coders(project):
-    bare = project.model_copy(update={"coders": project.coders.model_copy(update={"families": ()})})
+    bare = project.model_copy(update={"families": ()})
     evaluate.run(bare, runtime=RUNTIME)
     assert table(paths.evaluate(0) / "coders.csv") == []
     assert len(table(paths.evaluate(0) / "ablation.csv")) == 4

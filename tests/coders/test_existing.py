@@ -74,12 +74,12 @@ def test_a_change_of_a_file_is_noticed(project):
     sparsify.run(cfg, runtime=RUNTIME, family="transcoder")
     (unit,) = sparsify.units(cfg, family="transcoder")
     assert unit.fresh()
-    before = settings_of(unit.out)["coders.existing"]
+    before = settings_of(unit.out)["coders"]["existing"]
     assert before["name"] == "theirs"
     make(folder, k=5)
     (unit,) = sparsify.units(cfg, family="transcoder")
     assert not unit.fresh()
-    assert sparsify.units(cfg, family="sae")[0].settings["coders.existing"] is None
+    assert sparsify.units(cfg, family="sae")[0].settings["coders"]["existing"] is None
     recorded = Existing(name="theirs", fingerprint="0" * 16)
     with pytest.raises(UserError, match="has changed since it was recorded"):
         sparsify.units(with_existing(project, transcoder=recorded), family="transcoder")

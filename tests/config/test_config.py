@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from clearnets import UserError
 from clearnets import config as cfg
-from clearnets.pipeline import experiments, paths
+from clearnets.families import FAMILIES
+from clearnets.pipeline import experiments
+from clearnets.pipeline.stage import items_of
 
 ROOT = Path(__file__).parents[2]
 PARAMS = cfg.read_yaml(ROOT / "params.yaml")
@@ -25,15 +27,6 @@ def test_params_yaml_is_valid_and_frozen():
     assert config.experiment == "default"
     with pytest.raises(Exception, match="frozen"):
         config.seeds = (1,)  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_every_overlay_is_valid_and_names_itself(path: Path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    config = cfg.parse(experiments.resolve(path.stem, []), str(path))
-    assert config.experiment == path.stem
 
 
 @pytest.mark.parametrize(
@@ -56,14 +49,16 @@ def test_every_overlay_is_valid_and_names_itself(path: Path, monkeypatch):
         ({"models": ["dense", "dense"]}, "models must be dense alone"),
         ({"models": ["dense", "sparse", "sparse_topk"]}, "models must be dense alone"),
         ({"models": []}, "without models there is nothing to compare"),
-        ({"models": ["dense"]}, "families.native needs a sparse model: add one of sparse,"),
-        ({"models": ["dense", "sparse_topk"]}, "families.native must be train/sparse_topk"),
-        ({"families": {"neurons": "train/sparse"}}, "families.neurons must be train/dense"),
+        ({"models": ["dense"]}, "families: native needs a sparse model: add one of sparse,"),
+        ({"families": []}, "families must name at least one kind of latent"),
+        ({"families": ["sae", "sae"]}, "families must differ"),
+        ({"families": ["saes"]}, "families.0: unknown family; there are: native, transcoder,"),
         ({"experiment": "../x"}, "experiment"),
         (
             {"coders": {"existing": {"random-sae": {"name": "x"}}}},
             "coders.existing.random-sae: families that it may name: transcoder, sae, skip-",
         ),
+        ({"coders": {"existing": {"seas": {"name": "x"}}}}, "coders.existing.seas"),
     ],
 )
 def test_bad_values_get_one_line_that_names_the_key(over, says):
@@ -84,15 +79,6 @@ def test_missing_key_and_broken_yaml(tmp_path):
         cfg.load(broken)
     with pytest.raises(UserError, match="is missing"):
         cfg.load(tmp_path / "nowhere.yaml")
-
-
-def test_null_for_existing_coders_means_that_there_are_none():
-    base = with_({})
-    coders = base["coders"] | {"existing": {"sae": {"name": "theirs"}, "transcoder": None}}
-    given = cfg.parse(base | {"coders": coders}, "params.yaml").coders.existing
-    assert given == {"sae": cfg.Existing(name="theirs")}
-    with pytest.raises(UserError, match=r"coders\.existing\.seas"):
-        cfg.parse(base | {"coders": coders | {"existing": {"seas": None}}}, "params.yaml")
 
 
 def test_overlay_merges_mappings_but_replaces_another_kind():
@@ -157,7 +143,8 @@ def test_what_there_is_is_chosen_by_its_name():
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(parse, name, says):
-    over = {"experiment": "few", "families": {"neurons": None}}
+    others = [family for family in PARAMS["families"] if family != "neurons"]
+    over = {"experiment": "few", "families": others}
     config = cfg.parse(with_(over), "params.yaml")
     with pytest.raises(UserError) as error:
         parse(name, config)
@@ -178,24 +165,36 @@ def test_nothing_is_offered_where_an_experiment_has_no_families(monkeypatch):
 
 @pytest.mark.parametrize("mode", ["sparse", "sparse_topk", "sparse_low_rank"])
 def test_native_weights_follow_the_sparse_model(mode):
-    families = {"native": f"train/{mode}", "random-native": f"train/{mode}"}
+    families = ["native", "random-native", "neurons", "sae"]
     config = cfg.parse(with_({"models": ["dense", mode], "families": families}), "params.yaml")
     assert config.sparse == mode
-    assert {f: config.weights(f) for f in config.families} == dict(config.families)
+    weights = [FAMILIES[family].weights(config.sparse) for family in config.families]
+    assert weights == [f"train/{mode}", f"train/{mode}", "train/dense", "coders/sae"]
 
 
-def test_what_a_dropped_family_left_goes_wherever_a_stage_depends_on_the_whole_folder(
-    tmp_path, monkeypatch
-):
-    stages = cfg.read_yaml(ROOT / "dvc.yaml")["stages"].values()
-    deps = {dep for stage in stages for dep in stage.get("do", stage)["deps"]}
-    names = ("native", "sae")
+def test_results_of_what_an_experiment_lacks_are_dropped_in_every_stage(tmp_path, monkeypatch):
+    """Otherwise they would enter the hashes of folders that DVC takes as a whole."""
+    whole = cfg.parse(PARAMS, "params.yaml")
+    few = {"models": ["dense"], "families": ["sae", "neurons"], "generalize": {"tasks": ["digits"]}}
+    config = cfg.parse(with_(few), "params.yaml")
+    gone = {"sparse", *whole.families, *whole.generalize.tasks} - {"sae", "neurons", "digits"}
     monkeypatch.chdir(tmp_path)
-    for stage in experiments.PER_FAMILY:
-        for family in names:
-            (paths.ARTIFACTS / stage / family).mkdir(parents=True)
-    experiments._drop_others({"dense"}, {"native"})
-    whole = [folder for folder in paths.ARTIFACTS.iterdir() if folder.as_posix() in deps]
-    assert {folder.name for folder in whole} == set(experiments.PER_FAMILY)
-    for folder in whole:
-        assert [path.name for path in folder.iterdir()] == ["native"], folder
+    made = [
+        Path(template.format(item=item, experiment=whole.experiment))
+        for stage, item in items_of(whole)
+        for template in stage.outputs
+    ]
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else (path / "seed-0").mkdir(parents=True)
+    experiments._drop_others(config)
+    metrics = tuple(f"-{name}.json" for name in gone)
+    left = [p for p in made if not gone.intersection(p.parts) and not p.name.endswith(metrics)]
+    assert [path for path in made if path.exists()] == left
+    assert {p.parts[1] for p in set(made) - set(left)} >= {
+        "cache",
+        "train",
+        "metrics",
+        "generalize",
+    }
+    assert Path("artifacts/transcripts/explain/native") in set(made) - set(left)

@@ -40,6 +40,9 @@ def test_fingerprints_follow_the_content(tmp_path):
     assert fingerprints(local(tmp_path / "a.txt")) == first
     (tmp_path / "a.txt").write_text("two")
     assert fingerprints(local(tmp_path)) != first
+    (tmp_path / "train.txt").write_text("three")
+    assert sorted(fingerprints(local(tmp_path))) == ["a.txt", "train.txt"]
+    assert list(fingerprints(local(tmp_path, split="train[:1]"))) == ["train.txt"]
     assert fingerprints(Storybook(kind="storybook")) == {}
 
 
@@ -184,13 +187,6 @@ def test_a_dataset_is_divided_as_a_file_of_its_documents(tmp_path):
         assert documents(found) == documents(local(tmp_path / "in", **options))
     assert documents(found.model_copy(update={"streaming": False}))[1] == 10
     assert fingerprints(found) == {}
-
-
-def test_fingerprints_are_of_the_files_of_the_split(tmp_path):
-    for name in ("train.txt", "test.txt"):
-        (tmp_path / name).write_text(name)
-    assert sorted(fingerprints(local(tmp_path))) == ["test.txt", "train.txt"]
-    assert sorted(fingerprints(local(tmp_path, split="train[:1]"))) == ["train.txt"]
 
 
 # The storybook

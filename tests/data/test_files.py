@@ -39,12 +39,16 @@ def test_reads_parquet_jsonl_and_text_alike(tmp_path):
     assert len(texts_at(tmp_path, "story")) == 9
 
 
-def test_text_is_divided_by_marks_or_else_by_blank_lines():
-    def documents(text, marked):
-        return list(files.split_text(text.splitlines(), marked=marked))
-
-    assert documents("a\nb\n\n \nc\n", False) == ["a\nb", "c"]
-    assert documents("a\n\nb\n<|endoftext|>\nc\n<|endoftext|>\n", True) == ["a\n\nb", "c"]
+@pytest.mark.parametrize(
+    ("text", "documents"),
+    [
+        ("a\nb\n\n \nc\n", ["a\nb", "c"]),
+        ("a\n\nb\n<|endoftext|>\nc\n<|endoftext|>\n", ["a\n\nb", "c"]),
+    ],
+)
+def test_text_is_divided_by_marks_or_else_by_blank_lines(text, documents, tmp_path):
+    (tmp_path / "a.txt").write_text(text)
+    assert texts_at(tmp_path / "a.txt") == documents
 
 
 def test_a_folder_is_read_in_the_order_of_names_without_hidden_and_other_files(tmp_path):
@@ -113,14 +117,10 @@ def test_files_are_read_only_as_far_as_asked(tmp_path):
 
 
 LAYOUTS = [
-    ["train.parquet", "validation.parquet"],
     ["all.parquet"],
-    ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"],
     ["data/train-00000-of-00001.parquet", "data/extra-00000-of-00001.parquet", "test.parquet"],
-    ["train/0.parquet", "train/1.parquet", "dev/0.parquet"],
     ["a/my-eval/0.parquet", "a/training set/0.parquet", "train.parquet"],
     ["x_train_1.parquet", "x_train_2.parquet", "valid 1.parquet", "trainer.parquet"],
-    ["deep/down/testing.parquet", "val.parquet"],
 ]
 
 
@@ -153,15 +153,9 @@ def test_splits_of_a_folder_are_those_of_datasets(names, tmp_path):
 
 SLICES = [
     "train",
-    "train[:10%]",
     "train[:1%]",
-    "train[33%:66%]",
-    "train[-10%:]",
-    "train[3:7]",
     "train[-5:]",
-    "train[:-80]",
     "train[50:1000]",
-    "train[7:3]",
     "validation+train[:4]",
     "train[:2]+train[-2:]",
 ]
@@ -172,11 +166,8 @@ def test_slices_are_those_of_datasets(split, tmp_path):
     names = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
     write_stories(tmp_path / "in", [*names, "data/validation-00000-of-00001.parquet"], 43)
     found = texts_at(tmp_path / "in", "text", split)
-    if split == "train[7:3]":
-        assert found == []
-    else:
-        expected = load_dataset(tmp_path / "in", tmp_path / "cache", split=split)
-        assert found == list(expected["text"])
+    assert found == list(load_dataset(tmp_path / "in", tmp_path / "cache", split=split)["text"])
+    assert texts_at(tmp_path / "in", "text", "train[7:3]") == []
 
 
 def test_slices_count_documents_of_every_type(tmp_path):

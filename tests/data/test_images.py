@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from tiny_pictures import local, pixels, write
 
 from clearnets import UserError
-from clearnets.config import Digits, HubPictures
+from clearnets.config import Digits, HubPictures, LocalPictures
 from clearnets.data import images
 
 datasets = pytest.importorskip("datasets")
@@ -152,13 +152,14 @@ def test_mistakes_are_one_line(folder, tmp_path):
     assert "no Parquet file in it" in error(local(tmp_path / "empty"))
     message = "train.parquet has no column 'img'; it has image, label: set image_column"
     assert message in error(local(folder, image_column="img"))
-    assert "correct the columns" in error(local(folder, image_column="label", label_column="image"))
-    by_id = HubPictures(kind="hub", name=str(folder), label_column="image")
-    assert "'image' holds no whole numbers; set label_column" in error(by_id)
-    by_id = HubPictures(kind="hub", name=str(folder), image_column="label")
-    assert "'label' holds no pictures; set image_column" in error(by_id)
-    by_id = HubPictures(kind="hub", name=str(folder), label_column="class")
-    assert "no column 'class'; it has image, label: set label_column" in error(by_id)
+    for named in ({"kind": "local", "path": str(folder)}, {"kind": "hub", "name": str(folder)}):
+        for columns, message in (
+            ({"label_column": "image"}, "'image' holds no whole numbers; set label_column"),
+            ({"image_column": "label"}, "'label' holds no pictures; set image_column"),
+            ({"label_column": "class"}, "no column 'class'; it has image, label: set label_column"),
+        ):
+            kind = LocalPictures if named["kind"] == "local" else HubPictures
+            assert message in error(kind(**named, **columns))
 
 
 def test_pictures_that_cannot_be_used_are_named(folder):

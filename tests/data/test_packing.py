@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_documents import BOS, EOS, PAD, make, pack_dense
+from small_documents import BOS, EOS, PAD, make, pack_dense, row_windows
 
 from clearnets.data.packing import (
     GUARD,
@@ -143,18 +143,6 @@ def test_document_hashes_tell_documents_apart(texts):
     hashes = document_hashes(make(texts)).tolist()
     same = {(a, b) for a, x in enumerate(hashes) for b, y in enumerate(hashes) if x == y}
     assert same == {(a, b) for a, x in enumerate(texts) for b, y in enumerate(texts) if x == y}
-
-
-def row_windows(rows_RS):
-    """Every window of WINDOW tokens of rows that lies within one document, special tokens too."""
-    found = set()
-    for row in rows_RS.tolist():
-        for start in range(len(row) - WINDOW + 1):
-            window = row[start : start + WINDOW]
-            crosses = BOS in window[1:] or EOS in window[:-1] or PAD in window
-            if not crosses:
-                found.add(tuple(window))
-    return found
 
 
 @pytest.mark.parametrize("shared", [GUARD, GUARD + 1, WINDOW, 60])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from found_tokenizers import TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,12 +14,6 @@ from clearnets.data.tokenizer import (
     train_tokenizer,
 )
 from clearnets.data.tokens import TokenStore
-
-TEXTS = [
-    'Once there was a little fox named Max. "Where is the red ball?" asked Max.',
-    "The fox ran to the river. The river was cold, but the fox was brave.",
-    "Anna's café had 12 naïve 🦊 guests.\n\nThey said: “Yes!”",
-] * 4
 
 
 @pytest.fixture(scope="module")

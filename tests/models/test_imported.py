@@ -210,7 +210,7 @@ def test_sizes_and_feedforwards_that_differ_are_one_line():
         ({"model": {"sparse": None}}, "or name one with model.sparse"),
         ({"model": {"hookpoints": "transformer.h.*.mlp"}}, "have no layers in common"),
         (
-            {"models": ["dense"], "families": {"native": None, "random-native": None}},
+            {"models": ["dense"], "families": ["transcoder"]},
             "model.sparse is not used",
         ),
     ],

@@ -8,16 +8,15 @@ from typing import NamedTuple
 
 import found_tokenizers
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_documents import row_windows
 from tokenizers import Tokenizer
 
 from clearnets import UserError
 from clearnets import config as configs
 from clearnets.config import SPLITS
-from clearnets.data import corpora, splits, spool
-from clearnets.data.packing import WINDOW
+from clearnets.data import corpora, splits, train_files
 from clearnets.data.tokenizer import train_tokenizer
 from clearnets.data.tokens import open_tokens
 from clearnets.pipeline import paths
@@ -53,16 +52,15 @@ def snapshot(root):
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def row_windows(rows, store):
-    """Every WINDOW neighbouring tokens of rows that lie within one document."""
-    found = set()
-    for row in rows.tolist():
-        for start in range(len(row) - WINDOW + 1):
-            window = row[start : start + WINDOW]
-            crosses = store.bos in window[1:] or store.eos in window[:-1] or store.pad in window
-            if not crosses:
-                found.add(tuple(window))
-    return found
+def check_guarded(store):
+    """Check that no window of a guarded split is in a split that it is guarded against."""
+    ids = {"pad": store.pad, "bos": store.bos, "eos": store.eos}
+    known, guarded = (
+        [row_windows(store.split(split), **ids) for split in group]
+        for group in (splits.KNOWN, splits.GUARDED)
+    )
+    assert all(guarded)
+    assert not set().union(*guarded) & set().union(*known)
 
 
 def texts_of(rows, store):
@@ -77,6 +75,17 @@ def texts_of(rows, store):
             body = []
     assert not body
     return documents
+
+
+def held_out_texts(store, texts):
+    """Return the documents of all splits but train; they are some of `texts`, and in one split."""
+    seen: set[str] = set()
+    for split in SPLITS[1:]:
+        mine = set(texts_of(store.split(split), store))
+        assert mine <= set(texts)
+        assert not mine & seen
+        seen |= mine
+    return seen
 
 
 # A storybook whose statistics are known
@@ -188,7 +197,7 @@ def test_leftovers_of_a_killed_run_do_not_get_into_the_unit(book, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(stage, "write_json", killed)
+        patched.setattr(splits, "write_json", killed)
         run({"kind": "storybook"})
     assert not paths.data().exists()
     (left,) = paths.WORK.glob("data/*/out")
@@ -218,11 +227,7 @@ def test_leaks_and_repeats_are_dropped_and_made_up_for(book, monkeypatch):
     assert stats["splits"]["valid"]["repeats_dropped"] == 1
     assert stats["splits"]["train"]["repeats_dropped"] == 1
     assert stats["splits"]["score"]["tokens"] >= BUDGETS["score"]
-    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
-    for split in splits.GUARDED:
-        mine = row_windows(store.split(split), store)
-        assert mine
-        assert not any(mine & other for other in known)
+    check_guarded(store)
 
 
 def test_a_split_that_only_leaks_is_refused(book, monkeypatch):
@@ -243,9 +248,7 @@ def test_the_storybook_itself():
     assert 0 < stats["generator_bound"] < stats["trigram"]
     marks = np.bitwise_or.reduce(store.labels("explain").ravel())
     assert bin(int(marks)).count("1") > len(store.concepts) // 2
-    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
-    for split in splits.GUARDED:
-        assert not any(row_windows(store.split(split), store) & other for other in known)
+    check_guarded(store)
 
 
 # Local text
@@ -265,12 +268,7 @@ def test_local_text_is_split_by_document(tmp_path):
     assert store.concepts == ()
     assert store.labels("score") is None
     assert "generator_bound" not in stats
-    seen: set[str] = set()
-    for split in SPLITS[1:]:
-        mine = texts_of(store.split(split), store)
-        assert set(mine) <= set(texts)
-        assert not set(mine) & seen
-        seen |= set(mine)
+    seen = held_out_texts(store, texts)
     # The rows of train, less the bos of those that go on, are the other documents.
     strings = store.strings()
     flat = "".join("".join(strings[t] for t in row if t > 1) for row in store.split("train"))
@@ -327,17 +325,11 @@ def test_a_stream_fills_the_splits_without_leaks(tmp_path):
     corpus = {"kind": "local", "path": "corpus.txt", "streaming": True}
     store, stats = run(corpus)
     assert sum(part["leaks_dropped"] for part in stats["splits"].values()) > 0
-    seen: set[str] = set()
+    held_out_texts(store, texts)
     for split in SPLITS[1:]:
-        mine = texts_of(store.split(split), store)
-        assert set(mine) <= set(texts)
-        assert not set(mine) & seen
-        seen |= set(mine)
         assert stats["splits"][split]["tokens"] >= BUDGETS[split]
     assert store.split("train").shape == (BUDGETS["train"] // 64, 64)
-    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
-    for split in splits.GUARDED:
-        assert not any(row_windows(store.split(split), store) & other for other in known)
+    check_guarded(store)
 
 
 def test_much_text_is_never_held_at_once(tmp_path, monkeypatch):
@@ -350,7 +342,7 @@ def test_much_text_is_never_held_at_once(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     (tmp_path / "corpus.txt").rename(tmp_path / "other" / "corpus.txt")
     monkeypatch.chdir(tmp_path / "other")
-    monkeypatch.setattr(spool, "BLOCK", 500)
+    monkeypatch.setattr(train_files, "BLOCK", 500)
     monkeypatch.setattr(splits, "NGRAM_TOKENS", 5000)
     _, parts = run(corpus)
     second = snapshot(paths.data())
@@ -359,21 +351,6 @@ def test_much_text_is_never_held_at_once(tmp_path, monkeypatch):
     assert parts["ngram_tokens"] == 5000
     assert parts["trigram"] > whole["trigram"]
     assert parts["splits"] == whole["splits"]
-
-
-def test_a_dataset_by_id(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    texts = write_corpus(tmp_path / "corpus.txt", count=600)
-    (tmp_path / "in").mkdir()
-    table = pa.table({"story": texts})
-    pq.write_table(table, tmp_path / "in" / "train.parquet")
-    corpus = {"kind": "hub", "name": "in", "text_column": "story", "split": "train[:95%]"}
-    store, _ = run(corpus)
-    for split in SPLITS[1:]:
-        assert set(texts_of(store.split(split), store)) <= set(texts[:570])
-    with pytest.raises(UserError, match="has no column 'text'; it has story"):
-        run({**corpus, "text_column": "text"})
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "restricted"])
@@ -393,11 +370,11 @@ def test_tokenizers_that_exist(kind, tmp_path):
         assert (store.eos, store.bos) == (0, store.vocab_size - 1)
     else:
         assert store.vocab_size == 300
+    held_out_texts(store, texts)
     for split in SPLITS[1:]:
         rows = store.split(split)
         assert (rows[:, 0] == store.bos).all()
         assert rows.max() < store.vocab_size
-        assert set(texts_of(rows, store)) <= set(texts)
     assert stats["vocab_size"] == store.vocab_size
 
     made = config(corpus, tokenizer=tokenizer)
@@ -453,53 +430,38 @@ def test_the_tokenizer_takes_as_many_threads_as_it_is_given(tmp_path):
     assert (found[1], found[2], found[3]) == ("0", "2", "3")
 
 
-SLICED = {
-    "folder at once": {"kind": "local", "split": "train[:80%]"},
-    "folder streaming": {"kind": "local", "split": "train[:80%]", "streaming": True},
-    "dataset at once": {"kind": "hub", "split": "train[:80%]"},
-    "dataset streaming": {"kind": "hub", "split": "train[:1243]", "streaming": True},
+REAL = {
+    "folder": {"kind": "local"},
+    "folder, a share": {"kind": "local", "split": "train[:80%]"},
+    "folder, streaming": {"kind": "local", "split": "train[:80%]", "streaming": True},
+    "dataset": {"kind": "hub", "split": "train[:80%]"},
+    "dataset, streaming": {"kind": "hub", "split": "train[:1243]", "streaming": True},
+    "jsonl": {"kind": "local", "path": "stories.jsonl"},
+    "txt": {"kind": "local", "path": "stories.txt"},
 }
 
 
 @pytest.mark.skipif(not TINYSTORIES.is_dir(), reason="CLEARNETS_TEST_DATA names no such folder")
-@pytest.mark.parametrize("name", SLICED)
-def test_tinystories_in_the_layout_of_the_hub(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", REAL)
+def test_tinystories(name, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    chosen = SLICED[name]
-    place = {"path" if chosen["kind"] == "local" else "name": str(TINYSTORIES)}
-    store, stats = run({**place, **chosen}, ctx_len=128)
-    stories = datasets.load_dataset(str(TINYSTORIES), split="train[:80%]")["text"]
+    texts = pq.read_table(TINYSTORIES / "validation.parquet").column("text").to_pylist()
+    lines = [json.dumps({"text": text}) for text in texts]
+    Path("stories.jsonl").write_text("\n".join(lines), "utf-8")
+    Path("stories.txt").write_text("\n<|endoftext|>\n".join(texts), "utf-8")
+    place = "path" if REAL[name]["kind"] == "local" else "name"
+    store, stats = run({place: str(TINYSTORIES), **REAL[name]}, ctx_len=128)
+    if "split" in REAL[name]:
+        texts = datasets.load_dataset(str(TINYSTORIES), split="train[:80%]")["text"]
+    elif name == "folder":
+        texts += datasets.load_dataset(str(TINYSTORIES), split="train")["text"]
+    known = {text.strip() for text in texts}
     for split in SPLITS[1:]:
-        assert set(texts_of(store.split(split), store)) <= set(stories)
-        assert stats["splits"][split]["tokens"] >= BUDGETS[split]
-    known = [row_windows(store.split(split), store) for split in splits.KNOWN]
-    for split in splits.GUARDED:
-        assert not any(row_windows(store.split(split), store) & other for other in known)
-
-
-@pytest.mark.skipif(not TINYSTORIES.is_dir(), reason="CLEARNETS_TEST_DATA names no such folder")
-@pytest.mark.parametrize("suffix", ["folder", "parquet", "jsonl", "txt"])
-def test_tinystories(suffix, tmp_path):
-    import pyarrow.parquet as pq
-
-    validation = TINYSTORIES / "validation.parquet"
-    texts = pq.read_table(validation).column("text").to_pylist()
-    path = {"folder": TINYSTORIES, "parquet": validation}.get(suffix)
-    if path is None:
-        path = tmp_path / f"stories.{suffix}"
-        lines = [json.dumps({"text": text}) for text in texts]
-        body = "\n".join(lines) if suffix == "jsonl" else "\n<|endoftext|>\n".join(texts)
-        path.write_text(body, "utf-8")
-    store, stats = run({"kind": "local", "path": str(path)}, ctx_len=128)
-    for split in SPLITS:
+        assert {text.strip() for text in texts_of(store.split(split), store)} <= known
         assert stats["splits"][split]["tokens"] > BUDGETS[split] * 0.8
-        assert (store.split(split)[:, 0] == store.bos).all()
-    if suffix != "folder":
-        known = {text.strip() for text in texts}
-        for split in SPLITS[1:]:
-            assert {text.strip() for text in texts_of(store.split(split), store)} <= known
     assert stats["unigram"] > stats["bigram"] > stats["trigram"] > 2
+    check_guarded(store)
 
 
 def test_the_stage_loads_neither_torch_nor_transformers(tmp_path):

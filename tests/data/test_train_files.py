@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_documents import BOS, EOS, make, pack_dense
 
 from clearnets.data.packing import concatenate
-from clearnets.data.spool import RowFile, Spool, narrow
+from clearnets.data.train_files import DocumentFiles, RowFile, narrow
 
 parts = st.lists(
     st.lists(st.lists(st.integers(3, 60_000), min_size=1, max_size=40), max_size=6), min_size=1
@@ -34,14 +34,14 @@ def test_rows_are_the_bytes_of_np_save(tmp_path, parts, ctx_len, max_rows, size)
 @same_folder
 @given(parts=parts, size=st.integers(1, 50))
 def test_documents_come_back_whole_and_in_order(tmp_path, parts, size):
-    spool = Spool(tmp_path, vocab_size=60_001)
+    written = DocumentFiles(tmp_path, vocab_size=60_001)
     for part in parts:
-        spool.append(make(part))
-    blocks = list(spool.blocks(size))
-    spool.close()
+        written.append(make(part))
+    blocks = list(written.blocks(size))
+    written.close()
     every = [text for part in parts for text in part]
-    assert spool.documents == len(every)
-    assert spool.tokens == sum(map(len, every))
+    assert written.documents == len(every)
+    assert written.tokens == sum(map(len, every))
     found = []
     for block in blocks:
         assert len(block.ids_T) <= size or len(block) == 1

@@ -58,7 +58,7 @@ class RowFile:
         np.lib.format.write_array_header_1_0(self._file, described)
 
 
-class Spool:
+class DocumentFiles:
     """Token ids and lengths of documents in two files that grow."""
 
     def __init__(self, folder: Path, *, vocab_size: int) -> None:
