@@ -21,7 +21,7 @@ from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.pipeline import dvc, paths
 from clearnets.pipeline.artifacts import fingerprint, write_text
-from clearnets.pipeline.git import git
+from clearnets.pipeline.commands import dvc_cache, git
 from clearnets.pipeline.paths import COMMIT, LOCK
 from clearnets.pipeline.stage import Source, table
 
@@ -296,19 +296,5 @@ def _worktree(name: str) -> Path:
     made += ["artifacts", *map(str, (paths.PIPELINE, LOCK, cfg.PARAMS))]
     kept = [f":(exclude){path}" for path in made]
     git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
-    write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {_dvc_cache()}\n")
+    write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {dvc_cache()}\n")
     return folder
-
-
-def _dvc_cache() -> str:
-    """Where the checkout's DVC cache is: its configuration may have it elsewhere.
-
-    Raises:
-        UserError: DVC does not say.
-    """
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout.strip():
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"`dvc cache dir` failed: {reason}; correct .dvc/config.local")
-    return str(Path(done.stdout.strip()).resolve())
