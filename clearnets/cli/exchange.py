@@ -37,7 +37,7 @@ def import_(
     from clearnets.models import original
     from clearnets.pipeline import experiments
 
-    model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
+    model: Any = original.run(checkpoint, out, experiments.parse_assignments(assign or []))
     kind = getattr(model.config, "mlp", "dense")
     print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
 

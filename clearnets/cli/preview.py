@@ -31,7 +31,7 @@ def show(
         os.chdir(folder)
     else:
         # Relative paths are named from a worktree that is not there yet.
-        config = experiments.seen_from_checkout(config, folder)
+        config = experiments.name_sources_from_here(config, folder)
     units = stage.module.units(config, **selection)
     print("\n# reads")
     for path in experiments.local_sources(config, stage.name, item):
