@@ -151,7 +151,7 @@ def _drop_others(config: cfg.Config) -> None:
 
 
 def run(name: str, assignments: list[str], *, processes: int, dry_run: bool) -> None:
-    """Run the whole pipeline of an experiment and copy its small results to the checkout."""
+    """Run the whole pipeline of an experiment and bring its small results home."""
     values = resolve(name, assignments)
     if dry_run:
         commands = ", ".join(f"`{words}`" for words in _commands(values))
@@ -182,10 +182,8 @@ def _commands(values: Mapping[str, Any]) -> list[str]:
 
 
 def _environment(processes: int) -> dict[str, str]:
-    """Return the environment of the pipeline's commands in the worktree.
-
-    DVC starts them as `dvc.yaml` has them, so options that change no result go through here.
-    """
+    """Of the pipeline's commands, in the worktree: DVC starts them as dvc.yaml has them, so what
+    chooses the device and no result reaches them here."""
     bin_folder = str(Path(sys.executable).parent)
     return {
         **os.environ,
