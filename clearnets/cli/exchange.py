@@ -1,4 +1,4 @@
-"""Exchange with other programs and people: checkpoints, runs of delphi, a deposit."""
+"""Commands that exchange files with others: checkpoints, runs of delphi, a deposit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole experiments: what one costs, and running it."""
+"""Commands for whole experiments: print the cost of one, or run it."""
 
 from __future__ import annotations
 

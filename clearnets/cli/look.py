@@ -1,4 +1,4 @@
-"""Looking at results: latents, where a file comes from, what is up to date."""
+"""Commands that look at results: latents, where a file comes from, what is up to date."""
 
 from __future__ import annotations
 

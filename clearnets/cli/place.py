@@ -1,4 +1,4 @@
-"""Where a command works: the checkout, or the worktree of an experiment."""
+"""Choose where a command works: in the checkout, or in the worktree of an experiment."""
 
 from __future__ import annotations
 
