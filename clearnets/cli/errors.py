@@ -1,4 +1,4 @@
-"""What goes wrong without being a bug, as one line: a mistake, a full disk, Ctrl-C."""
+"""Report a user's mistake, a full disk or Ctrl-C as one line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ INTERRUPTED = 130
 
 
 def guarded(call: Callable[[], Any]) -> int:
-    """Run `call`, which may give an exit code; a user's mistake or a full disk becomes one line and
-    exit code 2."""
+    """Run `call` and return its exit code: 2, with one line, for a mistake or a full disk."""
     import typer
 
     from clearnets import UserError
@@ -49,18 +48,20 @@ def guarded(call: Callable[[], Any]) -> int:
 
 
 def _usage(error: typer.TyperException) -> str:
-    """A command line that is not understood, as one line; empty where there is nothing to say: a
-    command without its arguments has printed its help."""
-    said = " ".join(error.format_message().split()).rstrip(".")
+    """Return an error of the command line as one line; empty where the help has been printed."""
+    message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
-    if not said or context is None:
-        return said
-    return f"{said[0].lower()}{said[1:]}; see `{context.command_path} --help`"
+    if not message or context is None:
+        return message
+    return f"{message[0].lower()}{message[1:]}; see `{context.command_path} --help`"
 
 
 def _no_space(error: Exception) -> bool:
-    """Whether a full disk is behind `error`. Libraries that write in native code (safetensors,
-    tokenizers, torch, numpy) say so in words only, or not at all."""
+    """Return whether a full disk is the cause of `error`.
+
+    Libraries that write in native code (safetensors, tokenizers, torch, numpy) say so only in the
+    message, or not at all.
+    """
     import errno
     import re
     import shutil
@@ -71,7 +72,7 @@ def _no_space(error: Exception) -> bool:
     found = re.search(r"os error (\d+)", str(error))
     if found:
         return int(found[1]) in codes
-    said = ("PytorchStreamWriter failed", "requested and", "items requested but")
-    if any(words in str(error) for words in said):
+    messages = ("PytorchStreamWriter failed", "requested and", "items requested but")
+    if any(message in str(error) for message in messages):
         return True
     return shutil.disk_usage(".").free < 2**20

@@ -1,4 +1,4 @@
-"""Exchange with other programs and people: checkpoints, runs of delphi, a deposit."""
+"""Commands that exchange files with others: checkpoints, runs of delphi, a deposit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def import_(
     from clearnets.models import original
     from clearnets.pipeline import experiments
 
-    model: Any = original.run(checkpoint, out, experiments.parsed(assign or []))
+    model: Any = original.run(checkpoint, out, experiments.parse_assignments(assign or []))
     kind = getattr(model.config, "mlp", "dense")
     print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
 
@@ -66,7 +66,7 @@ def export(
     """
     from clearnets.autointerp.delphi import export as module
     from clearnets.config import parse_choice, parse_layers
-    from clearnets.stages import score
+    from clearnets.pipeline.stage import table
 
     if by is not None:
         by = parse_choice("--by", by, ("rules", "language"))
@@ -76,7 +76,9 @@ def export(
     move_to_run(experiment)
     explanations, files = module.run(
         place.config,
-        score.units(place.config, family=family, layers=parse_layers(layers, place.config)),
+        table()["score"].module.units(
+            place.config, family=family, layers=parse_layers(layers, place.config)
+        ),
         seed=seed,
         by=by,  # pyright: ignore[reportArgumentType]
         firing_counts=firing_counts,

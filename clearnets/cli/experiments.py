@@ -1,4 +1,4 @@
-"""Whole experiments: what one costs, and running it."""
+"""Commands for whole experiments: print the cost of one, or run it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,11 @@ def compute(
     from clearnets.models import budget
     from clearnets.pipeline import experiments
 
-    if experiment:
-        values = experiments.resolve(experiment, assign or [])
-    else:
-        values = experiments.assigned(config.read_yaml(config.PARAMS), assign or [])
+    values = experiments.resolve(experiment, assign or [])
     parsed = config.parse(values, experiment or str(config.PARAMS))
     if experiment:
         # `resolve` names local sources as the worktree will see them.
-        parsed = experiments.seen_from_checkout(parsed, experiments.place(experiment))
+        parsed = experiments.name_sources_from_here(parsed, experiments.worktree(experiment))
     for line in budget.report(parsed):
         print(line)
 

@@ -1,4 +1,4 @@
-"""Looking at results: latents, where a file comes from, what is up to date."""
+"""Commands that look at results: latents, where a file comes from, what is up to date."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def trace(
 
     run = runs.of(path, experiment)
     chain = lockfile.trace(run.steps, run.recorded(path), run.here)
-    for line in lockfile.told(chain, path, run.origin, run.lock):
+    for line in lockfile.format_chain(chain, path, run.origin):
         print(line)
     if absent := run.absent(chain):
         print(absent)
@@ -41,10 +41,9 @@ def verify() -> None:
     from clearnets.provenance import verify as module
 
     steps, params = lockfile.read_lock(), config.read_yaml(config.PARAMS)
-    expected = names_of(config.load())
-    found = list(lockfile.faults(steps, params, expected, lockfile.look(steps)))
+    found = list(lockfile.faults(steps, params, names_of(config.load())))
     found += lockfile.code_faults(steps, dvc.code_fingerprints())
-    for line in module.told(steps, found, list(module.differences(steps, found))):
+    for line in module.format_report(steps, found, list(module.differences(steps, found))):
         print(line)
     raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
 
@@ -115,5 +114,5 @@ def status(
     standing = module.standings(
         steps, module.dvc_faults(steps), times.here(), module.in_cache(steps)
     )
-    for line in module.told(standing, times.recorded(own.experiment)):
+    for line in module.format_report(standing, times.recorded(own.experiment)):
         print(line)

@@ -1,4 +1,4 @@
-"""From tables to the paper, and checks of what it says."""
+"""Commands that make the paper from tables, and check what it says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command works: the checkout, or the worktree of an experiment."""
+"""Choose where a command works: in the checkout, or in the worktree of an experiment."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Place:
         if stage.by_layer:
             selection["layers"] = parse_layers(layers, self.config)
         if dry_run:
-            folder = experiments.place(self.experiment) if self.experiment else Path()
+            folder = experiments.worktree(self.experiment) if self.experiment else Path()
             preview.show(self.config, folder, stage, item, selection)
             return
         runtime = Runtime(device, threads)
@@ -80,7 +80,7 @@ class Place:
                 if processes.is_main():
                     experiments.enter(self.experiment, self.assignments, self.values)
                 else:
-                    os.chdir(experiments.place(self.experiment))
+                    os.chdir(experiments.worktree(self.experiment))
         # Nothing is learnt of the time where all is fresh, or where a part was asked for.
         stale = any(not unit.fresh() for unit in stage.module.units(self.config, **selection))
         worth = selection == every and processes.is_main() and stale
@@ -99,7 +99,7 @@ def move_to_run(experiment: str | None) -> None:
 
     if not experiment:
         return
-    folder = experiments.place(experiment)
+    folder = experiments.worktree(experiment)
     if not folder.is_dir():
         experiments.resolve(experiment, [])
         raise UserError(f"{experiment} has not run here; run `clearnets exp {experiment}` first")

@@ -1,4 +1,4 @@
-"""What `--dry-run` prints of a stage."""
+"""Print what a stage would do, for `--dry-run`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def show(
         os.chdir(folder)
     else:
         # Relative paths are named from a worktree that is not there yet.
-        config = experiments.seen_from_checkout(config, folder)
+        config = experiments.name_sources_from_here(config, folder)
     units = stage.module.units(config, **selection)
     print("\n# reads")
     for path in experiments.local_sources(config, stage.name, item):
@@ -51,6 +51,6 @@ def show(
 
 
 def _there(unit: Any) -> bool:
-    """Whether what a unit is made from is there, but for what a stage before it may still make."""
+    """Return whether the data and the cache that a unit is made from are there."""
     before = ("data", "cache")
     return all(unit.inputs[name].exists() for name in before if name in unit.inputs)

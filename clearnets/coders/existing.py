@@ -15,7 +15,7 @@ from clearnets import UserError
 from clearnets.config import Existing
 from clearnets.families import FamilySpec
 from clearnets.pipeline.artifacts import check_unchanged, sha256
-from clearnets.pipeline.hub_client import asking, is_id, worded
+from clearnets.pipeline.hub_client import detect_offline, is_id, one_line_errors
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
@@ -45,8 +45,8 @@ def _snapshot(source: Existing) -> Path:
 
     wanted = [CFG, WEIGHTS, "config.json", f"*/{CFG}", f"*/{WEIGHTS}"]
     with (
-        worded(source.name, source.revision, at="coders.existing", what="coders"),
-        asking() as offline,
+        one_line_errors(source.name, source.revision, at="coders.existing", what="coders"),
+        detect_offline() as offline,
     ):
         return Path(
             hub.snapshot_download(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clearnets import UserError
 from clearnets.config import HubPictures, HubText
 from clearnets.data.files import bounds, checked, column_error, type_error
-from clearnets.pipeline.hub_client import asking, network_errors
+from clearnets.pipeline.hub_client import detect_offline, network_errors
 
 if TYPE_CHECKING:
     from datasets.arrow_dataset import Column
@@ -91,7 +91,7 @@ def _one_line_errors(source: HubText | HubPictures) -> Iterator[None]:
     else:
         name, choice, local = "its name", "its config", "a folder of Parquet files"
     try:
-        with asking():
+        with detect_offline():
             yield
     except ValueError as error:
         # An unknown configuration or split; datasets lists the known ones.

@@ -15,7 +15,7 @@ from clearnets.config import (
 )
 from clearnets.data.files import hashes
 from clearnets.data.tokenizer import SPECIALS, Specials, Vocabulary
-from clearnets.pipeline.hub_client import asking, network_errors
+from clearnets.pipeline.hub_client import detect_offline, network_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,7 +42,7 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
     name = settings.name
     try:
         # A folder needs no hub.
-        with nullcontext(True) if Path(name).is_dir() else asking() as offline:
+        with nullcontext(True) if Path(name).is_dir() else detect_offline() as offline:
             found = AutoTokenizer.from_pretrained(
                 name,
                 revision=settings.revision or "main",

@@ -229,8 +229,8 @@ def revisions(name: str) -> dict[int, str]:
     from huggingface_hub import errors
 
     with (
-        hub_client.worded(name, None, at=f"{Revision.at}.name", what="a model"),
-        hub_client.asking() as offline,
+        hub_client.one_line_errors(name, None, at=f"{Revision.at}.name", what="a model"),
+        hub_client.detect_offline() as offline,
     ):
         if offline:
             raise errors.OfflineModeIsEnabled

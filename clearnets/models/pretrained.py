@@ -16,7 +16,7 @@ from typing import Any
 from clearnets import UserError
 from clearnets.config import MLPS, Pretrained, PretrainedSparse
 from clearnets.pipeline.artifacts import check_unchanged, read_json, sha256
-from clearnets.pipeline.hub_client import asking, is_id, worded
+from clearnets.pipeline.hub_client import detect_offline, is_id, one_line_errors
 
 Base = Pretrained | PretrainedSparse
 
@@ -275,9 +275,9 @@ def _from_hub(base: Base, name: str, *, download: bool) -> Path | None:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
-    with worded(base.name, base.revision, at=f"{base.at}.name", what="a model"):
+    with one_line_errors(base.name, base.revision, at=f"{base.at}.name", what="a model"):
         try:
-            with asking() as offline:
+            with detect_offline() as offline:
                 if download:
                     path = hub.hf_hub_download(
                         base.name, name, revision=base.revision, local_files_only=offline

@@ -20,7 +20,7 @@ import pandas as pd
 from clearnets import UserError
 from clearnets.paper.addresses import cells, numbers
 from clearnets.pipeline import artifacts, paths
-from clearnets.pipeline.git import git
+from clearnets.pipeline.commands import git
 
 SAME, WITHIN, OVERLAP, DIFFERS = "same", "within tolerance", "intervals overlap", "differs"
 ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"

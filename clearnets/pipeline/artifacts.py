@@ -1,4 +1,4 @@
-"""Artifacts on disk: complete or absent, trusted by what made them.
+"""Read and write artifacts, which are complete or absent, and are trusted by what made them.
 
 Every result is a *unit*: a folder with a `manifest.json` that holds the resolved settings, the
 hashes of the inputs, and the size and SHA-256 of each file. A unit is built in a work folder
@@ -36,13 +36,13 @@ MANIFEST = "manifest.json"
 
 
 def fingerprint(value: Any) -> str:
-    """First 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    """Return the first 16 hex digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -91,7 +91,7 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV: floats to nine digits, nothing where there is no number."""
+    """Write a CSV with floats to nine digits and empty cells for None."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All records of a JSONL file."""
+    """Return all records of a JSONL file."""
     if not path.exists():
         raise UserError(missing(path))
     records = []
@@ -125,7 +125,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def to_line(record: Mapping[str, Any]) -> str:
-    """A record as one line of a JSONL file, without its end."""
+    """Return a record as one line of a JSONL file, without its end."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -189,7 +189,7 @@ class Unit:
         return {"stage": self.stage, "settings": dict(self.settings), "inputs": hashes}
 
     def fresh(self) -> bool:
-        """True where `out` is whole and was made from these settings and inputs."""
+        """Return whether `out` is complete and was made from these settings and inputs."""
         manifest = self.out / MANIFEST
         if not manifest.exists() or any(not (p / MANIFEST).exists() for p in self.inputs.values()):
             return False
@@ -238,9 +238,9 @@ class _Building:
             yield
 
     def sealed(self) -> bool:
-        """True where the work is complete, and whole, but not yet in its place.
+        """Return whether the work is complete and only has to be put in its place.
 
-        What is complete and damaged is dropped: a stage would go on from it.
+        Complete but damaged work is removed, so that the stage does not resume from it.
         """
         manifest = self.work.out / MANIFEST
         if not manifest.exists():
@@ -252,12 +252,8 @@ class _Building:
             part.mkdir()
         return False
 
-    def seal(self) -> None:
-        """List the files: the work is complete."""
-        _seal(self.work.out, {**self.identity, "fingerprint": fingerprint(self.identity)})
-
     def place(self) -> None:
-        """Put the result where it belongs, and drop the work folder."""
+        """Move the result to the unit's place and remove the work folder."""
         old = self.folder / "old"
         shutil.rmtree(old, ignore_errors=True)
         self.unit.out.parent.mkdir(parents=True, exist_ok=True)
@@ -271,19 +267,19 @@ class _Building:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def drop_if_empty(self) -> None:
-        """Remove the work folder of a stage that stopped, at a mistake, before it wrote a file."""
+        """Remove the work folder of a stage that stopped before it wrote a file."""
         parts = (self.work.out, self.work.state)
         if not any(path.is_file() for part in parts for path in part.rglob("*")):
             self.drop()
 
 
 def work_of(unit: Unit) -> Work:
-    """Where a unit is built, for processes that help the one which builds it."""
+    """Return where a unit is built, for the other processes of the one that builds it."""
     return _Building.of(unit).work
 
 
 def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
-    """The stale ones of a stage's `units`, one after the other, each with its work folder.
+    """Yield the stale ones of a stage's `units`, each with its work folder.
 
     The consumer fills `work.out`. After the last one, all are put in place. An exception, or a
     kill, leaves work folders as they are for the next run, complete units among them, and the old
@@ -308,19 +304,21 @@ def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
                 except GeneratorExit:
                     building.drop_if_empty()
                     raise
-                building.seal()
+                seal(building.work.out, building.identity)
             built.append(building)
         for building in built:
             building.place()
 
 
-def _seal(folder: Path, identity: dict[str, Any]) -> None:
+def seal(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Write the manifest of a complete folder: its unit's identity, and its files' hashes."""
     files = {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MANIFEST
     }
-    write_json(folder / MANIFEST, {**identity, "files": files})
+    whole = {**identity, "fingerprint": fingerprint(identity), "files": files}
+    write_json(folder / MANIFEST, whole)
 
 
 def _damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
@@ -342,12 +340,12 @@ def check(folder: Path) -> None:
 
 
 def manifest_hash(folder: Path) -> str:
-    """Hash of a unit's whole content, by its manifest."""
+    """Return a hash of a unit's whole content, by its manifest."""
     return sha256(folder / MANIFEST)[:16]
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings that the unit at `folder` was made with."""
+    """Return the settings that the unit at `folder` was made with."""
     return read_json(folder / MANIFEST)["settings"]
 
 
@@ -359,12 +357,12 @@ def publish(source: Path, target: Path) -> None:
 
 
 def missing(path: Path) -> str:
-    """A line for a path that is not there: with the command that makes it, if a stage does."""
+    """Return a line about a path that is not there, with the command that makes it, if any."""
     command = rerun(path)
     return f"{path} is missing; run `{command}` first" if command else f"{path} is missing"
 
 
 def remake(path: Path) -> str:
-    """The cure for a broken file or folder, as the rest of a line."""
+    """Return how to restore a broken file or folder, as the rest of a line."""
     command = rerun(path)
     return f"delete it and run `{command}`" if command else "restore it"

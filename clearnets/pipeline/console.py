@@ -1,4 +1,4 @@
-"""Tables and lists on the terminal: ruled and coloured for who looks, plain for a program."""
+"""Print tables: with rules and colours on a terminal, as plain lines into a pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMED = 3
 
 
 def first_of(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

@@ -1,10 +1,10 @@
-"""Experiments: overlays of `params.yaml`, each run in a git worktree of its own.
+"""Run experiments: overlays of `params.yaml`, each in a git worktree of its own.
 
 `experiments/NAME.yaml` holds only what differs from the default. `clearnets exp NAME` checks the
 committed code out into `.clearnets/exp/NAME`, writes the resolved parameters there and runs
 `dvc repro` on the shared DVC cache. The worktree persists, so a killed run goes on, and a changed
-key reruns only what depends on it. At the end the small results are copied to
-`paper/results/NAME/` with that run's figures, `dvc.lock`, parameters and commit.
+key reruns only what depends on it. At the end tables and figures are copied to
+`paper/results/NAME/` with that run's `dvc.lock`, parameters and commit.
 """
 
 from __future__ import annotations
@@ -21,51 +21,54 @@ from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.pipeline import dvc, paths
 from clearnets.pipeline.artifacts import fingerprint, write_text
-from clearnets.pipeline.git import git
+from clearnets.pipeline.commands import dvc_cache, git
 from clearnets.pipeline.paths import COMMIT, LOCK
 from clearnets.pipeline.stage import Source, table
 
 
-def overlay_path(name: str) -> Path:
-    """The overlay file of an experiment."""
+def _overlay_file(name: str) -> Path:
     return cfg.EXPERIMENTS / f"{name}.yaml"
 
 
-def place(name: str) -> Path:
-    """The experiment's worktree, relative to the checkout."""
+def worktree(name: str) -> Path:
+    """Return the experiment's worktree, relative to the checkout."""
     return paths.WORKTREES / name
 
 
-def resolve(name: str, assignments: list[str]) -> dict[str, Any]:
-    """Parameters of an experiment as plain values: the default's, its overlay, the assignments.
+def resolve(name: str | None, assignments: list[str]) -> dict[str, Any]:
+    """Return plain parameters: the default's, an experiment's overlay, `key=value` assignments.
+
+    An experiment's local sources are named from its worktree; the default, where `name` is None,
+    has none.
 
     Raises:
         UserError: no such experiment, or a value that does not fit.
     """
     base = cfg.read_yaml(cfg.PARAMS)
     cfg.parse(base, str(cfg.PARAMS))
-    path = overlay_path(name)
-    over: Any = {"experiment": name}
+    over = _read_overlay(name, assignments) if name else {}
+    for key, value in parse_assignments(assignments).items():
+        _check_key(base, key)
+        _assign(over, key, value)
+    values = cfg.overlay(base, over)
+    if name:
+        config = cfg.parse(values, str(_overlay_file(name)))
+        _name_sources_from_worktree(name, config, values)
+    return values
+
+
+def _read_overlay(name: str, assignments: list[str]) -> dict[str, Any]:
+    """Return the overlay of an experiment; one that only assignments make has no file yet."""
+    path = _overlay_file(name)
     if path.exists():
         over = cfg.read_yaml(path)
         if not isinstance(over, dict) or over.get("experiment") != name:
             raise UserError(f"{path}: write `experiment: {name}` as its first key")
-    elif not assignments:
+        return over
+    if not assignments:
         known = ", ".join(cfg.overlays()) or "none yet"
         raise UserError(f"unknown experiment {name!r}; there are: {known}")
-    _assign_all(over, assignments, base)
-    values = cfg.overlay(base, over)
-    config = cfg.parse(values, str(path))
-    _see_from_worktree(name, config, values)
-    return values
-
-
-def assigned(base: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """`base`, checked, with `key=value` assignments above it."""
-    cfg.parse(base, str(cfg.PARAMS))
-    over: dict[str, Any] = {}
-    _assign_all(over, assignments, base)
-    return cfg.overlay(base, over)
+    return {"experiment": name}
 
 
 def _sources(config: cfg.Config) -> Iterator[tuple[str, Source]]:
@@ -75,19 +78,22 @@ def _sources(config: cfg.Config) -> Iterator[tuple[str, Source]]:
             yield from ((name, source) for source in stage.module.sources(config))
 
 
-def _see_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
-    """Say where local sources are from the worktree, and what all hold: DVC notices a change."""
+def _name_sources_from_worktree(name: str, config: cfg.Config, values: dict[str, Any]) -> None:
+    """Make paths of local sources relative to the worktree, and add fingerprints of all sources.
+
+    By the fingerprint, a tracked parameter, DVC notices that a source has changed.
+    """
     for _, source in _sources(config):
         part = _at(values, source.at)
         path, identity = Path(part[source.key]), source.identity()
         if identity:
             part["fingerprint"] = fingerprint(identity)
         if path.exists() and not path.is_absolute():
-            part[source.key] = Path(os.path.relpath(path, place(name))).as_posix()
+            part[source.key] = Path(os.path.relpath(path, worktree(name))).as_posix()
 
 
-def seen_from_checkout(config: cfg.Config, folder: Path) -> cfg.Config:
-    """A config whose local sources are named from `folder`, named from here instead."""
+def name_sources_from_here(config: cfg.Config, folder: Path) -> cfg.Config:
+    """Return a config whose local sources are relative to here, where they were to `folder`."""
     values = config.model_dump(mode="json")
     for _, source in _sources(config):
         part = _at(values, source.at)
@@ -125,9 +131,9 @@ def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
     """
     if assignments:
         _write_assignments(name, assignments)
-    folder = _worktree(name)
+    folder = _update_worktree(name)
     config = cfg.parse(values, name)
-    _write_yaml(folder / cfg.PARAMS, values)
+    write_text(folder / cfg.PARAMS, _as_yaml(values))
     write_text(folder / paths.PIPELINE, dvc.pipeline(config))
     os.chdir(folder)
     _drop_others(config)
@@ -148,12 +154,8 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
     """Run the whole pipeline of an experiment and bring its small results home."""
     values = resolve(name, assignments)
     if dry_run:
-        from ruamel.yaml import YAML
-
-        YAML().dump(values, sys.stdout)
-        print(
-            f"\n# runs {', '.join(f'`{words}`' for words in _commands(values))} in\n{place(name)}"
-        )
+        commands = ", ".join(f"`{words}`" for words in _commands(values))
+        print(f"{_as_yaml(values)}\n# runs {commands} in\n{worktree(name)}")
         print(f"# writes\n{paths.results(name)}")
         return
     home = Path.cwd()
@@ -164,13 +166,16 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
         if code:
             raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
     target = home / paths.results(name)
-    _bring_home(paths.results(name), target)
+    _copy_results(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
 
 
 def _commands(values: Mapping[str, Any]) -> list[str]:
-    """What an experiment runs. One that compares nothing has only the observatory's stages; what
-    DVC's last two stages read beside theirs is not there."""
+    """Return the commands that an experiment runs.
+
+    One that compares nothing has only the stages of the observatory: DVC cannot run the last two,
+    which also read results of the others.
+    """
     if values["models"]:
         return ["dvc repro"]
     return ["dvc repro generalize", "clearnets collate", "clearnets figures"]
@@ -188,7 +193,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _bring_home(tables: Path, target: Path) -> None:
+def _copy_results(tables: Path, target: Path) -> None:
     """Copy tables and figures with the run's lock, parameters and commit; all or nothing."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -204,17 +209,17 @@ def _bring_home(tables: Path, target: Path) -> None:
 def show_all() -> None:
     """Print the experiments with the first line of their overlays, and whether they have run."""
     for name in cfg.overlays():
-        first = overlay_path(name).read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+        first = _overlay_file(name).read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
         done = "results in git" if paths.results(name).exists() else "not run yet"
         print(f"{name:24} {done:16} {first}")
 
 
-def parsed(assignments: list[str]) -> dict[str, Any]:
-    """`key=value` texts as values by key."""
-    return dict(map(_assignment, assignments))
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Return the values of `key=value` texts by key."""
+    return dict(map(_parse_assignment, assignments))
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _parse_assignment(text: str) -> tuple[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -228,7 +233,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _check_key(base: dict[str, Any], key: str) -> None:
-    """Any key of the default may be set; the typed config checks deeper ones of other kinds."""
+    """Raise `UserError` unless the default has the key's first part; the config checks the rest."""
     top = key.split(".", 1)[0]
     if top == "experiment":
         raise UserError("--set experiment: the name of an overlay is the name of its file")
@@ -237,7 +242,7 @@ def _check_key(base: dict[str, Any], key: str) -> None:
 
 
 def _assign(tree: Any, key: str, value: Any) -> None:
-    """Set a dotted key of an overlay. None is kept: there it removes a key of the default."""
+    """Set a dotted key of an overlay. None stays in it: there it removes a key of the default."""
     *parents, last = key.split(".")
     for part in parents:
         if not isinstance(tree.get(part), dict):
@@ -246,68 +251,42 @@ def _assign(tree: Any, key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _assign_all(tree: Any, assignments: list[str], base: dict[str, Any]) -> None:
-    """Set every `key=value` in `tree`; `base` says which keys there are."""
-    for key, value in map(_assignment, assignments):
-        _check_key(base, key)
-        _assign(tree, key, value)
-
-
 def _write_assignments(name: str, assignments: list[str]) -> None:
     """Add the assignments to the overlay file; its comments stay."""
-    from io import StringIO
-
     from ruamel.yaml import YAML
 
-    yaml, path = YAML(), overlay_path(name)
+    path = _overlay_file(name)
     text = path.read_text(encoding="utf-8") if path.exists() else f"experiment: {name}\n"
-    tree = yaml.load(text)
-    for key, value in map(_assignment, assignments):
+    tree = YAML().load(text)
+    for key, value in parse_assignments(assignments).items():
         _assign(tree, key, value)
-    out = StringIO()
-    yaml.dump(tree, out)
-    write_text(path, out.getvalue())
+    write_text(path, _as_yaml(tree))
 
 
-def _write_yaml(path: Path, values: dict[str, Any]) -> None:
+def _as_yaml(values: Any) -> str:
     from io import StringIO
 
     from ruamel.yaml import YAML
 
     out = StringIO()
     YAML().dump(values, out)
-    if not path.exists() or path.read_text(encoding="utf-8") != out.getvalue():
-        write_text(path, out.getvalue())
+    return out.getvalue()
 
 
-def _worktree(name: str) -> Path:
-    """The experiment's worktree, with the code of the checkout's commit and its own outputs."""
+def _update_worktree(name: str) -> Path:
+    """Bring the worktree to the code of the checkout's commit; its own outputs stay."""
     head = git("rev-parse", "HEAD")
-    folder = place(name)
+    folder = worktree(name)
     if not (folder / ".git").exists():
         git("worktree", "prune")
         git("worktree", "add", "--detach", "--no-checkout", str(folder), head)
     else:
         git("update-ref", "--no-deref", "HEAD", head, at=folder)
-    # What a run makes: the default's results would stand there.
+    # Outputs of the commit are those of the default.
     outputs = [path.split("/{")[0] for stage in table().values() for path in stage.outputs]
-    made = [path for path in outputs if not path.startswith("artifacts/")]
-    made += ["artifacts", *map(str, (paths.PIPELINE, LOCK, cfg.PARAMS))]
-    kept = [f":(exclude){path}" for path in made]
-    git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *kept, at=folder)
-    write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {_dvc_cache()}\n")
+    own = [path for path in outputs if not path.startswith("artifacts/")]
+    own += ["artifacts", *map(str, (paths.PIPELINE, LOCK, cfg.PARAMS))]
+    excluded = [f":(exclude){path}" for path in own]
+    git("restore", f"--source={head}", "--staged", "--worktree", "--", ".", *excluded, at=folder)
+    write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {dvc_cache()}\n")
     return folder
-
-
-def _dvc_cache() -> str:
-    """Where the checkout's DVC cache is: its configuration may have it elsewhere.
-
-    Raises:
-        UserError: DVC does not say.
-    """
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout.strip():
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"`dvc cache dir` failed: {reason}; correct .dvc/config.local")
-    return str(Path(done.stdout.strip()).resolve())

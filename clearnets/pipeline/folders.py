@@ -1,5 +1,4 @@
-"""Folders that are there as a whole, or not at all, and that no stage skips as fresh: those that a
-user asks for by name, and the paper's, which are written anew each time."""
+"""Create folders atomically that are written anew each time: a user's exports, and the paper's."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clearnets import UserError
-from clearnets.pipeline.artifacts import MANIFEST, Unit, fingerprint, sha256, write_json
+from clearnets.pipeline.artifacts import Unit, seal
 
 
 def check_new(out: Path) -> None:
@@ -24,8 +23,9 @@ def check_new(out: Path) -> None:
 
 @contextmanager
 def made_whole(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` to write into; it takes the name `out` at the end, and is removed
-    where the block does not come to its end.
+    """Yield a new folder to write into, which is renamed to `out` at the end of the block.
+
+    An exception removes it.
 
     Raises:
         UserError: there can be no folder at this place.
@@ -46,21 +46,16 @@ def made_whole(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced(unit: Unit) -> Iterator[Path]:
-    """A new folder to write into. At the end it gets the unit's manifest, as every artifact has,
-    and takes the place of `unit.out`, which stays as it was where the block does not come that far.
+    """Yield a new folder to write into, which replaces `unit.out` at the end of the block.
+
+    It gets the unit's manifest. An exception leaves `unit.out` as it was.
     """
     part = unit.out.with_name(f".{unit.out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        files = {
-            path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(part.iterdir())
-        }
-        identity = unit.identity()
-        whole = {**identity, "fingerprint": fingerprint(identity), "files": files}
-        write_json(part / MANIFEST, whole)
+        seal(part, unit.identity())
         shutil.rmtree(unit.out, ignore_errors=True)
         part.rename(unit.out)
     finally:

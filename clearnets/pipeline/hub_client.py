@@ -1,4 +1,4 @@
-"""The Hugging Face hub's client, quiet, and quick to say in one line what is wrong."""
+"""Use the Hugging Face hub's client quietly, with errors of one line."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _ID = re.compile(r"(?!\.)[\w.-]+(?:/[\w.-]+)?")
 
 
 def is_id(name: str) -> bool:
-    """Whether `name` can be an id on the hub."""
+    """Return whether `name` can be an id on the hub."""
     return bool(_ID.fullmatch(name))
 
 
 @contextmanager
-def worded(name: str, revision: str | None, *, at: str, what: str) -> Iterator[None]:
-    """Say in one line what is wrong with a hub id, or the way to it.
+def one_line_errors(name: str, revision: str | None, *, at: str, what: str) -> Iterator[None]:
+    """Turn the client's errors about a hub id, or the network, into errors of one line.
 
     Args:
-        name, revision: what is asked for.
+        name, revision: the repository that is read.
         at: the parameter that names it.
         what: what it should be, such as "a model".
 
@@ -51,12 +51,11 @@ def worded(name: str, revision: str | None, *, at: str, what: str) -> Iterator[N
 
 
 @contextmanager
-def asking() -> Iterator[bool]:
-    """Whether only the cache can answer: pass it on as `local_files_only`.
+def detect_offline() -> Iterator[bool]:
+    """Yield whether the hub is out of reach: pass it to the client as `local_files_only`.
 
-    Where the hub does not answer the client tries six times over half a minute and warns of each;
-    it has no option against that. So the hub is asked once, and the client's warnings are left out:
-    errors are for the caller to word.
+    The client itself would retry for half a minute, with a warning for each try, and has no option
+    against that. Its warnings are left out in the block; the caller reports errors.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import logging
@@ -70,8 +69,10 @@ def asking() -> Iterator[bool]:
 
 
 def network_errors() -> tuple[type[BaseException], ...]:
-    """What the client raises where the network or the hub fails: `OSError` and the base of the
-    errors of its HTTP library, whichever that is in a release."""
+    """Return what the client raises if the network or the hub fails.
+
+    That is `OSError` and the base of the errors of its HTTP library, which differs by release.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     return HfHubHTTPError.__bases__

@@ -1,4 +1,4 @@
-"""Progress of long steps: a bar on a terminal, plain lines elsewhere. Changes no result."""
+"""Show the progress of long steps: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Progress:
 def progress(
     label: str, total: int | None, unit: str = "it", *, quiet: bool = False
 ) -> Iterator[Progress]:
-    """A `Progress` that is closed at the end; a quiet one shows nothing."""
+    """Yield a `Progress` that is closed at the end; a quiet one shows nothing."""
     bar = Progress(label, total, unit, quiet=quiet)
     try:
         yield bar

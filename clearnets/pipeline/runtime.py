@@ -1,4 +1,4 @@
-"""What a run needs besides its parameters: device, threads, named seeds.
+"""Choose the device and threads of a run, and derive named seeds.
 
 Nothing here changes a tracked parameter or is written into an artifact.
 """
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def seed_for(base: int, *names: str | int) -> int:
-    """A 31-bit seed for one named use of randomness, stable over machines and versions."""
+    """Return a 31-bit seed for one named use of randomness, the same on all machines."""
     text = "/".join(str(name) for name in (base, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
@@ -51,7 +51,7 @@ class Runtime:
 
     @property
     def num_threads(self) -> int:
-        """CPU threads or worker processes to use; processes of one run share those there are."""
+        """Return how many CPU threads or worker processes to use in each process of a run."""
         if self.threads:
             return self.threads
         # macOS has no affinity.
@@ -60,7 +60,7 @@ class Runtime:
         return max(1, there // processes.count(here=True))
 
     def torch_device(self) -> torch.device:
-        """The torch device, with threads and determinism set up for this process.
+        """Set up threads and determinism for this process, and return the torch device.
 
         On a CPU the same computation gives the same bits. On CUDA every kernel of ours does, and
         cuBLAS and torch's own are asked to; the backward pass of torch's fused attention is not
@@ -91,7 +91,7 @@ class Runtime:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Products inside in this precision; weights and what is computed outside stay float32."""
+    """Return a context in which products have this precision; weights stay float32."""
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

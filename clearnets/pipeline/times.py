@@ -1,5 +1,8 @@
-"""How long stages took: on this machine, an untracked log; and, in git, on the one that made the
-results. No result depends on either."""
+"""Record how long stages take.
+
+There is an untracked log of this machine, and in git the times of the machine that made the
+results. No result depends on either.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ from clearnets.pipeline.artifacts import read_json, write_json
 
 TIMES = paths.LOGS / "times.jsonl"
 RECORD = paths.TIMES
-# A run that goes on where it was killed is shorter than a whole one: of the last runs the longest.
+# A resumed run is shorter than a whole one, so the longest of the last few runs is taken.
 LAST = 3
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the stages of one experiment took on one machine.
+    """The times of an experiment's stages on one machine.
 
     Attributes:
         machine: its processor and cores, in words.
@@ -38,7 +41,7 @@ class Record:
 
 @contextmanager
 def timed(stage: str, *, worth: bool = True) -> Iterator[None]:
-    """Record the seconds that the block takes, if it comes to its end and is `worth` it."""
+    """Record the seconds that the block takes, unless it raises or is not `worth` it."""
     start = time.monotonic()
     yield
     if worth:
@@ -49,7 +52,7 @@ def timed(stage: str, *, worth: bool = True) -> Iterator[None]:
 
 
 def here() -> dict[str, float]:
-    """Seconds by stage (`cache@sae`) on this machine, of the last LAST runs the longest."""
+    """Return seconds by stage (`cache@sae`) on this machine: the longest of the last LAST runs."""
     runs: dict[str, list[float]] = {}
     if TIMES.exists():
         for line in TIMES.read_text(encoding="utf-8").splitlines():
@@ -62,7 +65,7 @@ def here() -> dict[str, float]:
 
 
 def record(experiment: str, stages: Iterable[str]) -> list[str]:
-    """Write down what these stages took here, for those who have not run them.
+    """Write the times of these stages on this machine to RECORD, for those who have not run them.
 
     Returns:
         Those that were never timed here.
@@ -79,7 +82,7 @@ def record(experiment: str, stages: Iterable[str]) -> list[str]:
 
 
 def recorded(experiment: str) -> Record | None:
-    """What was written down of an experiment; None if nothing was."""
+    """Return the recorded times of an experiment; None if there are none."""
     if not RECORD.exists():
         return None
     found = Record(**read_json(RECORD))
@@ -87,13 +90,13 @@ def recorded(experiment: str) -> Record | None:
 
 
 def machine() -> str:
-    """This machine's processor and number of cores."""
+    """Return this machine's processor and number of cores, in words."""
     count = os.cpu_count() or 1
     return f"{_processor()}, {count} core{'s' if count > 1 else ''}"
 
 
 def _processor() -> str:
-    """The model, where the system names it."""
+    """Return the model, or the architecture where the system does not name the model."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, model = line.partition(":")

@@ -1,1 +1,1 @@
-"""What a recorded run was made from, and whether its files are still the recorded ones."""
+"""Trace results to their sources, check files against the record, and bundle them."""

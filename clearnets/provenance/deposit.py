@@ -1,7 +1,7 @@
-"""A deposit: everything that a run made, beside the source that made it.
+"""Write a deposit: a folder or tar file with all artifacts of a run and the source that made them.
 
-The folder is itself a remote of DVC, so that a clone which points at it has the artifacts without
-training. Its layout:
+The folder is a DVC remote, so that a clone that points at it gets the artifacts without training.
+Its layout:
 
     README.md        how to use it
     LICENSE          of the project
@@ -24,14 +24,13 @@ from typing import Any
 
 from clearnets import UserError, config
 from clearnets.pipeline.artifacts import sha256, write_json, write_text
+from clearnets.pipeline.commands import git
 from clearnets.pipeline.folders import made_whole
-from clearnets.pipeline.git import git
-from clearnets.provenance import dvc_cache as kept
-from clearnets.provenance import lockfile
+from clearnets.provenance import dvc_cache, lockfile
 
 SUMS = "SHA256SUMS"
 SOURCE = "source.bundle"
-BESIDE = ("LICENSE", "CITATION.cff")
+COPIED = ("LICENSE", "CITATION.cff")
 
 README = """\
 # {title}
@@ -99,7 +98,7 @@ def run(out: Path, *, without: Sequence[str] = ()) -> int:
 
 
 def _kind(step: lockfile.Step) -> str:
-    """A stage's name without its item."""
+    """Return a stage's name without its item."""
     return step.name.partition("@")[0]
 
 
@@ -107,32 +106,33 @@ def _fill(
     folder: Path, steps: Sequence[lockfile.Step], without: Sequence[str], commit: str, branch: str
 ) -> None:
     folder.mkdir(exist_ok=True)
-    kept = [step for step in steps if _kind(step) not in without]
-    cached = _push(kept, folder)
+    included = [step for step in steps if _kind(step) not in without]
+    cached = _push(included, folder)
     outputs = []
     for step in steps:
         for made in step.writes:
             place = "git" if made.path not in cached else "deposit"
-            if made.path in cached and step not in kept:
+            if made.path in cached and step not in included:
                 place = "left out"
             entry = {"path": made.path, "md5": made.md5, "size": made.size, "files": made.files}
             outputs.append({"stage": step.name, **entry, "place": place})
     # One thread packs the same bytes each time.
     source = str(folder.resolve() / SOURCE)
     git("-c", "pack.threads=1", "bundle", "create", "-q", source, "HEAD", branch)
-    for name in BESIDE:
+    for name in COPIED:
         shutil.copyfile(name, folder / name)
-    manifest = {"commit": commit, "experiment": _params()["experiment"], "outputs": outputs}
+    params = config.read_yaml(config.PARAMS)
+    manifest = {"commit": commit, "experiment": params["experiment"], "outputs": outputs}
     write_json(folder / "MANIFEST.json", manifest)
     text = README.format(
-        title=_params()["experiment"],
+        title=params["experiment"],
         commit=commit,
         branch=branch,
         outputs=len(outputs),
         stages=len(steps),
         pull=" --allow-missing" if without else "",
         left_out=f"Left out: the outputs of {', '.join(without)}.\n" if without else "",
-        licences="\n".join(_licences(_params())),
+        licences="\n".join(_licences(params)),
     )
     write_text(folder / "README.md", text)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -141,10 +141,10 @@ def _fill(
 
 
 def _push(steps: Sequence[lockfile.Step], folder: Path) -> set[str]:
-    """Copy what DVC keeps of these stages into the folder.
+    """Copy the outputs of these stages that DVC caches into the folder.
 
     Returns:
-        The paths of all outputs that DVC keeps, of these stages or not.
+        The paths of all outputs that DVC caches, of these stages or not.
 
     Raises:
         UserError: DVC's cache lacks some.
@@ -165,7 +165,7 @@ def _push(steps: Sequence[lockfile.Step], folder: Path) -> set[str]:
             raise UserError(f"DVC cannot copy the artifacts: {error}") from None
     for step in steps:
         for made in step.writes:
-            if made.path in cached and not kept.whole(made.md5, folder):
+            if made.path in cached and not dvc_cache.is_complete(made.md5, folder):
                 raise UserError(
                     f"DVC's cache lacks {made.path}; run `dvc repro`, or leave it out by "
                     f"`--without {_kind(step)}`"
@@ -173,20 +173,17 @@ def _push(steps: Sequence[lockfile.Step], folder: Path) -> set[str]:
     return set(cached)
 
 
-def _params() -> dict[str, Any]:
-    return config.read_yaml(config.PARAMS)
-
-
 def _licences(params: dict[str, Any]) -> Iterable[str]:
-    """Whose work is in the artifacts."""
+    """Yield a line for each work of others in the artifacts."""
     yield "- The source, the embedded corpus and what was trained on it: see `LICENSE`."
     data, model = params.get("data", {}), params.get("model", {})
+    existing = params.get("coders", {}).get("existing", {})
     others = {
         "the corpus": data.get("corpus", {}),
         "the tokenizer": data.get("tokenizer", {}),
         "the model": model,
         "the sparse model": model.get("sparse") or {},
-        **{f"coders of {name}": of or {} for name, of in _existing(params).items()},
+        **{f"coders of {name}": of or {} for name, of in existing.items()},
     }
     for what, of in others.items():
         name = of.get("name") or of.get("path")
@@ -205,12 +202,8 @@ def _licences(params: dict[str, Any]) -> Iterable[str]:
         )
 
 
-def _existing(params: dict[str, Any]) -> dict[str, Any]:
-    return params.get("coders", {}).get("existing", {})
-
-
 def _commit() -> tuple[str, str]:
-    """The commit and branch that are checked out.
+    """Return the commit and branch that are checked out.
 
     Raises:
         UserError: there are none, or a tracked file is not as committed.
@@ -224,7 +217,7 @@ def _commit() -> tuple[str, str]:
 
 
 def _pack(folder: Path, out: Path) -> None:
-    """One file of the folder, the same bytes for the same content."""
+    """Write the folder as one tar file, with the same bytes for the same content."""
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""

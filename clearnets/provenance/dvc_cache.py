@@ -1,12 +1,7 @@
-"""Where a recorded output can be had from: DVC's cache, or git.
-
-Both know the files of a folder, of which `dvc.lock` has one hash. They are believed where they have
-that hash.
-"""
+"""Look up recorded outputs in DVC's cache and in the last commit."""
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import io
 import json
@@ -16,59 +11,49 @@ from pathlib import Path
 
 from clearnets.provenance.lockfile import Entry, md5_of_file, md5_of_listing
 
-# The name of an output that is itself a file, in the list of its files.
-ITSELF = ""
+# In the listing of an output that is a single file, the name of that file.
+SINGLE = ""
 
 
-def stored(md5: str, folder: Path) -> Path:
-    """Where a cache or a remote of DVC's keeps what has this hash, if it does."""
-    return folder / "files/md5" / md5[:2] / md5[2:]
+def object_path(md5: str, cache: Path) -> Path:
+    """Return where a cache or remote of DVC stores the object with this hash."""
+    return cache / "files/md5" / md5[:2] / md5[2:]
 
 
-def whole(md5: str, folder: Path) -> bool:
-    """Whether a file, or the list of a folder's files and all of them, are in a cache or remote."""
-    path = stored(md5, folder)
+def is_complete(md5: str, cache: Path) -> bool:
+    """Return whether a cache or remote holds a file, or a folder's listing and all its files."""
+    path = object_path(md5, cache)
     if not path.exists() or not md5.endswith(".dir"):
         return path.exists()
-    return all(whole(file["md5"], folder) for file in json.loads(path.read_text(encoding="utf-8")))
+    return all(is_complete(file["md5"], cache) for file in _read_listing(path))
 
 
-def cache(root: Path = Path()) -> Path:
-    """The folder of DVC's cache."""
-    # A % in a path is a %.
-    config = configparser.ConfigParser(interpolation=None)
-    config.read([root / ".dvc/config", root / ".dvc/config.local"])
-    # As DVC reads it, a relative folder is relative to the file that names it.
-    return root / ".dvc" / config.get("cache", "dir", fallback="cache").strip()
+def is_damaged(md5: str, cache: Path) -> bool:
+    """Return whether the cached object has other content than its hash says.
 
-
-def cached(md5: str, root: Path = Path()) -> Path:
-    """Where DVC's cache keeps what has this hash, if it does."""
-    return stored(md5, cache(root))
-
-
-def damaged(md5: str, root: Path = Path()) -> bool:
-    """Whether DVC's cache holds something else under this hash: a file that was changed in place is
-    changed there, too, where it is a hard link."""
-    path = cached(md5, root)
+    Where an output is a hard link, an edit in place also changes the cache.
+    """
+    path = object_path(md5, cache)
     return path.exists() and md5_of_file(path) != md5.removesuffix(".dir")
 
 
-def in_cache(entry: Entry, root: Path = Path()) -> dict[str, str] | None:
-    """MD5 of each file of an output by its path in it, from DVC's cache; None if it has none, or
-    its list of them is damaged."""
-    path = cached(entry.md5, root)
-    if not path.exists() or (entry.is_folder and damaged(entry.md5, root)):
+def cached_files(entry: Entry, cache: Path) -> dict[str, str] | None:
+    """Return the MD5 of each file of an output by its path in it, from DVC's cache.
+
+    None if the output is not cached, or the listing of its files is damaged.
+    """
+    path = object_path(entry.md5, cache)
+    if not path.exists() or (entry.is_folder and is_damaged(entry.md5, cache)):
         return None
     if not entry.is_folder:
-        return {ITSELF: entry.md5}
-    return {file["relpath"]: file["md5"] for file in json.loads(path.read_text(encoding="utf-8"))}
+        return {SINGLE: entry.md5}
+    return {file["relpath"]: file["md5"] for file in _read_listing(path)}
 
 
-def in_git(entry: Entry, root: Path = Path()) -> dict[str, str] | None:
-    """The same from the last commit; None if the output is not there as recorded."""
+def committed_files(entry: Entry) -> dict[str, str] | None:
+    """Return the same from the last commit; None if the output is not there as recorded."""
     command = ["git", "archive", "--format=tar", "HEAD", "--", entry.path]
-    done = subprocess.run(command, cwd=root, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         return None
     files = {}
@@ -77,5 +62,9 @@ def in_git(entry: Entry, root: Path = Path()) -> dict[str, str] | None:
             if file := archive.extractfile(member):
                 name = member.name.removeprefix(entry.path).removeprefix("/")
                 files[name] = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
-    there = md5_of_listing(files) if entry.is_folder else files.get(ITSELF)
-    return files if there == entry.md5 else None
+    found = md5_of_listing(files) if entry.is_folder else files.get(SINGLE)
+    return files if found == entry.md5 else None
+
+
+def _read_listing(path: Path) -> list[dict[str, str]]:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,9 +1,8 @@
-"""From a result back to where it comes from, and whether everything still is what it was.
+"""Read `dvc.lock`: trace a result to its sources, and compare files with recorded hashes.
 
 DVC records in `dvc.lock`, for every stage of the last complete run, its command, its parameters and
-the MD5 of all that it read and wrote. `trace` follows that record from one file back to the corpus;
-`faults` compares what is there by its hashes. Neither asks DVC, whose own state would believe the
-time stamps, nor imports it.
+the MD5 of all that it read and wrote. Files are hashed here, without DVC, whose own state trusts
+time stamps.
 """
 
 from __future__ import annotations
@@ -12,14 +11,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clearnets import UserError
 from clearnets.config import read_yaml, value_at
-from clearnets.pipeline.git import git
+from clearnets.pipeline.commands import git
 from clearnets.pipeline.paths import CODE, LOCK
 
+# How the paths of source begin; all other paths are artifacts.
 _SOURCE = (
     *("clearnets", "paper/scripts", "paper/clearnets.mplstyle"),
     *("paper/clearnets.typ", "paper/sections", "paper/typst", "paper/references.bib"),
@@ -31,7 +32,7 @@ UNRECORDED, CHANGED, STALE, MISSING = "unrecorded", "changed", "stale", "missing
 
 @dataclass(frozen=True)
 class Entry:
-    """One file or folder that a stage read or wrote, as it was then.
+    """A file or folder that a stage read or wrote, as recorded.
 
     Attributes:
         path: relative to the project.
@@ -47,13 +48,8 @@ class Entry:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it was a folder."""
+        """Return whether it was a folder."""
         return self.md5.endswith(".dir")
-
-    @property
-    def is_code(self) -> bool:
-        """Source, as opposed to an artifact."""
-        return self.path.startswith(_SOURCE)
 
 
 @dataclass(frozen=True)
@@ -76,14 +72,9 @@ class Step:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def code(self) -> tuple[Entry, ...]:
-        """The source that it computed with."""
-        return tuple(entry for entry in self.reads if entry.is_code)
-
-    @property
     def artifacts(self) -> tuple[Entry, ...]:
-        """What it read of other stages."""
-        return tuple(entry for entry in self.reads if not entry.is_code)
+        """Return what it read that is no source: outputs of other stages."""
+        return tuple(entry for entry in self.reads if not entry.path.startswith(_SOURCE))
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ class Fault:
 
 
 def read_lock(path: Path = LOCK) -> list[Step]:
-    """The steps of the recorded run, each behind those that it reads from.
+    """Return the steps of a recorded run, each after those that it reads from.
 
     Raises:
         UserError: there is no record.
@@ -130,18 +121,13 @@ def _entry(entry: Mapping[str, Any]) -> Entry:
 
 
 def _in_order(steps: Sequence[Step]) -> list[Step]:
-    ordered: list[Step] = []
-    waiting = list(steps)
-    while waiting:
-        ready = [step for step in waiting if not makers(step, waiting)]
-        assert ready, "the record has no cycles"
-        ordered += ready
-        waiting = [step for step in waiting if step not in ready]
-    return ordered
+    by_name = {step.name: step for step in steps}
+    graph = {step.name: [maker.name for maker in makers(step, steps)] for step in steps}
+    return [by_name[name] for name in TopologicalSorter(graph).static_order()]
 
 
 def makers(step: Step, steps: Sequence[Step]) -> list[Step]:
-    """Those of `steps` that wrote something which `step` read."""
+    """Return those of `steps` that wrote something which `step` read."""
     return [
         other
         for other in steps
@@ -151,18 +137,17 @@ def makers(step: Step, steps: Sequence[Step]) -> list[Step]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether one path is the other or lies in it."""
-    a, b = PurePosixPath(one), PurePosixPath(other)
-    return a.is_relative_to(b) or b.is_relative_to(a)
+    """Return whether one path is the other or lies in it."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def trace(steps: Sequence[Step], path: str, here: Callable[[str], Path] = Path) -> list[Step]:
-    """The stages that a result comes from, the one that wrote it first, the corpus last.
+    """Return the stages that a result comes from, the one that wrote it first, the corpus last.
 
     Args:
         steps: of `read_lock`.
         path: a file or folder that a stage wrote, or that lies in such a folder.
-        here: where in this checkout that lies which the record calls so.
+        here: maps a path of the record to its place in this checkout.
 
     Raises:
         UserError: no stage wrote it.
@@ -183,76 +168,62 @@ def trace(steps: Sequence[Step], path: str, here: Callable[[str], Path] = Path) 
         raise UserError(f"no stage wrote {here(path)}; {hint}")
     chain = list(last)
     for step in reversed(steps):
-        if step not in chain and any(step in makers(later, steps) for later in chain):
+        if step not in chain and any(makers(later, [step]) for later in chain):
             chain.append(step)
     return chain
 
 
 def md5_of_file(path: Path) -> str:
-    """MD5 of a file, in hex."""
+    """Return the MD5 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def listing(folder: Path, of_file: Callable[[Path], str] = md5_of_file) -> dict[str, str]:
-    """The hash of each file that DVC sees in a folder, by its path in it."""
+def listing(folder: Path) -> dict[str, str]:
+    """Return the MD5 of each file that DVC sees in a folder, by its path in it."""
     return {
-        file.relative_to(folder).as_posix(): of_file(file)
+        file.relative_to(folder).as_posix(): md5_of_file(file)
         for file in sorted(folder.rglob("*"))
         if file.is_file() and "__pycache__" not in file.parts
     }
 
 
 def md5_of_listing(files: Mapping[str, str]) -> str:
-    """DVC's hash of a folder with these files."""
+    """Return DVC's hash of a folder with these files."""
     listed = [{"md5": md5, "relpath": name} for name, md5 in sorted(files.items())]
     text = json.dumps(listed, sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def md5(path: Path, of_file: Callable[[Path], str] = md5_of_file) -> str:
-    """DVC's hash of a file or folder, whose files are hashed by `of_file`."""
-    return md5_of_listing(listing(path, of_file)) if path.is_dir() else of_file(path)
-
-
-def look(
-    steps: Sequence[Step], root: Path = Path(), of_file: Callable[[Path], str] = md5_of_file
-) -> dict[str, str | None]:
-    """For each path of the record its hash now; None where it is not there."""
-    paths = {entry.path for step in steps for entry in (*step.reads, *step.writes)}
-    return {
-        path: md5(root / path, of_file) if (root / path).exists() else None
-        for path in sorted(paths)
-    }
+def md5(path: Path) -> str | None:
+    """Return DVC's hash of a file or folder; None where there is none."""
+    if path.is_dir():
+        return md5_of_listing(listing(path))
+    return md5_of_file(path) if path.exists() else None
 
 
 def faults(
-    steps: Sequence[Step],
-    params: Mapping[str, Any],
-    expected: Iterable[str],
-    found: Mapping[str, str | None],
+    steps: Sequence[Step], params: Mapping[str, Any], expected: Iterable[str]
 ) -> Iterator[Fault]:
-    """What is not as recorded.
+    """Hash all files of the record and yield what is not as recorded.
 
     Args:
         steps: of `read_lock`.
         params: the values of params.yaml.
         expected: names of the stages that a run has.
-        found: as `look` gives it.
     """
     recorded = {step.name for step in steps}
-    for name in expected:
-        if name not in recorded:
-            yield Fault(name, name, UNRECORDED)
+    yield from (Fault(name, name, UNRECORDED) for name in expected if name not in recorded)
+    paths = {entry.path for step in steps for entry in (*step.reads, *step.writes)}
+    found = {path: md5(Path(path)) for path in sorted(paths)}
     missing = [made.path for step in steps for made in step.writes if found[made.path] is None]
     for step in steps:
         for entry in step.writes:
-            if found[entry.path] is None:
-                yield Fault(step.name, entry.path, MISSING)
-            elif found[entry.path] != entry.md5:
-                yield Fault(step.name, entry.path, CHANGED)
+            if found[entry.path] != entry.md5:
+                state = MISSING if found[entry.path] is None else CHANGED
+                yield Fault(step.name, entry.path, state)
         for entry in step.reads:
-            # What a stage lacks of others is said where they wrote it.
+            # A missing output is a fault of the stage that wrote it.
             lacks = any(overlap(entry.path, path) for path in missing)
             if found[entry.path] != entry.md5 and not lacks:
                 yield Fault(step.name, entry.path, STALE)
@@ -275,22 +246,25 @@ def code_faults(steps: Sequence[Step], code: Mapping[str, Mapping[str, str]]) ->
                 yield Fault(step.name, f"code: {kind}.{name}", STALE)
 
 
-def told(chain: Sequence[Step], path: str, origin: str, lock: Path = LOCK) -> Iterator[str]:
-    """The chain of `trace` as lines of text. Of what a stage wrote, the metrics, which repeat what
-    is in the tables, and empty folders are left out.
+def format_chain(chain: Sequence[Step], path: str, origin: str) -> Iterator[str]:
+    """Yield the chain of `trace` as lines of text, without metrics and empty folders.
 
     Args:
         chain: the stages, the one that wrote `path` first.
         path: what was traced.
         origin: where the record is from, in words.
-        lock: the file of the record.
     """
     yield f"{path}, {origin}"
     yield ""
     rows = [("stage", "wrote", "md5", "size", "from")]
     for step in chain:
-        sources = ", ".join(dict.fromkeys(_short(entry.path) for entry in step.artifacts))
-        made = [entry for entry in step.writes if entry.size and not _is_metrics(entry)]
+        read = (entry.path.removeprefix("artifacts/") for entry in step.artifacts)
+        sources = ", ".join(dict.fromkeys(read))
+        made = [
+            entry
+            for entry in step.writes
+            if entry.size and not entry.path.startswith("artifacts/metrics/")
+        ]
         for number, entry in enumerate(made or step.writes[:1]):
             cells = (entry.path, entry.md5[:12], _bytes(entry.size))
             rows.append(("", *cells, "") if number else (step.name, *cells, sources))
@@ -311,13 +285,11 @@ def told(chain: Sequence[Step], path: str, origin: str, lock: Path = LOCK) -> It
     yield from (f"  {key}: {value}" for key, value in sorted(code.items()))
 
 
-def _is_metrics(entry: Entry) -> bool:
-    return entry.path.startswith("artifacts/metrics/")
-
-
 def commit_of(path: Path) -> str | None:
-    """The commit that last changed a file, and whether the file is modified since; None where git
-    does not know."""
+    """Return the commit that last changed a file, and whether the file is modified since.
+
+    None where git does not know the file.
+    """
     try:
         commit = git("log", "-1", "--format=%h of %cs", "--", str(path))
         modified = git("status", "--porcelain", "--", str(path))
@@ -326,10 +298,6 @@ def commit_of(path: Path) -> str | None:
     if not commit:
         return None
     return f"{commit} ({path} is modified since)" if modified else commit
-
-
-def _short(path: str) -> str:
-    return path.removeprefix("artifacts/")
 
 
 def _bytes(size: float) -> str:

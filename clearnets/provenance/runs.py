@@ -1,5 +1,8 @@
-"""The recorded run behind a result: the checkout's own, or that of an experiment whose results came
-home to `paper/results/NAME/` with its `dvc.lock` and commit."""
+"""Find the recorded run behind a result.
+
+It is the checkout's own, or that of an experiment, whose results lie in `paper/results/NAME/` with
+their `dvc.lock` and commit.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from clearnets.pipeline.console import first_of
 from clearnets.pipeline.paths import COMMIT, LOCK
 from clearnets.provenance.lockfile import Entry, Step, commit_of, overlap, read_lock
 
-# What a run makes under a place of its own, by its name at home in the folder of tables.
-HOME = {path.name: path for path in (paths.FIGURES, paths.PAPER, paths.LATEX)}
-# Of what no hash was recorded.
+# Outputs of a run that an experiment has in its folder of tables, by their name there.
+_IN_RESULTS = {path.name: path for path in (paths.FIGURES, paths.PAPER, paths.LATEX)}
+# The hash of an output that has none in the record.
 NO_HASH = "not recorded"
 
 
@@ -25,42 +28,40 @@ class Run:
     """A recorded run.
 
     Attributes:
-        steps: each behind those that it reads from.
-        lock: the file of the record.
+        steps: each after those that it reads from.
         origin: where the record is from, in words.
         experiment: its name; None for the checkout's own.
     """
 
     steps: list[Step]
-    lock: Path
     origin: str
     experiment: str | None = None
 
     def recorded(self, path: str) -> str:
-        """What the record calls a path of this checkout."""
+        """Return the path by which the record names a path of this checkout."""
         if self.experiment:
             folder = paths.results(self.experiment)
             parts = (
                 Path(path).relative_to(folder).parts if Path(path).is_relative_to(folder) else ()
             )
-            if parts and parts[0] in HOME:
-                return HOME[parts[0]].joinpath(*parts[1:]).as_posix()
+            if parts and parts[0] in _IN_RESULTS:
+                return _IN_RESULTS[parts[0]].joinpath(*parts[1:]).as_posix()
         return path
 
     def here(self, path: str) -> Path:
-        """Where in this checkout that lies which the record calls `path`, if it is here."""
+        """Return where in this checkout a path of the record lies, if it is here."""
         if not self.experiment:
             return Path(path)
         folder = paths.results(self.experiment)
         if Path(path).is_relative_to(folder):
             return Path(path)
-        for name, place in HOME.items():
+        for name, place in _IN_RESULTS.items():
             if Path(path).is_relative_to(place):
                 return folder / name / Path(path).relative_to(place)
         return paths.WORKTREES / self.experiment / path
 
     def absent(self, steps: list[Step]) -> str:
-        """What is not here of what some steps wrote, in words; empty where nothing is lacking."""
+        """Return a line about the outputs of some steps that are not here; empty if all are."""
         made = [entry.path for step in steps for entry in step.writes if entry.size]
         lacking = [path for path in made if not self.here(path).exists()]
         if not lacking:
@@ -72,10 +73,10 @@ class Run:
 
 
 def of(path: str, experiment: str | None = None) -> Run:
-    """The run behind a path.
+    """Return the run behind a path.
 
     Args:
-        experiment: its name, where `path` is named as in its record.
+        experiment: its name, if `path` is named as in that experiment's record.
 
     Raises:
         UserError: there is no such experiment, or no record of it.
@@ -86,7 +87,7 @@ def of(path: str, experiment: str | None = None) -> Run:
         raise UserError(f"{path} is a record of a run, which no stage wrote; name a result")
     if name in (None, own):
         commit = commit_of(LOCK)
-        return Run(read_lock(), LOCK, f"as recorded{f' by commit {commit}' if commit else ''}")
+        return Run(read_lock(), f"as recorded{f' by commit {commit}' if commit else ''}")
     folder = paths.results(name)
     lock = folder / LOCK
     if not lock.exists():
@@ -97,18 +98,20 @@ def of(path: str, experiment: str | None = None) -> Run:
     commit = folder / COMMIT
     at = f", run at commit {commit.read_text().strip()[:12]}" if commit.exists() else ""
     steps = read_lock(lock)
-    return Run([*steps, *_after(steps, name)], lock, f"of experiment {name}{at}", name)
+    return Run([*steps, *_after(steps, name)], f"of experiment {name}{at}", name)
 
 
 def _named_in(path: str) -> str | None:
-    """The experiment in whose results a path lies."""
+    """Return the experiment in whose results a path lies."""
     parts = Path(path).parts
     return parts[2] if parts[:2] == paths.results("").parts and len(parts) > 2 else None
 
 
 def _after(steps: list[Step], name: str) -> list[Step]:
-    """What an experiment that compares nothing runs behind DVC's stages, which its record lacks:
-    collating, as its manifest says, and drawing."""
+    """Return the steps that an experiment that compares nothing runs outside of DVC.
+
+    Its record lacks them: collating, as the manifest of its tables says, and drawing.
+    """
     folder = paths.results(name)
     if any(overlap(made.path, folder.as_posix()) for step in steps for made in step.writes):
         return []

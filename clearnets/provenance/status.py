@@ -1,17 +1,13 @@
-"""Which stages are fresh, stale or missing by `dvc status`, and what `dvc repro` would take."""
+"""Report which stages are fresh, stale or missing, and how long `dvc repro` would take."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from clearnets import UserError
-from clearnets.pipeline import dvc, paths, times
+from clearnets.pipeline import commands, dvc, paths, times
 from clearnets.pipeline.console import first_of
 from clearnets.provenance import dvc_cache, lockfile
 from clearnets.provenance.lockfile import Fault, Step, overlap
@@ -21,7 +17,7 @@ FRESH, STALE, MISSING, NEW, BEHIND = "fresh", "stale", "missing", "never run", "
 
 @dataclass(frozen=True)
 class Standing:
-    """How one stage stands.
+    """The state of one stage.
 
     Attributes:
         state: FRESH; STALE: an input or output is not as recorded; MISSING: an output is not here;
@@ -43,21 +39,16 @@ def dvc_faults(steps: Sequence[Step]) -> list[Fault]:
     """Return what `dvc status` finds, but for what only reads an output that is not as recorded.
 
     Args:
-        steps: of the record. Beside what DVC says, their code is compared with the code that is
-            there: an edit that `clearnets plan` has not seen yet.
+        steps: of the record. Their code is compared with the code that is there, too: DVC does not
+            see an edit before `clearnets plan` has run.
 
     Raises:
         UserError: DVC failed.
     """
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"`dvc status` failed: {reason}")
     recorded = {step.name for step in steps}
     found = [
         fault
-        for stage, changes in json.loads(done.stdout).items()
+        for stage, changes in json.loads(commands.dvc("status", "--json")).items()
         for fault in (
             _of_stage(stage, changes)
             if stage in recorded
@@ -74,7 +65,7 @@ def dvc_faults(steps: Sequence[Step]) -> list[Fault]:
 
 
 def _of_stage(stage: str, changes: Sequence[Any]) -> Iterator[Fault]:
-    """Yield what `dvc status --json` says of one stage."""
+    """Yield the faults that `dvc status --json` lists under one stage."""
     for change in changes:
         for kind, of in change.items() if isinstance(change, dict) else [(change, None)]:
             if not isinstance(of, dict):
@@ -96,7 +87,7 @@ def standings(
     seconds: Mapping[str, float],
     cached: frozenset[str] = frozenset(),
 ) -> list[Standing]:
-    """Every stage, in the order of the pipeline; those that have never run at the end.
+    """Return every stage's state, in the order of the pipeline; those that never ran at the end.
 
     Args:
         steps: of the record, in order.
@@ -129,19 +120,24 @@ def standings(
     return list(made.values())
 
 
-def in_cache(steps: Sequence[Step], root: Path = Path()) -> frozenset[str]:
-    """Outputs of the record that DVC's cache could bring back, by path."""
-    folder = dvc_cache.cache(root)
+def in_cache(steps: Sequence[Step]) -> frozenset[str]:
+    """Return the recorded outputs that DVC's cache holds completely, by path."""
+    folder = commands.dvc_cache()
     return frozenset(
-        made.path for step in steps for made in step.writes if dvc_cache.whole(made.md5, folder)
+        made.path
+        for step in steps
+        for made in step.writes
+        if dvc_cache.is_complete(made.md5, folder)
     )
 
 
-def told(standing: Sequence[Standing], record: times.Record | None = None) -> Iterator[str]:
-    """The standings as lines of text.
+def format_report(
+    standing: Sequence[Standing], record: times.Record | None = None
+) -> Iterator[str]:
+    """Yield the standings as lines of text.
 
     Args:
-        record: what stages without a time took elsewhere.
+        record: times of another machine, for stages that were not timed on this one.
     """
     rows = [s for s in standing if s.state != FRESH]
     borrowed = [s for s in rows if record and s.seconds is None and s.stage in record.seconds]
@@ -151,7 +147,8 @@ def told(standing: Sequence[Standing], record: times.Record | None = None) -> It
         width = max(len(s.stage) for s in rows)
         for s in rows:
             time = "not timed" if s.seconds is None else _duration(s.seconds)
-            yield f"{s.stage:{width}}  {s.state:9}  {time:>9}  {_why(s)}".rstrip()
+            why = ("in DVC's cache: " if s.restorable else "") + first_of(s.causes)
+            yield f"{s.stage:{width}}  {s.state:9}  {time:>9}  {why}".rstrip()
         yield ""
     counts = {state: sum(s.state == state for s in standing) for state in (STALE, MISSING, NEW)}
     others = "".join(f", {count} {state}" for state, count in counts.items() if count)
@@ -162,10 +159,6 @@ def told(standing: Sequence[Standing], record: times.Record | None = None) -> It
     if borrowed and record:
         which = "times" if len(borrowed) == len(rows) else f"{len(borrowed)} of {len(rows)} times"
         yield f"{which} as recorded on {record.machine}; this machine has not run these stages"
-
-
-def _why(s: Standing) -> str:
-    return ("in DVC's cache: " if s.restorable else "") + first_of(s.causes)
 
 
 def _cost(rows: Sequence[Standing]) -> Iterator[str]:

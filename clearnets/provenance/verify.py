@@ -1,4 +1,4 @@
-"""Which files of a run's outputs are not as recorded, and what brings each back."""
+"""Report which files of a run's outputs differ from the record, and what restores each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clearnets import UserError
+from clearnets.pipeline import commands
 from clearnets.pipeline.artifacts import MANIFEST, read_json, sha256
 from clearnets.pipeline.console import first_of
-from clearnets.provenance import dvc_cache as kept
+from clearnets.provenance import dvc_cache
 from clearnets.provenance.lockfile import (
     CHANGED,
     MISSING,
@@ -36,110 +38,103 @@ class Difference:
         output: a file or folder.
         path: of the file.
         state: CHANGED; MISSING; EXTRA: the stage did not write it.
-        kept: where it can be had from: GIT; CACHE; DAMAGED: DVC's cache holds it, and it is changed
-            there, too; NOWHERE.
-        md5: as recorded; empty where it is not known.
+        source: what can restore it: GIT; CACHE; NOWHERE; DAMAGED: the copy in DVC's cache is
+            changed, too.
+        cached: its copy in DVC's cache, where that is DAMAGED.
     """
 
     step: str
     output: str
     path: str
     state: str
-    kept: str
-    md5: str = ""
+    source: str
+    cached: Path | None = None
 
 
-def differences(
-    steps: Sequence[Step], found: Sequence[Fault], root: Path = Path()
-) -> Iterator[Difference]:
-    """The files behind what `trail.faults` found of outputs."""
+def differences(steps: Sequence[Step], found: Sequence[Fault]) -> Iterator[Difference]:
+    """Yield the files behind what `lockfile.faults` found of outputs."""
     outputs = {made.path: made for step in steps for made in step.writes}
-    for fault in found:
-        if fault.state in (CHANGED, MISSING):
-            yield from _of_output(fault, outputs[fault.path], root)
+    wrong = [fault for fault in found if fault.state in (CHANGED, MISSING)]
+    cache = commands.dvc_cache() if wrong else Path()
+    for fault in wrong:
+        yield from _of_output(fault, outputs[fault.path], cache)
 
 
-def _of_output(fault: Fault, entry: Entry, root: Path) -> Iterator[Difference]:
-    recorded, where = kept.in_cache(entry, root), CACHE
+def _of_output(fault: Fault, entry: Entry, cache: Path) -> Iterator[Difference]:
+    recorded, source = dvc_cache.cached_files(entry, cache), CACHE
     if recorded is None:
-        recorded, where = kept.in_git(entry, root), GIT
+        recorded, source = dvc_cache.committed_files(entry), GIT
     if recorded is None:
-        where = NOWHERE
+        source = NOWHERE
     if fault.state == MISSING:
-        if where == CACHE and not kept.whole(entry.md5, kept.cache(root)):
-            where = NOWHERE
-        yield Difference(fault.step, entry.path, entry.path, MISSING, where)
-    elif not entry.is_folder or not (root / entry.path).is_dir():
-        yield _one(fault.step, entry.path, entry.path, CHANGED, where, entry.md5, root)
+        if source == CACHE and not dvc_cache.is_complete(entry.md5, cache):
+            source = NOWHERE
+        yield Difference(fault.step, entry.path, entry.path, MISSING, source)
+        return
+    if not entry.is_folder or not Path(entry.path).is_dir():
+        states, md5s = {"": CHANGED}, {"": entry.md5}
     elif recorded is None:
-        states = dict(_by_manifests(root / entry.path)) or {"": CHANGED}
-        for name, state in sorted(states.items()):
-            path = (Path(entry.path) / name).as_posix()
-            yield Difference(fault.step, entry.path, path, state, NOWHERE)
+        states, md5s = dict(_compare_manifests(Path(entry.path))) or {"": CHANGED}, {}
     else:
-        for name, state in _by_listing(recorded, listing(root / entry.path)):
-            path, md5 = f"{entry.path}/{name}", recorded.get(name, "")
-            yield _one(fault.step, entry.path, path, state, where, md5, root)
+        states, md5s = dict(_compare(recorded, listing(Path(entry.path)))), recorded
+    for name, state in sorted(states.items()):
+        path = (Path(entry.path) / name).as_posix()
+        restores, copy = source, None
+        if source == CACHE and name in md5s:
+            copy = dvc_cache.object_path(md5s[name], cache)
+            if not copy.exists():
+                restores = NOWHERE
+            elif dvc_cache.is_damaged(md5s[name], cache):
+                restores = DAMAGED
+        yield Difference(fault.step, entry.path, path, state, restores, copy)
 
 
-def _one(
-    step: str, output: str, path: str, state: str, where: str, md5: str, root: Path
-) -> Difference:
-    if where == CACHE and md5:
-        if not kept.cached(md5, root).exists():
-            where = NOWHERE
-        elif kept.damaged(md5, root):
-            where = DAMAGED
-    return Difference(step, output, path, state, where, md5)
-
-
-def _by_listing(recorded: Mapping[str, str], there: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name in sorted({*recorded, *there}):
-        if name not in there:
+def _compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the names at which two mappings from names to hashes differ, each with its state."""
+    for name in {*recorded, *found}:
+        if name not in found:
             yield name, MISSING
         elif name not in recorded:
             yield name, EXTRA
-        elif there[name] != recorded[name]:
+        elif found[name] != recorded[name]:
             yield name, CHANGED
 
 
-def _by_manifests(folder: Path) -> Iterator[tuple[str, str]]:
-    """What the manifests of the units in a folder tell of their files; a unit that is missing as a
-    whole, and an output without manifests, are not seen."""
+def _compare_manifests(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the files that differ from the manifests of the units in a folder.
+
+    A unit that is missing as a whole, and an output without manifests, go unnoticed.
+    """
     for manifest in folder.rglob(MANIFEST):
         unit = manifest.parent
         within = unit.relative_to(folder)
         try:
             files = read_json(manifest)["files"]
-        except (ValueError, KeyError, TypeError):
+            recorded = {name: entry["sha256"] for name, entry in files.items()}
+        except (UserError, KeyError, TypeError, AttributeError):
             yield (within / MANIFEST).as_posix(), CHANGED
             continue
-        there = {path.relative_to(unit).as_posix(): path for path in unit.rglob("*")}
-        for name, entry in files.items():
-            if name not in there:
-                yield (within / name).as_posix(), MISSING
-            elif sha256(there[name]) != entry["sha256"]:
-                yield (within / name).as_posix(), CHANGED
-        for name in there.keys() - files.keys() - {MANIFEST}:
-            if there[name].is_file():
-                yield (within / name).as_posix(), EXTRA
+        found = {
+            path.relative_to(unit).as_posix(): sha256(path)
+            for path in unit.rglob("*")
+            if path.is_file() and path != manifest
+        }
+        for name, state in _compare(recorded, found):
+            yield (within / name).as_posix(), state
 
 
-def told(
-    steps: Sequence[Step],
-    found: Sequence[Fault],
-    differing: Sequence[Difference],
-    root: Path = Path(),
+def format_report(
+    steps: Sequence[Step], found: Sequence[Fault], differing: Sequence[Difference]
 ) -> Iterator[str]:
-    """What is not as recorded, as lines of text, each kind with its cure."""
+    """Yield what is not as recorded as lines of text, each kind with its cure."""
     new = dict.fromkeys(fault.path for fault in found if fault.state == UNRECORDED)
     if new:
         yield from (f"{UNRECORDED}: {name}" for name in new)
         yield "`dvc repro` runs what has not run"
         yield ""
     if differing:
-        yield from _named(differing)
-        yield from _cures(differing, root)
+        yield from _format_paths(differing)
+        yield from _cures(differing)
         behind = {
             fault.step for fault in found if fault.state == STALE and _within(fault.path, differing)
         }
@@ -164,8 +159,8 @@ def _within(path: str, differing: Iterable[Difference]) -> bool:
     return any(overlap(path, one.output) for one in differing)
 
 
-def _named(differing: Sequence[Difference]) -> Iterator[str]:
-    """A line for each, of many in one place the first."""
+def _format_paths(differing: Sequence[Difference]) -> Iterator[str]:
+    """Yield a line for each file, but for at most SHOWN of one output."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in differing:
         whole = one.path == one.output
@@ -177,11 +172,11 @@ def _named(differing: Sequence[Difference]) -> Iterator[str]:
             yield f"{state}: and {len(paths) - SHOWN:,} more in {place}"
 
 
-def _cures(differing: Sequence[Difference], root: Path) -> Iterator[str]:
-    """What brings back what can be had from each place."""
+def _cures(differing: Sequence[Difference]) -> Iterator[str]:
+    """Yield for each source the command that restores from it."""
 
-    def of(*places: str) -> list[Difference]:
-        return [one for one in differing if one.kept in places]
+    def of(*sources: str) -> list[Difference]:
+        return [one for one in differing if one.source in sources]
 
     def outputs(part: Iterable[Difference]) -> str:
         return " ".join(dict.fromkeys(one.output for one in part))
@@ -196,7 +191,7 @@ def _cures(differing: Sequence[Difference], root: Path) -> Iterator[str]:
             " and the others" if len(others) > SHOWN else ""
         )
     if broken := of(DAMAGED):
-        files = dict.fromkeys(str(kept.cached(one.md5, root)) for one in broken)
+        files = dict.fromkeys(str(one.cached) for one in broken)
         yield f"changed in DVC's cache, too: `rm -f {' '.join(files)}`, then `dvc repro`"
     if [one for one in of(NOWHERE) if one.state != EXTRA]:
         yield (

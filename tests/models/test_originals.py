@@ -64,7 +64,8 @@ def rows() -> list[tuple[str, str, dict[str, Any]]]:
     for line in inside.strip().splitlines()[2:]:
         left, middle, right = line.strip().removeprefix("|").removesuffix("|").split(" | ")
         (command,) = re.findall(r"`([^`]+)`", middle)
-        found.append((left.strip(), command, experiments.parsed(re.findall(r"`([^`]+)`", right))))
+        settings = experiments.parse_assignments(re.findall(r"`([^`]+)`", right))
+        found.append((left.strip(), command, settings))
     return found
 
 

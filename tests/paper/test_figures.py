@@ -133,11 +133,7 @@ def draw(tables: Path, out: Path, *names: str) -> None:
 
 
 def test_two_families_and_costs_at_the_floor_are_drawn(tmp_path, monkeypatch):
-    config = synthetic_results.small(
-        seeds=[0],
-        families={f: None for f in synthetic_results.TRUTH if f not in ("native", "transcoder")},
-        coders={"families": ["transcoder"]},
-    )
+    config = synthetic_results.small(seeds=[0], families=["native", "transcoder"])
     folder = project(tmp_path / "p", monkeypatch, config)
     layers = folder / paths.results("default") / "layers.csv"
     text = re.sub(r"(model,dense,0,2),[^,]*", r"\1,-0.0002", layers.read_text())

@@ -42,7 +42,7 @@ def _checkout(tmp_path, monkeypatch):
 def test_a_worktree_shares_the_cache_wherever_it_is(tmp_path):
     # A relative path is relative to the file.
     Path(".dvc/config.local").write_text("[cache]\n    dir = ../../big disk\n")
-    folder = experiments._worktree("smoke")
+    folder = experiments._update_worktree("smoke")
     assert dvc_cache(folder) == tmp_path / "big disk"
 
 
@@ -50,5 +50,5 @@ def test_a_worktree_shares_the_cache_wherever_it_is(tmp_path):
 def test_a_damaged_configuration_is_one_line():
     Path(".dvc/config.local").write_text("[cache\n")
     with pytest.raises(UserError, match=r"correct \.dvc/config\.local") as error:
-        experiments._worktree("smoke")
+        experiments._update_worktree("smoke")
     assert "\n" not in str(error.value)

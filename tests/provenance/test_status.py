@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import synthetic_results
 from typer.testing import CliRunner
 
+from clearnets import config
 from clearnets.cli import app
 from clearnets.cli.place import Place
-from clearnets.config import read_yaml
 from clearnets.pipeline import times
+from clearnets.pipeline.stage import names_of, table
 from clearnets.provenance import lockfile, status
 from clearnets.provenance.lockfile import Entry, Fault, Step
 from clearnets.provenance.status import BEHIND, FRESH, MISSING, NEW, STALE
@@ -36,6 +38,11 @@ STEPS = [
 SECONDS = {"data": 60.0, "train": 300.0, "cache": 7.0}
 
 
+def report(*faults: Fault, seconds=SECONDS, cached=frozenset(), record=None) -> list[str]:
+    found = status.standings(STEPS, faults, seconds, cached)
+    return list(status.format_report(found, record))
+
+
 def states(*faults: Fault, cached=frozenset()) -> dict[str, str]:
     found = status.standings(STEPS, faults, SECONDS, cached)
     return {s.stage: s.state for s in found}
@@ -43,7 +50,7 @@ def states(*faults: Fault, cached=frozenset()) -> dict[str, str]:
 
 def test_all_is_fresh_without_faults():
     assert set(states().values()) == {FRESH}
-    assert list(status.told(status.standings(STEPS, [], SECONDS)))[-2:] == [
+    assert report()[-2:] == [
         "5 of 5 stages fresh",
         "`dvc repro` has nothing to do",
     ]
@@ -70,15 +77,16 @@ def test_what_dvc_can_bring_back_is_missing_and_costs_nothing():
     found = states(gone, cached=frozenset({"artifacts/cache"}))
     assert (found["cache"], found["score"]) == (MISSING, FRESH)
     lines = list(
-        status.told(status.standings(STEPS, [gone], SECONDS, frozenset({"artifacts/cache"})))
+        status.format_report(
+            status.standings(STEPS, [gone], SECONDS, frozenset({"artifacts/cache"}))
+        )
     )
     assert " ".join(lines[0].split()) == "cache missing 7 s in DVC's cache: artifacts/cache"
     assert lines[-1] == "`dvc repro` only brings back what DVC's cache holds"
 
 
 def test_the_cost_is_what_stages_took_and_says_what_is_unknown():
-    found = status.standings(STEPS, [Fault("train", "clearnets/a.py", lockfile.STALE)], SECONDS)
-    lines = list(status.told(found))
+    lines = report(Fault("train", "clearnets/a.py", lockfile.STALE))
     assert lines[-3:] == [
         "2 of 5 stages fresh, 1 stale, 2 behind them",
         "`dvc repro` takes about 5 min 0 s",
@@ -86,7 +94,9 @@ def test_the_cost_is_what_stages_took_and_says_what_is_unknown():
         "not counting 1 that were never timed",
     ]
     assert lines[0].split() == ["train", "stale", "5", "min", "0", "s", "clearnets/a.py"]
-    nothing = list(status.told(status.standings(STEPS, [Fault("score", "a", lockfile.STALE)], {})))
+    nothing = list(
+        status.format_report(status.standings(STEPS, [Fault("score", "a", lockfile.STALE)], {}))
+    )
     assert nothing[0].split() == ["score", "stale", "not", "timed", "a"]
     assert nothing[-1] == (
         "what `dvc repro` takes is not known: none of these stages has been timed"
@@ -95,23 +105,23 @@ def test_the_cost_is_what_stages_took_and_says_what_is_unknown():
 
 def test_what_was_not_timed_here_is_as_on_the_machine_that_made_the_results():
     record = times.Record("default", "Z80, 1 core", {"train": 7.0, "cache": 9.0, "score": 30.0})
-    found = status.standings(STEPS, [Fault("train", "a", lockfile.STALE)], {"cache": 5.0})
-    assert list(status.told(found, record))[-3:] == [
+    stale = Fault("train", "a", lockfile.STALE)
+    assert report(stale, seconds={"cache": 5.0}, record=record)[-3:] == [
         "`dvc repro` takes about 7 s",
         "and those behind, if their inputs come out otherwise, about 35 s",
         "2 of 3 times as recorded on Z80, 1 core; this machine has not run these stages",
     ]
     # Nothing is said of it where all is known, or nothing is to do.
-    found = status.standings(
-        STEPS, [Fault("train", "a", lockfile.STALE)], dict.fromkeys(record.seconds, 1.0)
+    all_known = dict.fromkeys(record.seconds, 1.0)
+    assert not any("Z80" in line for line in report(stale, seconds=all_known, record=record))
+    assert not any("Z80" in line for line in report(seconds={}, record=record))
+
+
+def test_times_are_recorded_for_others_with_the_machine(monkeypatch):
+    monkeypatch.setattr("clearnets.config.load", lambda: SimpleNamespace(experiment="default"))
+    monkeypatch.setattr(
+        "clearnets.pipeline.stage.names_of", lambda _: ["data", "cache@a", "cache@b"]
     )
-    assert not any("Z80" in line for line in status.told(found, record))
-    assert not any("Z80" in line for line in status.told(status.standings(STEPS, [], {}), record))
-
-
-def test_times_are_recorded_for_others_with_the_machine(tmp_path):
-    Path("params.yaml").write_text("experiment: default\nnames: [a, b]\n")
-    Path("dvc.yaml").write_text("stages: {data: {}, cache: {foreach: '${names}', do: {}}}\n")
     done = CliRunner().invoke(app, ["status", "--record"])
     assert "no stage was timed here" in str(done.exception)
     assert times.recorded("default") is None
@@ -131,51 +141,52 @@ def test_times_are_recorded_for_others_with_the_machine(tmp_path):
 
 def test_the_record_in_the_repository_is_of_stages_of_the_default(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
-    params, pipeline = (read_yaml(Path(name)) for name in ("params.yaml", "dvc.yaml"))
-    stages = set(lockfile.expected(pipeline["stages"], params))
+    stages = set(names_of(config.load()))
     timed = set(times.recorded("default").seconds)
     assert timed <= stages
     assert {"train@dense", "train@sparse", "cache@native", "similarity", "figures"} <= timed
 
 
-def test_a_file_is_hashed_again_only_when_it_changed(tmp_path):
-    path, book = tmp_path / "a", tmp_path / "hashes.json"
-    path.write_text("one")
-    hashes = status.Hashes(book)
-    first = hashes(path)
-    assert first == lockfile.md5(path)
-    hashes.keep()
-    stat = path.stat()
-    # The same size and time: it is believed; the strict look is that of `clearnets verify`.
-    path.write_text("two")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert status.Hashes(book)(path) == first
-    path.write_text("three")
-    assert status.Hashes(book)(path) == lockfile.md5(path) != first
-    book.write_text("not JSON")
-    assert status.Hashes(book)(path) == lockfile.md5(path)
-
-
 def test_outputs_in_dvcs_cache_are_found_where_its_settings_say(tmp_path):
-    (tmp_path / ".dvc").mkdir()
     steps = [step("data")]
     held = Path("files/md5/aa") / ("a" * 30)
-    (tmp_path / ".dvc/cache" / held).parent.mkdir(parents=True)
-    (tmp_path / ".dvc/cache" / held).write_text("")
-    assert status.in_cache(steps, tmp_path) == {"artifacts/data"}
-    (tmp_path / ".dvc/config.local").write_text("[cache]\n    dir = /nowhere\n")
-    assert status.in_cache(steps, tmp_path) == frozenset()
+    Path(".dvc").mkdir()
+    Path(".dvc/config").touch()
+    for cache in (Path(".dvc/cache"), Path("100% full")):
+        (cache / held).parent.mkdir(parents=True)
+        (cache / held).write_text("")
+        assert status.in_cache(steps) == {"artifacts/data"}
+        Path(".dvc/config.local").write_text("[cache]\n    dir = ../100% full\n")
+    Path(".dvc/config.local").write_text("[cache]\n    dir = /nowhere\n")
+    assert status.in_cache(steps) == frozenset()
 
 
-def test_a_percent_sign_in_the_path_of_dvcs_cache_is_one(tmp_path):
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / "100%(free)s/files/md5/aa").mkdir(parents=True)
-    (tmp_path / "100%(free)s/files/md5/aa" / ("a" * 30)).write_text("")
-    (tmp_path / ".dvc/config").write_text("[cache]\n    dir = ../100%(free)s\n")
-    assert status.in_cache([step("data")], tmp_path) == {"artifacts/data"}
+def test_what_dvc_status_says_becomes_faults(monkeypatch):
+    said = {
+        "train": [
+            {"changed deps": {"clearnets/a.py": "modified", "artifacts/data": "modified"}},
+            {"changed deps": {"params.yaml": {"train.epochs": "modified"}}},
+            {"changed outs": {"artifacts/train": "not in cache"}},
+            "changed command",
+        ],
+        "data": [{"changed outs": {"artifacts/data": "modified"}}],
+        "browse": [{"changed outs": {"artifacts/browser": "deleted"}}],
+    }
+    monkeypatch.setattr("clearnets.pipeline.commands.dvc", lambda *_: json.dumps(said))
+    monkeypatch.setattr("clearnets.pipeline.dvc.code_fingerprints", dict)
+    found = {(fault.step, fault.path, fault.state) for fault in status.dvc_faults(STEPS)}
+    assert found == {
+        ("train", "clearnets/a.py", lockfile.STALE),
+        ("train", "params.yaml: train.epochs", lockfile.STALE),
+        ("train", "artifacts/train", lockfile.MISSING),
+        ("train", "dvc.yaml: changed command", lockfile.STALE),
+        # It is a fault of the stage that wrote it, not also of those that read it.
+        ("data", "artifacts/data", lockfile.CHANGED),
+        ("browse", "browse", lockfile.UNRECORDED),
+    }
 
 
-def test_times_are_of_whole_runs_the_longest_of_the_last(tmp_path):
+def test_times_are_of_whole_runs_the_longest_of_the_last():
     assert times.here() == {}
     with times.timed("score@sae", worth=False):
         pass
@@ -191,9 +202,9 @@ def test_times_are_of_whole_runs_the_longest_of_the_last(tmp_path):
 
 
 def test_a_stage_is_timed_where_it_had_something_to_do():
-    config = synthetic_results.few(seeds=[0])
-    synthetic_results.write(config)
+    few = synthetic_results.few(seeds=[0])
+    synthetic_results.write(few)
     for _ in range(2):
-        Place(config, {}, None, []).run("collate", dry_run=False)
+        Place(few, {}, None, []).run(table()["collate"], None, None, dry_run=False)
         assert len(times.TIMES.read_text().splitlines()) == 1, "the second time all is fresh"
     assert set(times.here()) == {"collate"}

@@ -1,0 +1,51 @@
+"""Run git and DVC as commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clearnets import UserError
+
+
+def git(*words: str, at: Path | None = None) -> str:
+    """Return what a git command prints, without the space around it.
+
+    Args:
+        at: the checkout; the working directory where None.
+
+    Raises:
+        UserError: it failed.
+    """
+    return _output(["git", *(("-C", str(at)) if at else ()), *words], f"git {' '.join(words)}")
+
+
+def dvc(*words: str) -> str:
+    """Return what a DVC command prints, without the space around it.
+
+    Raises:
+        UserError: it failed.
+    """
+    return _output([sys.executable, "-m", "dvc", *words], f"dvc {' '.join(words)}")
+
+
+def dvc_cache() -> Path:
+    """Return the folder of DVC's cache, absolute.
+
+    Raises:
+        UserError: DVC does not say.
+    """
+    try:
+        return Path(dvc("cache", "dir")).resolve()
+    except UserError as error:
+        raise UserError(f"{error}; correct .dvc/config.local") from None
+
+
+def _output(command: Sequence[str], shown: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"`{shown}` failed: {reason}")
+    return done.stdout.strip()
