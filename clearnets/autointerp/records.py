@@ -40,9 +40,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clearnets.config import Family, Model
-
 if TYPE_CHECKING:
+    from clearnets.config import Family, Model
     from clearnets.pipeline.artifacts import Unit
 
 EXPLANATIONS = "explanations.jsonl"
