@@ -41,7 +41,6 @@ def _without_vllm() -> None:
 
 _without_vllm()
 
-import torch  # noqa: E402
 from delphi.clients import Client  # noqa: E402
 from delphi.clients.client import Response  # noqa: E402
 from delphi.latents.latents import (  # noqa: E402
@@ -97,6 +96,8 @@ def examples_of(
     Activations are also given in tenths. A quantile is a tenth of the active windows, 0 the
     strongest.
     """
+    import torch
+
     active, non_activating = [], []
     for token_L, act_L, tenths_L in zip(token_WL, act_WL, tenths(act_WL)):
         common = {
