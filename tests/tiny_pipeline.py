@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from clearnets.config import Config, load
+from clearnets.config import CODER_FAMILIES, Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
-from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
@@ -77,10 +76,9 @@ def make_models() -> None:
 
 def make_coders() -> None:
     """Coders of all families with random weights, in sparsify's format."""
-    coders = [family for family in FAMILIES.values() if family.is_coder]
-    for number, family in enumerate(coders):
+    for number, family in enumerate(CODER_FAMILIES):
         generator = torch.Generator().manual_seed(number)
-        for _, work in build_all([Unit("sparsify", paths.coders(family.name, SEED), {}, {})]):
+        for _, work in build_all([Unit("sparsify", paths.coders(family, SEED), {}, {})]):
             for layer in range(LAYERS):
                 folder = work.out / config().model.hookpoint(layer)
                 folder.mkdir()
@@ -93,7 +91,7 @@ def make_coders() -> None:
                     },
                     folder / "sae.safetensors",
                 )
-                cfg = {"activation": "topk", "k": K, "transcode": family.transcode}
+                cfg = {"activation": "topk", "k": K, "transcode": not family.endswith("sae")}
                 write_json(folder / "cfg.json", {**cfg, "d_in": HIDDEN, "num_latents": LATENTS})
 
 
