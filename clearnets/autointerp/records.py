@@ -41,7 +41,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clearnets.config import Family, Model
     from clearnets.pipeline.artifacts import Unit
 
 EXPLANATIONS = "explanations.jsonl"
