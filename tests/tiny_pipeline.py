@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from clearnets.config import CODER_FAMILIES, Config, load
+from clearnets.config import Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
+from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
@@ -76,9 +77,10 @@ def make_models() -> None:
 
 def make_coders() -> None:
     """Coders of all families with random weights, in sparsify's format."""
-    for number, family in enumerate(CODER_FAMILIES):
+    coders = [family for family in FAMILIES.values() if family.is_coder]
+    for number, family in enumerate(coders):
         generator = torch.Generator().manual_seed(number)
-        for _, work in build_all([Unit("sparsify", paths.coders(family, SEED), {}, {})]):
+        for _, work in build_all([Unit("sparsify", paths.coders(family.name, SEED), {}, {})]):
             for layer in range(LAYERS):
                 folder = work.out / config().model.hookpoint(layer)
                 folder.mkdir()
@@ -91,7 +93,7 @@ def make_coders() -> None:
                     },
                     folder / "sae.safetensors",
                 )
-                cfg = {"activation": "topk", "k": K, "transcode": not family.endswith("sae")}
+                cfg = {"activation": "topk", "k": K, "transcode": family.transcode}
                 write_json(folder / "cfg.json", {**cfg, "d_in": HIDDEN, "num_latents": LATENTS})
 
 
