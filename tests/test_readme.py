@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import UserError, cli
+from clearnets import UserError, cli, config
 from clearnets.paper import addresses
 from clearnets.paper.addresses import Address
 
@@ -174,6 +174,15 @@ def test_commands_exist_with_their_options(words):
     assert text.exit_code == 0, words
     for option in rest:
         assert not option.startswith("--") or option in text.output, words
+
+
+@pytest.mark.parametrize("page", ["docs/generalization.md", "docs/text-and-models.md"])
+def test_overlays_on_a_page_fit_the_parameters(page):
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGES[page], re.M | re.S)
+    assert blocks
+    for block in blocks:
+        changes = YAML(typ="safe").load(block)
+        config.parse(config.overlay(config.read_yaml(ROOT / config.PARAMS), changes), page)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.M))))

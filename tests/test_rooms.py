@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -54,6 +55,26 @@ def test_imports_between_rooms_go_one_way():
         floor[name] = 1 + max((floor[other] for other in below.get(name, ())), default=0)
     packages = {name: number for name, number in floor.items() if _is_package(name)}
     assert len(set(packages.values())) <= MOST_FLOORS, packages
+
+
+def test_rooms_import_what_the_page_on_architecture_allows():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*?) ?\|$", page.split("\n## Rooms\n")[1], re.M)
+    names = [name for name, _ in rows]
+    assert set(names) == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    for number, (name, allowed) in enumerate(rows):
+        below = set(names[number + 1 :])
+        listed = (
+            below if allowed.startswith("all rooms below") else set(re.findall(r"`(\w+)`", allowed))
+        )
+        assert listed <= below, name
+        imported = {
+            room(other).removeprefix("clearnets.")
+            for module in MODULES
+            if room(module) == f"clearnets.{name}"
+            for other in GRAPH.find_modules_directly_imported_by(module)
+        }
+        assert imported & set(names) <= listed | {name, "config", "pipeline"}, name
 
 
 def _is_package(name: str) -> bool:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clearnets.families import FamilySpec
 from clearnets.models.pretrained import KINDS, OURS
+
+if TYPE_CHECKING:
+    from clearnets.families import FamilySpec
 
 
 @dataclass(frozen=True)

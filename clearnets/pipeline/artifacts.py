@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from clearnets import UserError
-from clearnets.families import FAMILIES
 from clearnets.pipeline import code
 from clearnets.pipeline.paths import WORK
-from clearnets.pipeline.stage import rerun
+from clearnets.pipeline.stage import family_identity, rerun
 
 MANIFEST = "manifest.json"
 
@@ -210,8 +209,8 @@ class _Building:
     @classmethod
     def of(cls, unit: Unit) -> _Building:
         identity = unit.identity()
-        family = FAMILIES.get(unit.settings.get("family", ""))
-        computed = [code.fingerprint(unit.stage), family and family.identity()]
+        family = family_identity(unit.settings.get("family"))
+        computed = [code.fingerprint(unit.stage), family]
         key = fingerprint({**identity, "out": str(unit.out), "code": computed})
         return cls(unit, WORK / unit.stage / key, identity)
 

@@ -93,6 +93,14 @@ def test_a_data_file_counts_with_the_modules_beside_it(fingerprints):
     assert not {"match", "figures"} & found
 
 
+def test_the_table_of_families_counts_for_those_that_read_it(fingerprints):
+    before = fingerprints()
+    edit("clearnets/families.py", "_ROWS = (", "_ROWS = (  # One more.\n    *(),")
+    found = changed(before, fingerprints())
+    assert {"cache", "evaluate", "collate"} <= found
+    assert not {"data", "train", "match", "embed", "qualify", "figures", "paper"} & found
+
+
 def test_a_family_counts_by_its_row():
     tracked = code.modules("clearnets.stages.cache", (*code._OUTSIDE, code._FAMILIES))
     assert "clearnets.families" not in tracked
