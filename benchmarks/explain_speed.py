@@ -110,7 +110,7 @@ class Decoder:
         return [self.strings[token] for token in tokens.tolist()]
 
 
-def theirs(root: Path, config: Config, latents: list[int]) -> int:
+def delphi_records(root: Path, config: Config, latents: list[int]) -> int:
     """Build delphi's records of the latents and return their number."""
     import torch
     from delphi.config import ConstructorConfig, SamplerConfig
@@ -138,7 +138,7 @@ def theirs(root: Path, config: Config, latents: list[int]) -> int:
     return sum(1 for _ in dataset)
 
 
-def ours(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
+def our_records(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
     """Build our records of the latents, beginning at the files of text and cache."""
     from clearnets.autointerp.llm.delphi_adapter import examples_of
     from clearnets.latents.examples import activations
@@ -227,8 +227,8 @@ def main() -> int:
         (root, rows_RS), _ = sides
         import delphi.latents  # noqa: F401  its import takes seconds and is not what is measured
 
-        own_s, own = best(options.rounds, lambda: ours(root, config, latents, rows_RS))
-        their_s, their = best(options.rounds, lambda: theirs(root, config, latents))
+        own_s, own = best(options.rounds, lambda: our_records(root, config, latents, rows_RS))
+        their_s, their = best(options.rounds, lambda: delphi_records(root, config, latents))
 
         def loaded() -> list[tuple[Text[Grid], LayerCache]]:
             return [
