@@ -12,13 +12,13 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 UV_VERSION := 0.13.9
 LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match)
-# A GPU machine wants delphi's vLLM and bitsandbytes: `make GPU=1` installs without the overrides.
+# overrides.txt leaves out delphi's vLLM and bitsandbytes, which need a GPU; `make GPU=1` has them.
 OVERRIDE := $(if $(GPU),,--override overrides.txt)
 comma := ,
-# Elsewhere a small language model that runs in process, offline, comes with the environment.
+# Without a GPU the environment includes a small language model that runs in process, offline.
 EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)dev
 
-# Tests run side by side, a file by one worker: modules share what is costly to make.
+# Two workers run the tests, each file in one of them: tests of a file share costly fixtures.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)

@@ -1,10 +1,11 @@
-"""How soon the feature browser answers with 10,000 latents, in a real Chromium.
+"""Measure how fast the feature browser responds with 10,000 latents, in a real Chromium.
 
     python benchmarks/browser_speed.py [artifacts/browser/index.html]
 
-The latents of the given page are repeated until there are enough. Opened: from the navigation
-until the list and a latent are drawn. All others: from the event until the next frame has been
-drawn. The middle of ten runs each. Needs playwright and a Chromium (`CHROMIUM`, or on the path).
+The latents of the given page are repeated until there are enough. `opened` is the time from the
+navigation until the list and a latent are drawn; all others are from the event until the next frame
+is drawn. Each is the median of ten runs. Needs playwright and a Chromium (`CHROMIUM`, or on the
+path).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ACTS = {
 
 
 def enlarge(page: dict, size: int) -> dict:
-    """The page with its latents repeated under other numbers."""
+    """Return the page's data with its latents repeated under other numbers."""
     columns = page["latents"]
     count = len(columns["latent"])
     repeated = {key: [values[i % count] for i in range(size)] for key, values in columns.items()}
@@ -47,7 +48,7 @@ def enlarge(page: dict, size: int) -> dict:
 
 
 def opened(page: Page, address: str) -> float:
-    """Milliseconds until the page can be used."""
+    """Return the milliseconds until the page can be used."""
     start = time.perf_counter()
     page.goto(address)
     page.wait_for_selector("mark")

@@ -1,11 +1,11 @@
-"""Caching latents: tokens per second and memory, against delphi's `LatentCache`.
+"""Compare tokens per second and memory of caching latents with delphi's `LatentCache`.
 
     python benchmarks/cache_speed.py [--rows 1024] [--delphi-rows 128] [--threads 0]
 
 Models and coders have the sizes of `params.yaml` and random weights; tokens are random. Both
-sides run the same model and the same transcoders and write their files. Memory is what the
-process gains at its peak over its state before, in a process of its own for each side; files
-that are mapped count, though the system may drop them. On a machine that others use too, compare
+sides run the same model and the same transcoders and write their files, each in a process of its
+own. Memory is the process's peak minus what it used before; memory-mapped files count, though the
+system may drop them. On a machine that others use too, compare
 the tokens per second of CPU time with `--threads 1`.
 """
 
@@ -33,7 +33,7 @@ def peak_mb() -> float:
 
 
 def make(mlp: str):
-    """Model, encoders by hookpoint, parameters."""
+    """Return a model, encoders by hookpoint, and the parameters."""
     import torch
 
     from clearnets.config import GPTNeoX, load
@@ -69,7 +69,7 @@ def make(mlp: str):
 
 
 def tokens_of(config, rows: int) -> np.ndarray:
-    """Random rows behind a bos."""
+    """Return rows of random tokens that begin with bos."""
     shape = (rows, config.data.ctx_len)
     tokens_RS = np.random.default_rng(0).integers(3, config.data.vocab_size, shape)
     tokens_RS[:, 0] = 1
@@ -86,7 +86,7 @@ class Cost:
 
 
 class Meter:
-    """Counts from its making."""
+    """Measures time and memory from its construction on."""
 
     def __init__(self) -> None:
         self._memory, self._cpu, self._wall = peak_mb(), time.process_time(), time.perf_counter()
@@ -97,7 +97,7 @@ class Meter:
 
 
 def ours(threads: int, family: str, rows: int) -> Cost:
-    """The cost of `clearnets.latents.cache` for one family."""
+    """Measure `clearnets.latents.cache` for one family."""
     from clearnets.data.tokens import TokenStore
     from clearnets.latents.cache import cache_split
     from clearnets.latents.readers import CoderReader, NativeReader, NeuronReader
@@ -138,7 +138,7 @@ def ours(threads: int, family: str, rows: int) -> Cost:
 
 
 def delphis(threads: int, rows: int) -> Cost:
-    """The cost of delphi's cache for the transcoders."""
+    """Measure delphi's cache for the transcoders."""
     import torch
     from delphi.latents import LatentCache
 
@@ -167,7 +167,7 @@ def delphis(threads: int, rows: int) -> Cost:
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure both and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--delphi-rows", type=int, default=128)

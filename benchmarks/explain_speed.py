@@ -1,16 +1,16 @@
-"""Records, explanations and scores: latents per second, against delphi's `LatentDataset`.
+"""Compare latents per second of records, explanations and scores with delphi's `LatentDataset`.
 
     python benchmarks/explain_speed.py [--tokens 1000000] [--latents 100] [--clock wall]
 
-A cache of made-up activations in delphi's layout, of one layer with the sizes of `params.yaml`, is
-read by both. A *record* is what an explainer is given: a latent's active windows in order, the
+Both read a cache of synthetic activations in delphi's layout, of one layer with the sizes of
+`params.yaml`. A *record* is what an explainer is given: a latent's active windows in order, the
 sample of them and as many non-activating ones as params.yaml says, with token ids, activations and
 the tokens' texts. delphi builds it with its `LatentDataset`, we with what `clearnets explain`
 calls; both begin at the files, and their times count the loading. Then the explainer `tokens`
 explains the same latents, and the judge of rules scores them on a second text, shuffled
-explanations included; these rates count latents that are explained, and not the loading, which is
-named apart and, where they are compared with delphi, added. Words are drawn with the frequencies of
-a language; a latent is active on some of them, with noise.
+explanations included. These rates count explained latents only and leave out the loading, which is
+printed separately and is added for the comparison with delphi. Words are drawn with Zipf's
+frequencies; a latent is active on some of them, with noise.
 
 The best of the rounds counts. Two bounds must hold, or the exit status is 1: records of 100 latents
 in at most 5 seconds, and 100 latents explained and scored in a second. On a machine that others use
@@ -50,7 +50,7 @@ VOCAB = 1536
 
 
 def rows_of(seed: int, tokens: int, ctx_len: int) -> np.ndarray:
-    """Rows of token ids, distributed like words of a language; 0 begins each row."""
+    """Return rows of token ids with Zipf's frequencies; 0 begins each row."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, VOCAB)
     ids = 1 + rng.choice(VOCAB - 1, size=(tokens // ctx_len, ctx_len), p=share / share.sum())
@@ -68,7 +68,7 @@ def strings() -> list[str]:
 
 
 def make_cache(root: Path, config: Config, rows_RS: np.ndarray, seed: int) -> Path:
-    """k active latents per token: its word's own latents more often than others."""
+    """Make k latents active per token: its word's own latents more often than others."""
     rng = np.random.default_rng(seed)
     size, k = config.model.num_latents, config.model.k
     row, position = np.nonzero(counted(rows_RS))
@@ -101,7 +101,7 @@ def make_cache(root: Path, config: Config, rows_RS: np.ndarray, seed: int) -> Pa
 
 
 class Decoder:
-    """What delphi wants of a tokenizer; a token at a time, which is right with transformers 5."""
+    """The part of a tokenizer that delphi uses, decoding one token at a time for transformers 5."""
 
     def __init__(self) -> None:
         self.strings = strings()
@@ -110,8 +110,8 @@ class Decoder:
         return [self.strings[token] for token in tokens.tolist()]
 
 
-def theirs(root: Path, config: Config, latents: list[int]) -> int:
-    """delphi's records of the latents; how many it has."""
+def delphi_records(root: Path, config: Config, latents: list[int]) -> int:
+    """Build delphi's records of the latents and return their number."""
     import torch
     from delphi.config import ConstructorConfig, SamplerConfig
     from delphi.latents import LatentDataset
@@ -138,8 +138,8 @@ def theirs(root: Path, config: Config, latents: list[int]) -> int:
     return sum(1 for _ in dataset)
 
 
-def ours(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
-    """Our records of the latents, from the text and the cache on."""
+def our_records(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) -> int:
+    """Build our records of the latents, beginning at the files of text and cache."""
     from clearnets.autointerp.llm.delphi_adapter import examples_of
     from clearnets.latents.examples import activations
 
@@ -160,19 +160,19 @@ def ours(root: Path, config: Config, latents: list[int], rows_RS: np.ndarray) ->
 def explained_layer(
     text: Text[Grid], cache: LayerCache, config: Config, latents: list[int]
 ) -> ExplainedLayer:
-    """The latents of the layer, to be explained."""
+    """Return the layer's latents that are to be explained."""
     negatives = Negatives(config.explain.non_activating)
     return ExplainedLayer(("sae", POINT, 0), config.explain, text, cache, negatives, latents)
 
 
 def explain(text: Text[Grid], cache: LayerCache, config: Config, latents: list[int]) -> list[dict]:
-    """The records of the explainer `tokens`."""
+    """Return the records of the explainer `tokens`."""
     layer = explained_layer(text, cache, config, latents)
     return [layer.explain(latent) for latent in latents]
 
 
 def score(text: Text[Grid], cache: LayerCache, config: Config, records: list[dict]) -> list[dict]:
-    """The records of the judge of rules, the control of shuffled explanations included."""
+    """Return the records of the judge of rules, shuffled explanations included."""
     kind = Negatives(config.score.non_activating)
     layer = ScoredLayer(
         ("sae", POINT, 0), config.score, config.explain, text, cache, None, kind, records, {}
@@ -185,7 +185,7 @@ def score(text: Text[Grid], cache: LayerCache, config: Config, records: list[dic
 
 
 def best(rounds: int, work: Callable[[], Any]) -> tuple[np.ndarray, Any]:
-    """Shortest wall time and CPU time in seconds, and the result."""
+    """Return the shortest wall time and CPU time in seconds, and the result."""
     times, found = [], None
     for _ in range(rounds):
         started = time.perf_counter(), time.process_time()
@@ -195,7 +195,7 @@ def best(rounds: int, work: Callable[[], Any]) -> tuple[np.ndarray, Any]:
 
 
 def bounds(seconds_of_100: float, latents_per_second: float) -> list[tuple[bool, str]]:
-    """Whether each bound holds, and a line that says so."""
+    """Return whether each bound holds, with a line that says so."""
     found = [
         (seconds_of_100 <= RECORDS_SECONDS, f"records of 100 latents: {seconds_of_100:.2f} s, "
          f"at most {RECORDS_SECONDS:g} s"),
@@ -227,8 +227,8 @@ def main() -> int:
         (root, rows_RS), _ = sides
         import delphi.latents  # noqa: F401  its import takes seconds and is not what is measured
 
-        own_s, own = best(options.rounds, lambda: ours(root, config, latents, rows_RS))
-        their_s, their = best(options.rounds, lambda: theirs(root, config, latents))
+        own_s, own = best(options.rounds, lambda: our_records(root, config, latents, rows_RS))
+        their_s, their = best(options.rounds, lambda: delphi_records(root, config, latents))
 
         def loaded() -> list[tuple[Text[Grid], LayerCache]]:
             return [

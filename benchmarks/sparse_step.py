@@ -1,11 +1,11 @@
-"""What a training step of each sparse feedforward costs, as a multiple of the dense model's.
+"""Measure what a training step of each sparse feedforward costs, relative to the dense model's.
 
     python benchmarks/sparse_step.py [--params params.yaml] [--threads 2] [--steps 30]
     python benchmarks/sparse_step.py --device cuda --precision bfloat16 --hidden-size 256 \
         --expansion 32 --k 32 --batch-size 256
 
-One step is forward, backward and AdamW on a batch of random tokens. All models live in one
-process and take turns step by step, so that a busy machine slows them alike; the table holds
+One step is forward, backward and AdamW on a batch of random tokens. All models are in one process
+and take turns step by step, so that other load on the machine slows them equally; the table has
 medians and their ratios. The exit code is 1 where GroupMax costs more than `--limit` times dense.
 
 `use` is the model's FLOPs per second (`clearnets compute`) over those of a large matrix product in
@@ -36,14 +36,14 @@ from clearnets.pipeline.runtime import Runtime, autocast
 
 @dataclass
 class Step:
-    """A training step without arguments, and what was measured of it."""
+    """A training step, as a function without arguments, and its measurements."""
 
     run: Callable[[], None]
     flops: int
-    """Of all tokens of the step."""
+    """FLOPs for all tokens of the step."""
     seconds: list[float] = field(default_factory=list)
     memory: int = 0
-    """Bytes of the device that it needs besides what lives between steps."""
+    """Peak device memory that the step adds to what is allocated between steps, in bytes."""
 
     @property
     def median(self) -> float:
@@ -53,7 +53,7 @@ class Step:
 def stepper(
     config: settings.Config, mlp: settings.Mlp, tokens_BS: torch.Tensor, *, triton: bool
 ) -> Step:
-    """A training step of a fresh model."""
+    """Return a training step of a new model."""
     model = build_model(
         config.model,
         mlp=mlp,
@@ -83,7 +83,7 @@ def stepper(
 
 
 def measure(steps: list[Step], rounds: int, device: torch.device) -> None:
-    """Time the steps, which take turns, after two rounds of warming up."""
+    """Time the steps in turns, after two rounds of warm-up."""
     for _ in range(rounds + 2):
         for step in steps:
             held = _memory(device, reset=True)
@@ -92,7 +92,7 @@ def measure(steps: list[Step], rounds: int, device: torch.device) -> None:
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device is done with what `call` asks of it."""
+    """Return the seconds until the device has finished the work of `call`."""
     start = time.perf_counter()
     call()
     if device.type == "cuda":
@@ -101,7 +101,7 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def product_rate(device: torch.device, precision: settings.Precision) -> float:
-    """FLOPs per second of a large matrix product."""
+    """Return the FLOPs per second of a large matrix product."""
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     matrix = torch.ones(size, size, device=device, dtype=dtype)
@@ -110,7 +110,7 @@ def product_rate(device: torch.device, precision: settings.Precision) -> float:
 
 
 def _memory(device: torch.device, *, reset: bool = False) -> int:
-    """Bytes of the device in use, at the peak since the last reset."""
+    """Return the peak device memory since the last reset, in bytes."""
     if device.type != "cuda":
         return 0
     if reset:
