@@ -2,8 +2,8 @@
 
 A fingerprint is a hash of the syntax trees, without docstrings, of every module of the package that
 the stage's module imports, directly or not, and of the data files beside those modules. So comments
-and docstrings do not count, and neither do the command line, the checks of parameters, and what
-only shows progress or says where files are. DVC tracks it by key in `artifacts/code.json`, and
+and docstrings do not count, and neither do the command line, the declarations of stages, the checks
+of parameters, and what only shows progress or says where files are. DVC tracks it by key in `artifacts/code.json`, and
 unfinished work is resumed only under the same fingerprint.
 """
 
@@ -121,7 +121,7 @@ def _canonical(value: object) -> str:
     """Return a syntax tree as text that does not depend on the version of Python: without places,
     docstrings and fields that are empty."""
     if isinstance(value, list):
-        return f"[{','.join(_canonical(part) for part in value if not _is_docstring(part))}]"
+        return f"[{','.join(_canonical(part) for part in value if _computes(part))}]"
     if not isinstance(value, ast.AST):
         return repr(value)
     fields = (
@@ -132,9 +132,12 @@ def _canonical(value: object) -> str:
     return f"{type(value).__name__}({','.join(fields)})"
 
 
-def _is_docstring(node: object) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _computes(node: object) -> bool:
+    """Whether a statement counts: no docstring, and no declaration of a stage, of which DVC tracks
+    what is not only words."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return False
+        case ast.Assign(targets=[ast.Name(id="STAGE")]):
+            return False
+    return True
