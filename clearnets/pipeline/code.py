@@ -2,9 +2,9 @@
 
 A fingerprint is a hash of the syntax trees, without docstrings, of every module of the package that
 the stage's module imports, directly or not, and of the data files beside those modules. So comments
-and docstrings do not count, and neither do the command line, the declarations of stages, the checks
-of parameters, and what only shows progress or says where files are. DVC tracks it by key in `artifacts/code.json`, and
-unfinished work is resumed only under the same fingerprint.
+and docstrings do not count. Neither do the command line, the declarations of stages, the checks of
+parameters, and what only shows progress or says where files are. DVC tracks fingerprints by key in
+`artifacts/code.json`, and unfinished work is resumed only under the same fingerprint.
 """
 
 from __future__ import annotations
