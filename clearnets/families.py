@@ -71,6 +71,11 @@ class FamilySpec:
         return self.kind == "coder"
 
     @property
+    def coder_kind(self) -> dict[str, bool]:
+        """What kind of coder it is, as arguments of `clearnets.coders.library.new_coder`."""
+        return {"transcode": self.transcode, "skip": self.skip}
+
+    @property
     def is_subject(self) -> bool:
         """Whether it is compared with controls, and so no control itself."""
         return self.untrained_twin is not None
@@ -90,9 +95,12 @@ class FamilySpec:
         return list(layers) if self.model else [TOKENS]
 
     def identity(self) -> dict[str, object]:
-        """Return all of the row that results follow from: nothing that only names or draws it."""
-        drawn = ("label", "about", "color", "marker", "fill")
-        return {key: value for key, value in asdict(self).items() if key not in drawn}
+        """Return what the family's own latents, cache and explanations follow from.
+
+        The other fields only name it, draw it, or say what it is compared with.
+        """
+        computed = ("kind", "model", "untrained_model", "trained", "transcode", "skip", "null")
+        return {key: value for key, value in asdict(self).items() if key in computed}
 
 
 _IN, _OUT = "feedforward input", "feedforward output"

@@ -41,8 +41,9 @@ def verify() -> None:
     from clearnets.provenance import verify as module
 
     steps, params = lockfile.read_lock(), config.read_yaml(config.PARAMS)
-    found = list(lockfile.faults(steps, params, names_of(config.load())))
-    found += lockfile.code_faults(steps, dvc.code_fingerprints())
+    own = config.load()
+    found = list(lockfile.faults(steps, params, names_of(own)))
+    found += lockfile.code_faults(steps, dvc.code_fingerprints(own))
     for line in module.format_report(steps, found, list(module.differences(steps, found))):
         print(line)
     raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
@@ -97,7 +98,7 @@ def status(
     Example: [bold]clearnets status[/bold]
     """
     from clearnets import UserError, config
-    from clearnets.pipeline import times
+    from clearnets.pipeline import dvc, times
     from clearnets.pipeline.stage import names_of
     from clearnets.provenance import lockfile
     from clearnets.provenance import status as module
@@ -111,8 +112,7 @@ def status(
         print(f"{times.RECORD}; never timed here: {', '.join(lacking) or 'none'}")
         return
     steps = lockfile.read_lock()
-    standing = module.standings(
-        steps, module.dvc_faults(steps), times.here(), module.in_cache(steps)
-    )
+    found = module.dvc_faults(steps, dvc.code_fingerprints(own))
+    standing = module.standings(steps, found, times.here(), module.in_cache(steps))
     for line in module.format_report(standing, times.recorded(own.experiment)):
         print(line)

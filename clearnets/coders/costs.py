@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from clearnets.families import FamilySpec
 from clearnets.models import flops as compute
 from clearnets.models.loading import embedding_parameters
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
+
+    from clearnets.families import FamilySpec
 
 
 def model_cost(model: Any, ctx_len: int, tokens: int | None) -> dict[str, int | None]:

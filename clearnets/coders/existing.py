@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
 from clearnets.config import Existing
-from clearnets.families import FamilySpec
 from clearnets.pipeline.artifacts import check_unchanged, sha256
 from clearnets.pipeline.hub_client import detect_offline, is_id, one_line_errors
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
+
+    from clearnets.families import FamilySpec
 
 CFG = "cfg.json"
 WEIGHTS = "sae.safetensors"

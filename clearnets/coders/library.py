@@ -16,7 +16,6 @@ import torch
 from safetensors import SafetensorError
 
 from clearnets import UserError
-from clearnets.families import FamilySpec
 from clearnets.pipeline.artifacts import missing, remake
 from clearnets.pipeline.runtime import seed_for
 
@@ -35,9 +34,10 @@ def coder_class() -> type[SparseCoder]:
 
 
 def new_coder(
-    family: FamilySpec,
     name: str,
     *,
+    transcode: bool = False,
+    skip: bool = False,
     d_in: int,
     num_latents: int,
     k: int,
@@ -48,6 +48,11 @@ def new_coder(
 
     The weights depend on `seed` and `name` (the hookpoint) only, so that the coders of one layer
     begin with the same ones in every family. A skip begins at zero.
+
+    Args:
+        name: the hookpoint.
+        transcode: whether it goes from a feedforward's input to its output.
+        skip: whether a linear path runs beside its latents.
     """
     coder = coder_class()
     from sparsify import SparseCoderConfig
@@ -56,8 +61,8 @@ def new_coder(
         num_latents=num_latents,
         k=k,
         multi_topk=multi_topk,
-        transcode=family.transcode,
-        skip_connection=family.skip,
+        transcode=transcode,
+        skip_connection=skip,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "coder", name))

@@ -16,7 +16,6 @@ from clearnets import UserError
 from clearnets.coders import library, objective
 from clearnets.coders.training import Schedule, start_biases
 from clearnets.config import CheckpointCoders
-from clearnets.families import FAMILIES
 from clearnets.pipeline.runtime import seed_for
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def fit(
             "latents: lower k or raise expansion"
         )
     coder = library.new_coder(
-        FAMILIES["sae"], name, d_in=width, num_latents=num_latents, k=settings.k, seed=seed
+        name, d_in=width, num_latents=num_latents, k=settings.k, seed=seed
     ).to(acts_MD.device)
     if settings.finetune and before is not None:
         coder.load_state_dict(before.state_dict())

@@ -29,7 +29,7 @@ from typing import Any
 from clearnets import UserError
 from clearnets.pipeline import code
 from clearnets.pipeline.paths import WORK
-from clearnets.pipeline.stage import family_identity, rerun
+from clearnets.pipeline.stage import rerun
 
 MANIFEST = "manifest.json"
 
@@ -209,9 +209,9 @@ class _Building:
     @classmethod
     def of(cls, unit: Unit) -> _Building:
         identity = unit.identity()
-        family = family_identity(unit.settings.get("family"))
-        computed = [code.fingerprint(unit.stage), family]
-        key = fingerprint({**identity, "out": str(unit.out), "code": computed})
+        family = code.family_identity(unit.settings.get("family"))
+        computed = {"code": code.fingerprint(unit.stage), "family": family}
+        key = fingerprint({**identity, "out": str(unit.out), **computed})
         return cls(unit, WORK / unit.stage / key, identity)
 
     @property

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+
+from clearnets.families import FAMILIES
 
 PACKAGE = Path(__file__).parents[1]
 # What a stage may import without depending on it. Parameters are tracked by their keys.
@@ -21,43 +23,66 @@ _OUTSIDE = (
     *("clearnets.cli", "clearnets.config"),
     *(f"clearnets.pipeline.{name}" for name in ("code", "paths", "processes", "progress", "stage")),
 )
-_FAMILIES = "clearnets.families"
+# Data files of the package that modules read.
+_DATA = (".toml", ".html", ".css", ".js")
 
 
 @cache
-def fingerprint(stage: str, *, family_tracked: bool = False) -> str:
-    """Return the fingerprint of a stage's code, 16 hex digits.
-
-    Args:
-        stage: its name.
-        family_tracked: whether the stage works on one family, whose row DVC tracks by itself; the
-            table of families is then left out.
-    """
-    outside = (*_OUTSIDE, _FAMILIES) if family_tracked else _OUTSIDE
+def fingerprint(stage: str) -> str:
+    """Return the fingerprint of a stage's code, 16 hex digits."""
     digest = hashlib.sha256()
-    names = sorted(modules(f"clearnets.stages.{stage}", outside))
+    names = sorted(modules(f"clearnets.stages.{stage}"))
     for name in names:
         digest.update(f"{name}\n{_tree(_file(name))}\n".encode())
     for path in sorted({path for name in names for path in _data_files(_file(name))}):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    for name, trees in sorted(_parameter_functions(names).items()):
+        digest.update(f"{name}\n{trees}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def modules(root: str, outside: tuple[str, ...] = _OUTSIDE) -> set[str]:
+def _parameter_functions(names: Iterable[str]) -> dict[str, str]:
+    """Return the properties and methods of the typed parameters that modules name, as trees.
+
+    Parameters are tracked by their values, so the package `config` is outside. But some of its
+    functions compute with them, such as the number of latents of a width.
+    """
+    known: dict[str, list[ast.FunctionDef]] = {}
+    for path in sorted((PACKAGE / "config").glob("*.py")):
+        for node in ast.walk(_parsed(path)):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                known.setdefault(node.name, []).append(node)
+    found: dict[str, str] = {}
+    queue: list[ast.AST] = [_parsed(_file(name)) for name in names]
+    while queue:
+        for node in ast.walk(queue.pop()):
+            if isinstance(node, ast.Attribute) and node.attr in known and node.attr not in found:
+                found[node.attr] = _canonical(known[node.attr])
+                queue += known[node.attr]
+    return found
+
+
+def family_identity(name: str | None) -> dict[str, object] | None:
+    """Return what a family's results follow from in its row; None for what is no family."""
+    return FAMILIES[name].identity() if name in FAMILIES else None
+
+
+def reaches(stage: str, module: str) -> bool:
+    """Whether a stage computes with a module."""
+    return module in modules(f"clearnets.stages.{stage}")
+
+
+def modules(root: str) -> set[str]:
     """Return the modules of the package that `root` reaches by imports, itself among them.
 
     Imports inside functions count, those for type checkers do not. The packages of a module count,
     because importing it runs them.
-
-    Args:
-        root: a module's dotted name.
-        outside: modules and packages that are not followed.
     """
     found: set[str] = set()
     queue = [root] if _exists(root) else []
     while queue:
         name = queue.pop()
-        if name in found or any(f"{name}.".startswith(f"{one}.") for one in outside):
+        if name in found or any(f"{name}.".startswith(f"{one}.") for one in _OUTSIDE):
             continue
         found.add(name)
         queue += [target for target in imports(_file(name)) if _exists(target)]
@@ -104,11 +129,11 @@ def _exists(name: str) -> bool:
 
 
 def _data_files(module: Path) -> Iterator[Path]:
-    """Files that a module may read: those below its folder that are no Python, and no package's."""
+    """Yield the data files that a module may read: those below its folder that are no package's."""
     for path in module.parent.rglob("*"):
         folders = path.relative_to(module.parent).parents
         own = all(not (module.parent / f / "__init__.py").exists() for f in list(folders)[:-1])
-        if own and path.is_file() and path.suffix not in (".py", ".pyc", ".typed"):
+        if own and path.is_file() and path.suffix in _DATA:
             yield path
 
 
@@ -133,11 +158,13 @@ def _canonical(value: object) -> str:
 
 
 def _computes(node: object) -> bool:
-    """Whether a statement counts: no docstring, and no declaration of a stage, of which DVC tracks
-    what is not only words."""
+    """Whether a statement counts: no docstring, and no row of a table.
+
+    DVC tracks what is not only words in the declaration of a stage, and families by their rows.
+    """
     match node:
         case ast.Expr(value=ast.Constant(value=str())):
             return False
-        case ast.Assign(targets=[ast.Name(id="STAGE")]):
+        case ast.Assign(targets=[ast.Name(id="STAGE" | "_ROWS")]):
             return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -40,26 +41,36 @@ def pipeline(config: Config) -> str:
     return f"{HEADER}stages:\n{stages}\n{plots}"
 
 
-def code_fingerprints() -> dict[str, dict[str, str]]:
-    """Return what CODE holds: by stage the fingerprint of its code, by family that of its row."""
+def code_fingerprints(config: Config) -> dict[str, Any]:
+    """Return what CODE holds.
+
+    `stages`: by stage, the fingerprint of its code. `families`: by family, that of its row and of
+    the coders of others that take its place. `table`: that of all rows, labels and colours, too.
+    """
+    existing = config.coders.existing
+    rows = {
+        name: [spec.identity(), existing[name].model_dump() if name in existing else None]
+        for name, spec in FAMILIES.items()
+    }
     return {
-        "stages": {
-            name: code.fingerprint(name, family_tracked=_tracks_family(stage))
-            for name, stage in sorted(table().items())
-            if name != PLAN
-        },
-        "families": {name: fingerprint(spec.identity()) for name, spec in FAMILIES.items()},
+        "stages": {name: code.fingerprint(name) for name in sorted(table()) if name != PLAN},
+        "families": {name: fingerprint(row) for name, row in rows.items()},
+        "table": fingerprint([asdict(spec) for spec in FAMILIES.values()]),
     }
 
 
-def _tracks_family(stage: Stage) -> bool:
-    return stage.over in (LATENTS, CODERS)
+def _tracked(stage: Stage, item: str) -> list[str]:
+    """Return the keys of CODE that a stage depends on."""
+    keys = [f"stages.{stage.name}"]
+    if stage.over in (LATENTS, CODERS):
+        return [*keys, f"families.{item}"]
+    return [*keys, "table"] if code.reaches(stage.name, "clearnets.families") else keys
 
 
 def _entry(stage: Stage, config: Config) -> dict[str, Any]:
     """Return a stage as `dvc.yaml` has it."""
     if stage.over is None:
-        return _body(stage, "")
+        return _body(_readable(stage, config), "")
     if "{source}" in stage.reads:
         sources = {item: stage.over.source(config, item) for item in stage.over.items(config)}
         return {"foreach": sources, "do": _body(stage, "${key}", "${item}")}
@@ -67,6 +78,17 @@ def _entry(stage: Stage, config: Config) -> dict[str, Any]:
     listed = f"${{{stage.over.key}}}" if stage.over.key else list(stage.over.items(config))
     body = _body(stage, f"${{item.{word}}}")
     return {"matrix": {word: listed}, **body}
+
+
+def _readable(stage: Stage, config: Config) -> Stage:
+    """Return the stage without the folders that no stage writes in this experiment."""
+    idle = [
+        template.split("/{")[0]
+        for other in table().values()
+        if not other.items(config)
+        for template in other.outputs
+    ]
+    return replace(stage, reads=tuple(path for path in stage.reads if path not in idle))
 
 
 def _body(stage: Stage, item: str, source: str = "") -> dict[str, Any]:
@@ -82,9 +104,7 @@ def _body(stage: Stage, item: str, source: str = "") -> dict[str, Any]:
     words = [stage.over.option, item] if stage.over else []
     params: list[Any] = [filled(key) for key in stage.params]
     if stage.name != PLAN:
-        tracked = [f"stages.{stage.name}"]
-        tracked += [f"families.{item}"] if _tracks_family(stage) else []
-        params.append({paths.CODE.as_posix(): _short(tracked)})
+        params.append({paths.CODE.as_posix(): _short(_tracked(stage, item))})
     uncached = [{filled(path): {"cache": False}} for path in stage.small]
     metrics = [{stage.metrics_path(item or None): {"cache": False}}] if stage.metrics else []
     body = {

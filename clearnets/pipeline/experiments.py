@@ -19,7 +19,7 @@ from typing import Any
 
 from clearnets import UserError
 from clearnets import config as cfg
-from clearnets.pipeline import dvc, paths
+from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import fingerprint, write_text
 from clearnets.pipeline.commands import dvc_cache, git
 from clearnets.pipeline.paths import COMMIT, LOCK
@@ -51,6 +51,8 @@ def resolve(name: str | None, assignments: list[str]) -> dict[str, Any]:
         _check_key(base, key)
         _assign(over, key, value)
     values = cfg.overlay(base, over)
+    if values.get("models") == []:  # An overlay need not also remove what compares them.
+        values["families"], values["coders"] = [], {**values["coders"], "existing": {}}
     if name:
         config = cfg.parse(values, str(_overlay_file(name)))
         _name_sources_from_worktree(name, config, values)
@@ -134,9 +136,10 @@ def enter(name: str, assignments: list[str], values: dict[str, Any]) -> None:
     folder = _update_worktree(name)
     config = cfg.parse(values, name)
     write_text(folder / cfg.PARAMS, _as_yaml(values))
-    write_text(folder / paths.PIPELINE, dvc.pipeline(config))
     os.chdir(folder)
     _drop_others(config)
+    # By the worktree's own code, which is that of the last commit.
+    _run("clearnets plan", name)
 
 
 def _drop_others(config: cfg.Config) -> None:
@@ -146,7 +149,8 @@ def _drop_others(config: cfg.Config) -> None:
             if stage.over and "{item}" in template:
                 own = {Path(template.format(item=item)) for item in stage.items(config)}
                 for path in Path().glob(template.format(item="*")):
-                    if path not in own:
+                    # DVC keeps a file of its own beside its outputs.
+                    if path not in own and not path.name.startswith("."):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -161,10 +165,7 @@ def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
     home = Path.cwd()
     enter(name, assignments, values)
     for words in _commands(values):
-        command = [sys.executable, "-m", *words.split()]
-        code = subprocess.run(command, env=_environment(), check=False).returncode
-        if code:
-            raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
+        _run(words, name)
     target = home / paths.results(name)
     _copy_results(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
@@ -181,16 +182,18 @@ def _commands(values: Mapping[str, Any]) -> list[str]:
     return ["dvc repro generalize", "clearnets collate", "clearnets figures"]
 
 
-def _environment() -> dict[str, str]:
-    """Of the pipeline's commands, in the worktree: DVC starts them as dvc.yaml has them, so what
-    chooses the device and no result reaches them here."""
+def _run(words: str, name: str) -> None:
+    """Run a command in an experiment's worktree, the working directory, by the code there."""
     bin_folder = str(Path(sys.executable).parent)
-    return {
+    environment = {
         **os.environ,
         "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
-        # The worktree's code, not the checkout's that is installed.
+        # Not the checkout's code, which is installed.
         "PYTHONPATH": str(Path.cwd()),
     }
+    command = [sys.executable, "-m", *words.split()]
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
 
 
 def _copy_results(tables: Path, target: Path) -> None:

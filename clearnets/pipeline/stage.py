@@ -232,15 +232,6 @@ def rerun(path: Path) -> str | None:
     return f"dvc repro {stage.of_item(item)}"
 
 
-def family_identity(name: str | None) -> dict[str, Any] | None:
-    """Return what results follow from in a family's row; None for what is no family.
-
-    It stands here, outside the fingerprints of code, so that a row of the table of families counts
-    only for the stages that compute with it.
-    """
-    return FAMILIES[name].identity() if name in FAMILIES else None
-
-
 def names_of(config: Config) -> list[str]:
     """Return the DVC names of an experiment's stages, e.g. `cache@sae`, in their order."""
     return [stage.of_item(item) for stage, item in items_of(config)]

@@ -232,7 +232,7 @@ def faults(
                 yield Fault(step.name, f"params.yaml: {key}", STALE)
 
 
-def code_faults(steps: Sequence[Step], code: Mapping[str, Mapping[str, str]]) -> Iterator[Fault]:
+def code_faults(steps: Sequence[Step], code: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield the stages whose code is not what they were run with.
 
     Args:
@@ -241,9 +241,8 @@ def code_faults(steps: Sequence[Step], code: Mapping[str, Mapping[str, str]]) ->
     """
     for step in steps:
         for key, recorded in step.fingerprints.items():
-            kind, name = key.split(".", 1)
-            if code.get(kind, {}).get(name) != recorded:
-                yield Fault(step.name, f"code: {kind}.{name}", STALE)
+            if value_at(code, key) != recorded:
+                yield Fault(step.name, f"code: {key}", STALE)
 
 
 def format_chain(chain: Sequence[Step], path: str, origin: str) -> Iterator[str]:
@@ -280,9 +279,15 @@ def format_chain(chain: Sequence[Step], path: str, origin: str) -> Iterator[str]
         if value is not None and not within:
             yield f"  {key}: {json.dumps(value, ensure_ascii=False)}"
     yield ""
-    yield "code"
     code = {key: value for step in chain for key, value in step.fingerprints.items()}
-    yield from (f"  {key}: {value}" for key, value in sorted(code.items()))
+    if code:
+        yield "code"
+        yield from (f"  {key}: {value}" for key, value in sorted(code.items()))
+    else:  # A run of before there were fingerprints.
+        files = {entry for step in chain for entry in step.reads} - {
+            entry for step in chain for entry in step.artifacts
+        }
+        yield f"code: {len(files)} files, each with its hash in the record"
 
 
 def commit_of(path: Path) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clearnets.pipeline import commands, dvc, paths, times
+from clearnets.pipeline import commands, paths, times
 from clearnets.pipeline.console import first_of
 from clearnets.provenance import dvc_cache, lockfile
 from clearnets.provenance.lockfile import Fault, Step, overlap
@@ -35,12 +35,13 @@ class Standing:
     restorable: bool = False
 
 
-def dvc_faults(steps: Sequence[Step]) -> list[Fault]:
+def dvc_faults(steps: Sequence[Step], code: Mapping[str, Any]) -> list[Fault]:
     """Return what `dvc status` finds, but for what only reads an output that is not as recorded.
 
     Args:
-        steps: of the record. Their code is compared with the code that is there, too: DVC does not
-            see an edit before `clearnets plan` has run.
+        steps: of the record.
+        code: fingerprints of the code that is there: DVC does not see an edit before `clearnets
+            plan` has run.
 
     Raises:
         UserError: DVC failed.
@@ -61,7 +62,7 @@ def dvc_faults(steps: Sequence[Step]) -> list[Fault]:
         for fault in found
         if fault.state != lockfile.STALE or not any(overlap(fault.path, path) for path in wrong)
     ]
-    return own + list(lockfile.code_faults(steps, dvc.code_fingerprints()))
+    return own + list(lockfile.code_faults(steps, code))
 
 
 def _of_stage(stage: str, changes: Sequence[Any]) -> Iterator[Fault]:

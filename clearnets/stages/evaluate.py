@@ -243,12 +243,13 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
     """Return the token rows that the coders of this seed were trained on, all families alike."""
     from clearnets.coders.batches import plan_rows
 
-    settings = settings_of(paths.coders(family, seed))
+    settings = settings_of(paths.coders(family, seed))["coders"]
     split = store.split("train")
     rows = plan_rows(
         len(split),
-        tokens=settings["coders"]["tokens"],
-        batch_size=settings["coders"]["batch_size"],
+        tokens=settings["tokens"],
+        batch_size=settings["batch_size"],
+        grad_acc_steps=settings["grad_acc_steps"],
         ctx_len=store.ctx_len,
         seed=seed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from clearnets import UserError
@@ -18,7 +19,7 @@ STAGE = Stage(
     name="plan",
     does="Write dvc.yaml and the fingerprints of each stage's code.",
     example="clearnets plan",
-    params=("models", "families", "generalize"),
+    params=("models", "families", "coders.existing", "generalize"),
     reads=("clearnets",),
     small=("artifacts/code.json",),
     without_models=True,
@@ -34,14 +35,16 @@ def run(config: Config, *, runtime: Runtime) -> None:
     """Write `artifacts/code.json`, and `dvc.yaml` where it does not fit the parameters.
 
     Raises:
-        UserError: `dvc.yaml` was not the pipeline of these parameters, so what DVC is running is
-            not, either. It is now.
+        UserError: DVC runs this command, and `dvc.yaml` was not the pipeline of these parameters,
+            so what DVC is running is not, either. It is now.
     """
-    write_json(paths.CODE, dvc.code_fingerprints())
+    write_json(paths.CODE, dvc.code_fingerprints(config))
     text = dvc.pipeline(config)
     there = paths.PIPELINE.read_text(encoding="utf-8") if paths.PIPELINE.exists() else ""
-    if text != there:
-        write_text(paths.PIPELINE, text)
+    if text == there:
+        return
+    write_text(paths.PIPELINE, text)
+    if "DVC_STAGE" in os.environ:  # DVC has read the other one.
         raise UserError(
             f"{paths.PIPELINE} was not the pipeline of {config.experiment}'s parameters and has "
             "been written anew; run the same command again"

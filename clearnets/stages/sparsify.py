@@ -24,7 +24,12 @@ STAGE = Stage(
     does="Train SAEs or transcoders on the pair's dense model, one per layer.",
     example="clearnets sparsify --aux transcoder",
     over=CODERS,
-    params=("seeds", "coders"),
+    # Not `coders.existing`, which concerns single families: see `clearnets.pipeline.dvc`.
+    params=(
+        *("seeds", "coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
+        *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
+        *("coders.learning_rate", "coders.warmup_steps"),
+    ),
     reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
     writes=("artifacts/coders/{item}",),
     metrics=True,
@@ -34,7 +39,7 @@ STAGE = Stage(
 
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
-    settings = {"family": family, **config.dump(*STAGE.settings)}
+    settings = {"family": family, **config.dump("coders")}
     # Of what takes the place of trained coders, only that of this family.
     settings["coders"] = {**settings["coders"], "existing": None}
     if source := _existing(config, family):
@@ -129,8 +134,8 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
     coders = {
         # The models of a pair share one config, so this is also the sparse one's width and k.
         name: library.new_coder(
-            spec,
             name,
+            **spec.coder_kind,
             d_in=model.config.hidden_size,
             num_latents=model.config.num_latents,
             k=model.config.k,

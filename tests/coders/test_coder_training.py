@@ -31,7 +31,9 @@ def batch(step: int):
 
 def new_coders(family: str, seed: int = 0):
     return {
-        name: library.new_coder(FAMILIES[family], name, d_in=16, num_latents=64, k=4, seed=seed)
+        name: library.new_coder(
+            name, **FAMILIES[family].coder_kind, d_in=16, num_latents=64, k=4, seed=seed
+        )
         for name in NAMES
     }
 

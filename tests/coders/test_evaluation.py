@@ -43,7 +43,7 @@ def coders():
         for layer in range(2):
             name = f"layers.{layer}.mlp"
             sizes = {"d_in": 16, "num_latents": 64, "k": 4}
-            coder = library.new_coder(FAMILIES[family], name, **sizes, seed=0).double()
+            coder = library.new_coder(name, **FAMILIES[family].coder_kind, **sizes, seed=0).double()
             with torch.no_grad():
                 for parameter in coder.parameters():
                     noise = torch.randn(parameter.shape, generator=generator).double()

@@ -15,7 +15,9 @@ D, L, K, N = 12, 40, 3, 50
 def make(family: str, seed: int = 0):
     """A coder in double precision at a generic point, and a batch."""
     generator = torch.Generator().manual_seed(seed)
-    coder = new_coder(FAMILIES[family], "layers.0.mlp", d_in=D, num_latents=L, k=K, seed=0).double()
+    coder = new_coder(
+        "layers.0.mlp", **FAMILIES[family].coder_kind, d_in=D, num_latents=L, k=K, seed=0
+    ).double()
     with torch.no_grad():
         for parameter in coder.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator).double()

@@ -46,7 +46,9 @@ def test_parameters_are_those_of_the_coders(family):
     from clearnets.coders.library import new_coder
 
     over = settings()
-    coder = new_coder(FAMILIES[family], "layers.0.mlp", d_in=64, num_latents=1024, k=8, seed=0)
+    coder = new_coder(
+        "layers.0.mlp", **FAMILIES[family].coder_kind, d_in=64, num_latents=1024, k=8, seed=0
+    )
     (cost,) = [cost for cost in budget.coders(over) if cost.name == family]
     assert cost.parameters == 8 * sum(p.numel() for p in coder.parameters())
 

@@ -92,7 +92,7 @@ def test_bags_are_counted_by_torch_as_by_hand():
 @pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder"])
 def test_coders_equal_torchs_counter(family, multi_topk):
     tokens, sizes = 8, {"d_in": 10, "num_latents": 100, "k": 3, "multi_topk": multi_topk}
-    coder = new_coder(FAMILIES[family], "layers.0.mlp", seed=0, **sizes)
+    coder = new_coder("layers.0.mlp", **FAMILIES[family].coder_kind, seed=0, **sizes)
     x_ND, y_ND = torch.randn(2, tokens, 10, generator=torch.Generator().manual_seed(0))
     target_ND = x_ND if family == "sae" else y_ND
     flops = compute.coder(FAMILIES[family], **sizes)

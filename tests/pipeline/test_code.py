@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import grimp
 import pytest
 
-from clearnets.pipeline import code
+from clearnets.config import Existing, load
+from clearnets.families import FAMILIES
+from clearnets.pipeline import code, dvc
 from clearnets.pipeline.stage import table
 
 ROOT = Path(__file__).parents[2]
@@ -94,15 +97,39 @@ def test_a_data_file_counts_with_the_modules_beside_it(fingerprints):
     assert not {"match", "figures"} & found
 
 
-def test_the_table_of_families_counts_for_those_that_read_it(fingerprints):
+def test_rows_of_families_are_tracked_by_themselves(fingerprints):
     before = fingerprints()
     edit("clearnets/families.py", "_ROWS = (", "_ROWS = (  # One more.\n    *(),")
+    assert changed(before, fingerprints()) == set()
+    edit("clearnets/families.py", "if self.model else [TOKENS]", "if self.is_coder else [TOKENS]")
     found = changed(before, fingerprints())
     assert {"cache", "evaluate", "collate"} <= found
     assert not {"data", "train", "match", "embed", "qualify", "figures", "paper"} & found
 
 
-def test_a_family_counts_by_its_row():
-    tracked = code.modules("clearnets.stages.cache", (*code._OUTSIDE, code._FAMILIES))
-    assert "clearnets.families" not in tracked
-    assert "clearnets.families" in code.modules("clearnets.stages.cache")
+def test_functions_of_parameters_count_where_they_are_named(fingerprints):
+    before = fingerprints()
+    edit("clearnets/config/models.py", "self.expansion * self.hidden_size", "2 * self.hidden_size")
+    found = changed(before, fingerprints())
+    assert {"train", "sparsify"} & found
+    assert not {"data", "embed", "match", "figures", "paper"} & found
+
+
+def test_what_a_family_is_compared_with_is_no_reason_to_train_it_anew():
+    config = load(ROOT / "params.yaml")
+    before = dvc.code_fingerprints(config)
+    row = FAMILIES["transcoder"]
+    for change, families, table_ in (
+        ({"label": "new"}, set(), True),
+        ({"contrast": None}, set(), True),
+        ({"skip": True}, {"transcoder"}, True),
+    ):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(FAMILIES, "transcoder", replace(row, **change))
+            after = dvc.code_fingerprints(config)
+        assert changed(before["families"], after["families"]) == families
+        assert (before["table"] != after["table"]) == table_
+    existing = {"sae": Existing(name="x/saes")}
+    coders = config.coders.model_copy(update={"existing": existing})
+    after = dvc.code_fingerprints(config.model_copy(update={"coders": coders}))
+    assert changed(before["families"], after["families"]) == {"sae"}

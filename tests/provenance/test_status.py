@@ -173,8 +173,7 @@ def test_what_dvc_status_says_becomes_faults(monkeypatch):
         "browse": [{"changed outs": {"artifacts/browser": "deleted"}}],
     }
     monkeypatch.setattr("clearnets.pipeline.commands.dvc", lambda *_: json.dumps(said))
-    monkeypatch.setattr("clearnets.pipeline.dvc.code_fingerprints", dict)
-    found = {(fault.step, fault.path, fault.state) for fault in status.dvc_faults(STEPS)}
+    found = {(fault.step, fault.path, fault.state) for fault in status.dvc_faults(STEPS, {})}
     assert found == {
         ("train", "clearnets/a.py", lockfile.STALE),
         ("train", "params.yaml: train.epochs", lockfile.STALE),
