@@ -75,7 +75,8 @@ def _entry(stage: Stage, config: Config) -> dict[str, Any]:
         sources = {item: stage.over.source(config, item) for item in stage.over.items(config)}
         return {"foreach": sources, "do": _body(stage, "${key}", "${item}")}
     word = stage.over.option.lstrip("-") or stage.over.keyword
-    listed = f"${{{stage.over.key}}}" if stage.over.key else list(stage.over.items(config))
+    key, items = stage.over.key, list(stage.over.items(config))
+    listed = f"${{{key}}}" if key else _short(items)
     body = _body(stage, f"${{item.{word}}}")
     return {"matrix": {word: listed}, **body}
 

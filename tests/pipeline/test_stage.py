@@ -50,6 +50,9 @@ def test_units_write_and_read_what_their_stage_declares(name, config):
     for item in stage.items(config):
         source = stage.over.source(config, item) if stage.over else ""
         reads = [path.format(item=item, source=source, experiment="*") for path in stage.reads]
+        # What these were made from is read, too: DVC has made it before.
+        made_by = [found[0] for path in reads if (found := producer(Path(path)))]
+        reads += [path.format(item="*", source="*") for other in made_by for path in other.reads]
         for unit in stage.module.units(config, **stage.selection(config, item)):
             assert unit.stage == name
             assert lies_in(unit.out, stage.outputs), unit.out
