@@ -109,7 +109,8 @@ def test_rows_of_families_are_tracked_by_themselves(fingerprints):
 
 def test_functions_of_parameters_count_where_they_are_named(fingerprints):
     before = fingerprints()
-    edit("clearnets/config/models.py", "return self.hidden_size * self.expansion", "return 2 * self.hidden_size")
+    there = "return self.hidden_size * self.expansion"
+    edit("clearnets/config/models.py", there, "return 2 * self.hidden_size")
     found = changed(before, fingerprints())
     assert {"train", "sparsify"} & found
     assert not {"data", "embed", "match", "figures", "paper"} & found

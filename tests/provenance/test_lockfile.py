@@ -72,6 +72,7 @@ def project(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "p")
     monkeypatch.setattr("clearnets.config.load", lambda: None)
     monkeypatch.setattr("clearnets.pipeline.stage.names_of", lambda _: NAMES)
+    monkeypatch.setattr("clearnets.pipeline.dvc.code_fingerprints", lambda _: {})
 
 
 def verify() -> tuple[int, str]:
