@@ -150,6 +150,7 @@ def kill_in(stage: str, at: Path) -> None:
     assert [path for path in work.glob("*/*/**/*") if path.is_file()], "killed too late"
 
 
+@pytest.mark.nightly
 def test_a_fresh_folder_and_kills_on_the_way_give_the_same_hashes(home, tmp_path):
     folder = clone(tmp_path)
     shutil.copyfile(place(home) / "params.yaml", folder / "params.yaml")
