@@ -47,12 +47,7 @@ def _parameter_functions(names: Iterable[str]) -> dict[str, str]:
     Parameters are tracked by their values, so the package `config` is outside. But some of its
     functions compute with them, such as the number of latents of a width.
     """
-    known: dict[str, list[ast.FunctionDef]] = {}
-    for path in sorted((PACKAGE / "config").glob("*.py")):
-        for node in ast.walk(_parsed(path)):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                known.setdefault(node.name, []).append(node)
-    found: dict[str, str] = {}
+    known, found = _functions_of_config(), {}
     queue: list[ast.AST] = [_parsed(_file(name)) for name in names]
     while queue:
         for node in ast.walk(queue.pop()):
@@ -60,6 +55,17 @@ def _parameter_functions(names: Iterable[str]) -> dict[str, str]:
                 found[node.attr] = _canonical(known[node.attr])
                 queue += known[node.attr]
     return found
+
+
+@cache
+def _functions_of_config() -> dict[str, list[ast.FunctionDef]]:
+    """Return all public functions of the package `config` by name."""
+    known: dict[str, list[ast.FunctionDef]] = {}
+    for path in sorted((PACKAGE / "config").glob("*.py")):
+        for node in ast.walk(_parsed(path)):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                known.setdefault(node.name, []).append(node)
+    return known
 
 
 def family_identity(name: str | None) -> dict[str, object] | None:
@@ -72,7 +78,8 @@ def reaches(stage: str, module: str) -> bool:
     return module in modules(f"clearnets.stages.{stage}")
 
 
-def modules(root: str) -> set[str]:
+@cache
+def modules(root: str) -> frozenset[str]:
     """Return the modules of the package that `root` reaches by imports, itself among them.
 
     Imports inside functions count, those for type checkers do not. The packages of a module count,
@@ -87,7 +94,7 @@ def modules(root: str) -> set[str]:
         found.add(name)
         queue += [target for target in imports(_file(name)) if _exists(target)]
         queue += [name.rpartition(".")[0]] if "." in name else []
-    return found
+    return frozenset(found)
 
 
 @cache

@@ -25,13 +25,18 @@ def fingerprints(tmp_path, monkeypatch):
     monkeypatch.setattr(code, "PACKAGE", copy)
 
     def made() -> dict[str, str]:
-        for cached in (code.fingerprint, code.imports, code._parsed, code._tree):
-            cached.cache_clear()
+        forget()
         return {name: code.fingerprint(name) for name in table()}
 
     yield made
-    for cached in (code.fingerprint, code.imports, code._parsed, code._tree):
-        cached.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """Clear every cache of the module, whose files are about to be others."""
+    for function in vars(code).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
 
 
 def edit(path: str, old: str, new: str) -> None:
