@@ -37,7 +37,7 @@ $(READY): requirements.txt pyproject.toml overrides.txt
 	@touch $@
 
 repro: env ## Run the whole pipeline: text to paper
-	$(BIN)/dvc repro
+	$(BIN)/clearnets repro
 
 figures: env ## Rebuild every figure from the tables in git, without training
 	$(BIN)/clearnets figures

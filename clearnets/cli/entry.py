@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from clearnets.cli import exchange, experiments, look, paper, stages
+from clearnets.cli import exchange, experiments, look, paper, repro, stages
 from clearnets.cli.errors import guarded
 from clearnets.pipeline.stage import table
 
@@ -28,7 +28,7 @@ PANELS = {
     "Paper": [paper.figures, paper.paper, paper.claims, paper.compare],
     "Look": [look.trace, look.verify, look.show, look.status],
     "Exchange": [exchange.import_, exchange.export, exchange.import_scores, exchange.bundle],
-    "Experiments": [experiments.compute, experiments.exp],
+    "Whole experiments": [repro.repro, experiments.exp, experiments.compute],
 }
 
 

@@ -42,6 +42,18 @@ Device = Annotated[
 Threads = Annotated[
     int, typer.Option(min=0, metavar="N", help="CPU threads; 0 takes all there are.")
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Stages at a time; 0 runs as many as there are cores."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A Dask scheduler, e.g. tcp://node1:8786, whose workers run the stages. Default: "
+        "workers here.",
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="N", help="The training seed of the models. Default: the first."),

@@ -20,11 +20,12 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clearnets import UserError
 from clearnets.pipeline import code
@@ -32,6 +33,8 @@ from clearnets.pipeline.paths import WORK
 from clearnets.pipeline.stage import rerun
 
 MANIFEST = "manifest.json"
+# How long to wait for a process that holds a unit: one that was killed takes a moment to end.
+_LOCK_SECONDS = 3.0
 
 
 def fingerprint(value: Any) -> str:
@@ -227,11 +230,7 @@ class _Building:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = f"another process is making {self.unit.out}; wait for it or stop it"
-                raise UserError(message) from None
+            _hold(lock, self.unit)
             for part in (self.work.out, self.work.state):
                 part.mkdir(exist_ok=True)
             yield
@@ -270,6 +269,20 @@ class _Building:
         parts = (self.work.out, self.work.state)
         if not any(path.is_file() for part in parts for path in part.rglob("*")):
             self.drop()
+
+
+def _hold(lock: IO[str], unit: Unit) -> None:
+    """Lock a unit's work folder; wait a little for a process that is being killed."""
+    start = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() - start > _LOCK_SECONDS:
+                message = f"another process is making {unit.out}; wait for it or stop it"
+                raise UserError(message) from None
+            time.sleep(0.1)
 
 
 def work_of(unit: Unit) -> Work:

@@ -43,6 +43,20 @@ def dvc_cache() -> Path:
         raise UserError(f"{error}; correct .dvc/config.local") from None
 
 
+def run_here(command: str) -> None:
+    """Run a command of this package in a process of its own; what it prints is seen.
+
+    Args:
+        command: as the user would type it, `clearnets ...`.
+
+    Raises:
+        UserError: it failed; it has said why.
+    """
+    done = subprocess.run([sys.executable, "-m", *command.split()], check=False)
+    if done.returncode:
+        raise UserError(f"`{command}` failed")
+
+
 def _output(command: Sequence[str], shown: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +11,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+
+# Names a file that is to say how far the process is, where `clearnets repro` shows it.
+PROGRESS = "CLEARNETS_PROGRESS"
 
 
 class Progress:
@@ -27,6 +32,8 @@ class Progress:
         self._quiet = quiet
         self._done, self._start = 0, time.monotonic()
         self._last = self._start
+        self._file = None if quiet else os.environ.get(PROGRESS)
+        self._told = 0.0
         self._bar = None
         if sys.stderr.isatty() and not quiet:
             from rich import progress as rich
@@ -53,11 +60,22 @@ class Progress:
         """Count `amount` more units; `note` is a short text beside the bar."""
         self._done += amount
         now = time.monotonic()
+        if self._file and now - self._told >= 0.5:
+            self._told = now
+            self._tell(note)
         if self._bar is not None:
             self._bar.update(self._task, advance=amount, rate=self._rate(), note=note)
         elif now - self._last >= self._every:
             self._last = now
             self._line(note)
+
+    def _tell(self, note: str) -> None:
+        """Write how far this is to the file, for `clearnets repro` to read."""
+        found = {"done": self._done, "total": self._total, "unit": self._unit, "note": note}
+        part = f"{self._file}.part"
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump(found, file)
+        os.replace(part, str(self._file))
 
     def _line(self, note: str) -> None:
         if self._quiet:

@@ -1,0 +1,38 @@
+"""The command that brings the pipeline up to date on all cores, or on a cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clearnets.cli.options import Jobs, Scheduler
+
+
+def repro(
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STAGE]...",
+            help="Stages as DVC names them, e.g. cache@sae, with all that they need. Default: all.",
+        ),
+    ] = None,
+    jobs: Jobs = 0,
+    scheduler: Scheduler = None,
+) -> None:
+    """Run all stale stages, side by side; the results are those of `dvc repro`.
+
+    Example: [bold]clearnets repro --jobs 4[/bold]
+    """
+    from clearnets import UserError, config
+    from clearnets.scheduler import cluster
+    from clearnets.scheduler import repro as module
+
+    if scheduler and jobs:
+        raise UserError("--jobs is of workers here; with --scheduler its workers set the number")
+
+    if scheduler:
+        connect = lambda: cluster.remote(scheduler)  # noqa: E731
+    else:
+        connect = lambda: cluster.local(jobs or cluster.cores())  # noqa: E731
+    raise typer.Exit(not module.run(config.load, stages or [], connect))

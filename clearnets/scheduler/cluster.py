@@ -1,0 +1,177 @@
+"""Where commands run: workers on this machine, or those of a Dask scheduler that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clearnets import UserError
+from clearnets.scheduler import worker
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+GPU = "GPU"
+_CONNECT_SECONDS = 15
+_WORKER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to workers.
+
+    Attributes:
+        client: of the scheduler.
+        words: what it is, for people.
+        cores: of this machine, which its own workers share; None where they are elsewhere.
+    """
+
+    client: Client
+    words: str
+    cores: int | None
+
+    def slots(self) -> int:
+        """Return how many commands the workers run at a time."""
+        return sum(found["nthreads"] for found in self._workers().values())
+
+    def gpus(self) -> int:
+        """Return how many of the workers' commands may hold a GPU at a time."""
+        return int(sum(found["resources"].get(GPU, 0) for found in self._workers().values()))
+
+    def _workers(self) -> dict[str, Any]:
+        return self.client.scheduler_info(n_workers=-1)["workers"]
+
+    def submit(self, job: worker.Job, *, gpu: bool) -> Future:
+        """Start a command on a worker that is free. If that dies, another worker starts it anew.
+
+        Args:
+            gpu: whether to wait for a worker with a free GPU.
+        """
+        resources = {GPU: 1} if gpu else None
+        return self.client.submit(worker.execute, job, pure=False, resources=resources)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    # macOS has no affinity.
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def local(jobs: int) -> Iterator[Cluster]:
+    """Start as many workers as commands run at a time; they end with the block.
+
+    The first of them get one of this machine's GPUs each, as long as there are any.
+    """
+    import dask
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    _hush()
+    gpus = _gpus()
+    workers = {
+        number: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "resources": {GPU: 1} if number < len(gpus) else {},
+                "env": {
+                    "CUDA_VISIBLE_DEVICES": gpus[number] if number < len(gpus) else "",
+                    "DASK_LOGGING__DISTRIBUTED": "critical",
+                },
+                # Commands are processes of their own, of whose memory a worker knows nothing.
+                "memory_limit": 0,
+            },
+        }
+        for number in range(jobs)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None},
+    }
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "30s"}),
+        SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as made,
+        Client(made) as client,
+    ):
+        client.run(worker.warm_up, os.getcwd())
+        yield Cluster(client, f"{jobs} worker{'s' if jobs > 1 else ''} here", cores())
+
+
+def _gpus() -> list[str]:
+    """Return the numbers of the GPUs that this process may use."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [number for number in allowed.split(",") if number]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+
+
+@contextmanager
+def remote(address: str) -> Iterator[Cluster]:
+    """Connect to a scheduler that is there, and check its workers.
+
+    Raises:
+        UserError: none answers, it has no worker, or a worker has other code or libraries, or does
+            not see this folder.
+    """
+    from distributed import Client
+
+    _hush()
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        reason = "" if isinstance(error, OSError) else f" ({error})"
+        raise UserError(
+            f"no Dask scheduler answers at {address}{reason}; start one with `dask scheduler`, or "
+            "leave --scheduler out to run here"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+        except TimeoutError:
+            raise UserError(
+                f"the scheduler at {address} has no worker; start some in this environment with "
+                f"`dask worker {address} --nworkers auto --nthreads 1`"
+            ) from None
+        check_workers(client, os.getcwd())
+        count = len(client.scheduler_info(n_workers=-1)["workers"])
+        yield Cluster(client, f"{count} worker{'s' if count > 1 else ''} of {address}", None)
+
+
+def check_workers(client: Client, folder: str) -> None:
+    """Compare what all workers compute with to what this process does.
+
+    Raises:
+        UserError: one differs, or does not see `folder`.
+    """
+    try:
+        found = client.run(worker.probe, folder)
+    except Exception as error:
+        raise UserError(
+            f"a worker cannot run clearnets ({error}); start it in this environment"
+        ) from None
+    expected = worker.identity()
+    for address, answer in found.items():
+        if differing := worker.differences(expected, answer["identity"]):
+            raise UserError(
+                f"the worker at {address} has {differing}; start it in this checkout's environment"
+            )
+        if not answer["sees"]:
+            raise UserError(
+                f"the worker at {address} does not see {folder}; workers need the same file system"
+            )
+
+
+def _hush() -> None:
+    """Let Dask log nothing: what concerns the user is told by this package."""
+    for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,341 @@
+"""`clearnets repro`: run all stale stages of DVC's graph, as many at a time as there are workers.
+
+Of the stages that can run, that with the longest way to the end goes first. Stages that can read
+one model in one pass (`Stage.together`) are given to one command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearnets import UserError
+from clearnets.pipeline import paths, times
+from clearnets.pipeline.progress import PROGRESS
+from clearnets.pipeline.stage import Stage, items_of
+from clearnets.scheduler import estimate
+from clearnets.scheduler.dvc_stages import Stages
+from clearnets.scheduler.view import Ran, View
+from clearnets.scheduler.worker import Job, Outcome
+
+if TYPE_CHECKING:
+    from clearnets.config import Config
+    from clearnets.scheduler.cluster import Cluster
+
+_LOCK = paths.WORK.parent / "repro.lock"
+_POLL_SECONDS = 0.05
+_ESTIMATE_SECONDS = 1.0
+# A stage that waits for others of its kind lets all that need not wait go first.
+_WAITING = -1e9
+
+
+def run(
+    load: Callable[[], Config],
+    targets: Sequence[str],
+    connect: Callable[[], AbstractContextManager[Cluster]],
+) -> bool:
+    """Bring `targets` up to date, all stages where there are none; return whether none failed.
+
+    Args:
+        load: reads the parameters.
+        targets: stages, as DVC names them.
+        connect: gives the workers; called only if a stage is stale.
+
+    Raises:
+        UserError: no such stage, another run in this checkout, or no workers.
+    """
+    from clearnets.pipeline.dvc import PLAN
+
+    with _alone():
+        stages = Stages(targets)
+        if PLAN in stages.upstream and stages.stale(PLAN):
+            _plan(stages, PLAN)
+            stages = Stages(targets)
+        config = load()
+        with ExitStack() as stack:
+            return _Run.of(config, stages, lambda: stack.enter_context(connect())).to_the_end()
+
+
+def _plan(stages: Stages, name: str) -> None:
+    """Run the stage that writes `dvc.yaml` here, before that is read."""
+    from clearnets.pipeline.commands import run_here
+
+    locks = stages.begin(name)
+    if locks is None:
+        return
+    with locks:
+        run_here(stages.command(name))
+    stages.finish(name)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other runs out of this checkout.
+
+    Raises:
+        UserError: there is one.
+    """
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with _LOCK.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"another `clearnets repro` (process {lock.read().strip()}) runs in this "
+                "checkout; wait for it, or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A running command of one or more stages."""
+
+    names: tuple[str, ...]
+    future: Any
+    log: Path
+    locks: Sequence[AbstractContextManager[Any]]
+    since: float
+
+
+@dataclass
+class _Run:
+    """One run: what is left, what runs, and what is shown.
+
+    Attributes:
+        waits: by stage that has not started, the stages that it waits for.
+        ready: stale stages that wait for none.
+    """
+
+    config: Config
+    stages: Stages
+    connect: Callable[[], Cluster]
+    known: dict[str, tuple[Stage, str | None]]
+    seconds: dict[str, float]
+    ways: dict[str, float]
+    view: View
+    waits: dict[str, set[str]]
+    cluster: Cluster | None = None
+    ready: list[str] = field(default_factory=list)
+    running: list[_Started] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    estimated: float = 0.0
+
+    @classmethod
+    def of(cls, config: Config, stages: Stages, connect: Callable[[], Cluster]) -> _Run:
+        recorded = times.recorded(config.experiment)
+        known = {**(recorded.seconds if recorded else {}), **times.here()}
+        seconds = estimate.expected(stages.upstream, known)
+        ways = estimate.ways_to_end(stages.upstream, seconds)
+        named = {stage.of_item(item): (stage, item) for stage, item in items_of(config)}
+        waits = {name: set(before) for name, before in stages.upstream.items()}
+        view = View("", len(waits))
+        return cls(config, stages, connect, named, seconds, ways, view, waits)
+
+    def to_the_end(self) -> bool:
+        """Run all; return whether no stage failed."""
+        with self.view.shown():
+            try:
+                while self.waits or self.ready or self.running:
+                    self._look()
+                    self._start()
+                    self._collect()
+            finally:
+                for started in self.running:
+                    for lock in started.locks:
+                        lock.__exit__(None, None, None)
+        self._report()
+        return not self.failed
+
+    def _look(self) -> None:
+        """Find out which stages that wait for none are stale; the others are done."""
+        for name in [name for name, before in self.waits.items() if not before]:
+            del self.waits[name]
+            if self.stages.stale(name):
+                self.ready.append(name)
+            else:
+                self._done(name)
+                self.view.fresh += 1
+
+    def _done(self, name: str) -> None:
+        for before in self.waits.values():
+            before.discard(name)
+
+    def _start(self) -> None:
+        """Give commands to free workers."""
+        while self.ready:
+            free = self.cluster.slots() - len(self.running) if self.cluster else 1
+            chosen = self._choose() if free > 0 else ()
+            if not chosen:
+                return
+            self.ready = [name for name in self.ready if name not in chosen]
+            self._launch(chosen)
+
+    def _choose(self) -> tuple[str, ...]:
+        """Return the stages of the next command: the most urgent, and those that can join it."""
+        groups: dict[Any, list[str]] = {}
+        for name in self.ready:
+            groups.setdefault(self._group(name), []).append(name)
+        expected = {self._group(name) for name in self.waits}
+
+        def urgency(group: Any) -> float:
+            way = max(self.ways[name] for name in groups[group])
+            return way + (_WAITING if group in expected else 0.0)
+
+        return tuple(groups[max(groups, key=urgency)])
+
+    def _group(self, name: str) -> Any:
+        """Return what stages that one command can run have in common."""
+        stage, item = self.known.get(name, (None, None))
+        if stage is None or item is None or getattr(stage, 'together', None) is None:
+            return name
+        return stage.name, stage.together(self.config, item)
+
+    def _launch(self, names: tuple[str, ...]) -> None:
+        todo: list[str] = []
+        locks: list[AbstractContextManager[Any]] = []
+        for name in names:
+            lock = self.stages.begin(name)
+            if lock is None:
+                self.view.ended(Ran((name,), 0.0, 0.0))
+                self._done(name)
+            else:
+                todo.append(name)
+                locks.append(lock)
+        if not todo:
+            return
+        if self.cluster is None:
+            self.cluster = self.connect()
+            self.view.where = self.cluster.words
+        log = _log(todo[0])
+        progress = log.with_suffix(".progress")
+        for old in (log, progress):
+            old.unlink(missing_ok=True)
+        job = Job(
+            words=self._words(todo),
+            folder=os.getcwd(),
+            log=str(log.absolute()),
+            environment={
+                PROGRESS: str(progress.absolute()),
+                "OMP_NUM_THREADS": str(self._share()),
+            },
+        )
+        stage, _ = self.known.get(todo[0], (None, None))
+        gpu = bool(stage and stage.runs_on == "device" and self.cluster.gpus())
+        future = self.cluster.submit(job, gpu=gpu)
+        self.running.append(_Started(tuple(todo), future, log, locks, time.monotonic()))
+        self.view.started(tuple(todo), progress)
+
+    def _words(self, names: Sequence[str]) -> list[str]:
+        """Return the command of stages; of several, that of the first with all their items."""
+        command = self.stages.command(names[0])
+        words = shlex.split(command)
+        if words[0] != "clearnets":
+            return ["sh", "-c", command]
+        for name in names[1:]:
+            stage, item = self.known[name]
+            assert stage.over
+            words += [stage.over.option, str(item)]
+        return words
+
+    def _share(self) -> int:
+        """Return how many worker processes a command may use: its share of the cores."""
+        assert self.cluster is not None
+        if self.cluster.cores is None:
+            return 1
+        at_once = min(self.cluster.slots(), len(self.running) + 1 + len(self.ready))
+        return max(1, self.cluster.cores // at_once)
+
+    def _collect(self) -> None:
+        """Wait a moment, and record the commands that have ended."""
+        if not self.running:
+            return
+        if not any(started.future.done() for started in self.running):
+            time.sleep(_POLL_SECONDS)
+        self._estimate()
+        for started in [started for started in self.running if started.future.done()]:
+            self.running.remove(started)
+            for lock in started.locks:
+                lock.__exit__(None, None, None)
+            reason = self._finish(started)
+            if reason:
+                self._fail(started.names, reason)
+
+    def _finish(self, started: _Started) -> str:
+        """Record what a command has made; return why it failed, or nothing."""
+        error = started.future.exception()
+        if error is not None:
+            return f"its worker was lost ({error})"
+        outcome: Outcome = started.future.result()
+        if outcome.code:
+            return f"{_last_line(started.log, outcome.code)} (all it said: {started.log})"
+        for name in started.names:
+            try:
+                self.stages.finish(name)
+            except UserError as fault:
+                return str(fault)
+            self._done(name)
+        self.view.ended(Ran(started.names, outcome.seconds, outcome.processor))
+        return ""
+
+    def _fail(self, names: tuple[str, ...], reason: str) -> None:
+        """Give up what needs a stage that has failed."""
+        lost = set(names)
+        for name, before in self.stages.upstream.items():
+            if before & lost:
+                lost.add(name)
+        skipped = [name for name in self.waits if name in lost]
+        for name in skipped:
+            del self.waits[name]
+        self.failed |= lost
+        self.view.failed(names, reason, skipped)
+
+    def _estimate(self) -> None:
+        assert self.cluster is not None
+        now = time.monotonic()
+        if now - self.estimated < _ESTIMATE_SECONDS:
+            return
+        self.estimated = now
+        since = {name: now - job.since for job in self.running for name in job.names}
+        left = {**self.waits, **{name: set[str]() for name in (*self.ready, *since)}}
+        ordered = {name: left[name] & left.keys() for name in self.stages.upstream if name in left}
+        self.view.left = estimate.seconds_left(ordered, self.seconds, since, self.cluster.slots())
+
+    def _report(self) -> None:
+        places = {
+            "figures": paths.FIGURES,
+            "tables": paths.results(self.config.experiment),
+            "paper": paths.PAPER,
+            "browser": paths.browser() / "index.html",
+        }
+        there = {what: str(path) for what, path in places.items() if path.exists()}
+        if self.view.fresh == self.view.total:
+            print(f"all {self.view.total} stages are up to date")
+        self.view.report(there if not self.failed else {})
+
+
+def _log(name: str) -> Path:
+    path = paths.LOGS / "repro" / f"{name.replace('@', '-')}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _last_line(log: Path, code: int) -> str:
+    """Return the error of a command that has failed: the last line that it wrote."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    ended = f"exit code {code}" if code > 0 else f"signal {-code}"
+    return lines[-1].removeprefix("clearnets: ") if lines and code > 0 else ended

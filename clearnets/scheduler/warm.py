@@ -1,0 +1,131 @@
+"""A process that has imported what stages compute with, and forks a child for each command.
+
+Importing torch takes seconds, which a fork does not. A fork also starts clean: what one command
+sets in its process no other sees. The process reads a command as a line of JSON from its input and
+answers with a line of JSON. When its input ends, because the worker that started it is gone, it
+kills the running command and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from importlib import import_module
+from typing import Any
+
+# Each takes a tenth of a second or more to import, and starts no thread: a fork has only one.
+PRELOAD = (
+    "torch",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+    "transformers.trainer",
+    "schedulefree",
+    "sparsify",
+    "pandas",
+    "scipy.stats",
+    "clearnets.cli.entry",
+)
+_POLL_SECONDS = 0.05
+
+
+def main() -> None:
+    """Serve commands until the input ends."""
+    if sys.platform == "linux":
+        for name in PRELOAD:
+            import_module(name)
+    buffer = b""
+    while True:
+        line, found, rest = buffer.partition(b"\n")
+        if found:
+            buffer = rest
+            answer = json.dumps(_run(json.loads(line)))
+            os.write(1, answer.encode() + b"\n")
+            continue
+        data = os.read(0, 1 << 16)
+        if not data:
+            return
+        buffer += data
+
+
+def _run(request: dict[str, Any]) -> dict[str, Any]:
+    """Run one command in a child and return its exit code and what it used."""
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = _start(request)
+    code = _wait(child)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "code": code,
+        "seconds": time.monotonic() - start,
+        "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    }
+
+
+def _start(request: dict[str, Any]) -> int:
+    """Start the command in a process group of its own; return the process's number."""
+    words, environment = request["words"], request["environment"]
+    if sys.platform != "linux" or words[0] != "clearnets":
+        if words[0] == "clearnets":
+            words = [sys.executable, "-m", *words]
+        with open(request["log"], "ab") as log:
+            return subprocess.Popen(
+                words,
+                cwd=request["folder"],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            ).pid
+    child = os.fork()
+    if child == 0:
+        _become(request)
+    return child
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Be the command, in the forked child; does not return."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for number, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(number, target)
+        os.chdir(request["folder"])
+        os.environ.update(request["environment"])
+        sys.argv = request["words"]
+        from clearnets.cli.entry import main as command
+
+        command()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait(child: int) -> int:
+    """Return the exit code of the child; kill it, and end, if the input ends first."""
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        ready, _, _ = select.select([0], [], [], _POLL_SECONDS)
+        # Nothing is sent while a command runs, so this is the end.
+        if ready:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
