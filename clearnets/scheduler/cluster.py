@@ -80,22 +80,23 @@ def local(jobs: int) -> Iterator[Cluster]:
             "options": {
                 "nthreads": 1,
                 "resources": {GPU: 1} if number < len(gpus) else {},
-                "env": {
-                    "CUDA_VISIBLE_DEVICES": gpus[number] if number < len(gpus) else "",
-                    "DASK_LOGGING__DISTRIBUTED": "critical",
-                },
+                "env": {"CUDA_VISIBLE_DEVICES": gpus[number] if number < len(gpus) else ""},
                 # Commands are processes of their own, of whose memory a worker knows nothing.
                 "memory_limit": 0,
             },
         }
         for number in range(jobs)
     }
+    settings = {
+        "distributed.comm.timeouts.connect": "30s",
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+    }
     scheduler = {
         "cls": Scheduler,
         "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None},
     }
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "30s"}),
+        dask.config.set(settings),
         SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as made,
         Client(made) as client,
     ):

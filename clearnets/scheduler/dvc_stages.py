@@ -41,7 +41,8 @@ class Stages:
         from dvc.repo import Repo
         from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
-        logging.getLogger("dvc").setLevel(logging.ERROR)
+        for name in ("dvc", "dvc_data", "dvc_objects"):  # Their lines and bars.
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._repo: Any = Repo()
             with self._locked():

@@ -235,7 +235,8 @@ class _Run:
         gpu = bool(stage and stage.runs_on == "device" and self.cluster.gpus())
         future = self.cluster.submit(job, gpu=gpu)
         self.running.append(_Started(tuple(todo), future, log, locks, time.monotonic()))
-        self.view.started(tuple(todo), progress)
+        expected = sum(self.seconds[name] for name in todo)
+        self.view.started(tuple(todo), progress, expected)
 
     def _words(self, names: Sequence[str]) -> list[str]:
         """Return the command of stages; of several, that of the first with all their items."""

@@ -32,6 +32,15 @@ class Ran:
     processor: float
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A running command: since when, its file of progress, and the seconds that are expected."""
+
+    since: float
+    progress: Path
+    seconds: float
+
+
 @dataclass
 class View:
     """What a run shows.
@@ -40,14 +49,14 @@ class View:
         where: the workers, in words.
         total: how many stages the run concerns.
         fresh: how many of them had nothing to do.
-        left: seconds that the rest takes.
+        left: seconds that the rest takes; None until that is known.
     """
 
     where: str
     total: int
     fresh: int = 0
-    left: float = 0.0
-    _running: dict[tuple[str, ...], tuple[float, Path]] = field(default_factory=dict)
+    left: float | None = None
+    _running: dict[tuple[str, ...], _Shown] = field(default_factory=dict)
     _ran: list[Ran] = field(default_factory=list)
     _failed: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
@@ -76,9 +85,14 @@ class View:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def started(self, names: tuple[str, ...], progress: Path) -> None:
-        """Show a command as running; it writes its progress into a file."""
-        self._running[names] = (time.monotonic(), progress)
+    def started(self, names: tuple[str, ...], progress: Path, seconds: float) -> None:
+        """Show a command as running.
+
+        Args:
+            progress: the file in which it says how far it is.
+            seconds: what it is expected to take, shown where it does not say.
+        """
+        self._running[names] = _Shown(time.monotonic(), progress, seconds)
 
     def ended(self, ran: Ran) -> None:
         """Count a command's stages as done."""
@@ -108,23 +122,21 @@ class View:
 
         done = self.fresh + sum(len(ran.names) for ran in self._ran)
         took = time.monotonic() - self._start
-        head = (
-            f"{done} of {self.total} stages done · {words_of(took)} so far · "
-            f"about {words_of(self.left)} left · {self.where}"
-        )
+        left = "" if self.left is None else f"about {words_of(self.left)} left · "
+        head = f"{done} of {self.total} stages done · {words_of(took)} so far · {left}{self.where}"
         table = Table.grid(padding=(0, 2))
-        for names, (since, path) in list(self._running.items()):
-            found = _read_progress(path)
-            total, finished = found.get("total"), found.get("done", 0)
-            bar: Any = ""
-            if total:
-                bar = ProgressBar(total=total, completed=min(finished, total), width=24)
-            words = f"{finished:,}/{total:,} {found['unit']}" if total else ""
+        for names, shown in list(self._running.items()):
+            elapsed = time.monotonic() - shown.since
+            found = _read_progress(shown.progress)
+            part = elapsed / max(shown.seconds, 0.1)
+            if total := found.get("total"):
+                part = found["done"] / total
+            words = f"{found['done']:,}/{total:,} {found['unit']}" if total else ""
             table.add_row(
                 Text(_shortened(names)),
-                bar,
+                ProgressBar(total=1.0, completed=min(part, 1.0), width=24),
                 Text(words, style="dim"),
-                Text(words_of(time.monotonic() - since)),
+                Text(words_of(elapsed)),
                 Text(found.get("note", ""), style="dim"),
             )
         return Group(Text(head, style="bold"), table)

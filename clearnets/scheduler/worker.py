@@ -119,6 +119,7 @@ class _Server:
             stdout=subprocess.PIPE,
             cwd=folder,
             env={**os.environ, **single},
+            start_new_session=True,  # Ctrl-C in a terminal is for the one who started the run.
         )
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
