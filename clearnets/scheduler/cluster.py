@@ -71,14 +71,21 @@ def local(jobs: int) -> Iterator[Cluster]:
     """
     import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed.security import Security
 
     _hush()
+    # Whoever can talk to a worker can run code: only this process has the keys.
+    security = Security.temporary()
     gpus = _gpus()
     workers = {
         number: {
             "cls": Nanny,
             "options": {
                 "nthreads": 1,
+                "security": security,
+                "protocol": "tls",
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
                 "resources": {GPU: 1} if number < len(gpus) else {},
                 "env": {"CUDA_VISIBLE_DEVICES": gpus[number] if number < len(gpus) else ""},
                 # Commands are processes of their own, of whose memory a worker knows nothing.
@@ -93,11 +100,22 @@ def local(jobs: int) -> Iterator[Cluster]:
     }
     scheduler = {
         "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None},
+        "options": {
+            "host": "127.0.0.1",
+            "security": security,
+            "protocol": "tls",
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        },
     }
     with (
         dask.config.set(settings),
-        SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as made,
+        SpecCluster(
+            workers=workers,
+            scheduler=scheduler,
+            security=security,
+            silence_logs=logging.CRITICAL,
+        ) as made,
         Client(made) as client,
     ):
         client.run(worker.warm_up, os.getcwd())

@@ -36,6 +36,9 @@ _POLL_SECONDS = 0.05
 
 def main() -> None:
     """Serve commands until the input ends."""
+    # Answers alone go to the output: what is imported may print.
+    answers = os.dup(1)
+    os.dup2(2, 1)
     if sys.platform == "linux":
         for name in PRELOAD:
             import_module(name)
@@ -45,7 +48,7 @@ def main() -> None:
         if found:
             buffer = rest
             answer = json.dumps(_run(json.loads(line)))
-            os.write(1, answer.encode() + b"\n")
+            os.write(answers, answer.encode() + b"\n")
             continue
         data = os.read(0, 1 << 16)
         if not data:
