@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from clearnets.cli.options import DryRun, Experiment, Set
+from clearnets.cli.options import DryRun, Experiment, Jobs, Scheduler, Set
+from clearnets.cli.repro import check
 
 
 def compute(
@@ -37,6 +38,8 @@ def exp(
     name: Annotated[str | None, typer.Argument(help="Its name; none lists them.")] = None,
     assign: Set = None,
     dry_run: DryRun = False,
+    jobs: Jobs = 0,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run a whole experiment of experiments/ in a place of its own; or list them.
 
@@ -47,4 +50,6 @@ def exp(
     if name is None:
         experiments.show_all()
     else:
-        experiments.run(name, assign or [], dry_run=dry_run)
+        check(jobs, scheduler)
+        options = f" --scheduler {scheduler}" if scheduler else f" --jobs {jobs}" if jobs else ""
+        experiments.run(name, assign or [], dry_run=dry_run, options=options)

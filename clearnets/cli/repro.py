@@ -24,15 +24,22 @@ def repro(
 
     Example: [bold]clearnets repro --jobs 4[/bold]
     """
-    from clearnets import UserError, config
+    from clearnets import config
     from clearnets.scheduler import cluster
     from clearnets.scheduler import repro as module
 
-    if scheduler and jobs:
-        raise UserError("--jobs is of workers here; with --scheduler its workers set the number")
+    check(jobs, scheduler)
+    where = cluster.remote(scheduler) if scheduler else cluster.local(jobs or cluster.cores())
+    raise typer.Exit(not module.run(config.load, stages or [], lambda: where))
 
-    if scheduler:
-        connect = lambda: cluster.remote(scheduler)  # noqa: E731
-    else:
-        connect = lambda: cluster.local(jobs or cluster.cores())  # noqa: E731
-    raise typer.Exit(not module.run(config.load, stages or [], connect))
+
+def check(jobs: int, scheduler: str | None) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UserError: they do.
+    """
+    from clearnets import UserError
+
+    if scheduler and jobs:
+        raise UserError("--jobs is of workers here; with --scheduler, its workers set the number")

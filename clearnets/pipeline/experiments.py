@@ -2,8 +2,8 @@
 
 `experiments/NAME.yaml` holds only what differs from the default. `clearnets exp NAME` checks the
 committed code out into `.clearnets/exp/NAME`, writes the resolved parameters there and runs
-`dvc repro` on the shared DVC cache. The worktree persists, so a killed run goes on, and a changed
-key reruns only what depends on it. At the end tables and figures are copied to
+`clearnets repro` on the shared DVC cache. The worktree persists, so a killed run goes on, and a
+changed key reruns only what depends on it. At the end tables and figures are copied to
 `paper/results/NAME/` with that run's `dvc.lock`, parameters and commit.
 """
 
@@ -154,32 +154,37 @@ def _drop_others(config: cfg.Config) -> None:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def run(name: str, assignments: list[str], *, dry_run: bool) -> None:
-    """Run the whole pipeline of an experiment and bring its small results home."""
+def run(name: str, assignments: list[str], *, dry_run: bool, options: str = "") -> None:
+    """Run the whole pipeline of an experiment and bring its small results home.
+
+    Args:
+        options: of `clearnets repro`.
+    """
     values = resolve(name, assignments)
+    commands = _commands(values, options)
     if dry_run:
-        commands = ", ".join(f"`{words}`" for words in _commands(values))
-        print(f"{_as_yaml(values)}\n# runs {commands} in\n{worktree(name)}")
+        listed = ", ".join(f"`{words}`" for words in commands)
+        print(f"{_as_yaml(values)}\n# runs {listed} in\n{worktree(name)}")
         print(f"# writes\n{paths.results(name)}")
         return
     home = Path.cwd()
     enter(name, assignments, values)
-    for words in _commands(values):
+    for words in commands:
         _run(words, name)
     target = home / paths.results(name)
     _copy_results(paths.results(name), target)
     print(f"results: {target.relative_to(home)}")
 
 
-def _commands(values: Mapping[str, Any]) -> list[str]:
+def _commands(values: Mapping[str, Any], options: str) -> list[str]:
     """Return the commands that an experiment runs.
 
     One that compares nothing has only the stages of the observatory: DVC cannot run the last two,
     which also read results of the others.
     """
     if values["models"]:
-        return ["dvc repro"]
-    return ["dvc repro generalize", "clearnets collate", "clearnets figures"]
+        return [f"clearnets repro{options}"]
+    return [f"clearnets repro generalize{options}", "clearnets collate", "clearnets figures"]
 
 
 def _run(words: str, name: str) -> None:

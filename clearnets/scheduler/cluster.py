@@ -114,7 +114,7 @@ def local(jobs: int) -> Iterator[Cluster]:
             workers=workers,
             scheduler=scheduler,
             security=security,
-            silence_logs=logging.CRITICAL,
+            silence_logs=logging.CRITICAL,  # pyright: ignore[reportArgumentType]
         ) as made,
         Client(made) as client,
     ):
@@ -173,7 +173,7 @@ def check_workers(client: Client, folder: str) -> None:
         UserError: one differs, or does not see `folder`.
     """
     try:
-        found = client.run(worker.probe, folder)
+        found: Any = client.run(worker.probe, folder)
     except Exception as error:
         raise UserError(
             f"a worker cannot run clearnets ({error}); start it in this environment"

@@ -59,7 +59,7 @@ class Stages:
 
     def command(self, name: str) -> str:
         """Return the command of a stage."""
-        return self._stages[name].cmd
+        return str(self._stages[name].cmd)
 
     def stale(self, name: str) -> bool:
         """Return whether a stage has to run: its record, inputs or outputs have changed."""

@@ -22,9 +22,7 @@ def expected(names: Iterable[str], recorded: Mapping[str, float]) -> dict[str, f
     return found
 
 
-def ways_to_end(
-    upstream: Mapping[str, Set[str]], seconds: Mapping[str, float]
-) -> dict[str, float]:
+def ways_to_end(upstream: Mapping[str, Set[str]], seconds: Mapping[str, float]) -> dict[str, float]:
     """Return by stage the seconds of the longest way from its start to the end of the pipeline.
 
     Args:

@@ -198,7 +198,7 @@ class _Run:
     def _group(self, name: str) -> Any:
         """Return what stages that one command can run have in common."""
         stage, item = self.known.get(name, (None, None))
-        if stage is None or item is None or getattr(stage, 'together', None) is None:
+        if stage is None or item is None or stage.together is None:
             return name
         return stage.name, stage.together(self.config, item)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import runpy
 import select
 import signal
 import subprocess
@@ -103,9 +104,7 @@ def _become(request: dict[str, Any]) -> None:
         os.chdir(request["folder"])
         os.environ.update(request["environment"])
         sys.argv = request["words"]
-        from clearnets.cli.entry import main as command
-
-        command()
+        runpy.run_module("clearnets", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

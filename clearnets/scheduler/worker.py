@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 # Libraries by whose version results may differ.
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "transformers", "eai-sparsify", "distributed")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "transformers",
+    "eai-sparsify",
+    "distributed",
+)
 
 _lock = threading.Lock()
 _idle: list[_Server] = []

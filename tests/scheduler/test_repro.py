@@ -24,7 +24,10 @@ DVC = (sys.executable, "-m", "dvc")
 
 # Two stages that end only if both run, one behind each, and one behind both.
 SIDE_BY_SIDE = {
-    "left": {"cmd": "touch l; until [ -e r ]; do sleep 0.05; done; echo 1 > left", "outs": ["left"]},
+    "left": {
+        "cmd": "touch l; until [ -e r ]; do sleep 0.05; done; echo 1 > left",
+        "outs": ["left"],
+    },
     "right": {
         "cmd": "touch r; until [ -e l ]; do sleep 0.05; done; echo 2 > right",
         "outs": [{"right": {"cache": False}}],
