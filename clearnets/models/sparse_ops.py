@@ -182,5 +182,5 @@ def row_products(grad_ND: Tensor, W_LD: Tensor, indices_NK: Tensor) -> Tensor:
     pieces = zip(
         *(part.split(max(1, piece // (k * width))) for part in (grad_ND, indices_NK)), strict=True
     )
-    found = [(W_LD[places] * grad[:, None]).sum(-1) for grad, places in pieces]
+    found = [(F.embedding(places, W_LD) * grad[:, None]).sum(-1) for grad, places in pieces]
     return torch.cat(found) if len(found) > 1 else found[0]
