@@ -108,7 +108,12 @@ def keep_norms(coder: SparseCoder) -> None:
 
 
 def _descend(
-    coder: SparseCoder, x_ND: Tensor, read_ND: Tensor, made: Output, target_ND: Tensor, scale: Tensor
+    coder: SparseCoder,
+    x_ND: Tensor,
+    read_ND: Tensor,
+    made: Output,
+    target_ND: Tensor,
+    scale: Tensor,
 ) -> Tensor:
     """Add the gradient of `scale` times the residual's sum of squares; return that sum."""
     W_dec_LD, W_enc_LD = coder.W_dec, coder.encoder.weight

@@ -31,7 +31,9 @@ from clearnets.pipeline.runtime import autocast
 if TYPE_CHECKING:
     from sparsify import SparseCoder
 
-SAVE_EVERY = 25
+READ_TOKENS = 8192
+"""Tokens that one forward pass of the model should read: it does not get faster with more."""
+SAVE_EVERY = 100
 """Steps between two resume states; changes no result."""
 REPORTED = 0.1
 """The report covers this last share of the steps."""
