@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from clearnets.models import triton_ops
+from clearnets.models.top_k import top_k
 
 Selection = Literal["groupmax", "topk"]
 
 # Pre-activations that exist at one time: the encoder goes over the tokens in pieces of this many
 # numbers. On a CPU a piece should stay in the cache; on a GPU it only has to fit.
-_CPU_PIECE = 2**22
+_CPU_PIECE = 2**18
 _GPU_PIECE = 2**28
 
 
@@ -61,7 +62,7 @@ def _select(pre_NL: Tensor, k: int, selection: Selection) -> tuple[Tensor, Tenso
         acts_NK, within_NK = pre_NL.unflatten(1, (k, group)).max(dim=-1)
         first_K = torch.arange(0, num_latents, group, device=pre_NL.device)
         return acts_NK.relu_(), within_NK.add_(first_K)
-    acts_NK, indices_NK = pre_NL.topk(k, dim=-1, sorted=False)
+    acts_NK, indices_NK = top_k(pre_NL, k)
     return acts_NK.relu_(), indices_NK
 
 
