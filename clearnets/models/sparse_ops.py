@@ -30,7 +30,7 @@ Selection = Literal["groupmax", "topk"]
 
 # Pre-activations that exist at one time: the encoder goes over the tokens in pieces of this many
 # numbers. On a CPU a piece should stay in the cache; on a GPU it only has to fit.
-_CPU_PIECE = 2**22
+_CPU_PIECE = 2**18
 _GPU_PIECE = 2**28
 
 
