@@ -209,7 +209,8 @@ class _Reader:
         )
         return [
             _Activations(
-                *(dict(zip(self._names, parts, strict=True)) for parts in (x, y)),
+                dict(zip(self._names, x, strict=True)),
+                dict(zip(self._names, y, strict=True)),
                 {name: objective.variation(y_ND) for name, y_ND in zip(self._names, y)},
             )
             for x, y in zip(zip(*inputs), zip(*outputs))
@@ -318,10 +319,12 @@ def _add_gradient(
     coder: SparseCoder, x_ND: Tensor, y_ND: Tensor, total: Tensor, schedule: Schedule
 ) -> list[objective.Loss]:
     """Add a batch's share of the step's gradient, piece by piece; return the pieces' losses."""
-    pieces = zip(*(part.chunk(schedule.micro_acc_steps) for part in (x_ND, y_ND)))
-    share = 1 / schedule.grad_acc_steps
+    count, share = schedule.micro_acc_steps, 1 / schedule.grad_acc_steps
     with autocast(x_ND.device, schedule.precision):
-        return [objective.add_gradient(coder, *piece, total, share=share) for piece in pieces]
+        return [
+            objective.add_gradient(coder, x_MD, y_MD, total, share=share)
+            for x_MD, y_MD in zip(x_ND.chunk(count), y_ND.chunk(count), strict=True)
+        ]
 
 
 def _optimizer(coders: Mapping[str, SparseCoder], schedule: Schedule) -> Any:
