@@ -39,7 +39,7 @@ def main(family: str) -> None:
     data.run(cfg, runtime=CPU)
     train.run(cfg, runtime=CPU, mlp="dense")
     match.run(cfg, runtime=CPU)
-    sparsify.run(cfg, runtime=CPU, family=family)
+    sparsify.run(cfg, runtime=CPU, families=[family])
     cache.run(cfg, runtime=CPU, families=[family])
     explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
     score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)

@@ -24,13 +24,16 @@ from clearnets import UserError
 from clearnets.coders import feedforward, objective
 from clearnets.coders.batches import Batch
 from clearnets.config import Coders, Precision
+from clearnets.models import hookpoints
 from clearnets.pipeline.artifacts import write_bytes
 from clearnets.pipeline.runtime import autocast
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
 
-SAVE_EVERY = 25
+READ_TOKENS = 8192
+"""Tokens that one forward pass of the model should read: it does not get faster with more."""
+SAVE_EVERY = 100
 """Steps between two resume states; changes no result."""
 REPORTED = 0.1
 """The report covers this last share of the steps."""
@@ -94,113 +97,192 @@ class Report:
         }
 
 
+@dataclass(frozen=True)
+class Chain:
+    """One coder per layer of a family, and where their training is resumed."""
+
+    coders: Mapping[str, SparseCoder]
+    """By hookpoint, in the order of the layers, on the model's device."""
+    state: Path
+    """File of the resume state."""
+
+    @property
+    def transcode(self) -> bool:
+        return next(iter(self.coders.values())).cfg.transcode
+
+
 def start_biases(coder: SparseCoder, x_ND: Tensor, y_ND: Tensor) -> None:
     """Centre a new coder on its first batch, as sparsify does."""
     if coder.cfg.transcode:
-        coder.encoder.bias.data = -x_ND.mean(0) @ coder.encoder.weight.data.T
+        mean_1D = x_ND.mean(0, keepdim=True)
+        coder.encoder.bias.data = -(mean_1D @ coder.encoder.weight.data.T)[0]
     coder.b_dec.data = y_ND.mean(0)
 
 
 def train(
     model: Any,
-    coders: Mapping[str, SparseCoder],
-    batch: Callable[[int], Batch],
+    chains: Sequence[Chain],
+    batches: Callable[[range], Batch],
     schedule: Schedule,
     *,
-    state: Path,
+    per_read: int = 1,
     on_step: Callable[[int], None] = lambda step: None,
     save_every: int = SAVE_EVERY,
-) -> Report:
-    """Train one coder per layer in place, `coders` in the order of the layers.
+) -> list[Report]:
+    """Train the coders of some families in place, all in one pass over the data.
 
-    With zero steps the biases are centred and nothing else is done (the untrained twins).
+    No coder's weights depend on which others are trained beside it. With zero steps the biases are
+    centred and nothing else is done (the untrained twins).
 
     Args:
         model: causal model in eval mode; its feedforwards are read, never changed.
-        coders: new coders by hookpoint, on the model's device.
-        batch: tokens and mask of the n-th batch, the same whenever it is asked. Step s takes
-            `grad_acc_steps` of them from `s * grad_acc_steps` on.
+        chains: new coders. Each is gone on with from its resume state if there is one, to the same
+            bytes.
+        batches: the rows of some consecutive batches, equally many in each. Step s takes
+            `grad_acc_steps` batches from `s * grad_acc_steps` on.
         schedule: optimizer and its rates.
-        state: folder for the resume state; a state found there is gone on from, to the same bytes.
+        per_read: batches that one forward pass of the model reads.
         on_step: called after each step with its number.
         save_every: steps between two resume states.
+
+    Returns:
+        How the training of each chain ended.
 
     Raises:
         UserError: a transcoder's module has an input and an output of different widths.
     """
-    resume = state / "coders.pt"
-    if not resume.exists():
-        _start_all_biases(coders, *_activations(model, coders, batch(0)))
-    if schedule.steps == 0:
-        nan = dict.fromkeys(coders, float("nan"))
-        return Report(nan, nan)
-    run = _Run(coders, schedule)
-    start = run.load(resume) if resume.exists() else 0
-    reported_from = schedule.steps - max(1, round(schedule.steps * REPORTED))
-    for step in range(start, schedule.steps):
-        first = step * schedule.grad_acc_steps
-        run.normalize_decoders()
-        for index in range(first, first + schedule.grad_acc_steps):
-            run.add_batch(*_activations(model, coders, batch(index)), report=step >= reported_from)
-        run.end_step(step)
-        if (step + 1) % save_every == 0:
-            run.save(resume, step + 1)
+    count = max(1, schedule.steps * schedule.grad_acc_steps)
+    reader = _Reader(model, batches, count, per_read)
+    runs = [_Run(chain, schedule, reader) for chain in chains]
+    for step in range(min(run.done for run in runs), schedule.steps):
+        due = [run for run in runs if run.done == step]
+        for run in due:
+            run.normalize_decoders()
+        for index in range(step * schedule.grad_acc_steps, (step + 1) * schedule.grad_acc_steps):
+            activations = reader(index)
+            for run in due:
+                run.add_batch(activations)
+        for run in due:
+            run.end_step()
+            if run.done % save_every == 0:
+                run.save()
         on_step(step)
-    return run.finish()
+    return [run.finish() for run in runs]
 
 
-def _start_all_biases(
-    coders: Mapping[str, SparseCoder], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> None:
-    """Centre new coders on the first batch."""
-    for (name, coder), x_ND, y_ND in zip(coders.items(), inputs, outputs):
-        if x_ND.shape[-1] != y_ND.shape[-1]:
-            raise UserError(
-                f"{name} reads {x_ND.shape[-1]} numbers and writes {y_ND.shape[-1]}: no "
-                "transcoder; choose other hookpoints, or SAEs, which read what it writes"
+@dataclass(frozen=True)
+class _Activations:
+    """What the feedforwards read and wrote at a batch's counted tokens, (N, D) per layer."""
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    totals: Mapping[str, Tensor]
+    """The `variation` of each output."""
+
+
+class _Reader:
+    """The model's activations, batch by batch, read some batches at a time."""
+
+    def __init__(
+        self, model: Any, batches: Callable[[range], Batch], count: int, per_read: int
+    ) -> None:
+        self._model, self._batches, self._count, self._per_read = model, batches, count, per_read
+        self._names = hookpoints.names(model)
+        self._read: range = range(0)
+        self._parts: list[_Activations] = []
+
+    def __call__(self, index: int) -> _Activations:
+        """Return those of a batch. Where a pass begins depends on no earlier call."""
+        if index not in self._read:
+            first = index - index % self._per_read
+            self._read = range(first, min(first + self._per_read, self._count))
+            self._parts = self._activations(self._batches(self._read))
+        return self._parts[index - self._read.start]
+
+    def _activations(self, batch: Batch) -> list[_Activations]:
+        counted_BS = batch.counted_BS
+        reading, _ = feedforward.read(self._model, batch.tokens_BS, batch.positions_BS)
+        sizes = counted_BS.view(len(self._read), -1).sum(1).tolist()
+        inputs, outputs = (
+            [part_BSD[counted_BS].split(sizes) for part_BSD in parts]
+            for parts in (reading.inputs, reading.outputs)
+        )
+        return [
+            _Activations(
+                dict(zip(self._names, x, strict=True)),
+                dict(zip(self._names, y, strict=True)),
+                {name: objective.variation(y_ND) for name, y_ND in zip(self._names, y)},
             )
-        start_biases(coder, x_ND, y_ND)
+            for x, y in zip(zip(*inputs), zip(*outputs))
+        ]
 
 
 class _Run:
-    """Coders in training, their optimizer and what is reported of the last steps."""
+    """The coders of a chain in training, their optimizer and what is reported of the last steps."""
 
-    def __init__(self, coders: Mapping[str, SparseCoder], schedule: Schedule) -> None:
-        self._coders, self._schedule = coders, schedule
+    def __init__(self, chain: Chain, schedule: Schedule, reader: _Reader) -> None:
+        self._chain, self._schedule = chain, schedule
+        coders = chain.coders
         self._unit_norm = [
             coder
             for coder in coders.values()
             if coder.cfg.normalize_decoder and not coder.cfg.transcode
         ]
+        self.done = 0
+        """Steps that have been made."""
+        if not chain.state.exists():
+            self._start_biases(reader(0))
         self._optimizer = _optimizer(coders, schedule)
         self._tail = {name: _Tail.new(coder) for name, coder in coders.items()}
+        if chain.state.exists():
+            self._load()
+
+    def _start_biases(self, first: _Activations) -> None:
+        """Centre new coders on the first batch."""
+        for name, coder in self._chain.coders.items():
+            x_ND, y_ND = self._pair(first, name)
+            if x_ND.shape[-1] != y_ND.shape[-1]:
+                raise UserError(
+                    f"{name} reads {x_ND.shape[-1]} numbers and writes {y_ND.shape[-1]}: no "
+                    "transcoder; choose other hookpoints, or SAEs, which read what it writes"
+                )
+            start_biases(coder, x_ND, y_ND)
+
+    def _pair(self, activations: _Activations, name: str) -> tuple[Tensor, Tensor]:
+        """Return what a coder reads and what it reconstructs."""
+        y_ND = activations.outputs[name]
+        return activations.inputs[name] if self._chain.transcode else y_ND, y_ND
 
     def normalize_decoders(self) -> None:
         """Give the rows of SAEs' decoders unit norm, as before every step."""
         for coder in self._unit_norm:
             coder.set_decoder_norm_to_unit_norm()
 
-    def add_batch(
-        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *, report: bool
-    ) -> None:
+    def add_batch(self, activations: _Activations) -> None:
         """Add a batch's share of the step's gradient."""
-        for (name, coder), x_ND, y_ND in zip(self._coders.items(), inputs, outputs):
-            total = objective.variation(y_ND)
-            losses = _backward(coder, x_ND, y_ND, total, self._schedule)
-            if report:
+        steps = self._schedule.steps
+        reported = self.done >= steps - max(1, round(steps * REPORTED))
+        for name, coder in self._chain.coders.items():
+            total = activations.totals[name]
+            losses = _add_gradient(coder, *self._pair(activations, name), total, self._schedule)
+            if reported:
                 self._tail[name].add(losses, total)
 
-    def end_step(self, step: int) -> None:
+    def end_step(self) -> None:
         """Move the weights by the gradient of all batches of the step."""
         for coder in self._unit_norm:
-            coder.remove_gradient_parallel_to_decoder_directions()
+            objective.keep_norms(coder)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate(step)
+            group["lr"] = self._schedule.rate(self.done)
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self.done += 1
 
     def finish(self) -> Report:
         """Leave the coders as they are saved."""
+        if self._schedule.steps == 0:
+            nan = dict.fromkeys(self._chain.coders, float("nan"))
+            return Report(nan, nan)
         if self._schedule.optimizer == "signum":
             self._optimizer.eval()  # From the extrapolated weights of training to the averages.
         self.normalize_decoders()
@@ -209,63 +291,51 @@ class _Run:
             {name: float((~part.fired_L).double().mean()) for name, part in self._tail.items()},
         )
 
-    def save(self, path: Path, step: int) -> None:
-        """Write the resume state after `step` steps."""
+    def save(self) -> None:
+        """Write the resume state."""
         data = io.BytesIO()
         # Raw training weights, never the averaged ones: going on must not move them.
         state = {
-            "step": step,
-            "coders": {name: coder.state_dict() for name, coder in self._coders.items()},
+            "step": self.done,
+            "coders": {name: coder.state_dict() for name, coder in self._chain.coders.items()},
             "optimizer": self._optimizer.state_dict(),
             "tail": {name: vars(part) for name, part in self._tail.items()},
         }
         torch.save(state, data)
-        write_bytes(path, data.getvalue())
+        write_bytes(self._chain.state, data.getvalue())
 
-    def load(self, path: Path) -> int:
-        """Take up a resume state; return its number of steps."""
-        device = next(iter(self._coders.values())).device
-        state = torch.load(path, map_location=device, weights_only=True)
-        for name, coder in self._coders.items():
+    def _load(self) -> None:
+        """Take up the resume state."""
+        device = next(iter(self._chain.coders.values())).device
+        state = torch.load(self._chain.state, map_location=device, weights_only=True)
+        for name, coder in self._chain.coders.items():
             coder.load_state_dict(state["coders"][name])
             self._tail[name] = _Tail(**state["tail"][name])
         self._optimizer.load_state_dict(state["optimizer"])
-        return state["step"]
+        self.done = state["step"]
 
 
-def _backward(
+def _add_gradient(
     coder: SparseCoder, x_ND: Tensor, y_ND: Tensor, total: Tensor, schedule: Schedule
 ) -> list[objective.Loss]:
     """Add a batch's share of the step's gradient, piece by piece; return the pieces' losses."""
-    losses = []
-    for x_MD, y_MD in zip(*(part.chunk(schedule.micro_acc_steps) for part in (x_ND, y_ND))):
-        with autocast(x_ND.device, schedule.precision):
-            piece = objective.loss(coder, x_MD, y_MD, total)
-        (piece.value / schedule.grad_acc_steps).backward()
-        losses.append(objective.Loss(*(part.detach() for part in piece)))
-    return losses
-
-
-def _activations(
-    model: Any, coders: Mapping[str, SparseCoder], batch: Batch
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what the coders read and reconstruct at a batch's counted tokens, (N, D) per layer."""
-    reading, _ = feedforward.read(model, batch.tokens_BS, batch.positions_BS)
-    outputs = [y_BSD[batch.counted_BS] for y_BSD in reading.outputs]
-    if next(iter(coders.values())).cfg.transcode:
-        return [x_BSD[batch.counted_BS] for x_BSD in reading.inputs], outputs
-    return outputs, outputs
+    count, share = schedule.micro_acc_steps, 1 / schedule.grad_acc_steps
+    with autocast(x_ND.device, schedule.precision):
+        return [
+            objective.add_gradient(coder, x_MD, y_MD, total, share=share)
+            for x_MD, y_MD in zip(x_ND.chunk(count), y_ND.chunk(count), strict=True)
+        ]
 
 
 def _optimizer(coders: Mapping[str, SparseCoder], schedule: Schedule) -> Any:
-    """Return sparsify's optimizer, with one parameter group per coder."""
-    groups = [{"params": list(coder.parameters())} for coder in coders.values()]
+    """Return sparsify's optimizer."""
+    parameters = [parameter for coder in coders.values() for parameter in coder.parameters()]
     if schedule.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
+        return torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
     from schedulefree import ScheduleFreeWrapper
     from sparsify.sign_sgd import SignSGD
 
-    wrapped = ScheduleFreeWrapper(SignSGD(groups, lr=schedule.learning_rate), momentum=0.95)
+    wrapped = ScheduleFreeWrapper(SignSGD(parameters, lr=schedule.learning_rate), momentum=0.95)
     wrapped.train()
     return wrapped
 

@@ -16,7 +16,7 @@ E entries, L latents.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,13 @@ from torch import Tensor
 
 from clearnets import UserError
 from clearnets.data.tokens import TokenStore
-from clearnets.latents.readers import LatentReader
+from clearnets.latents.readers import LatentReader, read_together
 from clearnets.latents.store import STATS, ranges
 from clearnets.pipeline.artifacts import Work, write_bytes, write_json
 from clearnets.pipeline.runtime import progress
+
+# The exponent of a float16 that is infinite or no number.
+_INFINITE = np.uint16(0x7C00)
 
 
 @dataclass(frozen=True)
@@ -50,88 +53,100 @@ class Entries:
     act: np.ndarray
 
 
+@dataclass(frozen=True)
+class Target:
+    """One set of latents that is cached.
+
+    Attributes:
+        reader: gives its latents.
+        work: where to build: `out` becomes the unit, `state` holds the shards.
+        config: what else goes into each `config.json`.
+    """
+
+    reader: LatentReader
+    work: Work
+    config: dict[str, Any]
+
+
 def cache_split(
-    reader: LatentReader,
+    targets: Sequence[Target],
     store: TokenStore,
     split: str,
-    work: Work,
     *,
     batch_size: int,
     latent_splits: int,
-    config: dict[str, Any],
     label: str,
 ) -> None:
-    """Cache one split into `work.out`, resuming from the shards in `work.state`.
+    """Cache one split for several sets of latents, with one forward pass of the model they share.
 
-    Writes per hookpoint `<first>_<last>.safetensors` for each range of latents and `config.json`,
-    as delphi does, and one `stats.json`.
+    Each set's files are the same as if it was cached alone. Writes per hookpoint
+    `<first>_<last>.safetensors` for each range of latents and `config.json`, as delphi does, and
+    one `stats.json`.
 
     Args:
-        reader: gives the latents of a batch of token ids.
+        targets: what is cached, and where; it is resumed from the shards that are there.
         store: the tokens.
         split: name of the split.
-        work: where to build.
         batch_size: rows per forward pass and shard.
         latent_splits: files per hookpoint.
-        config: what else goes into each `config.json`.
         label: of the progress bar.
 
     Raises:
         UserError: an activation is not finite in float16.
     """
     tokens_RS = store.split(split)
-    shards: list[tuple[Path, int]] = []
+    starts = range(0, len(tokens_RS), batch_size)
     with progress(label, tokens_RS.size, "tokens") as bar:
-        for start, batch_BS in _batches(tokens_RS, batch_size):
-            path = work.state / f"{start:09d}.safetensors"
-            if not path.exists():
-                write_bytes(path, _pack(read_batch(reader, batch_BS, store.counted(batch_BS))))
-            shards.append((path, start))
+        for start in starts:
+            batch_BS = np.asarray(tokens_RS[start : start + batch_size])
+            open_ = [target for target in targets if not _shard(target, start).exists()]
+            readers = [target.reader for target in open_]
+            for target, entries in zip(open_, read_batch(readers, batch_BS, store)):
+                write_bytes(_shard(target, start), _pack(entries))
             bar.advance(batch_BS.size)
-    stats: dict[str, Any] = {
-        "rows": len(tokens_RS),
-        "tokens": sum(int(store.counted(part_BS).sum()) for _, part_BS in _batches(tokens_RS)),
-        "hookpoints": {},
-    }
-    for point in reader.hookpoints:
-        counts_L = _counts(shards, point, reader.num_latents)
-        folder = work.out / point
-        folder.mkdir(exist_ok=True)
-        for first, last in ranges(reader.num_latents, latent_splits):
-            path = folder / f"{first}_{last}.safetensors"
-            if not path.exists():
-                _write_range(path, point, first, last, counts_L, shards, tokens_RS)
-        write_json(folder / "config.json", {**config, "num_latents": reader.num_latents})
-        stats["hookpoints"][point] = {
-            "entries": int(counts_L.sum()),
-            "active_latents": int((counts_L > 0).sum()),
-            "num_latents": reader.num_latents,
+    counted = sum(int(store.counted(part_BS).sum()) for _, part_BS in _batches(tokens_RS))
+    for target in targets:
+        shards = [(_shard(target, start), start) for start in starts]
+        layers = {
+            point: _write_point(target, point, shards, tokens_RS, latent_splits)
+            for point in target.reader.hookpoints
         }
-    write_json(work.out / STATS, stats)
+        stats = {"rows": len(tokens_RS), "tokens": counted, "hookpoints": layers}
+        write_json(target.work.out / STATS, stats)
+
+
+def _shard(target: Target, start: int) -> Path:
+    return target.work.state / f"{start:09d}.safetensors"
 
 
 def read_batch(
-    reader: LatentReader, tokens_BS: np.ndarray, counted_BS: np.ndarray
-) -> dict[str, Entries]:
-    """Return the entries of one batch, by hookpoint.
+    readers: Sequence[LatentReader], tokens_BS: np.ndarray, store: TokenStore
+) -> list[dict[str, Entries]]:
+    """Return for each reader the entries of one batch, by hookpoint.
 
     Raises:
         UserError: an activation of a counted token is not finite in float16.
     """
-    latents = reader(torch.from_numpy(tokens_BS.astype(np.int64)))
-    token_N = np.flatnonzero(counted_BS).astype(np.uint32)
-    entries = {}
-    for point, (acts_BSK, indices_BSK) in latents.items():
-        chosen_N = torch.from_numpy(token_N.astype(np.int64)).to(acts_BSK.device)
-        acts_NK = acts_BSK.flatten(0, 1)[chosen_N]
-        half_NK = acts_NK.half()
-        if not bool(half_NK.isfinite().all()):
+    if not readers:
+        return []
+    token_N = np.flatnonzero(store.counted(tokens_BS)).astype(np.uint32)
+    chosen_N = torch.from_numpy(token_N.astype(np.int64))
+    found: list[dict[str, Entries]] = [{} for _ in readers]
+    number = {id(reader): place for place, reader in enumerate(readers)}
+
+    def take(reader: LatentReader, point: str, acts_BSK: Tensor, indices_BSK: Tensor) -> None:
+        chosen = chosen_N.to(acts_BSK.device)
+        acts_NK = acts_BSK.flatten(0, 1)[chosen]
+        half_NK = acts_NK.half().cpu().numpy()
+        if (half_NK.view(np.uint16) & _INFINITE == _INFINITE).any():
             raise UserError(_overflow(point, acts_NK))
-        indices_NK = indices_BSK.flatten(0, 1)[chosen_N]
-        entries[point] = sort_entries(
-            token_N, half_NK.cpu().numpy(), indices_NK.cpu().numpy(), reader.num_latents
+        indices_NK = indices_BSK.flatten(0, 1)[chosen].cpu().numpy()
+        found[number[id(reader)]][point] = sort_entries(
+            token_N, half_NK, indices_NK, reader.num_latents
         )
-    return entries
+
+    read_together(readers, torch.from_numpy(tokens_BS.astype(np.int64)), take)
+    return found
 
 
 def _overflow(point: str, acts_NK: Tensor) -> str:
@@ -153,7 +168,8 @@ def sort_entries(
         indices_NK: latents; an active one occurs once per token.
         num_latents: L.
     """
-    keep_NK = half_NK > 0
+    # The bits of a float16 above zero are a positive integer, which is faster to compare.
+    keep_NK = half_NK.view(np.int16) > 0
     act_E = half_NK[keep_NK]
     # numpy sorts 16-bit integers in linear time.
     small = num_latents <= 1 << 16
@@ -175,34 +191,53 @@ def _pack(entries: dict[str, Entries]) -> bytes:
     )
 
 
-def _counts(shards: list[tuple[Path, int]], point: str, num_latents: int) -> np.ndarray:
+def _batches(rows_RS: np.ndarray, size: int = 256) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(rows_RS), size):
+        yield start, np.asarray(rows_RS[start : start + size])
+
+
+def _write_point(
+    target: Target,
+    point: str,
+    shards: list[tuple[Path, int]],
+    tokens_RS: np.ndarray,
+    latent_splits: int,
+) -> dict[str, int]:
+    """Write the files of one hookpoint: delphi's locations, activations and tokens.
+
+    Returns:
+        How many entries and latents there are.
+    """
+    num_latents = target.reader.num_latents
+    folder = target.work.out / point
+    folder.mkdir(exist_ok=True)
     counts_L = np.zeros(num_latents, dtype=np.int64)
     for path, _ in shards:
         with safe_open(path, framework="numpy") as file:
             counts_L += file.get_tensor(f"{point}/counts")
-    return counts_L
-
-
-def _batches(rows_RS: np.ndarray, size: int = 256) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(rows_RS), size):
-        yield start, np.asarray(rows_RS[start : start + size])
+    for first, last in ranges(num_latents, latent_splits):
+        path = folder / f"{first}_{last}.safetensors"
+        if not path.exists():
+            _write_range(path, point, first, counts_L[first : last + 1], shards, tokens_RS)
+    write_json(folder / "config.json", {**target.config, "num_latents": num_latents})
+    active = int((counts_L > 0).sum())
+    return {"entries": int(counts_L.sum()), "active_latents": active, "num_latents": num_latents}
 
 
 def _write_range(
     path: Path,
     point: str,
     first: int,
-    last: int,
-    counts_L: np.ndarray,
+    counts_l: np.ndarray,
     shards: list[tuple[Path, int]],
     tokens_RS: np.ndarray,
 ) -> None:
-    """Write the file of latents `first` to `last`: delphi's locations, activations and tokens."""
+    """Write the file of as many latents from `first` on as there are `counts_l` of entries."""
     rows, ctx_len = tokens_RS.shape
-    counts_l = counts_L[first : last + 1]
+    size_l = len(counts_l)
     place_l = np.concatenate([[0], np.cumsum(counts_l)])
     # delphi's rule: 16 bits where row and latent (counted from the file's first) fit.
-    small = max(rows, ctx_len, last - first + 1) <= 1 << 16
+    small = max(rows, ctx_len, size_l) <= 1 << 16
     location = np.dtype(np.uint16 if small else np.uint32)
     total = int(place_l[-1])
 
@@ -214,7 +249,7 @@ def _write_range(
             with safe_open(shard, framework="numpy") as file:
                 shard_counts_L = file.get_tensor(f"{point}/counts").astype(np.int64)
                 low = int(shard_counts_L[:first].sum())
-                here_l = shard_counts_L[first : last + 1]
+                here_l = shard_counts_L[first : first + size_l]
                 size = int(here_l.sum())
                 if not size:
                     continue
@@ -224,7 +259,7 @@ def _write_range(
             shift_l = next_l - (np.cumsum(here_l) - here_l)
             place_E = np.repeat(shift_l, here_l) + np.arange(size)
             row_E, position_E = np.divmod(token_E, np.uint32(ctx_len))
-            latent_E = np.repeat(np.arange(last - first + 1, dtype=location), here_l)
+            latent_E = np.repeat(np.arange(size_l, dtype=location), here_l)
             arrays["locations"][place_E, 0] = row_E + start_row
             arrays["locations"][place_E, 1] = position_E
             arrays["locations"][place_E, 2] = latent_E

@@ -5,7 +5,7 @@ Module names are relative to the base model (`layers.3.mlp`), as sparsify writes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, overload
 
@@ -42,25 +42,46 @@ def capture(
     Raises:
         UserError: the model has no such submodule.
     """
-    base = getattr(model, "base_model", model)
     seen: dict[str, Any] = {}
 
-    def hook(name: str) -> Any:
-        def record(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            seen[name] = (args[0], output) if inputs else output
+    def record(name: str) -> Callable[[Any, Any], None]:
+        def keep(read: Any, output: Any) -> None:
+            seen[name] = (read, output) if inputs else output
 
-        return record
+        return keep
+
+    with watch(model, {name: record(name) for name in modules}):
+        yield seen
+
+
+@contextmanager
+def watch(model: nn.Module, modules: Mapping[str, Callable[[Any, Any], None]]) -> Iterator[None]:
+    """Call functions with what named submodules take and give, while the context is open.
+
+    Args:
+        model: a transformers model, or any module.
+        modules: by name relative to the base model, what is called with the first positional
+            input (None without one) and the output. The hooks are removed at the end whatever
+            happens.
+
+    Raises:
+        UserError: the model has no such submodule.
+    """
+    base = getattr(model, "base_model", model)
+
+    def hook(function: Callable[[Any, Any], None]) -> Any:
+        return lambda _module, args, output: function(args[0] if args else None, output)
 
     handles = []
     try:
-        for name in modules:
+        for name, function in modules.items():
             try:
                 module = base.get_submodule(name)
             except AttributeError:
                 kind = type(base).__name__
                 raise UserError(f"{kind} has no module {name!r}; check the hookpoint") from None
-            handles.append(module.register_forward_hook(hook(name)))
-        yield seen
+            handles.append(module.register_forward_hook(hook(function)))
+        yield
     finally:
         for handle in handles:
             handle.remove()

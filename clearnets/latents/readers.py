@@ -18,10 +18,11 @@ W width of the dense feedforward.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 from clearnets import UserError
 from clearnets.families import FAMILIES, TOKENS
-from clearnets.latents.hooks import capture
+from clearnets.latents.hooks import capture, watch
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, remake
 from clearnets.pipeline.runtime import seed_for
@@ -44,7 +45,7 @@ class LatentReader(ABC):
 
     Attributes:
         num_latents: latents per hookpoint; indices are below it.
-        hookpoints: the modules read, in order.
+        hookpoints: where the latents are, in order.
         source: the checkpoint folder of the model that is read, or None where there is none.
     """
 
@@ -65,19 +66,78 @@ class LatentReader(ABC):
         return self._read(input_ids_BS)
 
 
-class NativeReader(LatentReader):
+class ModelReader(LatentReader):
+    """Gives the latents that follow from what modules of a model take and give."""
+
+    def __init__(self, model: nn.Module, modules: Mapping[str, str], num_latents: int) -> None:
+        """Take by hookpoint the name of the module that is read there."""
+        self.model = model
+        self.modules = dict(modules)
+        self.hookpoints = tuple(modules)
+        self.num_latents = num_latents
+
+    @abstractmethod
+    def latents(self, point: str, read: Any, written: Any) -> tuple[Tensor, Tensor]:
+        """Return values and indices (B, S, K) for the input and output of a hookpoint's module."""
+
+    def _read(self, input_ids_BS: Tensor) -> Latents:
+        found: Latents = {}
+
+        def keep(_: LatentReader, point: str, acts_BSK: Tensor, indices_BSK: Tensor) -> None:
+            found[point] = acts_BSK, indices_BSK
+
+        read_together([self], input_ids_BS, keep)
+        return found
+
+
+@torch.no_grad()
+def read_together(
+    readers: Sequence[LatentReader],
+    input_ids_BS: Tensor,
+    take: Callable[[LatentReader, str, Tensor, Tensor], None],
+) -> None:
+    """Read several families in one forward pass of the model that they share.
+
+    Args:
+        readers: those of a model share it as one object.
+        input_ids_BS: token ids.
+        take: is called with a reader, its hookpoint, and there `acts_BSK` and `indices_BSK` as
+            `LatentReader.__call__` returns them, as soon as the model has come to that module: no
+            activation is kept.
+    """
+    of_model = [reader for reader in readers if isinstance(reader, ModelReader)]
+    for reader in readers:
+        if not isinstance(reader, ModelReader):
+            for point, latents in reader(input_ids_BS).items():
+                take(reader, point, *latents)
+    if not of_model:
+        return
+    model, there = of_model[0].model, defaultdict(list)
+    assert all(reader.model is model for reader in of_model), "one model is run"
+    for reader in of_model:
+        for point, name in reader.modules.items():
+            there[name].append((reader, point))
+
+    def at(name: str) -> Callable[[Any, Any], None]:
+        def read_all(read: Any, written: Any) -> None:
+            for reader, point in there[name]:
+                take(reader, point, *reader.latents(point, read, written))
+
+        return read_all
+
+    with watch(model, {name: at(name) for name in there}):
+        _forward(model, input_ids_BS)
+
+
+class NativeReader(ModelReader):
     """The latents that a sparse model computes with: outputs of its `mlp.encoder` modules."""
 
     def __init__(self, model: nn.Module, hookpoints: Sequence[str], *, num_latents: int) -> None:
-        self._model = model
-        self.hookpoints = tuple(hookpoints)
-        self.num_latents = num_latents
+        modules = {point: f"{point}.encoder" for point in hookpoints}
+        super().__init__(model, modules, num_latents)
 
-    def _read(self, input_ids_BS: Tensor) -> Latents:
-        names = {point: f"{point}.encoder" for point in self.hookpoints}
-        with capture(self._model, list(names.values())) as seen:
-            _forward(self._model, input_ids_BS)
-        return {point: _plain(*seen[name]) for point, name in names.items()}
+    def latents(self, point: str, read: Any, written: Any) -> tuple[Tensor, Tensor]:
+        return _plain(*written)
 
 
 @dataclass(frozen=True)
@@ -138,28 +198,21 @@ def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
     )
 
 
-class CoderReader(LatentReader):
+class CoderReader(ModelReader):
     """The latents of coders: SAEs read the output of their module, transcoders its input."""
 
     def __init__(self, model: nn.Module, encoders: Mapping[str, Encoder]) -> None:
-        self._model = model
-        self._encoders = dict(encoders)
-        self.hookpoints = tuple(encoders)
         widths = {encoder.num_latents for encoder in encoders.values()}
         assert len(widths) == 1, "the coders of one family have one width"
-        (self.num_latents,) = widths
+        super().__init__(model, {point: point for point in encoders}, widths.pop())
+        self._encoders = dict(encoders)
 
-    def _read(self, input_ids_BS: Tensor) -> Latents:
-        with capture(self._model, self.hookpoints, inputs=True) as seen:
-            _forward(self._model, input_ids_BS)
-        latents = {}
-        for point, encoder in self._encoders.items():
-            input_BSD, output_BSD = seen[point]
-            latents[point] = encoder(input_BSD if encoder.transcode else output_BSD)
-        return latents
+    def latents(self, point: str, read: Any, written: Any) -> tuple[Tensor, Tensor]:
+        encoder = self._encoders[point]
+        return encoder(read if encoder.transcode else written)
 
 
-class NeuronReader(LatentReader):
+class NeuronReader(ModelReader):
     """The k largest neurons by magnitude, each sign a one-sided latent.
 
     Neurons are what a feedforward's last linear map reads: the post-activation, times the linear
@@ -171,21 +224,18 @@ class NeuronReader(LatentReader):
         self, model: nn.Module, projections: Mapping[str, str], *, width: int, k: int
     ) -> None:
         """Take by hookpoint the name of the last map of that layer's feedforward."""
-        self._model = model
-        self._projections = dict(projections)
+        super().__init__(model, projections, 2 * width)
         self._width, self._k = width, k
-        self.hookpoints = tuple(projections)
-        self.num_latents = 2 * width
 
-    def _read(self, input_ids_BS: Tensor) -> Latents:
-        with capture(self._model, list(self._projections.values()), inputs=True) as seen:
-            _forward(self._model, input_ids_BS)
-        return {point: self._largest(seen[name][0]) for point, name in self._projections.items()}
+    def latents(self, point: str, read: Any, written: Any) -> tuple[Tensor, Tensor]:
+        from clearnets.models.top_k import top_k
 
-    def _largest(self, post_BSW: Tensor) -> tuple[Tensor, Tensor]:
-        acts_BSK, neurons_BSK = post_BSW.abs().topk(self._k, dim=-1, sorted=False)
-        negative_BSK = post_BSW.gather(-1, neurons_BSK) < 0
-        return _plain(acts_BSK, neurons_BSK + self._width * negative_BSK)
+        post_NW = read.flatten(0, -2)
+        acts_NK, neurons_NK = top_k(post_NW.abs(), self._k)
+        negative_NK = post_NW.gather(-1, neurons_NK) < 0
+        indices_NK = neurons_NK + self._width * negative_NK
+        shape = (*read.shape[:-1], self._k)
+        return _plain(acts_NK.view(shape), indices_NK.view(shape))
 
 
 class TokenReader(LatentReader):
@@ -200,19 +250,23 @@ class TokenReader(LatentReader):
         return {TOKENS: (torch.ones_like(indices_BS1, dtype=torch.float32), indices_BS1)}
 
 
-def open_reader(
-    family: str,
-    seed: int,
-    layers: Sequence[int] | None = None,
-    device: torch.device | str = "cpu",
-) -> LatentReader:
-    """Return the reader of one family for the pair of one training seed.
+@dataclass(frozen=True)
+class Opened:
+    """The model that families of one `model_state` read; none for those of tokens.
 
-    Args:
-        family: name of a family.
-        seed: the training seed whose pair and coders are read.
-        layers: layers to read; None means all that the model has. Tokens have none.
-        device: where model and coders are put.
+    Attributes:
+        model: on its device, in eval mode.
+        source: its checkpoint folder; None where its weights follow from the seed.
+        device: where it is.
+    """
+
+    model: Any
+    source: Path | None
+    device: torch.device | str
+
+
+def open_model(family: str, seed: int, device: torch.device | str = "cpu") -> Opened:
+    """Return the model that a family reads, of the pair of one training seed.
 
     Raises:
         UserError: an unknown family, or a missing or damaged file.
@@ -220,10 +274,8 @@ def open_reader(
     spec = FAMILIES.get(family)
     if spec is None:
         raise UserError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
-    if spec.kind == "tokens":
-        return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
-
-    from clearnets.models import hookpoints
+    if spec.model is None:
+        return Opened(None, None, device)
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained
@@ -234,6 +286,32 @@ def open_reader(
     else:
         model = load(source)
     nn.Module.to(model, device)
+    return Opened(model, source, device)
+
+
+def open_reader(
+    family: str,
+    seed: int,
+    layers: Sequence[int] | None = None,
+    opened: Opened | None = None,
+) -> LatentReader:
+    """Return the reader of one family for the pair of one training seed.
+
+    Args:
+        family: name of a family.
+        seed: the training seed whose pair and coders are read.
+        layers: layers to read; None means all that the model has. Tokens have none.
+        opened: its model, where other families share it; None loads it, to the CPU.
+
+    Raises:
+        UserError: an unknown family, or a missing or damaged file.
+    """
+    opened = opened or open_model(family, seed)
+    spec, model = FAMILIES[family], opened.model
+    if model is None:
+        return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
+    from clearnets.models import hookpoints
+
     every = hookpoints.names(model)
     chosen = range(len(every)) if layers is None else layers
     points = [every[layer] for layer in chosen]
@@ -241,7 +319,7 @@ def open_reader(
     if spec.is_coder:
         folder = paths.coders(family, seed)
         reader = CoderReader(
-            model, {point: load_encoder(folder / point, device) for point in points}
+            model, {point: load_encoder(folder / point, opened.device) for point in points}
         )
     elif spec.kind == "neurons":
         names, width = hookpoints.projections(model)
@@ -253,12 +331,12 @@ def open_reader(
         )
     else:
         reader = NativeReader(model, points, num_latents=model.config.num_latents)
-    reader.source = source
+    reader.source = opened.source
     return reader
 
 
 def open_directions(
-    seed: int, rows_RS: np.ndarray, counted_RS: np.ndarray, device: torch.device | str = "cpu"
+    seed: int, rows_RS: np.ndarray, counted_RS: np.ndarray, opened: Opened
 ) -> LatentReader:
     """Return a reader of random directions in the input of the sparse model's feedforwards, as many
     as it has latents, of which as many are chosen per token in the same way.
@@ -270,16 +348,11 @@ def open_directions(
         seed: the training seed whose pair is read; it names the directions, too.
         rows_RS: rows of tokens.
         counted_RS: which of their positions count.
-        device: where the model is put.
+        opened: the sparse model.
     """
     from clearnets.models import hookpoints
-    from clearnets.models.loading import load
-    from clearnets.models.matching import load_pair
 
-    source = load_pair(seed).sparse
-    assert source is not None, "there are native latents"
-    model = load(source)
-    nn.Module.to(model, device)
+    model, device = opened.model, opened.device
     size = model.config
     selection = "groupmax" if size.mlp == "sparse" else "topk"
     points = hookpoints.names(model)
@@ -292,12 +365,13 @@ def open_directions(
         weight_LD = torch.randn(size.num_latents, size.hidden_size, generator=generator)
         weight_LD = (weight_LD / size.hidden_size**0.5).to(device)
         mean_D = seen[point][0][counted].mean(0)
-        bias_L = -weight_LD @ mean_D
+        # A product of two matrices: that of a matrix and a vector depends on the processor.
+        bias_L = -(weight_LD @ mean_D[:, None])[:, 0]
         encoders[point] = Encoder(
             weight_LD, bias_L, torch.zeros_like(mean_D), size.k, selection, transcode=True
         )
     reader = CoderReader(model, encoders)
-    reader.source = source
+    reader.source = opened.source
     return reader
 
 

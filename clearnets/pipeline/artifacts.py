@@ -300,24 +300,40 @@ def build_all(units: Iterable[Unit]) -> Iterator[tuple[Unit, Work]]:
     Raises:
         UserError: an input is missing or damaged, or another process builds the same unit.
     """
+    for stale in build_groups([unit] for unit in units):
+        yield from stale
+
+
+def build_groups(groups: Iterable[Sequence[Unit]]) -> Iterator[list[tuple[Unit, Work]]]:
+    """Yield the stale units of each group, unless there are none: they are filled in one pass.
+
+    Otherwise as `build_all`.
+    """
     with ExitStack() as locks:
         built = []
-        for unit in units:
-            for path in unit.inputs.values():
-                check(path)
-            building = _Building.of(unit)
-            if unit.fresh():
-                building.drop()
+        for units in groups:
+            stale = []
+            for unit in units:
+                for path in unit.inputs.values():
+                    check(path)
+                building = _Building.of(unit)
+                if unit.fresh():
+                    building.drop()
+                    continue
+                locks.enter_context(building.locked())
+                built.append(building)
+                if not building.sealed():
+                    stale.append(building)
+            if not stale:
                 continue
-            locks.enter_context(building.locked())
-            if not building.sealed():
-                try:
-                    yield unit, building.work
-                except GeneratorExit:
+            try:
+                yield [(building.unit, building.work) for building in stale]
+            except GeneratorExit:
+                for building in stale:
                     building.drop_if_empty()
-                    raise
+                raise
+            for building in stale:
                 seal(building.work.out, building.identity)
-            built.append(building)
         for building in built:
             building.place()
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clearnets import UserError
@@ -88,6 +88,20 @@ class Runtime:
         if name not in there:
             raise UserError(f"no device {name!r} here; use --device {', '.join(there)} or auto")
         return torch.device(name)
+
+    def side_by_side(self) -> list[Runtime]:
+        """Return the runtimes of the processes that may work at a time: one for each GPU, or core.
+
+        A device that was asked for by name is one.
+        """
+        device = self.torch_device()
+        if device.type == "cpu":
+            return [self] * processes.cores()
+        if self.device != "auto":
+            return [self]
+        import torch
+
+        return [replace(self, device=f"cuda:{at}") for at in range(torch.cuda.device_count())]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

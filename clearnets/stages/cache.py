@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import DIRECTIONS, FAMILIES
-from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, write_json
+from clearnets.pipeline import paths, processes
+from clearnets.pipeline.artifacts import Unit, Work, build_groups, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
 from clearnets.pipeline.stage import LATENTS, Stage
 
 if TYPE_CHECKING:
     from clearnets.config import Config, Family
+    from clearnets.data.tokens import TokenStore
     from clearnets.latents.readers import LatentReader
+
+    Building = tuple[Unit, Work]
 
 SPLITS = ("explain", "score")
 
@@ -68,72 +71,104 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
 
 
 def run(config: Config, *, runtime: Runtime, families: Sequence[Family]) -> None:
-    """Write the cache of families for every seed and split, and their totals as metrics."""
-    for family in families:
-        _run(config, runtime, family)
+    """Write the cache of families for every seed and split, and their totals as metrics.
 
-
-def _run(config: Config, runtime: Runtime, family: Family) -> None:
-    wanted = units(config, family=family)
-    readers: dict[tuple[int, str], LatentReader] = {}
-    for unit, work in build_all(wanted):
-        seed, kind = unit.settings["seed"], unit.settings["family"]
-        if (seed, kind) not in readers:
-            readers[seed, kind] = _open(config, kind, seed, runtime)
-        _build(config, unit, work, readers[seed, kind])
+    The families read one model, as trained or untrained. It is run once for all of them; seeds and
+    splits are shared out among the devices or cores that are there.
+    """
+    wanted = {family: units(config, family=family) for family in families}
+    for stale in build_groups([[unit for made in wanted.values() for unit in made]]):
+        _cache(config, runtime, stale)
     from clearnets.latents.store import STATS
 
-    metrics: dict[str, dict[str, Any]] = {}
-    for unit in wanted:
-        seed = unit.settings["seed"]
-        totals = _totals(read_json(unit.out / STATS))
-        metrics.setdefault(f"seed-{seed}", {})[unit.out.name] = totals
-    write_json(paths.metrics(f"cache-{family}"), metrics)
+    for family, made in wanted.items():
+        metrics: dict[str, dict[str, Any]] = {}
+        for unit in made:
+            seed = unit.settings["seed"]
+            totals = _totals(read_json(unit.out / STATS))
+            metrics.setdefault(f"seed-{seed}", {})[unit.out.name] = totals
+        write_json(paths.metrics(f"cache-{family}"), metrics)
 
 
-def _open(config: Config, kind: Any, seed: int, runtime: Runtime) -> LatentReader:
+def _cache(config: Config, runtime: Runtime, stale: list[Building]) -> None:
+    """Fill the work folders of units, those of a seed and split in one pass."""
+    workers = runtime.side_by_side()
+    jobs: list[tuple[Any, ...]] = []
+    for seed in config.seeds:
+        by_split: dict[str, list[Building]] = {}
+        for unit, work in stale:
+            if unit.settings["seed"] == seed:
+                by_split.setdefault(unit.settings["split"], []).append((unit, work))
+        for share in range(min(len(workers), len(by_split))):
+            own = workers[len(jobs) % len(workers)]
+            jobs.append((config, own, list(by_split.values())[share :: len(workers)]))
+    for _ in processes.each(
+        _cache_splits, jobs, workers=len(workers), preload="clearnets.latents.cache"
+    ):
+        pass
+
+
+def _cache_splits(config: Config, runtime: Runtime, splits: list[list[Building]]) -> None:
+    """Fill the work folders of units of one seed, which are given by split."""
     from clearnets.data.tokens import open_tokens
-    from clearnets.latents.readers import open_directions, open_reader
+    from clearnets.latents.cache import Target, cache_split
 
-    if kind != DIRECTIONS:
-        return open_reader(kind, seed, device=runtime.torch_device())
+    store, settings = open_tokens(paths.data()), config.cache
+    readers = _open(config, store, [unit for split in splits for unit, _ in split], runtime)
+    for buildings in splits:
+        split, seed = (buildings[0][0].settings[key] for key in ("split", "seed"))
+        targets = {}
+        for unit, work in buildings:
+            reader = readers[kind := unit.settings["family"]]
+            targets[kind] = Target(reader, work, _config(config, store, unit, reader))
+        cache_split(
+            list(targets.values()),
+            store,
+            split,
+            batch_size=settings.batch_size,
+            latent_splits=settings.latent_splits,
+            label=f"cache {', '.join(targets)} seed {seed} {split}",
+        )
+
+
+def _open(
+    config: Config, store: TokenStore, made: list[Unit], runtime: Runtime
+) -> dict[str, LatentReader]:
+    """Return by family the readers of units of one seed; they share their model."""
     import numpy as np
 
-    store = open_tokens(paths.data())
-    rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
-    return open_directions(seed, rows_RS, store.counted(rows_RS), runtime.torch_device())
+    from clearnets.latents.readers import open_directions, open_model, open_reader
+
+    seed = made[0].settings["seed"]
+    kinds = dict.fromkeys(unit.settings["family"] for unit in made)
+    # The null of the native latents reads their model.
+    reads = {name for name, spec in FAMILIES.items() if spec.null == DIRECTIONS}
+    family = next(iter(reads if DIRECTIONS in kinds else kinds))
+    opened = open_model(family, seed, runtime.torch_device())
+    readers = {kind: open_reader(kind, seed, opened=opened) for kind in kinds if kind in FAMILIES}
+    if DIRECTIONS in kinds:
+        rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
+        readers[DIRECTIONS] = open_directions(seed, rows_RS, store.counted(rows_RS), opened)
+    return readers
 
 
-def _build(config: Config, unit: Unit, work: Work, reader: LatentReader) -> None:
-    from clearnets.data.tokens import open_tokens
-    from clearnets.latents.cache import cache_split
-
-    store = open_tokens(paths.data())
+def _config(config: Config, store: TokenStore, unit: Unit, reader: LatentReader) -> dict[str, Any]:
+    """Return what delphi reads of a cache, and what a reader would want to know of it."""
     split = unit.settings["split"]
-    settings = config.cache
-    cache_split(
-        reader,
-        store,
-        split,
-        work,
-        batch_size=settings.batch_size,
-        latent_splits=settings.latent_splits,
-        config={
-            # delphi loads its tokenizer from `model_name`.
-            "model_name": (paths.data() / "tokenizer").as_posix(),
-            "checkpoint": None if reader.source is None else reader.source.as_posix(),
-            "family": unit.settings["family"],
-            "dataset_repo": (paths.data() / "tokens").as_posix(),
-            "dataset_split": split,
-            "dataset_name": "",
-            "dataset_column": "text",
-            "batch_size": settings.batch_size,
-            "cache_ctx_len": store.ctx_len,
-            "n_tokens": int(store.split(split).size),
-            "n_splits": settings.latent_splits,
-        },
-        label=f"cache {unit.settings['family']} seed {unit.settings['seed']} {split}",
-    )
+    return {
+        # delphi loads its tokenizer from `model_name`.
+        "model_name": (paths.data() / "tokenizer").as_posix(),
+        "checkpoint": None if reader.source is None else reader.source.as_posix(),
+        "family": unit.settings["family"],
+        "dataset_repo": (paths.data() / "tokens").as_posix(),
+        "dataset_split": split,
+        "dataset_name": "",
+        "dataset_column": "text",
+        "batch_size": config.cache.batch_size,
+        "cache_ctx_len": store.ctx_len,
+        "n_tokens": int(store.split(split).size),
+        "n_splits": config.cache.latent_splits,
+    }
 
 
 def _totals(stats: dict[str, Any]) -> dict[str, Any]:

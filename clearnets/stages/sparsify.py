@@ -3,18 +3,19 @@ on the model at step 0, or taken over from others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import FAMILIES
-from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, Work, build_all, read_json, write_json
+from clearnets.pipeline import paths, processes
+from clearnets.pipeline.artifacts import Unit, Work, build_groups, read_json, write_json
 from clearnets.pipeline.runtime import Runtime, progress
 from clearnets.pipeline.stage import CODERS, Source, Stage
 
 if TYPE_CHECKING:
     import torch
+    from sparsify import SparseCoder
 
     from clearnets.config import Config, Existing
 
@@ -34,6 +35,7 @@ STAGE = Stage(
     writes=("artifacts/coders/{item}",),
     metrics=True,
     runs_on="device",
+    together=lambda _, family: FAMILIES[family].model_state,
 )
 
 
@@ -73,20 +75,31 @@ def sources(config: Config) -> Iterator[Source]:
         yield Source(("coders", "existing", family), "name", identity, family)
 
 
-def run(config: Config, *, runtime: Runtime, family: str) -> None:
-    """Write the coders of a family for every seed, and how their training ended."""
-    wanted = units(config, family=family)
-    for unit, work in build_all(wanted):
-        seed = unit.settings["seed"]
-        if source := _existing(config, family):
-            _take_over(source, family, seed, work)
-        else:
-            _build(config, family, seed, work, runtime.torch_device())
-    metrics = {
-        f"seed-{unit.settings['seed']}": _metrics(read_json(unit.out / "training.json"))
-        for unit in wanted
-    }
-    write_json(paths.metrics(f"sparsify-{family}"), metrics)
+def run(config: Config, *, runtime: Runtime, families: Sequence[str]) -> None:
+    """Write the coders of families for every seed, and how their training ended.
+
+    All families read one model, which is run once for those that are trained. Layers are shared
+    out among the devices or cores that are there; no result depends on how many.
+    """
+    wanted = {family: units(config, family=family) for family in families}
+    for stale in build_groups(zip(*wanted.values(), strict=True)):
+        seed, trained, untrained = stale[0][0].settings["seed"], {}, {}
+        for unit, work in stale:
+            family = unit.settings["family"]
+            if source := _existing(config, family):
+                _take_over(source, family, seed, work)
+            else:
+                (trained if FAMILIES[family].trained else untrained)[family] = work
+        if trained:
+            _build(config, seed, trained, runtime.side_by_side())
+        if untrained:  # Their work is to read one batch.
+            _build(config, seed, untrained, [runtime])
+    for family, made in wanted.items():
+        metrics = {
+            f"seed-{unit.settings['seed']}": _metrics(read_json(unit.out / "training.json"))
+            for unit in made
+        }
+        write_json(paths.metrics(f"sparsify-{family}"), metrics)
 
 
 def _existing(config: Config, family: str) -> Existing | None:
@@ -108,18 +121,30 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
 
 
-def _build(config: Config, family: str, seed: int, work: Work, device: torch.device) -> None:
-    """Train the coders of a family for one seed, or write untrained ones."""
-    from clearnets.coders import batches, library, training
-    from clearnets.data.tokens import open_tokens
-    from clearnets.models import hookpoints
-    from clearnets.models.loading import load
-    from clearnets.models.matching import attention_within, load_pair
-    from clearnets.models.untrained import untrained
+def _build(
+    config: Config, seed: int, works: Mapping[str, Work], workers: Sequence[Runtime]
+) -> None:
+    """Train the coders of families that read one model, or write untrained ones."""
+    shares = [config.model.layers[n :: len(workers)] for n in range(len(workers))]
+    jobs = [(config, seed, works, *job) for job in zip(workers, shares, strict=True) if job[1]]
+    preload = "clearnets.coders.training"
+    parts = list(processes.each(_build_layers, jobs, workers=len(jobs), preload=preload))
+    for family, work in works.items():
+        layers = {name: values for part in parts for name, values in part[family]["layers"].items()}
+        ordered = {name: layers[name] for name in config.hookpoints(family)}
+        write_json(work.out / "training.json", parts[0][family] | {"layers": ordered})
 
-    spec, settings = FAMILIES[family], config.coders
-    store = open_tokens(paths.data())
-    split = store.split("train")
+
+def _build_layers(
+    config: Config, seed: int, works: Mapping[str, Work], runtime: Runtime, layers: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Write the coders of some layers; return by family what is told of their training."""
+    from clearnets.coders import batches, training
+    from clearnets.data.tokens import open_tokens
+    from clearnets.models.matching import attention_within
+
+    device, settings, store = runtime.torch_device(), config.coders, open_tokens(paths.data())
+    within, split = attention_within(seed), store.split("train")
     rows = batches.plan_rows(
         len(split),
         tokens=settings.tokens,
@@ -128,39 +153,74 @@ def _build(config: Config, family: str, seed: int, work: Work, device: torch.dev
         ctx_len=store.ctx_len,
         seed=seed,
     )
-    dense, within = load_pair(seed).dense, attention_within(seed)
-    model: Any = untrained(dense, seed) if spec.untrained_model else load(dense)
-    model.to(device).requires_grad_(False)
-    coders = {
+    first = FAMILIES[next(iter(works))]
+    model = _model(seed, device, untrained=first.untrained_model)
+    chains = [
+        training.Chain(
+            _new_coders(config, family, seed, layers, model), work.state / _state_of(layers)
+        )
+        for family, work in works.items()
+    ]
+    steps = len(rows) // settings.grad_acc_steps if first.trained else 0
+    tokens_per_step = settings.batch_size * settings.grad_acc_steps * store.ctx_len
+    with progress(_label(works, seed, layers), steps * tokens_per_step, "tokens") as bar:
+        reports = training.train(
+            model,
+            chains,
+            lambda some: batches.make_batch(
+                store, split[rows[some.start : some.stop].ravel()], device, within=within
+            ),
+            training.Schedule.of(settings, steps),
+            per_read=max(1, training.READ_TOKENS // (settings.batch_size * store.ctx_len)),
+            on_step=lambda _: bar.advance(tokens_per_step),
+        )
+    for work, chain in zip(works.values(), chains, strict=True):
+        for name, coder in chain.coders.items():
+            coder.cpu().save_to_disk(work.out / name)
+    numbers = {"steps": steps, "tokens": steps * tokens_per_step}
+    told = [numbers | {"layers": report.layers()} for report in reports]
+    return dict(zip(works, told, strict=True))
+
+
+def _state_of(layers: Sequence[int]) -> str:
+    """Return the name of the resume state of some layers' coders."""
+    return f"layers-{'-'.join(map(str, layers))}.pt"
+
+
+def _label(works: Mapping[str, Work], seed: int, layers: Sequence[int]) -> str:
+    return f"sparsify {', '.join(works)} seed {seed} layers {', '.join(map(str, layers))}"
+
+
+def _model(seed: int, device: torch.device, *, untrained: bool) -> Any:
+    """Return the dense model of the pair, as trained or before, frozen."""
+    from clearnets.models.loading import load
+    from clearnets.models.matching import load_pair
+    from clearnets.models.untrained import untrained as begun
+
+    dense = load_pair(seed).dense
+    model: Any = begun(dense, seed) if untrained else load(dense)
+    return model.to(device).requires_grad_(False)
+
+
+def _new_coders(
+    config: Config, family: str, seed: int, layers: Sequence[int], model: Any
+) -> dict[str, SparseCoder]:
+    """Return the coders of some layers at their initial weights, on the model's device."""
+    from clearnets.coders import library
+
+    return {
         # The models of a pair share one config, so this is also the sparse one's width and k.
         name: library.new_coder(
             name,
-            **spec.coder_kind,
+            **FAMILIES[family].coder_kind,
             d_in=model.config.hidden_size,
             num_latents=model.config.num_latents,
             k=model.config.k,
             seed=seed,
-            multi_topk=settings.multi_topk,
-        ).to(device)
-        for name in hookpoints.names(model)
+            multi_topk=config.coders.multi_topk,
+        ).to(model.device)
+        for name in config.hookpoints(family, layers)
     }
-    steps = len(rows) // settings.grad_acc_steps if spec.trained else 0
-    tokens_per_step = settings.batch_size * settings.grad_acc_steps * store.ctx_len
-    label = f"sparsify {family} seed {seed}"
-    with progress(label, steps * tokens_per_step, "tokens") as bar:
-        report = training.train(
-            model,
-            coders,
-            lambda index: batches.make_batch(store, split[rows[index]], device, within=within),
-            training.Schedule.of(settings, steps),
-            state=work.state,
-            on_step=lambda _: bar.advance(tokens_per_step),
-            save_every=training.SAVE_EVERY,
-        )
-    for name, coder in coders.items():
-        coder.cpu().save_to_disk(work.out / name)
-    numbers = {"steps": steps, "tokens": steps * tokens_per_step, "layers": report.layers()}
-    write_json(work.out / "training.json", numbers)
 
 
 def _metrics(training: dict) -> dict[str, float | int | None]:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from tiny_pair import write_project
 
+from clearnets.pipeline import processes
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -17,4 +19,5 @@ def _one_thread():
 def project(tmp_path, monkeypatch):
     """The working directory holds a tiny project up to `match`; gives its parameters."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "cores", lambda: 1)
     return write_project()

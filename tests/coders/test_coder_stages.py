@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_pair import CTX, VOCAB
 
-from clearnets import UserError
+from clearnets import UserError, config
 from clearnets.coders import training
 from clearnets.coders.batches import evenly_spaced
 from clearnets.coders.library import coder_class, load_coder
@@ -18,7 +20,7 @@ from clearnets.families import FAMILIES
 from clearnets.models import flops as compute
 from clearnets.models.loading import load
 from clearnets.models.sparse_gptneox import build_model
-from clearnets.pipeline import paths
+from clearnets.pipeline import paths, processes
 from clearnets.pipeline.runtime import Runtime, seed_for
 from clearnets.stages import evaluate, sparsify
 
@@ -35,7 +37,7 @@ def table(path) -> list[dict[str, str]]:
 
 
 def test_coders_are_in_sparsifys_format(project):
-    sparsify.run(project, runtime=RUNTIME, family="skip-transcoder")
+    sparsify.run(project, runtime=RUNTIME, families=["skip-transcoder"])
     folder = paths.coders("skip-transcoder", 0)
     coders = coder_class().load_many(str(folder), local=True)
     assert list(coders) == ["layers.0.mlp", "layers.1.mlp"]
@@ -53,40 +55,95 @@ def test_coders_are_in_sparsifys_format(project):
     assert 0 < metrics["training_fvu"] < 1
 
 
-def test_same_bytes_again_and_after_an_interruption(project, monkeypatch):
-    sparsify.run(project, runtime=RUNTIME, family="sae")
+def test_same_bytes_again_and_after_an_interruption(project):
+    sparsify.run(project, runtime=RUNTIME, families=["sae"])
     folder = paths.coders("sae", 0)
     first = content(folder)
     changed = [path.stat().st_mtime_ns for path in folder.rglob("*")]
-    sparsify.run(project, runtime=RUNTIME, family="sae")
+    sparsify.run(project, runtime=RUNTIME, families=["sae"])
     assert changed == [path.stat().st_mtime_ns for path in folder.rglob("*")], "nothing to do"
 
     folder.rename("aside")
-    real, calls = training._activations, []
-
-    def fails(*args):
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(training, "_activations", fails)
-    monkeypatch.setattr(training, "SAVE_EVERY", 3)
-    monkeypatch.setattr(
-        training.train, "__kwdefaults__", training.train.__kwdefaults__ | {"save_every": 3}
-    )
-    with pytest.raises(KeyboardInterrupt):
-        sparsify.run(project, runtime=RUNTIME, family="sae")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, step=8)
+        sparsify.run(project, runtime=RUNTIME, families=["sae"])
     assert not folder.exists()
-    calls.append(1)
-    sparsify.run(project, runtime=RUNTIME, family="sae")
+    assert list(paths.WORK.rglob("layers-0-1.pt"))
+    sparsify.run(project, runtime=RUNTIME, families=["sae"])
     assert content(folder) == first
-    assert not any(p.name == "coders.pt" for p in paths.WORK.rglob("*"))
+    assert not list(paths.WORK.rglob("*.pt"))
+
+
+def interrupt(monkeypatch, *, step: int) -> None:
+    """Have training stop as by Ctrl-C within a step, with a resume state every three."""
+    real, steps = training._Run.end_step, []
+
+    def fails(run):
+        steps.append(1)
+        if len(steps) == step:
+            raise KeyboardInterrupt
+        real(run)
+
+    monkeypatch.setattr(training._Run, "end_step", fails)
+    defaults = training.train.__kwdefaults__ | {"save_every": 3}
+    monkeypatch.setattr(training.train, "__kwdefaults__", defaults)
+
+
+FAMILIES_OF_DENSE = ["transcoder", "sae", "random-sae", "skip-transcoder"]
+
+
+def train_in(folder: Path, project: config.Config, families: list[str]) -> dict[str, bytes]:
+    """Train families by one command in a folder; gives all that they became."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        sparsify.run(project, runtime=RUNTIME, families=families)
+        made = {}
+        for family in families:
+            files = content(paths.coders(family, 0))
+            made |= {f"{family}/{name}": data for name, data in files.items()}
+            made[family] = paths.metrics(f"sparsify-{family}").read_bytes()
+        return made
+
+
+@pytest.fixture
+def alone(project, tmp_path) -> dict[str, bytes]:
+    """What families become, each by a command of its own."""
+    folder = copy(tmp_path, "alone")
+    return {
+        name: data
+        for family in FAMILIES_OF_DENSE
+        for name, data in train_in(folder, project, [family]).items()
+    }
+
+
+def copy(project: Path, name: str) -> Path:
+    return shutil.copytree(
+        project, project / "copies" / name, ignore=shutil.ignore_patterns("copies")
+    )
+
+
+def test_families_in_one_command_are_those_of_one_each(project, alone, tmp_path):
+    """At once; and together after two interruptions, one family ahead of the others."""
+    assert train_in(copy(tmp_path, "together"), project, FAMILIES_OF_DENSE) == alone
+    folder = copy(tmp_path, "interrupted")
+    for families in (["sae"], FAMILIES_OF_DENSE):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, step=8)
+            train_in(folder, project, families)
+    assert train_in(folder, project, FAMILIES_OF_DENSE) == alone
+
+
+@pytest.mark.parametrize("workers", ["here", pytest.param("processes", marks=pytest.mark.nightly)])
+def test_layers_on_two_workers_are_those_on_one(project, alone, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    if workers == "here":
+        monkeypatch.setattr(processes, "each", lambda call, jobs, **_: [call(*job) for job in jobs])
+    assert train_in(copy(tmp_path, "two"), project, FAMILIES_OF_DENSE) == alone
 
 
 def test_the_twin_is_where_training_began(project):
-    sparsify.run(project, runtime=RUNTIME, family="random-sae")
-    sparsify.run(project, runtime=RUNTIME, family="sae")
+    sparsify.run(project, runtime=RUNTIME, families=["random-sae"])
+    sparsify.run(project, runtime=RUNTIME, families=["sae"])
     twin, coder = (
         load_coder(paths.coders(family, 0) / "layers.1.mlp") for family in ("random-sae", "sae")
     )
@@ -98,8 +155,8 @@ def test_the_twin_is_where_training_began(project):
 
 def test_coders_of_the_untrained_model_are_measured_on_it(project):
     """fvu of a step-0 coder by another way: whole arrays and numpy, on the initial model."""
-    sparsify.run(project, runtime=RUNTIME, family="step0-transcoder")
-    sparsify.run(project, runtime=RUNTIME, family="transcoder")
+    sparsify.run(project, runtime=RUNTIME, families=["step0-transcoder"])
+    sparsify.run(project, runtime=RUNTIME, families=["transcoder"])
     only = {"families": ("transcoder", "step0-transcoder")}
     evaluate.run(project.model_copy(update=only), runtime=RUNTIME)
     model = build_model(
@@ -131,7 +188,7 @@ def test_too_few_tokens_and_a_missing_input(project):
         update={"coders": project.coders.model_copy(update={"tokens": 10**6})}
     )
     with pytest.raises(UserError, match=r"lower coders\.tokens"):
-        sparsify.run(greedy, runtime=RUNTIME, family="sae")
+        sparsify.run(greedy, runtime=RUNTIME, families=["sae"])
     with pytest.raises(UserError, match="run `dvc repro sparsify@"):
         evaluate.run(project, runtime=RUNTIME)
     assert not paths.evaluate(0).exists()
@@ -139,7 +196,7 @@ def test_too_few_tokens_and_a_missing_input(project):
 
 def test_evaluate_writes_its_tables_the_same_each_time(project):
     for family in project.coder_families:
-        sparsify.run(project, runtime=RUNTIME, family=family)
+        sparsify.run(project, runtime=RUNTIME, families=[family])
     evaluate.run(project, runtime=RUNTIME)
     folder = paths.evaluate(0)
     first = content(folder)
@@ -209,9 +266,9 @@ def test_fixed_rows_are_spread_over_the_split():
 
 @pytest.mark.gpu
 def test_coders_train_on_a_gpu(project):
-    sparsify.run(project, runtime=Runtime("cpu", 1), family="transcoder")
+    sparsify.run(project, runtime=Runtime("cpu", 1), families=["transcoder"])
     on_cpu = load_coder(paths.coders("transcoder", 0) / "layers.0.mlp")
     paths.coders("transcoder", 0).rename("aside")
-    sparsify.run(project, runtime=Runtime("cuda", 1), family="transcoder")
+    sparsify.run(project, runtime=Runtime("cuda", 1), families=["transcoder"])
     on_gpu = load_coder(paths.coders("transcoder", 0) / "layers.0.mlp")
     torch.testing.assert_close(on_cpu.W_dec, on_gpu.W_dec, rtol=0.05, atol=5e-3)

@@ -21,12 +21,17 @@ from clearnets.families import FAMILIES
 
 STORE = TokenStore(Path(), VOCAB, CTX, 0, BOS, EOS, ())
 NAMES = ("layers.0.mlp", "layers.1.mlp")
-STEPS, ROWS = 12, 4
+KINDS = ("sae", "transcoder", "skip-transcoder")
+STEPS, ROWS, PER_READ = 12, 4, 3
+
+
+def batches(which: range):
+    rows = packed_rows(STEPS * ROWS, 0)
+    return make_batch(STORE, rows[which.start * ROWS : which.stop * ROWS], "cpu")
 
 
 def batch(step: int):
-    rows = packed_rows(STEPS * ROWS, 0)
-    return make_batch(STORE, rows[step * ROWS : (step + 1) * ROWS], "cpu")
+    return batches(range(step, step + 1))
 
 
 def new_coders(family: str, seed: int = 0):
@@ -43,12 +48,12 @@ def trained(
 ):
     """Coders after a run of some steps; `python -m` of this file does the same with a kill."""
     coders = new_coders(family)
-    report = training.train(
+    (report,) = training.train(
         build_models(tiny_config())["dense"],
-        coders,
-        batch,
+        [training.Chain(coders, state / "coders.pt")],
+        batches,
         training.Schedule(optimizer, 5e-3, 2, steps, **pieces),
-        state=state,
+        per_read=PER_READ,
         on_step=on_step or (lambda step: None),
         save_every=5,
     )
@@ -235,7 +240,8 @@ def test_masked_tokens_change_nothing(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(feedforward, "read", fake)
             schedule = training.Schedule("adam", 5e-3, 0, 2)
-            training.train(model, coders, lambda step: one, schedule, state=tmp_path)
+            chain = training.Chain(coders, tmp_path / "coders.pt")
+            training.train(model, [chain], lambda _: one, schedule)
         results.append(coders)
     assert_same_bits(*results)
 
@@ -257,6 +263,52 @@ def test_interrupted_run_goes_on_to_the_same_bits(optimizer, tmp_path):
     assert steps == list(range(5, STEPS))
     assert_same_bits(expected, resumed)
     assert report == again
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "signum"])
+def test_families_trained_together_are_those_trained_alone(optimizer, tmp_path):
+    """One pass over the data, one family of it interrupted before: the same bits."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(step):
+        if step == 7:
+            raise Stop
+
+    alone = {kind: trained(kind, tmp_path / kind / "alone", optimizer=optimizer) for kind in KINDS}
+    together = {family: new_coders(family) for family in KINDS}
+    with pytest.raises(Stop):
+        trained("transcoder", tmp_path / "transcoder", optimizer=optimizer, on_step=stop)
+    assert (tmp_path / "transcoder" / "coders.pt").exists()
+    steps = []
+    reports = training.train(
+        build_models(tiny_config())["dense"],
+        [training.Chain(c, tmp_path / family / "coders.pt") for family, c in together.items()],
+        batches,
+        training.Schedule(optimizer, 5e-3, 2, STEPS),
+        per_read=PER_READ,
+        on_step=steps.append,
+    )
+    assert steps == list(range(STEPS))
+    for (coders, report), again, coders_again in zip(alone.values(), reports, together.values()):
+        assert_same_bits(coders, coders_again)
+        assert report == again
+
+
+def test_some_layers_alone_are_those_of_all(tmp_path):
+    every, report = trained("sae", tmp_path)
+    for name in NAMES:
+        coders = {name: new_coders("sae")[name]}
+        (alone,) = training.train(
+            build_models(tiny_config())["dense"],
+            [training.Chain(coders, tmp_path / f"{name}.pt")],
+            batches,
+            training.Schedule("adam", 5e-3, 2, STEPS),
+            per_read=PER_READ,
+        )
+        assert_same_bits(coders, {name: every[name]})
+        assert (alone.fvu[name], alone.dead[name]) == (report.fvu[name], report.dead[name])
 
 
 @pytest.mark.nightly

@@ -50,7 +50,7 @@ def test_they_are_taken_over_and_evaluated(project):
     make(Path("theirs"), prefix="gpt_neox.")
     cfg = with_existing(project, transcoder=Existing(name="theirs"))
     for family in cfg.coder_families:
-        sparsify.run(cfg, runtime=RUNTIME, family=family)
+        sparsify.run(cfg, runtime=RUNTIME, families=[family])
     for point in POINTS:
         coder = load_coder(paths.coders("transcoder", 0) / point)
         assert (coder.num_latents, coder.cfg.k, coder.cfg.transcode) == (LATENTS, K, True)
@@ -71,7 +71,7 @@ def test_they_are_taken_over_and_evaluated(project):
 def test_a_change_of_a_file_is_noticed(project):
     folder = make(Path("theirs"))
     cfg = with_existing(project, transcoder=Existing(name="theirs"))
-    sparsify.run(cfg, runtime=RUNTIME, family="transcoder")
+    sparsify.run(cfg, runtime=RUNTIME, families=["transcoder"])
     (unit,) = sparsify.units(cfg, family="transcoder")
     assert unit.fresh()
     before = settings_of(unit.out)["coders"]["existing"]

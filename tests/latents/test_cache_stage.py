@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import tiny_pipeline as tiny
@@ -10,11 +12,12 @@ import torch
 from clearnets import UserError
 from clearnets.data.tokens import open_tokens
 from clearnets.families import FAMILIES
+from clearnets.latents import readers
 from clearnets.latents.hooks import capture
 from clearnets.latents.readers import open_reader
 from clearnets.latents.store import load_layer
 from clearnets.models.loading import load
-from clearnets.pipeline import paths
+from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import manifest_hash, read_json
 from clearnets.pipeline.runtime import Runtime, seed_for
 from clearnets.stages import cache
@@ -129,6 +132,67 @@ def test_a_fresh_cache_is_left_alone_and_a_changed_coder_makes_it_stale():
     manifest = paths.coders("sae", tiny.SEED) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"stage"', ' "stage"'))
     assert not planned.fresh()
+
+
+def cached(families: list[str]) -> dict[str, bytes]:
+    """Return the bytes of all that was cached for families, and their metrics."""
+    folders = [paths.cache(family, tiny.SEED, "explain").parents[1] for family in families]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [paths.metrics(f"cache-{family}") for family in families]
+    return {path.as_posix(): path.read_bytes() for path in files}
+
+
+DENSE = ["transcoder", "sae", "skip-transcoder", "neurons"]
+
+
+@pytest.mark.parametrize("families", [DENSE, ["native"]])
+def test_in_one_pass_and_on_two_processes_the_bytes_are_the_same(families, monkeypatch):
+    tiny.make_all()
+    config = tiny.config()
+    for family in families:
+        cache.run(config, runtime=RUNTIME, families=[family])
+    alone = cached(families)
+    shutil.rmtree(paths.ARTIFACTS / "cache")
+    passes = count_passes(monkeypatch)
+    cache.run(config, runtime=RUNTIME, families=families)
+    assert cached(families) == alone
+    # Ten rows in four batches of each split; the null of native latents takes one more.
+    assert len(passes) == 4 * 3 + (families == ["native"])
+    shutil.rmtree(paths.ARTIFACTS / "cache")
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    cache.run(config, runtime=RUNTIME, families=families)
+    assert cached(families) == alone
+    assert len(passes) == 4 * 3 + (families == ["native"]), "the workers did it"
+
+
+def count_passes(monkeypatch) -> list[None]:
+    """Return a list to which every forward pass of a model adds."""
+    passes: list[None] = []
+    forward = readers._forward
+
+    def counted(*args) -> None:
+        passes.append(None)
+        forward(*args)
+
+    monkeypatch.setattr(readers, "_forward", counted)
+    return passes
+
+
+def test_what_one_family_lacks_is_read_without_the_others(monkeypatch):
+    tiny.make_all()
+    config = tiny.config()
+    cache.run(config, runtime=RUNTIME, families=["sae", "neurons"])
+    whole = cached(["sae", "neurons"])
+    shutil.rmtree(paths.cache("sae", tiny.SEED, "score"))
+    read = []
+    latents = readers.CoderReader.latents
+    monkeypatch.setattr(
+        readers.CoderReader, "latents", lambda *args: read.append(args[1]) or latents(*args)
+    )
+    monkeypatch.setattr(readers.NeuronReader, "latents", None)
+    cache.run(config, runtime=RUNTIME, families=["sae", "neurons"])
+    assert cached(["sae", "neurons"]) == whole
+    assert len(read) == 3 * tiny.LAYERS
 
 
 def test_a_missing_input_names_its_stage():

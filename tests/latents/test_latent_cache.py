@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from clearnets import UserError
 from clearnets.data.tokens import TokenStore
-from clearnets.latents.cache import cache_split, sort_entries, write_mapped
+from clearnets.latents.cache import Target, cache_split, sort_entries, write_mapped
 from clearnets.latents.readers import LatentReader, Latents
 from clearnets.latents.store import LayerCache, load_layer, ranges
 from clearnets.pipeline import paths
@@ -77,17 +77,14 @@ def build(
     settings_ = {"batch_size": batch_size, "splits": splits}
     unit = Unit("cache", paths.cache(name, 0, "explain"), settings_, {})
     for _, work in build_all([unit]):
-        if work is not None:
-            cache_split(
-                reader,
-                store,
-                "explain",
-                work,
-                batch_size=batch_size,
-                latent_splits=splits,
-                config={"model_name": "tokenizer"},
-                label="test",
-            )
+        cache_split(
+            [Target(reader, work, {"model_name": "tokenizer"})],
+            store,
+            "explain",
+            batch_size=batch_size,
+            latent_splits=splits,
+            label="test",
+        )
     return unit.out
 
 
@@ -301,8 +298,8 @@ def cache_into(folder: Path, store: Rows, reader: LatentReader) -> dict[str, byt
     work = Work(folder / "out", folder / "state")
     for part in (work.out, work.state):
         part.mkdir(parents=True, exist_ok=True)
-    options = {"batch_size": 3, "latent_splits": 2, "config": {}, "label": "test"}
-    cache_split(reader, store, "explain", work, **options)
+    options = {"batch_size": 3, "latent_splits": 2, "label": "test"}
+    cache_split([Target(reader, work, {})], store, "explain", **options)
     files = (path for path in work.out.rglob("*") if path.is_file())
     return {path.relative_to(work.out).as_posix(): path.read_bytes() for path in files}
 

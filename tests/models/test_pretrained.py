@@ -163,9 +163,9 @@ def test_saes_where_input_and_output_have_different_widths_and_no_transcoders():
     match.run(config, runtime=RUNTIME)
     says = r"h\.0\.mlp\.c_proj reads 40 numbers and writes 16: no transcoder"
     with pytest.raises(UserError, match=says):
-        sparsify.run(config, runtime=RUNTIME, family="transcoder")
+        sparsify.run(config, runtime=RUNTIME, families=["transcoder"])
     assert not list(paths.WORK.rglob("*.*"))
-    sparsify.run(config, runtime=RUNTIME, family="sae")
+    sparsify.run(config, runtime=RUNTIME, families=["sae"])
     evaluate.run(config.model_copy(update={"families": ("sae",)}), runtime=RUNTIME)
     cache.run(config, runtime=RUNTIME, families=["sae"])
     point = config.model.hookpoint(2)
