@@ -11,7 +11,7 @@ give the same bits on every run.
 
 On CUDA sparsify's Triton kernels do it where triton is there (see `triton_ops`), elsewhere torch's
 embedding bags. The device alone decides; the results agree up to rounding. On a CPU numpy finds the
-maxima of groups and sorts the codes: the same answers as torch's in a third and a tenth of the time.
+maxima of groups and sorts the codes, several times faster than torch and with the same answer.
 """
 
 from __future__ import annotations
