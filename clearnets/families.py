@@ -80,6 +80,12 @@ class FamilySpec:
         """Whether it is compared with controls, and so no control itself."""
         return self.untrained_twin is not None
 
+    @property
+    def model_state(self) -> str:
+        """Name the model that it reads, as trained or untrained; families of one name can be
+        read in one pass."""
+        return f"{self.model or TOKENS}{', untrained' if self.untrained_model else ''}"
+
     def weights(self, sparse: str | None) -> str:
         """Return the folder below `artifacts/` with its weights.
 

@@ -40,7 +40,7 @@ def main(family: str) -> None:
     train.run(cfg, runtime=CPU, mlp="dense")
     match.run(cfg, runtime=CPU)
     sparsify.run(cfg, runtime=CPU, family=family)
-    cache.run(cfg, runtime=CPU, family=family)
+    cache.run(cfg, runtime=CPU, families=[family])
     explain.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
     score.run(cfg, runtime=CPU, family=family, layers=cfg.model.layers)
     lengths = table()["lengths"].module

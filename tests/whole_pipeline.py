@@ -28,7 +28,7 @@ def run_behind_data(cfg: Config) -> None:
     """Run all stages from the models to the tables; the data unit is there."""
     for stage, item in items_of(cfg):
         if stage.name not in ("data", "plan", "figures", "paper"):
-            stage.module.run(cfg, runtime=CPU, **stage.selection(cfg, item))
+            stage.module.run(cfg, runtime=CPU, **stage.call(cfg, [item]))
 
 
 def draw_figures(cfg: Config) -> None:

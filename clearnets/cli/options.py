@@ -60,9 +60,9 @@ Mlp = Annotated[
 ]
 
 
-def aux(families: Sequence[str]) -> Any:
-    """Return the option `--aux`, which takes one of some families."""
-    names = f"Which kind of latents: {', '.join(families)}."
+def aux(families: Sequence[str], *, several: bool = False) -> Any:
+    """Return the option `--aux`, which takes one of some families, or several of them."""
+    names = f"Which kind of latents{', again for each' if several else ''}: {', '.join(families)}."
     return typer.Option("--aux", metavar="FAMILY", help=names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,30 +50,29 @@ class Place:
     def run(
         self,
         stage: Stage,
-        item: str | None,
+        items: Sequence[str | None],
         layers: str | None,
         *,
         dry_run: bool,
         device: str = "auto",
         threads: int = 0,
     ) -> None:
-        """Run a stage for one item in this place, or show what it would do.
+        """Run a stage for some items in this place, or show what it would do.
 
         Args:
-            item: one of what the stage is run over; None where it runs once.
+            items: of what the stage is run over, several if it can do some together; [None] where
+                it runs once.
             layers: those to work on, as the user wrote them; None means all.
         """
         from clearnets.config import parse_layers
         from clearnets.pipeline import experiments, processes, times
         from clearnets.pipeline.runtime import Runtime
 
-        every = stage.selection(self.config, item)
-        selection = dict(every)
-        if stage.by_layer:
-            selection["layers"] = parse_layers(layers, self.config)
+        chosen = {"layers": parse_layers(layers, self.config)} if stage.by_layer else {}
+        selections = {item: stage.selection(self.config, item) | chosen for item in items}
         if dry_run:
             folder = experiments.worktree(self.experiment) if self.experiment else Path()
-            preview.show(self.config, folder, stage, item, selection)
+            preview.show(self.config, folder, stage, selections)
             return
         runtime = Runtime(device, threads)
         if self.experiment:
@@ -81,11 +81,17 @@ class Place:
                     experiments.enter(self.experiment, self.assignments, self.values)
                 else:
                     os.chdir(experiments.worktree(self.experiment))
-        # Nothing is learnt of the time where all is fresh, or where a part was asked for.
-        stale = any(not unit.fresh() for unit in stage.module.units(self.config, **selection))
-        worth = selection == every and processes.is_main() and stale
-        with times.timed(stage.of_item(item), worth=worth):
-            stage.module.run(self.config, runtime=runtime, **selection)
+        for group in stage.groups(self.config, items):
+            # Nothing is learnt of the time where all is fresh, or where a part was asked for.
+            stale = [
+                stage.of_item(item)
+                for item in group
+                if selections[item] == stage.selection(self.config, item)
+                and not all(u.fresh() for u in stage.module.units(self.config, **selections[item]))
+            ]
+            with times.timed(*stale, worth=processes.is_main() and bool(stale)):
+                call = stage.call(self.config, group) | chosen
+                stage.module.run(self.config, runtime=runtime, **call)
 
 
 def move_to_run(experiment: str | None) -> None:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def show(
-    config: Config, folder: Path, stage: Stage, item: str | None, selection: dict[str, Any]
+    config: Config, folder: Path, stage: Stage, selections: dict[str | None, dict[str, Any]]
 ) -> None:
     """Print the parameters, and what a stage would read and write in `folder`.
 
     Args:
-        item: one of what the stage is run over; None where it runs once.
-        selection: keyword arguments of the stage's `units`.
+        selections: keyword arguments of the stage's `units` by item of what it is run over; None
+            is the item where it runs once.
     """
     from ruamel.yaml import YAML
 
@@ -32,10 +32,13 @@ def show(
     else:
         # Relative paths are named from a worktree that is not there yet.
         config = experiments.name_sources_from_here(config, folder)
-    units = stage.module.units(config, **selection)
+    units = [
+        unit for chosen in selections.values() for unit in stage.module.units(config, **chosen)
+    ]
     print("\n# reads")
-    for path in experiments.local_sources(config, stage.name, item):
-        print(os.path.normpath(folder / path) if begun else path)
+    for item in selections:
+        for path in experiments.local_sources(config, stage.name, item):
+            print(os.path.normpath(folder / path) if begun else path)
     for path in sorted({path for unit in units for path in unit.inputs.values()}):
         print(f"{folder / path}{'' if begun and path.exists() else '  (missing)'}")
     print("# writes")
@@ -44,10 +47,12 @@ def show(
     for path in stage.outputs:
         # What is no folder of units: metrics, and files.
         if path.endswith(".json"):
-            print(folder / path.format(item=item))
+            for item in selections:
+                print(folder / path.format(item=item))
     if begun and hasattr(stage.module, "estimate") and all(_there(unit) for unit in units):
-        for line in stage.module.estimate(config, **selection):
-            print(f"# {line}")
+        for chosen in selections.values():
+            for line in stage.module.estimate(config, **chosen):
+                print(f"# {line}")
 
 
 def _there(unit: Any) -> bool:

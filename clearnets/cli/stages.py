@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 # By what a stage is run over: the option or argument that names an item.
 _ITEM: dict[Over, Any] = {
     MODELS: options.Mlp,
-    CODERS: Annotated[str, options.aux([n for n, spec in FAMILIES.items() if spec.is_coder])],
-    LATENTS: Annotated[str, options.LATENTS],
     TASKS: Annotated[str, typer.Argument(metavar="TASK", help="A task of generalize.tasks.")],
 }
+_FAMILIES = {CODERS: [n for n, spec in FAMILIES.items() if spec.is_coder], LATENTS: list(FAMILIES)}
 # By where a command can be told to run: its options, with their defaults.
 _RUNS_ON = {
     "": {},
@@ -33,7 +32,7 @@ _RUNS_ON = {
 
 def command(stage: Stage) -> Callable[..., None]:
     """Return the function that typer makes the command of a stage from."""
-    arguments: dict[str, Any] = {"item": _ITEM[stage.over]} if stage.over else {}
+    arguments: dict[str, Any] = {"item": _hint(stage, stage.over)} if stage.over else {}
     chosen: dict[str, Any] = {"layers": (options.Layers, None)} if stage.by_layer else {}
     chosen |= {
         "experiment": (options.Experiment, None),
@@ -44,15 +43,16 @@ def command(stage: Stage) -> Callable[..., None]:
 
     def run(
         *,
-        item: str | None = None,
+        item: str | list[str] | None = None,
         layers: str | None = None,
         experiment: str | None,
         assign: list[str] | None,
         **how: Any,
     ) -> None:
         place = Place.of(experiment, assign)
-        item = _checked(stage.over, item, place.config) if stage.over and item else None
-        place.run(stage, item, layers, **how)
+        given = [item] if isinstance(item, str) else item or []
+        checked = [_checked(stage.over, one, place.config) for one in given if stage.over]
+        place.run(stage, list(dict.fromkeys(checked)) or [None], layers, **how)
 
     hints = arguments | {name: hint for name, (hint, _) in chosen.items()}
     defaults = {name: default for name, (_, default) in chosen.items()}
@@ -71,6 +71,14 @@ def command(stage: Stage) -> Callable[..., None]:
     made.__signature__ = Signature(parameters)
     made.__annotations__ = hints
     return made
+
+
+def _hint(stage: Stage, over: Over) -> Any:
+    """Return what typer makes the option or argument of a stage's items from."""
+    if over not in _FAMILIES:
+        return _ITEM[over]
+    option = options.aux(_FAMILIES[over], several=bool(stage.together))
+    return Annotated[list[str], option] if stage.together else Annotated[str, option]
 
 
 def _checked(over: Over, item: str, config: Config) -> str:

@@ -1,21 +1,23 @@
-"""Compute the training loss of a coder (SAE or transcoder).
+"""Compute the training loss of a coder (SAE or transcoder), and its gradient.
 
 sparsify's loss is fvu on a batch: the residual's sum of squares over the target's about its batch
 mean. Its gradient touches k rows of encoder and decoder per token; sparsify adds them up by way of
 an (N * k, D) tensor and also moves latents that were selected with value zero. Here the sparse
-model's own kernels do it: the same gradient but for those zeros, which get none, in less time.
+model's own kernels do it, without autograd: the same gradient but for those zeros, which get none,
+in less time.
 
 Multi-TopK adds to the loss an eighth of the fvu of a wider reconstruction, by the 4 k largest
 latents. sparsify (1.3.3) takes those from pre-activations that its backward pass ignores, so that
 the encoder learns nothing from them, and leaves out the skip connection. Here both take part.
 
-Shapes: N tokens, D width of the feedforward's input and output, k active latents per token.
+Shapes: N tokens, D width of the feedforward's input and output, L latents, k active ones per token.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from clearnets.models import sparse_ops
@@ -49,24 +51,14 @@ class Loss(NamedTuple):
     indices_Nk: Tensor
 
 
+@torch.no_grad()
 def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
-    """Return what the coder makes of a batch, skip connection included; differentiable.
+    """Return what the coder makes of a batch, skip connection included.
 
     Equals the `sae_out` of sparsify's forward.
     """
-    acts_Nk, indices_Nk = _encode(coder, x_ND, coder.cfg.k)
-    return Output(_decode(coder, x_ND, acts_Nk, indices_Nk), acts_Nk, indices_Nk)
-
-
-def reconstruct_twice(coder: SparseCoder, x_ND: Tensor) -> tuple[Output, Tensor]:
-    """Return what `reconstruct` gives, and the reconstruction (N, D) by 4 k latents."""
-    k = min(MULTI_TOPK * coder.cfg.k, coder.num_latents)
-    # The k largest are among the 4 k largest: the dense product is made once.
-    wide = _encode(coder, x_ND, k)
-    acts_Nk, places_Nk = wide[0].topk(coder.cfg.k, dim=-1, sorted=False)
-    indices_Nk = wide[1].gather(1, places_Nk)
-    made = Output(_decode(coder, x_ND, acts_Nk, indices_Nk), acts_Nk, indices_Nk)
-    return made, _decode(coder, x_ND, *wide)
+    acts_Nk, indices_Nk = _encode(coder, _read(coder, x_ND), coder.cfg.k)
+    return _decode(coder, x_ND, acts_Nk, indices_Nk)
 
 
 def variation(target_ND: Tensor) -> Tensor:
@@ -74,34 +66,89 @@ def variation(target_ND: Tensor) -> Tensor:
     return (target_ND - target_ND.mean(0)).pow(2).sum()
 
 
-def loss(coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor) -> Loss:
-    """Return the training loss: fvu, with Multi-TopK's share where the coder's `cfg` asks for it.
+@torch.no_grad()
+def add_gradient(
+    coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor, *, share: float = 1.0
+) -> Loss:
+    """Add the gradient of the training loss to the `grad` of the coder's parameters.
+
+    The loss is fvu, with Multi-TopK's part where the coder's `cfg` asks for it.
 
     Args:
         coder: reads `x_ND`.
         x_ND: a batch, or a piece of it: the losses of its pieces add up to that of the batch.
         target_ND: what to reconstruct.
         total: the `variation` of the whole batch.
+        share: factor of the gradient, not of the loss that is returned.
     """
+    read_ND, k = _read(coder, x_ND), coder.cfg.k
     if coder.cfg.multi_topk:
-        made, wide_ND = reconstruct_twice(coder, x_ND)
-        extra = MULTI_TOPK_WEIGHT * (target_ND - wide_ND).pow(2).sum() / total
+        wide = _encode(coder, read_ND, min(MULTI_TOPK * k, coder.num_latents))
+        # The k largest are among the 4 k largest: the dense product is made once.
+        acts_Nk, places_Nk = wide[0].topk(k, dim=-1, sorted=False)
+        made = _decode(coder, x_ND, acts_Nk, wide[1].gather(1, places_Nk))
     else:
-        made, extra = reconstruct(coder, x_ND), None
-    residual = (target_ND - made.output_ND).pow(2).sum()
-    value = residual / total if extra is None else residual / total + extra
+        wide, made = None, _decode(coder, x_ND, *_encode(coder, read_ND, k))
+    residual = _descend(coder, x_ND, read_ND, made, target_ND, share / total)
+    value = residual / total
+    if wide is not None:
+        part = share * MULTI_TOPK_WEIGHT / total
+        wider = _descend(coder, x_ND, read_ND, _decode(coder, x_ND, *wide), target_ND, part)
+        value = value + MULTI_TOPK_WEIGHT * wider / total
     return Loss(value, residual, made.acts_Nk, made.indices_Nk)
 
 
-def _encode(coder: SparseCoder, x_ND: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    # An SAE encodes x - b_dec, a transcoder x.
-    read_ND = x_ND if coder.cfg.transcode else x_ND - coder.b_dec
-    return sparse_ops.encode(
-        read_ND, coder.encoder.weight, coder.encoder.bias, k=k, selection="topk"
-    )
-
-
-def _decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Tensor:
+@torch.no_grad()
+def keep_norms(coder: SparseCoder) -> None:
+    """Remove from the decoder's gradient what would only change the norm of its rows."""
     assert coder.W_dec is not None
-    output_ND = sparse_ops.decode(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
-    return output_ND if coder.W_skip is None else output_ND + x_ND @ coder.W_skip.mT
+    W_LD, grad_LD = coder.W_dec, coder.W_dec.grad
+    assert grad_LD is not None
+    grad_LD.addcmul_((grad_LD * W_LD).sum(1, keepdim=True), W_LD, value=-1)
+
+
+def _descend(
+    coder: SparseCoder, x_ND: Tensor, read_ND: Tensor, made: Output, target_ND: Tensor, scale: Tensor
+) -> Tensor:
+    """Add the gradient of `scale` times the residual's sum of squares; return that sum."""
+    W_dec_LD, W_enc_LD = coder.W_dec, coder.encoder.weight
+    assert W_dec_LD is not None
+    error_ND = made.output_ND - target_ND
+    grad_ND = error_ND * (2 * scale)
+    by_latent = sparse_ops.ByLatent(made.indices_Nk, coder.num_latents)
+    grad_W_dec_LD, grad_acts_Nk = by_latent.products(made.acts_Nk, grad_ND, W_dec_LD)
+    if grad_acts_Nk is None:
+        grad_acts_Nk = sparse_ops.row_products(grad_ND, W_dec_LD, made.indices_Nk)
+    grad_acts_Nk = grad_acts_Nk * (made.acts_Nk > 0)
+    grad_b_dec_D = grad_ND.sum(0)
+    if not coder.cfg.transcode:
+        grad_b_dec_D -= sparse_ops.bag(grad_acts_Nk, made.indices_Nk, W_enc_LD).sum(0)
+    _add(W_dec_LD, grad_W_dec_LD)
+    _add(W_enc_LD, by_latent.products(grad_acts_Nk, read_ND, W_enc_LD)[0])
+    _add(coder.encoder.bias, by_latent.sums(grad_acts_Nk))
+    _add(coder.b_dec, grad_b_dec_D)
+    if coder.W_skip is not None:
+        _add(coder.W_skip, (grad_ND.mT @ x_ND).to(grad_ND.dtype))
+    return error_ND.pow(2).sum()
+
+
+def _add(parameter: Tensor, gradient: Tensor) -> None:
+    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+
+def _read(coder: SparseCoder, x_ND: Tensor) -> Tensor:
+    """Return what the encoder reads: an SAE x - b_dec, a transcoder x."""
+    return x_ND if coder.cfg.transcode else x_ND - coder.b_dec
+
+
+def _encode(coder: SparseCoder, read_ND: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    weight_LD, bias_L = coder.encoder.weight, coder.encoder.bias
+    return sparse_ops.encode(read_ND, weight_LD, bias_L, k=k, selection="topk")
+
+
+def _decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Output:
+    assert coder.W_dec is not None
+    output_ND = sparse_ops.bag(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
+    if coder.W_skip is not None:
+        output_ND = output_ND + x_ND @ coder.W_skip.mT
+    return Output(output_ND, acts_NK, indices_NK)

@@ -65,8 +65,8 @@ def fit(
         coder.set_decoder_norm_to_unit_norm()
         rows_N = torch.randint(len(acts_MD), (settings.batch_size,), generator=rng)
         x_ND = acts_MD[rows_N.to(acts_MD.device)]
-        objective.loss(coder, x_ND, x_ND, objective.variation(x_ND)).value.backward()
-        coder.remove_gradient_parallel_to_decoder_directions()
+        objective.add_gradient(coder, x_ND, x_ND, objective.variation(x_ND))
+        objective.keep_norms(coder)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.step()

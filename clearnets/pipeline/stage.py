@@ -4,7 +4,8 @@ Every module of `clearnets.stages` is one stage. It holds
 
 - `STAGE`, a `Stage`: all that is said of the stage anywhere;
 - `units(config, **selection)`: the result folders that it makes;
-- `run(config, *, runtime, **selection)`: make those that are stale;
+- `run(config, *, runtime, **selection)`: make those that are stale; of a stage that can do several
+  items `together`, `run(config, *, runtime, families)`;
 - if it can tell what a run would ask of others, `estimate(config, **selection)`: lines of text;
 - if it reads something from outside, `sources(config)`: an iterator of `Source`.
 
@@ -73,8 +74,10 @@ TASKS = Over("task", "", "generalize.tasks", lambda c: c.generalize.tasks, _mode
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of the pipeline. In `params`, `reads`, `writes` and `small`, `{item}` stands for
-    an item of `over`, `{source}` for what that item reads, `{experiment}` for the experiment.
+    """One stage of the pipeline.
+
+    In `params`, `reads`, `writes` and `small`, `{item}` stands for an item of `over`, `{source}`
+    for what that item reads, `{experiment}` for the experiment.
 
     Attributes:
         name: of the DVC stage, the command and the module.
@@ -87,6 +90,8 @@ class Stage:
         small: its outputs that git keeps.
         metrics: whether it also writes `artifacts/metrics/<name>[-<item>].json`.
         runs_on: the options of its command that say where it runs.
+        together: a key of each item: items of one key can be done by one command, in one pass. None
+            where each is done by itself.
         by_layer: whether it can be run for some layers, with `--layers`.
         without_models: whether it also runs in an experiment that compares nothing.
         own_command: whether its command is written by hand, in `clearnets.cli`.
@@ -102,6 +107,7 @@ class Stage:
     small: tuple[str, ...] = ()
     metrics: bool = False
     runs_on: Literal["", "threads", "device"] = ""
+    together: Callable[[Config, str], str] | None = None
     by_layer: bool = False
     without_models: bool = False
     own_command: bool = False
@@ -131,9 +137,25 @@ class Stage:
         return list(self.over.items(config)) if self.over else [None]
 
     def selection(self, config: Config, item: str | None) -> dict[str, Any]:
-        """Return the keyword arguments of `units` and `run` for one item and all layers."""
+        """Return the keyword arguments of `units` for one item and all layers."""
         chosen: dict[str, Any] = {self.over.keyword: item} if self.over else {}
         return chosen | ({"layers": config.model.layers} if self.by_layer else {})
+
+    def call(self, config: Config, items: Sequence[str | None]) -> dict[str, Any]:
+        """Return the keyword arguments of `run` for one item, or several of one group, and all
+        layers."""
+        if self.together:
+            return {"families": list(items)}
+        (item,) = items
+        return self.selection(config, item)
+
+    def groups(self, config: Config, items: Sequence[str | None]) -> list[list[str | None]]:
+        """Return the items, together those that can be done in one pass."""
+        found: dict[str | None, list[str | None]] = {}
+        for item in items:
+            key = self.together(config, item) if self.together and item else item
+            found.setdefault(key, []).append(item)
+        return list(found.values())
 
     def of_item(self, item: str | None) -> str:
         """Return its DVC name for one item, e.g. `cache@sae`."""

@@ -40,15 +40,19 @@ class Record:
 
 
 @contextmanager
-def timed(stage: str, *, worth: bool = True) -> Iterator[None]:
-    """Record the seconds that the block takes, unless it raises or is not `worth` it."""
+def timed(*stages: str, worth: bool = True) -> Iterator[None]:
+    """Record the seconds that the block takes, unless it raises or is not `worth` it.
+
+    Where it is that of several stages, each is given an equal share.
+    """
     start = time.monotonic()
     yield
     if worth:
-        record = {"stage": stage, "seconds": round(time.monotonic() - start, 2)}
+        seconds = round((time.monotonic() - start) / max(len(stages), 1), 2)
         TIMES.parent.mkdir(parents=True, exist_ok=True)
         with TIMES.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            for stage in stages:
+                file.write(json.dumps({"stage": stage, "seconds": seconds}) + "\n")
 
 
 def here() -> dict[str, float]:

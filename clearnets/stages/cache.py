@@ -6,6 +6,7 @@ native latents those of random directions in the space that they read, their nul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ STAGE = Stage(
     writes=("artifacts/cache/{item}",),
     small=("artifacts/metrics/cache-{item}.json",),
     runs_on="device",
+    together=lambda _, family: FAMILIES[family].model_state,
 )
 
 
@@ -65,8 +67,13 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
     return inputs
 
 
-def run(config: Config, *, runtime: Runtime, family: Family) -> None:
-    """Write the cache of a family for every seed and split, and its totals as metrics."""
+def run(config: Config, *, runtime: Runtime, families: Sequence[Family]) -> None:
+    """Write the cache of families for every seed and split, and their totals as metrics."""
+    for family in families:
+        _run(config, runtime, family)
+
+
+def _run(config: Config, runtime: Runtime, family: Family) -> None:
     wanted = units(config, family=family)
     readers: dict[tuple[int, str], LatentReader] = {}
     for unit, work in build_all(wanted):

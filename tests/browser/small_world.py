@@ -40,7 +40,7 @@ def make() -> Config:
     for _, work in build_all([Unit("embed", paths.embed(), {}, {})]):
         write_text(work.out / "empty", "")
     for family in settings.families:
-        cache.run(settings, runtime=RUNTIME, family=family)
+        cache.run(settings, runtime=RUNTIME, families=[family])
         explain.run(settings, runtime=RUNTIME, family=family, layers=layers)
         score.run(settings, runtime=RUNTIME, family=family, layers=layers)
         for point in settings.hookpoints(family):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clearnets.coders.library import new_coder
-from clearnets.coders.objective import loss, reconstruct, variation
+from clearnets.coders.objective import add_gradient, keep_norms, reconstruct, variation
 from clearnets.families import FAMILIES
 
 D, L, K, N = 12, 40, 3, 50
@@ -41,8 +41,7 @@ def test_output_loss_and_gradient_equal_sparsifys(family):
     theirs.fvu.backward()
     expected = gradients(coder)
 
-    made = loss(coder, x_ND, y_ND, variation(y_ND))
-    made.value.backward()
+    made = add_gradient(coder, x_ND, y_ND, variation(y_ND))
     output_ND = reconstruct(coder, x_ND).output_ND
     torch.testing.assert_close(output_ND, theirs.sae_out, rtol=0, atol=1e-12)
     torch.testing.assert_close(made.value, theirs.fvu, rtol=1e-12, atol=0)
@@ -55,8 +54,7 @@ def test_latents_selected_at_zero_get_no_gradient():
     coder, x_ND, y_ND = make("transcoder")
     with torch.no_grad():
         coder.encoder.bias -= 100
-    made = loss(coder, x_ND, y_ND, variation(y_ND))
-    made.value.backward()
+    made = add_gradient(coder, x_ND, y_ND, variation(y_ND))
     assert not made.acts_Nk.any()
     assert not coder.encoder.weight.grad.any()
     assert not coder.W_dec.grad.any()
@@ -91,8 +89,7 @@ def test_multi_topk_equals_the_dense_reference(family):
     expected_value = dense_multi_topk(coder, x_ND, y_ND)
     expected_value.backward()
     expected = gradients(coder)
-    made = loss(coder, x_ND, y_ND, variation(y_ND))
-    made.value.backward()
+    made = add_gradient(coder, x_ND, y_ND, variation(y_ND))
     torch.testing.assert_close(made.value, expected_value, rtol=1e-12, atol=0)
     for name, gradient in gradients(coder).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12)
@@ -105,20 +102,19 @@ def test_multi_topk_equals_the_dense_reference(family):
 def test_multi_topk_reaches_our_encoder_and_not_sparsifys(family):
     """The wider reconstruction's own gradient: the difference that `multi_topk` makes."""
 
-    def encoder_gradient(value) -> torch.Tensor:
-        value.backward()
-        return gradients(coder)["encoder.weight"]
-
     coder, x_ND, y_ND = make(family)
     with torch.no_grad():
         coder.encoder.bias += 3  # every selected latent is active: sparsify's fvu agrees with ours
     total = variation(y_ND)
-    plain = encoder_gradient(loss(coder, x_ND, y_ND, total).value)
+    add_gradient(coder, x_ND, y_ND, total)
+    plain = gradients(coder)["encoder.weight"]
     coder.cfg.multi_topk = True
     theirs = coder(x_ND, y_ND)
     assert theirs.multi_topk_fvu > 0
-    assert torch.equal(encoder_gradient(theirs.multi_topk_fvu), torch.zeros(L, D).double())
-    ours = encoder_gradient(loss(coder, x_ND, y_ND, total).value) - plain
+    theirs.multi_topk_fvu.backward()
+    assert torch.equal(gradients(coder)["encoder.weight"], torch.zeros(L, D).double())
+    add_gradient(coder, x_ND, y_ND, total)
+    ours = gradients(coder)["encoder.weight"] - plain
     assert ours.abs().max() > 1e-3 * plain.abs().max()
 
 
@@ -127,9 +123,23 @@ def test_losses_of_pieces_add_up(multi_topk):
     coder, x_ND, y_ND = make("transcoder")
     coder.cfg.multi_topk = multi_topk
     total = variation(y_ND)
-    loss(coder, x_ND, y_ND, total).value.backward()
+    whole_loss = add_gradient(coder, x_ND, y_ND, total)
     whole = gradients(coder)
-    for x_MD, y_MD in zip(x_ND.chunk(3), y_ND.chunk(3)):
-        loss(coder, x_MD, y_MD, total).value.backward()
+    pieces = [
+        add_gradient(coder, x_MD, y_MD, total, share=0.5)
+        for x_MD, y_MD in zip(x_ND.chunk(3), y_ND.chunk(3))
+    ]
     for name, gradient in gradients(coder).items():
-        torch.testing.assert_close(gradient, whole[name], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(gradient, whole[name] / 2, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(torch.stack([p.value for p in pieces]).sum(), whole_loss.value)
+
+
+def test_no_gradient_along_the_decoders_rows_equals_sparsifys():
+    coder, x_ND, y_ND = make("sae")
+    kept = []
+    for remove in (coder.remove_gradient_parallel_to_decoder_directions, lambda: keep_norms(coder)):
+        add_gradient(coder, x_ND, y_ND, variation(y_ND))
+        assert (coder.W_dec.grad * coder.W_dec).sum(1).abs().max() > 1e-3
+        remove()
+        kept.append(gradients(coder)["W_dec"])
+    torch.testing.assert_close(*kept, rtol=1e-12, atol=1e-14)

@@ -52,7 +52,7 @@ def test_every_family_equals_its_direct_forward_rounded_to_float16():
     tiny.make_all()
     config = tiny.config()
     for family in FAMILIES:
-        cache.run(config, runtime=RUNTIME, family=family)
+        cache.run(config, runtime=RUNTIME, families=[family])
         metrics = read_json(paths.metrics(f"cache-{family}"))["seed-0"]
         for split in ("explain", "score", "concept_fit", "concept_test"):
             unit = paths.cache(family, tiny.SEED, split)
@@ -74,7 +74,7 @@ def test_every_family_equals_its_direct_forward_rounded_to_float16():
 def test_random_directions_are_centred_and_chosen_like_native_latents():
     tiny.make_all()
     config = tiny.config()
-    cache.run(config, runtime=RUNTIME, family="native")
+    cache.run(config, runtime=RUNTIME, families=["native"])
     store = open_tokens(paths.data())
     model = load(paths.checkpoint("sparse", tiny.SEED, 7))
     rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
@@ -119,10 +119,10 @@ def test_a_corpus_without_labels_is_cached_on_two_splits():
 def test_a_fresh_cache_is_left_alone_and_a_changed_coder_makes_it_stale():
     tiny.make_all()
     config = tiny.config()
-    cache.run(config, runtime=RUNTIME, family="sae")
+    cache.run(config, runtime=RUNTIME, families=["sae"])
     unit = paths.cache("sae", tiny.SEED, "explain")
     before = (unit / "manifest.json").stat().st_mtime_ns, manifest_hash(unit)
-    cache.run(config, runtime=RUNTIME, family="sae")
+    cache.run(config, runtime=RUNTIME, families=["sae"])
     assert ((unit / "manifest.json").stat().st_mtime_ns, manifest_hash(unit)) == before
     planned, *_ = cache.units(config, family="sae")
     assert planned.fresh()
@@ -135,7 +135,7 @@ def test_a_missing_input_names_its_stage():
     tiny.make_data()
     tiny.make_models()
     with pytest.raises(UserError, match="dvc repro sparsify@transcoder"):
-        cache.run(tiny.config(), runtime=RUNTIME, family="transcoder")
+        cache.run(tiny.config(), runtime=RUNTIME, families=["transcoder"])
     assert not paths.metrics("cache-transcoder").exists()
 
 
@@ -143,7 +143,7 @@ def test_delphi_config_names_a_tokenizer_that_transformers_loads():
     from transformers import AutoTokenizer
 
     tiny.make_data()
-    cache.run(tiny.config(), runtime=RUNTIME, family="token-unigram")
+    cache.run(tiny.config(), runtime=RUNTIME, families=["token-unigram"])
     folder = paths.cache("token-unigram", tiny.SEED, "score") / "tokens"
     named = read_json(folder / "config.json")
     tokenizer = AutoTokenizer.from_pretrained(named["model_name"], local_files_only=True)

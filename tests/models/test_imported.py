@@ -173,7 +173,7 @@ def test_the_top_k_modes_with_their_untrained_twin(mode, mlp):
         other = untrained.get_parameter(name)
         assert other.shape == value.shape
         assert "weight" not in name or not torch.equal(other, value)
-    cache.run(config, runtime=RUNTIME, family="random-native")
+    cache.run(config, runtime=RUNTIME, families=["random-native"])
     config_beside = read_json(
         paths.cache("random-native", 0, "explain") / "layers.0.mlp/config.json"
     )

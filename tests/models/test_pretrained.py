@@ -167,7 +167,7 @@ def test_saes_where_input_and_output_have_different_widths_and_no_transcoders():
     assert not list(paths.WORK.rglob("*.*"))
     sparsify.run(config, runtime=RUNTIME, family="sae")
     evaluate.run(config.model_copy(update={"families": ("sae",)}), runtime=RUNTIME)
-    cache.run(config, runtime=RUNTIME, family="sae")
+    cache.run(config, runtime=RUNTIME, families=["sae"])
     point = config.model.hookpoint(2)
     assert load_layer(paths.cache("sae", 0, "explain"), point).num_latents == 64
 
