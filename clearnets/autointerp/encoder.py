@@ -99,7 +99,9 @@ class Encoder:
         """
         import torch
 
-        longest_first = sorted(range(len(texts)), key=lambda text: -len(texts[text]))
+        # Padding is work: texts of one batch have nearly the same number of tokens.
+        tokens_x = self._count_tokens(texts)
+        longest_first = sorted(range(len(texts)), key=lambda text: -tokens_x[text])
         batches = [longest_first[i : i + BATCH] for i in range(0, len(texts), BATCH)]
 
         def vectors(batch: list[int]) -> np.ndarray:
@@ -123,6 +125,10 @@ class Encoder:
         vector_xD = np.empty_like(found_xD)
         vector_xD[longest_first] = found_xD
         return vector_xD
+
+    def _count_tokens(self, texts: Sequence[str]) -> list[int]:
+        encoded = self._model.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        return [len(tokens) for tokens in encoded]
 
 
 def _load(folder: Path, device: torch.device) -> Any:

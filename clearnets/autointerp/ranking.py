@@ -40,9 +40,12 @@ def curves(value_N: np.ndarray, positive_TN: np.ndarray, share_G: np.ndarray) ->
     values, as the area counts ties; at a step, its upper end."""
     order_N = np.argsort(-value_N, kind="stable")
     last_K = np.flatnonzero(np.append(np.diff(value_N[order_N]) != 0, True))
-    above_TK = np.zeros((len(positive_TN), len(last_K) + 1))
-    above_TK[:, 1:] = np.cumsum(positive_TN[:, order_N], axis=1, dtype=np.float64)[:, last_K]
-    negatives_TK = np.append(0, last_K + 1) - above_TK
+    # 32 bits halve what is read and written; there is one value per item, but for ties.
+    above_TN = np.zeros((len(positive_TN), len(value_N) + 1), np.int32)
+    np.cumsum(positive_TN[:, order_N], axis=1, dtype=np.int32, out=above_TN[:, 1:])
+    ends_K = np.append(0, last_K + 1)
+    above_TK = above_TN if len(ends_K) == above_TN.shape[1] else above_TN[:, ends_K]
+    negatives_TK = ends_K.astype(np.int32) - above_TK
     found_TG = np.stack(
         [
             np.interp(share_G * negative_K[-1], negative_K, above_K)

@@ -1,23 +1,22 @@
-"""One-layer transformers for modular addition, several runs side by side in one module.
+"""A one-layer transformer for modular addition.
 
-Every weight has a first dimension for the run, so that five seeds cost little more than one. The
-architecture of Nanda et al. 2023 (no LayerNorm, ReLU, learned positions, no biases in
+The architecture of Nanda et al. 2023 (no LayerNorm, ReLU, learned positions, no biases in
 attention): tokens `a b =`, an answer at `=`. Only that position reaches the answer, so only it goes
-through attention and feedforward, and as its query is the same for all pairs, attention scores and
-values are tables over the numbers.
+through attention and feedforward; keys and values exist once per number, not once per pair.
 
-Shapes: M runs, N pairs, P numbers (the prime), D width of the residual stream, H heads, F width of
-the dense feedforward, L latents, K active latents.
+Shapes: N pairs, P numbers (the prime), R = 2 P + 1 rows (numbers at the first position, numbers at
+the second, `=`), D width of the residual stream, H heads, h width of a head, F width of the dense
+feedforward, L latents, K active latents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from clearnets.models import sparse_ops
 from clearnets.pipeline.runtime import seed_for
 
 Normal = Callable[..., nn.Parameter]
@@ -30,41 +29,30 @@ class Attention(nn.Module):
         super().__init__()
         head = width // num_heads
         self.num_heads = num_heads
-        self.W_Q_MDD = _concatenated(normal("W_Q", num_heads, width, head, fan_in=width))
-        self.W_K_MDD = _concatenated(normal("W_K", num_heads, width, head, fan_in=width))
-        self.W_V_MDD = normal("W_V", width, width, fan_in=width)
-        self.W_O_MDD = normal("W_O", width, width, fan_in=width)
+        self.W_Q_DD = _concatenated(normal("W_Q", num_heads, width, head, fan_in=width))
+        self.W_K_DD = _concatenated(normal("W_K", num_heads, width, head, fan_in=width))
+        self.W_V_DD = normal("W_V", width, width, fan_in=width)
+        self.W_O_DD = normal("W_O", width, width, fan_in=width)
 
-    def forward(
-        self, first_MPD: Tensor, second_MPD: Tensor, equals_M1D: Tensor, one_hots: Sequence[Tensor]
-    ) -> Tensor:
-        """Return (M, N, D) from the residual stream of all numbers at both positions and of `=`."""
-        num_heads, head = self.num_heads, equals_M1D.shape[2] // self.num_heads
-        W_Q_MHDh, W_K_MHDh = (
-            weight_MDD.unflatten(2, (num_heads, head)).transpose(1, 2)
-            for weight_MDD in (self.W_Q_MDD, self.W_K_MDD)
+    def forward(self, x_RD: Tensor, rows_3N: Tensor) -> Tensor:
+        """Return (N, D) from the residual stream and each pair's three rows of it."""
+        width = x_RD.shape[1]
+        heads = self.num_heads, width // self.num_heads
+        # The query of `=` alone is needed, but how MKL multiplies one row depends on the processor.
+        query_1D = (x_RD @ self.W_Q_DD)[-1:]
+        products_RD = (x_RD @ self.W_K_DD) * query_1D
+        score_RH = products_RD.unflatten(1, heads).sum(2) / heads[1] ** 0.5
+        table_RC = torch.cat([score_RH, x_RD @ self.W_V_DD], dim=1)
+        score_3NH, value_3ND = functional.embedding(rows_3N, table_RC).split(
+            [self.num_heads, width], dim=2
         )
-        q_MHh1 = (equals_M1D.unsqueeze(1) @ W_Q_MHDh).transpose(2, 3)
-        key_query_MDH = (W_K_MHDh @ q_MHh1).squeeze(3).transpose(1, 2) / head**0.5
-        # A row per number: a score for each head, then the value.
-        scores_and_values = [
-            one_hot @ torch.cat([x @ key_query_MDH, x @ self.W_V_MDD], dim=2)
-            for x, one_hot in zip((first_MPD, second_MPD), one_hots)
-        ]
-        own = torch.cat([equals_M1D @ key_query_MDH, equals_M1D @ self.W_V_MDD], dim=2)
-        positions = [*scores_and_values, own.expand_as(scores_and_values[0])]
-        weights_MNH3 = torch.stack([x[..., :num_heads] for x in positions], dim=3).softmax(dim=3)
-        mixed = sum(
-            weights_MNH3[..., [i]] * x[..., num_heads:].unflatten(2, (num_heads, head))
-            for i, x in enumerate(positions)
-        )
-        assert isinstance(mixed, Tensor)
-        return mixed.flatten(2) @ self.W_O_MDD
+        mixed_NHh = (score_3NH.softmax(0).unsqueeze(3) * value_3ND.unflatten(2, heads)).sum(0)
+        return mixed_NHh.flatten(1) @ self.W_O_DD
 
 
-def _concatenated(heads_MHDh: Tensor) -> nn.Parameter:
-    """Concatenate the heads' matrices to one (M, D, D), of which the rank is measured."""
-    return nn.Parameter(heads_MHDh.detach().transpose(1, 2).flatten(2))
+def _concatenated(heads_HDh: Tensor) -> nn.Parameter:
+    """Concatenate the heads' matrices to one (D, D), of which the rank is measured."""
+    return nn.Parameter(heads_HDh.detach().transpose(0, 1).flatten(1))
 
 
 class DenseMLP(nn.Module):
@@ -72,14 +60,14 @@ class DenseMLP(nn.Module):
 
     def __init__(self, normal: Normal, width: int, inner: int) -> None:
         super().__init__()
-        self.W_in_MDF = normal("W_in", width, inner, fan_in=width)
-        self.b_in_M1F = normal("b_in", 1, inner, fan_in=None)
-        self.W_out_MFD = normal("W_out", inner, width, fan_in=width)
-        self.b_out_M1D = normal("b_out", 1, width, fan_in=None)
+        self.W_in_DF = normal("W_in", width, inner, fan_in=width)
+        self.b_in_F = normal("b_in", inner, fan_in=None)
+        self.W_out_FD = normal("W_out", inner, width, fan_in=width)
+        self.b_out_D = normal("b_out", width, fan_in=None)
 
-    def forward(self, x_MND: Tensor) -> Tensor:
-        hidden_MNF = torch.baddbmm(self.b_in_M1F, x_MND, self.W_in_MDF).relu()
-        return torch.baddbmm(self.b_out_M1D, hidden_MNF, self.W_out_MFD)
+    def forward(self, x_ND: Tensor) -> Tensor:
+        hidden_NF = torch.addmm(self.b_in_F, x_ND, self.W_in_DF).relu_()
+        return torch.addmm(self.b_out_D, hidden_NF, self.W_out_FD)
 
 
 class LatentEncoder(nn.Module):
@@ -91,25 +79,35 @@ class LatentEncoder(nn.Module):
         self.bias = normal("b_enc", num_latents, fan_in=None)
         self.k = k
 
-    def forward(self, x_MND: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values at least 0 and indices, both (M, N, K)."""
-        runs = zip(x_MND, self.weight, self.bias)
-        codes = [sparse_ops.encode(*run, k=self.k, selection="groupmax") for run in runs]
-        acts, indices = zip(*codes)
-        return torch.stack(acts), torch.stack(indices)
+    def forward(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values at least 0 and indices, both (N, K); of equals the first is taken."""
+        pre_NL = functional.linear(x_ND, self.weight, self.bias)
+        size = pre_NL.shape[1] // self.k
+        # One member of every group at a time: groups are few numbers, and torch's maximum over a
+        # short dimension is slow.
+        first, *others = pre_NL.detach().unflatten(1, (self.k, size)).unbind(2)
+        best_NK, at_NK = first, torch.zeros_like(first, dtype=torch.int64)
+        for place, acts_NK in enumerate(others, 1):
+            at_NK = torch.where(acts_NK > best_NK, place, at_NK)
+            best_NK = torch.maximum(best_NK, acts_NK)
+        indices_NK = at_NK + torch.arange(0, pre_NL.shape[1], size, device=pre_NL.device)
+        return pre_NL.gather(1, indices_NK).relu(), indices_NK
 
 
 class LatentDecoder(nn.Module):
-    """Weighted sum of one row of the weight, (M, L, D), per active latent, and a bias."""
+    """Weighted sum of one row of the weight, (L, D), per active latent, and a bias.
+
+    So many latents are active that the product with all of them is faster than a sparse one.
+    """
 
     def __init__(self, normal: Normal, width: int, num_latents: int) -> None:
         super().__init__()
         self.weight = normal("W_dec", num_latents, width, fan_in=width)
-        self.bias = normal("b_dec", 1, width, fan_in=None)
+        self.bias = normal("b_dec", width, fan_in=None)
 
-    def forward(self, acts_MNK: Tensor, indices_MNK: Tensor) -> Tensor:
-        codes = zip(acts_MNK, indices_MNK, self.weight)
-        return torch.stack([sparse_ops.decode(*code) for code in codes]) + self.bias
+    def forward(self, acts_NK: Tensor, indices_NK: Tensor) -> Tensor:
+        code_NL = acts_NK.new_zeros(len(acts_NK), len(self.weight))
+        return torch.addmm(self.bias, code_NL.scatter(1, indices_NK, acts_NK), self.weight)
 
 
 class SparseMLP(nn.Module):
@@ -120,23 +118,23 @@ class SparseMLP(nn.Module):
         self.encoder = LatentEncoder(normal, width, num_latents, k)
         self.decoder = LatentDecoder(normal, width, num_latents)
 
-    def forward(self, x_MND: Tensor) -> Tensor:
-        return self.decoder(*self.encoder(x_MND))
+    def forward(self, x_ND: Tensor) -> Tensor:
+        return self.decoder(*self.encoder(x_ND))
 
 
-class Adders(nn.Module):
-    """M models of one architecture, side by side."""
+class Adder(nn.Module):
+    """A model that adds numbers below a prime."""
 
     def __init__(
         self,
-        seeds: Sequence[int],
+        seed: int,
         *,
         modulus: int,
         width: int,
         num_heads: int,
         mlp: Callable[[Normal], nn.Module],
     ) -> None:
-        """Draw each run's weights from its own seed and their names.
+        """Draw the weights, each from the seed and its name.
 
         Normal with variance 1/D, and 1/P for the unembedding; biases are zero, as in the source.
         """
@@ -144,37 +142,25 @@ class Adders(nn.Module):
 
         def normal(name: str, *shape: int, fan_in: int | None) -> nn.Parameter:
             if fan_in is None:
-                return nn.Parameter(torch.zeros(len(seeds), *shape))
-            draws = [
-                torch.randn(
-                    shape, generator=torch.Generator().manual_seed(seed_for(seed, "weights", name))
-                )
-                for seed in seeds
-            ]
-            return nn.Parameter(torch.stack(draws) / fan_in**0.5)
+                return nn.Parameter(torch.zeros(shape))
+            rng = torch.Generator().manual_seed(seed_for(seed, "weights", name))
+            return nn.Parameter(torch.randn(shape, generator=rng) / fan_in**0.5)
 
         self.modulus = modulus
-        self.W_E_MPD = normal("W_E", modulus, width, fan_in=width)
-        self.equals_M1D = normal("equals", 1, width, fan_in=width)
-        self.places_M3D = normal("places", 3, width, fan_in=width)
+        self.W_E_PD = normal("W_E", modulus, width, fan_in=width)
+        self.equals_1D = normal("equals", 1, width, fan_in=width)
+        self.places_3D = normal("places", 3, width, fan_in=width)
         self.attention = Attention(normal, width, num_heads)
         self.mlp = mlp(normal)
-        self.W_U_MDP = normal("W_U", width, modulus, fan_in=modulus)
+        self.W_U_DP = normal("W_U", width, modulus, fan_in=modulus)
 
-    def forward(self, pairs_MN2: Tensor) -> Tensor:
-        """Return logits (M, N, P) of the sum of pairs of numbers below P."""
-        one_hots = [
-            nn.functional.one_hot(numbers_MN, self.modulus).to(self.W_E_MPD.dtype)
-            for numbers_MN in pairs_MN2.unbind(2)
-        ]
-        return self.answer(one_hots)
-
-    def answer(self, one_hots: Sequence[Tensor]) -> Tensor:
-        """Return the same from the pairs as two one-hot codes (M, N, P), which can be reused."""
-        first, second, last = self.places_M3D.split(1, dim=1)
-        equals_M1D = self.equals_M1D + last
-        x_MND = equals_M1D + self.attention(
-            self.W_E_MPD + first, self.W_E_MPD + second, equals_M1D, one_hots
-        )
-        x_MND = x_MND + self.mlp(x_MND)
-        return x_MND @ self.W_U_MDP
+    def forward(self, pairs_N2: Tensor) -> Tensor:
+        """Return logits (N, P) of the sum of pairs of numbers below P."""
+        first_N, second_N = pairs_N2.unbind(1)
+        equals_N = torch.full_like(first_N, 2 * self.modulus)
+        rows_3N = torch.stack([first_N, second_N + self.modulus, equals_N])
+        first_1D, second_1D, last_1D = self.places_3D.split(1)
+        equals_1D = self.equals_1D + last_1D
+        x_RD = torch.cat([self.W_E_PD + first_1D, self.W_E_PD + second_1D, equals_1D])
+        x_ND = equals_1D + self.attention(x_RD, rows_3N)
+        return (x_ND + self.mlp(x_ND)) @ self.W_U_DP

@@ -106,7 +106,7 @@ def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune):
             (batch,) = task.batches(run, split)
             with capture(model, ["attention", "mlp"]) as outputs:
                 model(batch.inputs)
-            seen[split] = {point: outputs[point][0].clone() for point in ("attention", "mlp")}
+            seen[split] = {point: outputs[point].clone() for point in ("attention", "mlp")}
         for point in ("attention", "mlp"):
             start = copy.deepcopy(before.get(point)) if finetune else None
             coder = coders.fit(seen["train"][point], own, name=point, seed=0, before=start)

@@ -145,15 +145,15 @@ def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
     assert tables[0] == tables[1]
 
 
-def test_a_variant_trains_on_one_thread_of_many(tmp_path, monkeypatch):
-    seen, losses = set(), grokking._losses
+def test_a_run_trains_on_one_thread_of_many(tmp_path, monkeypatch):
+    seen, losses = set(), grokking.losses
 
     def watched(*arguments):
         seen.add(torch.get_num_threads())
         return losses(*arguments)
 
-    monkeypatch.setattr(grokking, "_losses", watched)
-    cfg = parameters(grokking={"variants": ["sparse"], "steps": 3})
+    monkeypatch.setattr(grokking, "losses", watched)
+    cfg = parameters(grokking={"variants": ["sparse"], "seeds": [0], "steps": 3})
     assert cfg.generalize.grokking is not None
     bar = Progress("", None, "", quiet=True)
     before = torch.get_num_threads()
@@ -176,9 +176,7 @@ def test_splits_hold_each_pair_once_and_differ_by_seed():
     seen = {}
     for run in task.runs():
         pairs = {
-            split: {
-                tuple(p) for batch in task.batches(run, split) for p in batch.inputs[0].tolist()
-            }
+            split: {tuple(p) for batch in task.batches(run, split) for p in batch.inputs.tolist()}
             for split in ("train", "test")
         }
         assert not pairs["train"] & pairs["test"]
