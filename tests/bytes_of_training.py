@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 
+import clearnets  # noqa: F401  # isort: skip - before numpy and torch
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-import clearnets  # noqa: F401 - sets the environment
 
 
 class Block(nn.Module):
