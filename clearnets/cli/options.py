@@ -39,9 +39,6 @@ DryRun = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N. Changes no parameter.")
 ]
-Threads = Annotated[
-    int, typer.Option(min=0, metavar="N", help="CPU threads; 0 takes all there are.")
-]
 Jobs = Annotated[
     int,
     typer.Option(min=0, metavar="N", help="Stages at a time; 0 runs as many as there are cores."),

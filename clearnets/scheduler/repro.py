@@ -232,7 +232,7 @@ class _Run:
             },
         )
         stage, _ = self.known.get(todo[0], (None, None))
-        gpu = bool(stage and stage.runs_on == "device" and self.cluster.gpus())
+        gpu = bool(stage and stage.on_device and self.cluster.gpus())
         future = self.cluster.submit(job, gpu=gpu)
         self.running.append(_Started(tuple(todo), future, log, locks, time.monotonic()))
         expected = sum(self.seconds[name] for name in todo)
