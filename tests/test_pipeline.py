@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import warm
 from ruamel.yaml import YAML
 
 from clearnets.data.storybook import stories
@@ -25,10 +26,21 @@ YAML_ = YAML(typ="safe")
 def environment(at: Path) -> dict[str, str]:
     return {
         **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(at),
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _commands(tmp_path_factory):
+    """The commands in front of all others."""
+    with (
+        warm.commands(tmp_path_factory.mktemp("commands")) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for each in (BIN, folder):
+            patch.setenv("PATH", str(each), prepend=os.pathsep)
+        yield
 
 
 def run(*words: str, at: Path, code: int = 0) -> str:
@@ -134,7 +146,7 @@ def kill_in(stage: str, at: Path) -> None:
     """SIGKILL `dvc repro` with all its children once a stage has begun to write. Only that stage is
     asked for, with what it needs: DVC runs others before it or after it as it likes."""
     process = subprocess.Popen(
-        ["dvc", "repro", stage],
+        [BIN / "dvc", "repro", stage],
         cwd=at,
         env=environment(at),
         stdout=subprocess.DEVNULL,
