@@ -40,8 +40,11 @@ sys.exit(code[0] if code else 137)
 COMMANDS = {"python": [], "clearnets": ["-m", "clearnets"], "dvc": ["-m", "dvc"]}
 LIBRARIES = (
     *("dvc.cli", "dvc.repo", "dvc.commands.repro", "dvc.commands.status", "dvc.stage"),
-    *("numpy", "pandas", "scipy.stats", "sklearn.metrics", "matplotlib.pyplot", "pydantic"),
-    *("typer", "rich.progress", "torch", "transformers", "sparsify", "datasets", "schedulefree"),
+    *("networkx", "dulwich.repo", "scmrepo.git", "dvc_render", "ruamel.yaml", "wcwidth"),
+    *("numpy", "pandas", "scipy.stats", "sklearn.metrics", "sklearn.datasets", "pydantic", "typer"),
+    *("rich.progress", "torch", "transformers", "sparsify", "datasets", "schedulefree"),
+    *("sentence_transformers", "transformers.trainer", "transformers.models.gpt_neox"),
+    *("matplotlib.pyplot", "matplotlib.backends.backend_pdf", "fontTools.subset"),
 )
 
 
