@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,7 +108,7 @@ def test_small_results_come_home_with_their_provenance(home):
     head = run("git", "rev-parse", "HEAD", at=home).strip()
     assert (results / "commit.txt").read_text().strip() == head
     assert YAML_.load((results / "params.yaml").read_text())["experiment"] == "smoke"
-    assert run("git", "status", "--short", at=home).split() == ["??", "paper/results/"]
+    assert run("git", "status", "--short", at=home) == ""
 
 
 def test_figures_are_drawn(home):
@@ -128,6 +129,26 @@ def test_the_report_of_the_experiment_is_made(home):
 def test_a_second_run_does_nothing_and_status_is_clean(home):
     assert ran(run("clearnets", "exp", "smoke", at=home)) == []
     assert "up to date" in run("dvc", "status", at=place(home))
+
+
+def test_its_checks_pass_and_one_that_fails_is_told(home):
+    said = run("clearnets", "claims", "--experiment", "smoke", at=home)
+    assert said.splitlines()[-1] == "10 PASS"
+    layers = home / "paper/results/smoke/layers.csv"
+    before = layers.read_text()
+    layers.write_text(re.sub(r"(family,transcoder,0,0,.*?,0.01),[^,]*", r"\1,0.9", before))
+    said = run("clearnets", "claims", "--experiment", "smoke", at=home, code=1)
+    (failed,) = (line for line in said.splitlines() if "\tFAIL\t" in line)
+    assert failed.split("\t")[1::3] == ["transcoders-fit", "fvu = 0.9, below 0.75 (1 of 2 rows)"]
+    layers.write_text(before)
+
+
+@pytest.mark.nightly
+def test_make_quick_ends_with_its_checks_and_changes_nothing_in_the_checkout(tmp_path):
+    folder = clone(tmp_path)
+    said = run("make", "-o", "env", "quick", f"BIN={BIN}", at=folder)
+    assert said.splitlines()[-1] == "10 PASS"
+    assert run("git", "status", "--short", at=folder) == ""
 
 
 @pytest.mark.parametrize("layers", ["0-1", "1"])
