@@ -1,4 +1,5 @@
-# Two commands: `make repro` runs the whole pipeline, `make test` the tests. Both set up .venv first.
+# `make quick` tries the pipeline, `make repro` runs it whole, `make test` the tests. All set up .venv
+# first.
 # `make TORCH=cpu repro` takes PyTorch's CPU build from its own index instead of the registry's
 # build, which on Linux brings several gigabytes of CUDA libraries.
 # A folder of wheels named by PIP_FIND_LINKS is used as well.
@@ -23,7 +24,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env repro figures test nightly test-all check docs clean lock
+.PHONY: help env quick repro figures test nightly test-all check docs clean lock
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +36,10 @@ $(READY): requirements.txt pyproject.toml overrides.txt
 	@test -x $(BIN)/python || $(UV) venv -q --python '>=3.11' .venv
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode $(OVERRIDE) $(LINKS) $(INDEX) -c requirements.txt -e '.[$(EXTRAS)]'
 	@touch $@
+
+quick: env ## Try it: the pipeline at its smallest, in a place of its own, and checks of what came out
+	$(BIN)/clearnets exp smoke
+	$(BIN)/clearnets claims --experiment smoke
 
 repro: env ## Run the whole pipeline: text to paper
 	$(BIN)/clearnets repro

@@ -18,9 +18,12 @@ import clearnets  # noqa: F401 - before numpy and torch, which read their enviro
 
 # sparsify takes its Triton kernels wherever triton is installed, a GPU there or not.
 os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
-# Workers side by side share the cores: one thread each, in the commands that they run, too.
-if "PYTEST_XDIST_WORKER" in os.environ:
+# Workers side by side have a core and one thread each, and so have the commands that they run.
+if WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if hasattr(os, "sched_setaffinity"):
+        CORES = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {CORES[int(WORKER.removeprefix("gw")) % len(CORES)]})
 sys.path.insert(0, str(Path(__file__).parent))
 
 ROOT = Path(__file__).parents[1]

@@ -92,6 +92,7 @@ def status(
             "not run them.",
         ),
     ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Fail unless all are fresh.")] = False,
 ) -> None:
     """Tell which stages are fresh, stale or missing, and what `dvc repro` would take.
 
@@ -116,3 +117,4 @@ def status(
     standing = module.standings(steps, found, times.here(), module.in_cache(steps))
     for line in module.format_report(standing, times.recorded(own.experiment)):
         print(line)
+    raise typer.Exit(check and any(one.state != module.FRESH for one in standing))

@@ -69,7 +69,8 @@ def claims(
 ) -> None:
     """Check the paper's claims on its tables, without training, in less than a minute.
 
-    On the tables of another experiment: whether it says the same, as far as it asks.
+    On the tables of another experiment: whether it says the same, as far as it asks; or, by its own
+    list paper/claims-NAME.yaml, whether it came out as it must.
 
     Example: [bold]clearnets claims[/bold]
     """
@@ -80,16 +81,19 @@ def claims(
     from clearnets.pipeline.console import print_table
 
     name = experiment or config.load().experiment
-    of_paper = name == manuscript.SUBJECT
-    folder = paths.results(name)
+    source, folder = module.source(name), paths.results(name)
+    tests = source != module.SOURCE
+    of_it = tests or name == manuscript.SUBJECT
     artifacts.check(folder)
     marked = [
         (f"C{number}", claim)
-        for number, claim in enumerate(module.read(), 1)
+        for number, claim in enumerate(module.read(source), 1)
         # What a command checks is the paper and what the pipeline made.
-        if (every or not claim.training) and (of_paper or claim.holds is not None)
+        if (every or not claim.training) and (of_it or claim.holds is not None)
     ]
     findings = module.check_all([claim for _, claim in marked], addresses.tables_in(folder))
+    if tests:
+        findings = [finding.as_test() for finding in findings]
     print_table(
         ("", "claim", "says", "", "found", "cost"),
         [
@@ -99,7 +103,7 @@ def claims(
         styles=module.STYLES,
     )
     print(module.counted(findings))
-    broken = any(f.broken if of_paper else f.state == module.FAILS for f in findings)
+    broken = any(f.broken if of_it else f.state == module.FAILS for f in findings)
     raise typer.Exit(broken)
 
 

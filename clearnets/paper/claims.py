@@ -1,7 +1,8 @@
 """The paper's claims, checked on the tables of results.
 
 `paper/claims.yaml` lists the claims and explains how one is written. A claim holds, or fails with
-the row that breaks it, or cannot be checked because the experiment has no such table.
+the row that breaks it, or cannot be checked because the experiment has no such table. What must be
+true of an experiment NAME besides the paper's is a list of its own, `paper/claims-NAME.yaml`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,15 @@ from clearnets.paper.addresses import Address, Missing, Rows, Strict, Tables
 
 SOURCE = Path("paper/claims.yaml")
 HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "not there", "needs training"
-STYLES = {HOLDS: "green", FAILS: "bold red", ABSENT: "red", TRAINING: "yellow"}
+PASS, FAIL = "PASS", "FAIL"
+STYLES = {
+    HOLDS: "green",
+    FAILS: "bold red",
+    ABSENT: "red",
+    TRAINING: "yellow",
+    PASS: "green",
+    FAIL: "bold red",
+}
 
 
 class OtherColumn(Strict):
@@ -57,19 +66,20 @@ class Relation(Rows):
 
 
 class Claim(Strict):
-    """One claim: what it says, and a relation or a command that checks it."""
+    """One claim: what it says, and a relation, a command or a file that checks it."""
 
     name: str
     says: str
     holds: Relation | None = None
     command: str | None = None
+    file: Path | None = None
     cost: str = "none"
     training: bool = False
 
     @model_validator(mode="after")
     def _one_check(self) -> Claim:
-        if (self.holds is None) == (self.command is None):
-            raise ValueError("give one of holds, command")
+        if sum(check is not None for check in (self.holds, self.command, self.file)) != 1:
+            raise ValueError("give one of holds, command, file")
         if self.command and not self.training and shlex.split(self.command)[0] != "clearnets":
             raise ValueError("a command that is run is one of clearnets")
         return self
@@ -81,7 +91,7 @@ class Finding:
 
     Attributes:
         claim: the claim.
-        state: HOLDS, FAILS, ABSENT or TRAINING.
+        state: HOLDS, FAILS, ABSENT or TRAINING; of a test, PASS or FAIL.
         found: the number nearest to breaking it, what broke it, or the command to run.
     """
 
@@ -92,7 +102,17 @@ class Finding:
     @property
     def broken(self) -> bool:
         """Whether the paper may not say so: the claim fails, or its table or rows are absent."""
-        return self.state in (FAILS, ABSENT)
+        return self.state in (FAILS, ABSENT, FAIL)
+
+    def as_test(self) -> Finding:
+        """Return the finding in the words of a test: what is not there fails it, too."""
+        return replace(self, state=FAIL if self.broken else PASS)
+
+
+def source(experiment: str) -> Path:
+    """Return the list of claims that an experiment is checked by: its own, or the paper's."""
+    own = SOURCE.with_stem(f"{SOURCE.stem}-{experiment}")
+    return own if own.exists() else SOURCE
 
 
 def read(path: Path = SOURCE) -> list[Claim]:
@@ -134,6 +154,14 @@ def run(claim: Claim) -> Finding:
     return Finding(claim, FAILS if done.returncode else HOLDS, last)
 
 
+def find(claim: Claim) -> Finding:
+    """Look for a claim's file, which must have content."""
+    assert claim.file is not None
+    size = claim.file.stat().st_size if claim.file.is_file() else 0
+    found = f"{claim.file}, {size:,} bytes" if size else f"no {claim.file}"
+    return Finding(claim, HOLDS if size else FAILS, found)
+
+
 def check_all(claims: Sequence[Claim], tables: Tables) -> list[Finding]:
     """Check what needs no training; of the rest say what it takes."""
     return [_checked(claim, tables) for claim in claims]
@@ -142,14 +170,15 @@ def check_all(claims: Sequence[Claim], tables: Tables) -> list[Finding]:
 def _checked(claim: Claim, tables: Tables) -> Finding:
     if claim.training:
         return Finding(claim, TRAINING, claim.command or "")
+    if claim.file:
+        return find(claim)
     return run(claim) if claim.command else check(claim, tables)
 
 
 def counted(findings: Sequence[Finding]) -> str:
     """Return how many claims hold, fail and so on, in one line."""
     counts = Counter(finding.state for finding in findings)
-    states = (HOLDS, FAILS, ABSENT, TRAINING)
-    return ", ".join(f"{counts[state]} {state}" for state in states if counts[state])
+    return ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
 
 
 def _judge(relation: Relation, tables: Tables) -> tuple[bool, str]:

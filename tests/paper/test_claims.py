@@ -203,6 +203,28 @@ def test_a_command_that_fails_is_a_claim_that_fails(project):
     assert ask().exit_code == 1
 
 
+def test_an_experiment_with_a_list_of_its_own_is_tested_by_that(project):
+    own = """claims:
+  - {name: low, says: It is low., holds: {table: t, column: mean, below: 0.4}}
+  - {name: more, says: There is more., holds: {table: u, column: mean, below: 0.4}}
+  - {name: runs, says: It runs., command: clearnets no-such-command}
+  - {name: file, says: It is there., file: paper/results/default/t.csv}
+  - {name: empty, says: So is this., file: empty}
+"""
+    artifacts.write_text(claims.SOURCE.with_name("claims-default.yaml"), own)
+    Path("empty").touch()
+    done = ask()
+    assert done.exit_code == 1
+    assert [line.split("\t")[3:5] for line in done.stdout.splitlines()[1:-1]] == [
+        ["FAIL", "mean = 0.5, below 0.4"],
+        ["FAIL", "no paper/results/default/u.csv"],
+        ["FAIL", "clearnets: no such command 'no-such-command'; see `clearnets --help`"],
+        ["PASS", "paper/results/default/t.csv, 18 bytes"],
+        ["FAIL", "no empty"],
+    ]
+    assert done.stdout.splitlines()[-1] == "1 PASS, 4 FAIL"
+
+
 def test_another_experiment_breaks_no_claim_that_it_does_not_ask_about(
     committed, tmp_path, monkeypatch
 ):
