@@ -29,7 +29,7 @@ PANELS = {
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "status"],
     "Exchange": ["import", "export", "import-scores", "bundle"],
-    "Experiments": ["compute", "exp"],
+    "Experiments": ["repro", "exp", "compute"],
 }
 COMMANDS = [command for panel in PANELS.values() for command in panel]
 

@@ -28,7 +28,7 @@ PANELS = {
     "Paper": [paper.figures, paper.paper, paper.claims, paper.compare],
     "Look": [look.trace, look.verify, look.show, look.status],
     "Exchange": [exchange.import_, exchange.export, exchange.import_scores, exchange.bundle],
-    "Whole experiments": [repro.repro, experiments.exp, experiments.compute],
+    "Experiments": [repro.repro, experiments.exp, experiments.compute],
 }
 
 

@@ -25,11 +25,12 @@ def repro(
     Example: [bold]clearnets repro --jobs 4[/bold]
     """
     from clearnets import config
-    from clearnets.scheduler import cluster
-    from clearnets.scheduler import repro as module
+    from clearnets.pipeline import processes
+    from clearnets.pipeline.scheduler import cluster
+    from clearnets.pipeline.scheduler import repro as module
 
     check(jobs, scheduler)
-    where = cluster.remote(scheduler) if scheduler else cluster.local(jobs or cluster.cores())
+    where = cluster.remote(scheduler) if scheduler else cluster.local(jobs or processes.cores())
     raise typer.Exit(not module.run(config.load, stages or [], lambda: where))
 
 

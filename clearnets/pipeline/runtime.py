@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clearnets import UserError
+from clearnets.pipeline import processes
 
 # Re-exported for one import in the stages; it lives apart so that no result depends on it.
 from clearnets.pipeline.progress import Progress, progress, track

@@ -6,7 +6,7 @@ import networkx as nx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clearnets.scheduler.estimate import expected, seconds_left, ways_to_end
+from clearnets.pipeline.scheduler.estimate import expected, seconds_left, ways_to_end
 
 
 @st.composite

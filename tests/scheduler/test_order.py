@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from clearnets import config
+from clearnets.pipeline.scheduler import repro
 from clearnets.pipeline.stage import items_of
-from clearnets.scheduler import repro
 
 ROOT = Path(__file__).parents[2]
 

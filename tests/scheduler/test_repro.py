@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from clearnets import UserError, config
-from clearnets.scheduler import cluster, repro, worker
+from clearnets.pipeline.scheduler import cluster, repro, worker
 
 ROOT = Path(__file__).parents[2]
 DVC = (sys.executable, "-m", "dvc")

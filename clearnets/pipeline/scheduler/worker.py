@@ -116,13 +116,13 @@ def warm_up(folder: str) -> None:
 
 
 class _Server:
-    """A process of `clearnets.scheduler.warm`."""
+    """A process of `clearnets.pipeline.scheduler.warm`."""
 
     def __init__(self, folder: str) -> None:
         # One thread: a process with several cannot fork. A command sets its own number.
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "clearnets.scheduler.warm"],
+            [sys.executable, "-m", "clearnets.pipeline.scheduler.warm"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=folder,

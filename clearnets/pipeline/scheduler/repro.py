@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from clearnets import UserError
 from clearnets.pipeline import paths, times
 from clearnets.pipeline.progress import PROGRESS
+from clearnets.pipeline.scheduler import estimate
+from clearnets.pipeline.scheduler.dvc_stages import Stages
+from clearnets.pipeline.scheduler.view import Ran, View
+from clearnets.pipeline.scheduler.worker import Job, Outcome
 from clearnets.pipeline.stage import Stage, items_of
-from clearnets.scheduler import estimate
-from clearnets.scheduler.dvc_stages import Stages
-from clearnets.scheduler.view import Ran, View
-from clearnets.scheduler.worker import Job, Outcome
 
 if TYPE_CHECKING:
     from clearnets.config import Config
-    from clearnets.scheduler.cluster import Cluster
+    from clearnets.pipeline.scheduler.cluster import Cluster
 
 _LOCK = paths.WORK.parent / "repro.lock"
 _POLL_SECONDS = 0.05

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.scheduler import worker
+from clearnets.pipeline import processes
+from clearnets.pipeline.scheduler import worker
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -54,13 +55,6 @@ class Cluster:
         """
         resources = {GPU: 1} if gpu else None
         return self.client.submit(worker.execute, job, pure=False, resources=resources)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    # macOS has no affinity.
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 @contextmanager
@@ -119,7 +113,7 @@ def local(jobs: int) -> Iterator[Cluster]:
         Client(made) as client,
     ):
         client.run(worker.warm_up, os.getcwd())
-        yield Cluster(client, f"{jobs} worker{'s' if jobs > 1 else ''} here", cores())
+        yield Cluster(client, f"{jobs} worker{'s' if jobs > 1 else ''} here", processes.cores())
 
 
 def _gpus() -> list[str]:
