@@ -38,9 +38,7 @@ class Attention(nn.Module):
         """Return (N, D) from the residual stream and each pair's three rows of it."""
         width = x_RD.shape[1]
         heads = self.num_heads, width // self.num_heads
-        # The query of `=` alone is needed, but how MKL multiplies one row depends on the processor.
-        query_1D = (x_RD @ self.W_Q_DD)[-1:]
-        products_RD = (x_RD @ self.W_K_DD) * query_1D
+        products_RD = (x_RD @ self.W_K_DD) * (x_RD[-1:] @ self.W_Q_DD)
         score_RH = products_RD.unflatten(1, heads).sum(2) / heads[1] ** 0.5
         table_RC = torch.cat([score_RH, x_RD @ self.W_V_DD], dim=1)
         score_3NH, value_3ND = functional.embedding(rows_3N, table_RC).split(

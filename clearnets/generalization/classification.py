@@ -106,7 +106,8 @@ class Trainer:
     def advance(self) -> None:
         """Train for one step."""
         model, settings = self.model, self._settings
-        model.train()
+        if not model.training:
+            model.train()
         batch = self._batch()
         rate = settings.learning_rate * min(1.0, (self.step + 1) / (settings.warmup_steps + 1))
         for group in self._optimizer.param_groups:
@@ -151,7 +152,11 @@ class Trainer:
         """
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed_for(self._seed, "branches", self.step))
+            seed = seed_for(self._seed, "branches", self.step)
+            # torch.manual_seed takes a millisecond: it notes the seed for devices that are not there.
+            torch.default_generator.manual_seed(seed)
+            if devices:
+                torch.cuda.manual_seed(seed)
             yield
 
 
