@@ -28,12 +28,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ("paper/results", "paper/figures")
-LONGEST = "test_pipeline.py"
-"""Begins first, so that a worker is not left alone with it at the end."""
+LONGEST = (
+    *("test_pipeline", "test_figures", "test_variants", "test_originals", "test_collate"),
+    *("test_processes", "test_language", "test_extending", "test_page", "test_code"),
+    *("test_manuscript", "test_judged_figures", "test_pretrained", "test_imported"),
+)
+"""The longest files begin first, so that no worker is left alone with one at the end."""
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != LONGEST)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

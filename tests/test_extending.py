@@ -82,30 +82,32 @@ def test_the_family_the_explainer_and_the_task_run(copy):
     assert len(pd.read_csv(made / "generalize/parity/curves.csv")) == 2 * 4
 
 
+# The pipeline, then the help of two stages; and experiments must resolve.
+SHOWN = """
+import sys
+from typer.testing import CliRunner
+from clearnets import cli, config
+from clearnets.pipeline import dvc, experiments
+for name in sys.argv[1:]:
+    experiments.resolve(name, [])
+print(dvc.pipeline(config.load()))
+for stage in ("lengths", "sparsify"):
+    print("\\f", CliRunner().invoke(cli.app, [stage, "--help"]).output)
+"""
+
+
 def test_the_experiments_resolve_and_the_stages_know_the_new_code(copy):
     names = [Path(name).stem for name, _ in blocks("yaml")]
     assert names == ["twice-k", "step0-skip", "by-trigger", "parity"]
-    script = "import sys; from clearnets.pipeline import experiments\nfor n in sys.argv[1:]: " + (
-        "experiments.resolve(n, [])"
-    )
-    python("-c", script, *names, at=copy, code=copy)
-
-
-def test_a_stage_is_one_file(copy):
-    assert "Count the words" in python("-m", "clearnets", "lengths", "--help", at=copy, code=copy)
-    pipeline = (
-        "from clearnets import config; from clearnets.pipeline import dvc;"
-        "print(dvc.pipeline(config.load()))"
-    )
-    stages = YAML(typ="safe").load(python("-c", pipeline, at=copy, code=copy))["stages"]
+    pipeline, lengths, sparsify = python("-c", SHOWN, *names, at=copy, code=copy).split("\f")
+    # A stage is one file.
+    assert "Count the words" in lengths
+    stages = YAML(typ="safe").load(pipeline)["stages"]
     assert stages["lengths"]["cmd"] == "clearnets lengths --aux ${item.aux}"
     # `tests/extended.py` has run it.
     counted = pd.read_csv(copy / f"work/artifacts/lengths/{FAMILY}/seed-0/lengths.csv")
     assert (counted["words"] > 0).all()
-
-
-def test_a_family_is_one_row(copy):
+    # A family is one row.
     changed = [name for name, _ in blocks("python") if "families" in name]
     assert changed == ["clearnets/families.py"]
-    shown = python("-m", "clearnets", "sparsify", "--help", at=copy, code=copy)
-    assert FAMILY in shown.replace("\n", "")
+    assert FAMILY in sparsify.replace("\n", "")

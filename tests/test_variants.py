@@ -89,10 +89,8 @@ def test_a_pair_with_a_low_rank_sparse_model():
     assert 0 < float(summary["native"]["l0"]) <= cfg.model.k
     assert table(tables / "pair.csv")[0][f"{mode}_step"] == str(pair[mode]["step"])
     assert f"| {mode} |" in (tables / "summary.md").read_text()
-    svg = (paths.FIGURES / "losses.svg").read_text()
     captions = json.loads((paths.FIGURES / "captions.json").read_text())
     assert f"the dense and the {mode} transformer" in captions["losses"]
-    assert svg
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import torch
 from ruamel.yaml import YAML
 from tiny_experiment import experiment
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
-from whole_pipeline import ROOT
+from whole_pipeline import ROOT, copy_scripts
 
 from clearnets import cli, config
 from clearnets.cli.errors import guarded
@@ -153,8 +153,7 @@ def project(tmp_path_factory) -> Path:
         )
         Path("texts.jsonl").write_text("".join(lines))
         shutil.copytree(ROOT / "experiments", "experiments")
-        shutil.copytree(ROOT / "paper/scripts", "paper/scripts")
-        shutil.copyfile(ROOT / "paper/clearnets.mplstyle", "paper/clearnets.mplstyle")
+        copy_scripts()
         for mlp, name in (("dense", "last"), ("sparse", "sparse")):
             _original_checkpoint(cfg, mlp, Path(f"{name}.ckpt"))
             heads = f"--set num_attention_heads=16 --set bos_token_id={SPECIAL['bos']}"

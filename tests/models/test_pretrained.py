@@ -15,17 +15,17 @@ import torch
 from tiny_data import LATENTS, VOCAB, make_data
 from typer.testing import CliRunner
 from whole_pipeline import CPU as RUNTIME
-from whole_pipeline import ROOT, own_checkpoints, run_behind_data
+from whole_pipeline import ROOT, draw_figures, own_checkpoints, run_behind_data
 
 from clearnets import UserError
 from clearnets import config as cfg
 from clearnets.cli import app
 from clearnets.coders.library import load_coder
+from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
 from clearnets.models import budget
 from clearnets.models.pretrained import KINDS
-from clearnets.paper import figures
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, read_jsonl, write_json
 from clearnets.stages import cache, evaluate, match, sparsify, train
@@ -128,12 +128,11 @@ def test_the_whole_comparison_on_a_base(kind):
     assert f"| dense | {summary['parameters']:,} |" in text
     assert "nan" not in text
     if kind == "llama":  # The tables of the other kinds have the same form.
-        a_level_and_no_curve(taken["valid_loss"])
+        a_level_and_no_curve(config, taken["valid_loss"])
 
 
-def a_level_and_no_curve(loss: float) -> None:
-    Path("paper/scripts").symlink_to(ROOT / "paper/scripts")
-    figures.run(paths.results("default"), paths.FIGURES)
+def a_level_and_no_curve(config: Config, loss: float) -> None:
+    draw_figures(config)
     captions = read_json(paths.FIGURES / "captions.json")
     assert (paths.FIGURES / "losses.pdf").exists()
     assert "transformer, taken over as it is. Dotted" in captions["losses"]
