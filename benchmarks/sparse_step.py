@@ -6,9 +6,9 @@
 
 A step is forward, backward, clipping and the optimizer, on a batch of random tokens, at the sizes
 of `params.yaml` but for the width. The models take turns in one process on one thread; each run
-times a few steps of each by processor time (on a GPU by the clock). `plain autograd` is the same sparse
-model with its feedforward written in a few lines of torch. `arithmetic` is the model's FLOPs per
-second (`clearnets compute`) over those of a large matrix product in the same run.
+times a few steps of each by processor time (on a GPU by the clock). `plain autograd` is the same
+sparse model with its feedforward written in a few lines of torch. `arithmetic` is the model's FLOPs
+per second (`clearnets compute`) over those of a large matrix product in the same run.
 """
 
 from __future__ import annotations
