@@ -1,12 +1,15 @@
 """Compare caching the dense model's families together with delphi's `LatentCache`.
 
-    python benchmarks/cache_speed.py [--rows 256] [--delphi-rows 64] [--runs 5]
+    python benchmarks/cache_speed.py [--rows 256] [--delphi-rows 64] [--runs 5] [--cores 1]
 
 Models and coders have the sizes of `params.yaml` and random weights; tokens are random. delphi
 caches one family at a time, with its own function of a sparsify coder; the model, the coders and
-the tokens are the same, and so are the values on disk, which is checked. Each side has a process of
-its own with one thread, and they take turns. Time is processor time, since other programs may run;
+the tokens are the same, and so are the values on disk, which is checked. The sides take turns, each
+in a process of its own with one thread. Time is processor time, since other programs may run;
 memory is the process's peak minus what it used before, where memory-mapped files count.
+
+With more cores, clearnets caches on each of them by itself, as the pipeline does with splits, and
+delphi has as many threads. Then time is that of the clock, and the machine should do nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +33,7 @@ import numpy as np
 from clearnets.pipeline.times import machine
 
 FAMILIES = ("transcoder", "sae", "skip-transcoder", "neurons")
+Job = Callable[[tuple[str, ...], int, Path], None]
 
 
 def peak_mb() -> float:
@@ -39,13 +44,16 @@ def peak_mb() -> float:
 @cache
 def make() -> tuple[Any, dict[str, dict[str, Any]], Any]:
     """Return the dense model, sparsify's coders by family and hookpoint, and the parameters."""
+    import torch
+
     from clearnets.coders.library import new_coder
     from clearnets.config import GPTNeoX, load
     from clearnets.families import FAMILIES as TABLE
     from clearnets.models.sparse_gptneox import build_model
     from clearnets.pipeline.runtime import Runtime
 
-    Runtime("cpu", 1).torch_device()
+    threads = torch.get_num_threads()
+    Runtime("cpu", threads).torch_device()
     config = load()
     assert isinstance(config.model, GPTNeoX)
     special = {"pad": 0, "bos": 1, "eos": 2, "seed": 0}
@@ -171,16 +179,20 @@ def products(_: tuple[str, ...], rows: int, __: Path) -> None:
                     torch.nn.functional.linear(part_ND, coder.encoder.weight, coder.encoder.bias)
 
 
-def measure(
-    job: Callable[[tuple[str, ...], int, Path], None], families: tuple[str, ...], rows: int
-) -> tuple[float, float]:
-    """Return microseconds of processor time per token, and peak memory in MB, of a job."""
+def measure(job: Job, families: tuple[str, ...], rows: int) -> tuple[float, float, float]:
+    """Return seconds of processor time and of the clock, and peak memory in MB, of a job."""
     make()
-    tokens = rows * make()[2].data.ctx_len
     with tempfile.TemporaryDirectory() as name:
-        memory, start = peak_mb(), time.process_time()
+        memory, cpu, wall = peak_mb(), time.process_time(), time.perf_counter()
         job(families, rows, Path(name))
-        return (time.process_time() - start) / tokens * 1e6, peak_mb() - memory
+        return time.process_time() - cpu, time.perf_counter() - wall, peak_mb() - memory
+
+
+def set_threads(threads: int) -> None:
+    """Let torch have so many threads in this process."""
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def differing() -> tuple[int, int]:
@@ -209,42 +221,86 @@ def _entries(path: Path) -> set[int]:
     return {hash((place, entry)) for entry in each if entry[1]}
 
 
+@dataclass(frozen=True)
+class Side:
+    """One row of the table.
+
+    Attributes:
+        job: what is measured.
+        families: for which.
+        rows: of tokens, in each process.
+        pools: its processes, of one worker each.
+        costs: microseconds per token, of each run.
+        memory: peak in MB, of each run: the sum of its processes'.
+    """
+
+    job: Job
+    families: tuple[str, ...]
+    rows: int
+    pools: list[ProcessPoolExecutor]
+    costs: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, job: Job, families: tuple[str, ...], rows: int, processes: int, threads: int
+    ) -> Side:
+        """Start its processes, with so many threads in each."""
+        pools = [
+            ProcessPoolExecutor(1, get_context("spawn"), set_threads, (threads,))
+            for _ in range(processes)
+        ]
+        return cls(job, families, rows, pools)
+
+    def run(self, *, clock: bool) -> None:
+        """Measure once, by the clock or by processor time."""
+        futures = [p.submit(measure, self.job, self.families, self.rows) for p in self.pools]
+        found = [future.result() for future in futures]
+        seconds = max(wall for _, wall, _ in found) if clock else sum(cpu for cpu, _, _ in found)
+        tokens = self.rows * make()[2].data.ctx_len * len(self.pools)
+        self.costs.append(seconds / tokens * 1e6)
+        self.memory.append(sum(memory for _, _, memory in found))
+
+    def row(self, name: str, other: Side) -> str:
+        """Return its row of the table, with its speed against another side in the same runs."""
+        cells = [name, f"{median(self.costs):.1f}"]
+        if self.families:
+            rates = [len(self.families) / cost * 1e6 for cost in self.costs]
+            others = [len(other.families) / cost * 1e6 for cost in other.costs]
+            ratios = [own / theirs for own, theirs in zip(rates, others)]
+            spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            cells += [f"{median(rates):,.0f}", spread, f"{self.memory[0]:,.0f}"]
+        return f"| {' | '.join(cells + [''] * (5 - len(cells)))} |"
+
+
 def main() -> None:
-    """Let both sides take turns, and print a table."""
+    """Let all sides take turns, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--delphi-rows", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--cores", type=int, default=1)
     options = parser.parse_args()
-    rows = options.rows
-    jobs: dict[str, tuple[Any, ...]] = {
-        "clearnets, 4 families together": (ours, FAMILIES, rows),
-        "clearnets, transcoder alone": (ours, FAMILIES[:1], rows),
-        "delphi, 4 families": (delphis, FAMILIES, options.delphi_rows),
-        "the model's forward pass": (forward, (), options.delphi_rows),
-        "3 encoders' products": (products, (), options.delphi_rows),
+    cores, few = options.cores, options.delphi_rows
+    delphi = Side.of(delphis, FAMILIES, few, 1, cores)
+    sides = {
+        "clearnets, 4 families together": Side.of(ours, FAMILIES, options.rows, cores, 1),
+        "clearnets, transcoder alone": Side.of(ours, FAMILIES[:1], options.rows, cores, 1),
+        "delphi, 4 families": delphi,
+        "the model's forward pass": Side.of(forward, (), few, cores, 1),
+        "3 encoders' products": Side.of(products, (), few, cores, 1),
     }
-    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
-    pools = {name: ProcessPoolExecutor(1, get_context("spawn")) for name in jobs}
     for _ in range(options.runs):
-        for name, (job, families, size) in jobs.items():
-            costs[name].append(pools[name].submit(measure, job, families, size).result())
-    entries, differ = pools["delphi, 4 families"].submit(differing).result()
-    print(f"{machine()}; one thread, {options.runs} runs in turns, {rows} rows of 128 tokens; ")
+        for side in sides.values():
+            side.run(clock=cores > 1)
+    entries, differ = delphi.pools[0].submit(differing).result()
+    clock = "the clock's" if cores > 1 else "processor"
+    print(f"{machine()}; {cores} used, {options.runs} runs in turns, {clock} time;")
     print(f"of {entries:,} entries of a batch, {differ:,} differ from delphi's\n")
     print("| | µs per token | tokens/s x families | against delphi: median (min to max) | MB |")
     print("|---|---:|---:|---:|---:|")
-    rates = {
-        name: [len(jobs[name][1]) / micro * 1e6 for micro, _ in found]
-        for name, found in costs.items()
-    }
-    for name, found in costs.items():
-        micro = f"{median(micro for micro, _ in found):.1f}"
-        ratios = [own / other for own, other in zip(rates[name], rates["delphi, 4 families"])]
-        spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rate = f"{median(rates[name]):,.0f}"
-        cells = (rate, spread, f"{found[0][1]:,.0f}") if rates[name][0] else ("", "", "")
-        print(f"| {' | '.join((name, micro, *cells))} |")
+    for name, side in sides.items():
+        print(side.row(name, delphi))
 
 
 if __name__ == "__main__":

@@ -258,7 +258,9 @@ def _write_range(
             # The shard's run of a latent goes behind what earlier shards left of that latent.
             shift_l = next_l - (np.cumsum(here_l) - here_l)
             place_E = np.repeat(shift_l, here_l) + np.arange(size)
-            row_E, position_E = np.divmod(token_E, np.uint32(ctx_len))
+            # numpy's division by one number is faster than its divmod.
+            row_E = token_E // np.uint32(ctx_len)
+            position_E = token_E - row_E * np.uint32(ctx_len)
             latent_E = np.repeat(np.arange(size_l, dtype=location), here_l)
             arrays["locations"][place_E, 0] = row_E + start_row
             arrays["locations"][place_E, 1] = position_E

@@ -7,6 +7,7 @@ Shape suffixes as there: N latents of a family, C concepts, R draws.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,24 +196,27 @@ class Recovery:
     def latent_rows(self) -> list[Row]:
         """Return a row for each latent: the concept, chosen on `concept_fit`, that it recovers
         best."""
-        best = {name: pair.fit_CN.argmax(axis=0) for name, pair in self.pairs.items()}
-        rows = []
-        for latent in range(self.size * len(self.points)):
-            row: Row = dict.fromkeys(LATENT_COLUMNS) | {
-                "source": self.source,
-                "hookpoint": self.points[latent // self.size],
-                "latent": latent % self.size,
-            }
-            for name, prefix in (("f1", ""), ("mcc", "mcc_")):
-                pair, concept = self.pairs[name], int(best[name][latent])
+        empty = dict.fromkeys(LATENT_COLUMNS) | {"source": self.source}
+        places = itertools.product(self.points, range(self.size))
+        rows: list[Row] = [empty | {"hookpoint": p, "latent": latent} for p, latent in places]
+        for name, prefix in (("f1", ""), ("mcc", "mcc_")):
+            pair = self.pairs[name]
+            best_N = pair.fit_CN.argmax(axis=0)
+            code_N, fit_N, test_N = (
+                values_CN[best_N, np.arange(len(rows))]
+                for values_CN in (pair.code_CN, pair.fit_CN, pair.test_CN)
+            )
+            threshold_N = recovery.threshold_of(code_N)
+            columns = (best_N, code_N, threshold_N, fit_N, test_N)
+            each = zip(rows, *(values_N.tolist() for values_N in columns))
+            for row, concept, code, threshold, fit, test in each:
+                row |= {f"{name}_fit": fit, name: test}
                 # A latent that is never active on `concept_fit` chooses no concept.
-                if pair.code_CN[concept, latent] >= 0:
+                if code >= 0:
                     row[f"{prefix}concept"] = self.corpus.names[concept]
-                    row[f"{prefix}threshold"] = _threshold(pair.code_CN[concept, latent])
+                    row[f"{prefix}threshold"] = threshold
                     if not prefix:
                         row["kind"] = self.corpus.kinds[concept]
-                row |= _scores(name, pair, concept, latent)
-            rows.append(row)
         return rows
 
     def split_values(

@@ -17,6 +17,7 @@ at together, W machine words of all positions of a split as bits, V token ids, R
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,6 +119,17 @@ class Ranked:
     @property
     def num_latents(self) -> int:
         return len(self.start_L) - 1
+
+    @cached_property
+    def _label_8E(self) -> NDArray[np.uint8]:
+        """The labels by byte: one of them is read in an eighth of the time."""
+        return np.ascontiguousarray(self.label_E.view(np.uint8).reshape(-1, 8).T)
+
+    def of(self, concept: int) -> Ints:
+        """Return which entries are of a concept, ascending."""
+        byte, bit = divmod(concept, 8)
+        byte = byte if sys.byteorder == "little" else 7 - byte
+        return np.flatnonzero(self._label_8E[byte] & np.uint8(1 << bit) != 0)
 
     def firing(self, latent: Any, code: Any) -> Ints:
         """Return numbers of the tokens at which a latent fires; `code` is its threshold's or -1."""
@@ -256,8 +268,7 @@ def _layer_pairs(
     rows: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in CRITERIA}
     sizes = zip(on_fit.positives.tolist(), on_test.positives.tolist())
     for concept, (fit_positives, test_positives) in enumerate(sizes):
-        at_fit = np.flatnonzero(fitted.label_E & _bit(concept))
-        at_test = np.flatnonzero(tested.label_E & _bit(concept))
+        at_fit, at_test = fitted.of(concept), tested.of(concept)
         for name, criterion in CRITERIA.items():
             best = fit(fitted, at_fit, fit_positives, on_fit.tokens, criterion)
             tp_L, fired_L = measure(tested, at_test, best.code_L)

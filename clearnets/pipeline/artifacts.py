@@ -93,12 +93,20 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV with floats to nine digits and empty cells for None."""
+    """Write a CSV with floats to nine digits and empty cells for None and missing keys.
+
+    Raises:
+        ValueError: a row has a key that is no column.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    known = frozenset(columns)
     for row in rows:
-        writer.writerow({key: f"{v:.9g}" if isinstance(v, float) else v for key, v in row.items()})
+        if not known.issuperset(row):
+            raise ValueError(f"{path} has no columns {sorted(set(row) - known)}")
+        values = map(row.get, columns)
+        writer.writerow([f"{v:.9g}" if isinstance(v, float) else v for v in values])
     write_text(path, text.getvalue())
 
 
