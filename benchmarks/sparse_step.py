@@ -1,58 +1,63 @@
-"""Measure what a training step of each sparse feedforward costs, relative to the dense model's.
+"""Compare a training step of the sparse model with the dense one's and with plain autograd's.
 
-    python benchmarks/sparse_step.py [--params params.yaml] [--threads 2] [--steps 30]
-    python benchmarks/sparse_step.py --device cuda --precision bfloat16 --hidden-size 256 \
+    python benchmarks/sparse_step.py [--widths 64 256 768] [--runs 7]
+    python benchmarks/sparse_step.py --device cuda --precision bfloat16 --widths 256 \
         --expansion 32 --k 32 --batch-size 256
 
-One step is forward, backward and AdamW on a batch of random tokens. All models are in one process
-and take turns step by step, so that other load on the machine slows them equally; the table has
-medians and their ratios. The exit code is 1 where GroupMax costs more than `--limit` times dense.
-
-`use` is the model's FLOPs per second (`clearnets compute`) over those of a large matrix product in
-the same precision on the same device. On CUDA each sparse model runs by Triton's kernels and, as
-`/torch`, by torch's, and `memory` is what a step adds to the device's at its peak.
+A step is forward, backward, clipping and the optimizer, on a batch of random tokens, at the sizes
+of `params.yaml` but for the width. The models take turns in one process on one thread; each run
+times a few steps of each by processor time (on a GPU by the clock). `plain autograd` is the same
+sparse model with its feedforward written in a few lines of torch. `arithmetic` is the model's FLOPs
+per second (`clearnets compute`) over those of a large matrix product in the same run.
 """
 
 from __future__ import annotations
 
+import clearnets  # isort: skip  # noqa: F401  # It sets the arithmetic of torch, so before it.
+
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 from unittest import mock
 
 import torch
+from common import in_turns, machine, processor_seconds, ratios
+from torch import Tensor
 
 from clearnets import config as settings
-from clearnets.models import budget, triton_ops
+from clearnets.models import budget, sparse_ops
 from clearnets.models import flops as compute
 from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline.runtime import Runtime, autocast
+from clearnets.training.schedule_free import ExactScheduleFree
+
+PLAIN = "sparse, plain autograd"
+LEAST_SECONDS = 0.5
+"""Of processor time per run and alternative."""
 
 
-@dataclass
-class Step:
-    """A training step, as a function without arguments, and its measurements."""
+def plain_encode(
+    x_ND: Tensor, W_LD: Tensor, b_L: Tensor, *, k: int, selection: str
+) -> tuple[Tensor, Tensor]:
+    """Encode with nothing but torch's own derivatives."""
+    del selection
+    pre_NKG = torch.nn.functional.linear(x_ND, W_LD, b_L).unflatten(1, (k, -1))
+    acts_NK, within_NK = pre_NKG.relu().max(dim=-1)
+    return acts_NK, within_NK + torch.arange(k, device=x_ND.device) * pre_NKG.shape[-1]
 
-    run: Callable[[], None]
-    flops: int
-    """FLOPs for all tokens of the step."""
-    seconds: list[float] = field(default_factory=list)
-    memory: int = 0
-    """Peak device memory that the step adds to what is allocated between steps, in bytes."""
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds[2:])  # the first two are for warming up
+def plain_decode(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
+    """Decode with nothing but torch's own derivatives."""
+    return (W_LD[indices_NK] * acts_NK.unsqueeze(-1)).sum(1)
 
 
 def stepper(
-    config: settings.Config, mlp: settings.Mlp, tokens_BS: torch.Tensor, *, triton: bool
-) -> Step:
+    config: settings.Config, mlp: settings.Mlp, tokens_BS: Tensor, *, plain: bool = False
+) -> Callable[[], None]:
     """Return a training step of a new model."""
     model = build_model(
         config.model,
@@ -65,119 +70,115 @@ def stepper(
         seed=0,
     )
     model = model.to(tokens_BS.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    params = [*model.parameters()]
+    optimizer = ExactScheduleFree(params, lr=config.train.learning_rate)
+    optimizer.train()
+    plainly = {"encode": plain_encode, "decode": plain_decode}
 
-    def forward_and_backward() -> None:
-        with autocast(tokens_BS.device, config.train.precision):
-            loss = model(input_ids=tokens_BS, labels=tokens_BS).loss
-        loss.backward()
+    def step() -> None:
+        with mock.patch.multiple(sparse_ops, **plainly) if plain else nullcontext():
+            with autocast(tokens_BS.device, config.train.precision):
+                loss = model(input_ids=tokens_BS, labels=tokens_BS).loss
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, config.train.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
 
-    def by_torch() -> None:
-        with mock.patch.object(triton_ops, "usable", return_value=False):
-            forward_and_backward()
-
-    flops = compute.model(budget.architecture(config, mlp)).training * tokens_BS.numel()
-    return Step(forward_and_backward if triton else by_torch, flops)
+    return step
 
 
-def measure(steps: list[Step], rounds: int, device: torch.device) -> None:
-    """Time the steps in turns, after two rounds of warm-up."""
-    for _ in range(rounds + 2):
-        for step in steps:
-            held = _memory(device, reset=True)
-            step.seconds.append(timed(step.run, device))
-            step.memory = max(step.memory, _memory(device) - held)
-
-
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds until the device has finished the work of `call`."""
+def by_clock(call: Callable[[], object]) -> float:
+    """Return the seconds until the GPU has finished the work of `call`."""
+    torch.cuda.synchronize()
     start = time.perf_counter()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def product_rate(device: torch.device, precision: settings.Precision) -> float:
-    """Return the FLOPs per second of a large matrix product."""
-    size = 8192 if device.type == "cuda" else 1024
+def product(device: torch.device, precision: settings.Precision) -> tuple[Callable[[], None], int]:
+    """Return a large matrix product, done a few times, and its FLOPs."""
+    size, times = (8192, 10) if device.type == "cuda" else (1024, 20)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     matrix = torch.ones(size, size, device=device, dtype=dtype)
-    seconds = [timed(lambda: matrix @ matrix, device) for _ in range(10)]
-    return 2 * size**3 / statistics.median(seconds)
+
+    def multiply() -> None:
+        for _ in range(times):
+            torch.mm(matrix, matrix)
+
+    return multiply, 2 * size**3 * times
 
 
-def _memory(device: torch.device, *, reset: bool = False) -> int:
-    """Return the peak device memory since the last reset, in bytes."""
-    if device.type != "cuda":
-        return 0
-    if reset:
-        torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.max_memory_allocated(device)
+def repeated(call: Callable[[], None], seconds: Callable[..., float]) -> tuple[Callable, int]:
+    """Return a call that repeats this one until it takes long enough to be timed, and how often."""
+    call()
+    times = max(1, round(LEAST_SECONDS / seconds(call)))
+    return lambda: [call() for _ in range(times)], times
 
 
-def main() -> int:
-    """Measure, print the table, and say whether the limit holds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--limit", type=float, default=2.5)
-    parser.add_argument("--device", default="cpu")
-    in_params = {
-        "model": ("hidden_size", "num_layers", "expansion", "k"),
-        "train": ("batch_size",),
-        "data": ("ctx_len",),
-    }
-    for name in (name for names in in_params.values() for name in names):
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=int, help="instead of the value in --params")
-    parser.add_argument("--precision", choices=get_args(settings.Precision))
-    args = parser.parse_args()
-
-    device = Runtime(args.device, args.threads).torch_device()
-    over = {
-        section: {name: vars(args)[name] for name in names if vars(args)[name] is not None}
-        for section, names in in_params.items()
-    }
-    if args.precision:
-        over["train"]["precision"] = args.precision
-    config = settings.parse(settings.overlay(settings.read_yaml(args.params), over), "options")
-    precision = config.train.precision
+def measure(config: settings.Config, device: torch.device, runs: int) -> list[str]:
+    """Return the rows of the table for one width."""
+    seconds = by_clock if device.type == "cuda" else processor_seconds
     shape = (config.train.batch_size, config.data.ctx_len)
     generator = torch.Generator().manual_seed(0)
     tokens_BS = torch.randint(3, config.data.vocab_size, shape, generator=generator).to(device)
-
-    steps = {mlp: stepper(config, mlp, tokens_BS, triton=True) for mlp in get_args(settings.Mlp)}
-    if device.type == "cuda":
-        for mlp in [mlp for mlp in steps if mlp != "dense"]:
-            steps[f"{mlp}/torch"] = stepper(config, mlp, tokens_BS, triton=False)
-    measure(list(steps.values()), args.steps, device)
-    rate = product_rate(device, precision)
-    model = config.model
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(
-        f"{model.num_layers} layers, width {model.hidden_size}, {model.num_latents} latents, "
-        f"k = {model.k}, batch {shape[0]} x {shape[1]}, {precision}, {args.threads} threads, "
-        f"{where}, {rate / 1e12:.2f} TFLOP/s in a large product"
-    )
-    head = ("ms/step", "tokens/s", "x dense", "use", "memory")
-    print(f"{'feedforward':<22}" + "".join(f"{title:>11}" for title in head))
-    dense = steps["dense"].median
+    steps = {
+        "dense": stepper(config, "dense", tokens_BS),
+        "sparse": stepper(config, "sparse", tokens_BS),
+        PLAIN: stepper(config, "sparse", tokens_BS, plain=True),
+    }
+    calls, counts = {}, {}
     for name, step in steps.items():
-        seconds = step.median
-        memory = f"{step.memory / 2**20:,.0f} MiB" if step.memory else "-"
+        calls[name], counts[name] = repeated(step, seconds)
+    calls["product"], product_flops = product(device, config.train.precision)
+    times = in_turns(calls, runs, seconds)
+    each = {name: [spent / counts[name] for spent in times[name]] for name in steps}
+    rows = []
+    for name in steps:
+        mlp = "dense" if name == "dense" else "sparse"
+        flops = compute.model(budget.architecture(config, mlp)).training * tokens_BS.numel()
+        # FLOPs per second over those of the product.
+        needed = [product * flops / product_flops for product in times["product"]]
         cells = (
-            f"{seconds * 1e3:.1f}",
-            f"{tokens_BS.numel() / seconds:,.0f}",
-            f"{seconds / dense:.2f}",
-            f"{step.flops / seconds / rate:.1%}",
-            memory,
+            str(config.model.hidden_size),
+            name,
+            f"{sorted(each[name])[runs // 2] * 1e3:,.0f}",
+            ratios(each[name], each["dense"]),
+            ratios(each[name], each["sparse"]),
+            ratios(needed, each[name]),
         )
-        print(f"{name:<22}" + "".join(f"{cell:>11}" for cell in cells))
-    return int(steps["sparse"].median > args.limit * dense)
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 256, 768])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=get_args(settings.Precision), default="float32")
+    for name in ("expansion", "k", "batch-size"):
+        parser.add_argument(f"--{name}", type=int, help="instead of the value in --params")
+    args = parser.parse_args()
+
+    device = Runtime(args.device, 1).torch_device()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+    over = {
+        "model": {name: vars(args)[name] for name in ("expansion", "k") if vars(args)[name]},
+        "train": {"precision": args.precision},
+    }
+    if args.batch_size:
+        over["train"]["batch_size"] = args.batch_size
+    print(f"{where}; {args.precision}, one thread, {args.runs} runs; median (least–largest)\n")
+    print("| width | model | ms a step | × dense | × sparse | arithmetic |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for width in args.widths:
+        over["model"]["hidden_size"] = width
+        config = settings.parse(settings.overlay(settings.read_yaml(args.params), over), "options")
+        print("\n".join(measure(config, device, args.runs)), flush=True)
+    return 0
 
 
 if __name__ == "__main__":

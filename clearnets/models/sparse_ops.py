@@ -10,7 +10,8 @@ ever as large as (N * K, D) or (N, L), each bag is summed in a fixed order, and 
 give the same bits on every run.
 
 On CUDA sparsify's Triton kernels do it where triton is there (see `triton_ops`), elsewhere torch's
-embedding bags. The device alone decides; the results agree up to rounding.
+embedding bags. The device alone decides; the results agree up to rounding. On a CPU numpy finds the
+maxima of groups and sorts the codes, several times faster than torch and with the same answer.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from clearnets.models.top_k import top_k
 Selection = Literal["groupmax", "topk"]
 
 # Pre-activations that exist at one time: the encoder goes over the tokens in pieces of this many
-# numbers. On a CPU a piece should stay in the cache; on a GPU it only has to fit.
+# numbers, but not of so few tokens that reading the weights dominates. On a CPU a piece should stay
+# in the cache; on a GPU it only has to fit.
 _CPU_PIECE = 2**18
 _GPU_PIECE = 2**28
+_PIECE_TOKENS = 256
 
 
 def encode(
@@ -60,11 +63,19 @@ def _select(pre_NL: Tensor, k: int, selection: Selection) -> tuple[Tensor, Tenso
     # ReLU comes behind the selection: it changes no maximum above zero and saves a pass over L.
     if selection == "groupmax":
         group = num_latents // k
-        acts_NK, within_NK = pre_NL.unflatten(1, (k, group)).max(dim=-1)
+        acts_NK, within_NK = _maxima(pre_NL.unflatten(1, (k, group)))
         first_K = torch.arange(0, num_latents, group, device=pre_NL.device)
         return acts_NK.relu_(), within_NK.add_(first_K)
     acts_NK, indices_NK = top_k(pre_NL, k)
     return acts_NK.relu_(), indices_NK
+
+
+def _maxima(pre_NKG: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest values of the last dimension and where they first occur."""
+    if pre_NKG.device.type != "cpu" or pre_NKG.dtype == torch.bfloat16:
+        return pre_NKG.max(dim=-1)
+    within_NK = torch.from_numpy(np.argmax(pre_NKG.detach().numpy(), axis=-1))
+    return pre_NKG.gather(-1, within_NK.unsqueeze(-1)).squeeze(-1), within_NK
 
 
 def bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
@@ -123,7 +134,7 @@ class _Encode(torch.autograd.Function):
         ctx: FunctionCtx, x_ND: Tensor, W_LD: Tensor, b_L: Tensor, k: int, selection: Selection
     ) -> tuple[Tensor, Tensor]:
         piece = _CPU_PIECE if x_ND.device.type == "cpu" else _GPU_PIECE
-        pieces = x_ND.split(max(1, piece // W_LD.shape[0]))
+        pieces = x_ND.split(max(_PIECE_TOKENS, piece // W_LD.shape[0]))
         parts = [_select(F.linear(x, W_LD, b_L), k, selection) for x in pieces]
         acts, indices = zip(*parts, strict=True)
         acts_NK = torch.cat(acts) if len(parts) > 1 else acts[0]

@@ -1,7 +1,7 @@
 """Run one command in several processes, as torchrun starts them, and jobs in a pool of workers.
 
 All run the same code. The main one decides, locks, writes and speaks; the others follow it. The
-group itself is accelerate's, which transformers' Trainer shares.
+group itself is accelerate's.
 """
 
 from __future__ import annotations
@@ -95,7 +95,12 @@ def cores() -> int:
 
 def is_main() -> bool:
     """Return whether this is the one process that writes and prints."""
-    return count() == 1 or os.environ.get("RANK", "0") == "0"
+    return rank() == 0
+
+
+def rank() -> int:
+    """Return the number of this process among those of the run; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
 
 
 def main_first(device: Callable[[], torch.device]) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Train language models with transformers' `Trainer`, schedule-free AdamW and exact resume.
+"""Train language models with schedule-free AdamW and exact resume.
 
 What is measured or saved never changes the training: evaluation and saving swap the averaged
 weights in and put the training weights back bit for bit, so neither the evaluation schedule nor a
@@ -9,30 +9,30 @@ Shape legend: B rows of a batch, S tokens of a row, V vocabulary.
 
 from __future__ import annotations
 
+import io
 import math
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from schedulefree import AdamWScheduleFree
-from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from clearnets import UserError, config
 from clearnets.data.tokens import TokenStore
 from clearnets.models.loading import embedding_parameters
-from clearnets.pipeline.artifacts import read_json, write_json, write_text
-from clearnets.pipeline.progress import Progress, progress
+from clearnets.pipeline import processes
+from clearnets.pipeline.artifacts import write_bytes, write_json, write_text
+from clearnets.pipeline.progress import progress
 from clearnets.pipeline.runtime import autocast, seed_for
+from clearnets.training.schedule_free import ExactScheduleFree
 
 IGNORED = -100
 """Label of a position that no loss counts (torch's and transformers' convention)."""
@@ -40,37 +40,10 @@ IGNORED = -100
 SAVE_SECONDS = 25.0
 """Wall time between two resume states. Saving loses nothing, so this changes no result."""
 
-_PROGRESS = "progress.json"
+_STATE = "training.pt"
 
-
-class ExactScheduleFree(AdamWScheduleFree):
-    """Schedule-free AdamW whose `eval()` and `train()` are exact inverses.
-
-    The original computes the averaged weights x from the training weights y in place and y from x
-    again, which rounds twice: each evaluation would change the training a little. Here `eval()`
-    keeps a copy of y in the optimizer's state and `train()` puts it back bit for bit. The copy is
-    a part of `state_dict()`, so a resume state that was saved in eval mode holds everything.
-    """
-
-    @torch.no_grad()
-    def eval(self) -> None:
-        """Put the averaged weights into the parameters and keep the training weights aside."""
-        for group in self.param_groups:
-            if group["train_mode"]:
-                for p in group["params"]:
-                    if "z" in self.state[p]:
-                        self.state[p]["training_weights"] = p.detach().clone()
-        super().eval()
-
-    @torch.no_grad()
-    def train(self) -> None:
-        """Put the training weights back as they were before `eval()`."""
-        for group in self.param_groups:
-            if not group["train_mode"]:
-                for p in group["params"]:
-                    if "training_weights" in self.state[p]:
-                        p.copy_(self.state[p].pop("training_weights"))
-                group["train_mode"] = True
+_EVAL_ROWS = 8
+"""Rows of a batch that is only measured: its logits should stay in a CPU's cache."""
 
 
 def checkpoint_steps(total: int) -> list[int]:
@@ -109,22 +82,6 @@ def positions_of(tokens_BS: np.ndarray, *, bos: int) -> np.ndarray:
     return index_S - np.maximum.accumulate(starts_BS, axis=1)
 
 
-class Rows(Dataset):
-    """Token rows in a given order; a DataLoader gets whole batches by one slice of the memmap."""
-
-    def __init__(self, rows: np.ndarray, order: np.ndarray) -> None:
-        self._rows, self._order = rows, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._rows[self._order[index]]
-
-    def __getitems__(self, indices: Sequence[int]) -> np.ndarray:
-        return self._rows[self._order[indices]]
-
-
 @dataclass(frozen=True)
 class Collator:
     """Model inputs of a batch of rows (B, S): input_ids, labels, and where asked position_ids."""
@@ -134,7 +91,7 @@ class Collator:
     within: bool
     """Attention stays within the documents of a row."""
 
-    def __call__(self, rows_BS: np.ndarray | Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows_BS: np.ndarray) -> dict[str, torch.Tensor]:
         tokens_BS = np.asarray(rows_BS)
         # Columns of nothing but padding cost time and change no loss.
         filled_S = (tokens_BS != self.pad).any(axis=0)
@@ -150,13 +107,21 @@ class Collator:
 
 def row_nll(logits_BSV: torch.Tensor, labels_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return per row the negative log-likelihood in nats (B,), float64, and counted tokens (B,)."""
-    nll_BS = cross_entropy(
-        logits_BSV[:, :-1].transpose(1, 2).float(),
-        labels_BS[:, 1:],
-        ignore_index=IGNORED,
-        reduction="none",
+    targets_BS = _targets(labels_BS)
+    nll_BS = _nll(logits_BSV, targets_BS, "none").view_as(targets_BS)
+    return nll_BS.sum(1, dtype=torch.float64), (targets_BS != IGNORED).sum(1)
+
+
+def _targets(labels_BS: torch.Tensor) -> torch.Tensor:
+    """Return for each position the label of the next one; the last has none."""
+    return functional.pad(labels_BS[:, 1:], (0, 1), value=IGNORED)
+
+
+def _nll(logits_BSV: torch.Tensor, targets_BS: torch.Tensor, reduction: str) -> torch.Tensor:
+    logits = logits_BSV.flatten(0, 1).float()
+    return functional.cross_entropy(
+        logits, targets_BS.flatten(), ignore_index=IGNORED, reduction=reduction
     )
-    return nll_BS.sum(1, dtype=torch.float64), (labels_BS[:, 1:] != IGNORED).sum(1)
 
 
 def train_order(num_rows: int, *, epochs: int, seed: int) -> np.ndarray:
@@ -173,10 +138,10 @@ class _Curve:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.loss_steps = 0
 
-    def add(self, loss: torch.Tensor, *, ends_step: bool) -> None:
-        """Count a micro-batch's share of a step's loss; no synchronisation with the device."""
+    def add(self, loss: torch.Tensor) -> None:
+        """Count the loss of a step; no synchronisation with the device."""
         self.loss_sum += loss
-        self.loss_steps += ends_step
+        self.loss_steps += 1
 
     def close_row(self, *, step: int, tokens: int, train_loss: float, valid_loss: float) -> None:
         self.rows.append(
@@ -191,7 +156,6 @@ class _Curve:
         self.loss_steps = 0
 
     def state(self) -> dict[str, Any]:
-        # JSON keeps every bit of a double.
         return {
             "rows": self.rows,
             "loss_sum": self.loss_sum.item(),
@@ -209,126 +173,6 @@ class _Curve:
             train_loss = "" if row["train_loss"] is None else f"{row['train_loss']:.6f}"
             lines.append(f"{row['step']},{row['tokens']},{train_loss},{row['valid_loss']:.6f}")
         return "\n".join(lines) + "\n"
-
-
-class _Trainer(Trainer):
-    """`Trainer` that measures by sums, and saves the averaged weights only."""
-
-    curve: _Curve
-    precision: config.Precision
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        # Trainer divides each micro-batch's sum by the tokens of the whole step, in all processes.
-        loss = super().training_step(*args, **kwargs)
-        self.curve.add(loss, ends_step=self.accelerator.sync_gradients)
-        return loss
-
-    def compute_loss_context_manager(self) -> ExitStack:
-        # Not by `TrainingArguments.bf16`, which would also measure in bfloat16.
-        stack = super().compute_loss_context_manager()
-        stack.enter_context(autocast(self.args.device, self.precision))
-        return stack
-
-    @torch.no_grad()
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Return the mean loss per token over the eval dataset, with the averaged weights."""
-        assert self.model is not None
-        with _averaged(self.optimizer), _evaluating(self.model):
-            nll, count = 0.0, 0
-            for batch in self.get_eval_dataloader():
-                batch = self._prepare_inputs(batch)
-                labels_BS = batch.pop("labels")
-                sums = row_nll(self.model(**batch).logits, labels_BS)
-                nll_B, count_B = self.accelerator.gather_for_metrics(sums)
-                nll += nll_B.sum().item()
-                count += int(count_B.sum())
-            train_loss = self.accelerator.reduce(self.curve.loss_sum.clone(), "mean")
-            metrics = {
-                "train_loss": float(train_loss) / max(1, self.curve.loss_steps),  # type: ignore
-                "valid_loss": nll / count,
-            }
-            self.control = self.callback_handler.on_evaluate(
-                self.args, self.state, self.control, metrics
-            )
-        return metrics
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Return the averaged weights and their config. No pickled arguments."""
-        if not self.args.should_save:
-            return
-        assert isinstance(self.model, PreTrainedModel)
-        with _averaged(self.optimizer):
-            _save(self.model, Path(output_dir or str(self.args.output_dir)))
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        # In eval mode, so that the training weights are in the optimizer's state: the file of
-        # weights beside it holds the average.
-        with _averaged(self.optimizer):
-            super()._save_optimizer_and_scheduler(output_dir)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Return 0: to count them at every step takes time."""
-        return 0
-
-
-class _Schedule(TrainerCallback):
-    """When to evaluate and save; writes checkpoints, keeps the curve and the progress bar."""
-
-    def __init__(
-        self,
-        run: Run,
-        curve: _Curve,
-        bar: Progress,
-        *,
-        checkpoints: frozenset[int],
-        eval_steps: int,
-        tokens_per_step: int,
-    ) -> None:
-        self._run, self._curve, self._bar = run, curve, bar
-        self._checkpoints, self._eval_steps = checkpoints, eval_steps
-        self._tokens_per_step = tokens_per_step
-        self._saved = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        step = state.global_step
-        control.should_evaluate = step % self._eval_steps == 0 or step in self._checkpoints
-        if args.world_size > 1:
-            # Every process has to come to the same decision, which clocks do not.
-            due = step % self._eval_steps == 0
-        else:
-            due = time.monotonic() - self._saved >= self._run.save_seconds
-        control.should_save = due or step == state.max_steps
-        valid = f"valid loss {self._curve.rows[-1]['valid_loss']:.3f}" if self._curve.rows else ""
-        self._bar.advance(self._tokens_per_step, valid)
-
-    def on_evaluate(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        *,
-        metrics: Any = None,
-        model: Any = None,
-        **_: Any,
-    ) -> None:
-        step, valid_loss = state.global_step, metrics["valid_loss"]
-        if not (math.isfinite(valid_loss) and math.isfinite(metrics["train_loss"])):
-            raise UserError(f"training diverged before step {step}; lower train.learning_rate")
-        self._curve.close_row(step=step, tokens=step * self._tokens_per_step, **metrics)
-        if step in self._checkpoints and args.should_save:
-            _save(model, self._run.out / "checkpoints" / f"step-{step:06d}")
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if args.world_size > 1:
-            torch.distributed.barrier()  # Each process has a part of the state.
-        if args.should_save:
-            # Written last: a state without it was not finished and is never used.
-            write_json(
-                self._run.state / f"checkpoint-{state.global_step}" / _PROGRESS, self._curve.state()
-            )
-            for old in _resume_states(self._run.state)[:-2]:
-                shutil.rmtree(old)
-        self._saved = time.monotonic()
 
 
 @contextmanager
@@ -356,16 +200,6 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 def _save(model: PreTrainedModel, folder: Path) -> None:
     """Write config and weights in Hugging Face's format."""
     model.save_pretrained(folder)
-
-
-def _resume_states(folder: Path) -> list[Path]:
-    """Return the finished resume states, the newest last."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{_PROGRESS}")]
-    return sorted(found, key=_step_of)
-
-
-def _step_of(resume_state: Path) -> int:
-    return int(resume_state.name.removeprefix("checkpoint-"))
 
 
 @dataclass(frozen=True)
@@ -438,41 +272,20 @@ def train(model: PreTrainedModel, settings: config.Train, text: Text, run: Run) 
         UserError: less than one batch of rows, a beta that does not suit the average, no token to
             validate on, or a loss that is no longer finite.
     """
-    if not 0 < settings.betas[0] < 1:
-        raise UserError("train.betas: schedule-free AdamW needs the first between 0 and 1")
-    args = _arguments(settings, run)
-    order = _whole_batches(settings, text, run.seed)
-    steps = len(order) // settings.batch_size
+    loop = _Loop(model, settings, text, run)
     hf_logging.disable_progress_bar()
-    done = _finished_states(run.state, clear=args.should_save)
-    args.eval_on_start = not done
-    trainer = _trainer(model, args, settings, text, order)
-    if done:
-        trainer.curve.load(read_json(done[-1] / _PROGRESS))
-    tokens_per_step = settings.batch_size * text.train_rows.shape[1]
-    remaining = (steps - (_step_of(done[-1]) if done else 0)) * tokens_per_step
-    with progress(run.label, remaining, "tokens", quiet=not args.should_save) as bar:
-        schedule = _Schedule(
-            run,
-            trainer.curve,
-            bar,
-            checkpoints=frozenset(checkpoint_steps(steps)),
-            eval_steps=settings.eval_steps,
-            tokens_per_step=tokens_per_step,
-        )
-        trainer.add_callback(schedule)
-        trainer.train(resume_from_checkpoint=str(done[-1]) if done else None)
-    optimizer: Any = trainer.optimizer
-    optimizer.eval()
-    model.eval()
-    last = trainer.curve.rows[-1]
-    losses = {name: round(last[name], 6) for name in ("train_loss", "valid_loss")}
-    summary = summary_of(model, steps=steps, tokens=steps * tokens_per_step, **losses)
-    if args.should_save:
-        _save(model, run.out / "final")
-        write_text(run.out / "curve.csv", trainer.curve.csv())
-        write_json(run.out / "summary.json", summary)
-    return summary
+    loop.resume()
+    left = (loop.steps - loop.step) * loop.tokens_per_step
+    with progress(run.label, left, "tokens", quiet=not processes.is_main()) as bar:
+        if not loop.step:
+            loop.measure()
+        while loop.step < loop.steps:
+            loop.train_step()
+            if loop.step % settings.eval_steps == 0 or loop.step in loop.checkpoints:
+                loop.measure()
+            loop.save_if_due()
+            bar.advance(loop.tokens_per_step, loop.note())
+    return loop.finish()
 
 
 def summary_of(
@@ -501,86 +314,182 @@ def _whole_batches(settings: config.Train, text: Text, seed: int) -> np.ndarray:
     return order[: steps * settings.batch_size]
 
 
-def _finished_states(folder: Path, *, clear: bool) -> list[Path]:
-    """Return the finished resume states, the newest last, and `clear` away unfinished ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = _resume_states(folder)
-    if clear:
-        for unfinished in set(folder.glob("checkpoint-*")) - set(done):
-            shutil.rmtree(unfinished)
-    return done
+class _Loop:
+    """A training run: what changes from step to step, and what is done with it."""
+
+    def __init__(
+        self, model: PreTrainedModel, settings: config.Train, text: Text, run: Run
+    ) -> None:
+        _check(settings, text, run)
+        self._settings, self._text, self._run = settings, text, run
+        self._order = _whole_batches(settings, text, run.seed)
+        self.steps = len(self._order) // settings.batch_size
+        self.checkpoints = frozenset(checkpoint_steps(self.steps))
+        self.tokens_per_step = settings.batch_size * text.train_rows.shape[1]
+        valid_rows = np.asarray(text.valid_rows)
+        # Rows of like length together, so that the collator can cut off their padding.
+        self._valid_rows = valid_rows[
+            np.argsort((valid_rows != text.pad).sum(axis=1), kind="stable")
+        ]
+        self._collate = Collator(bos=text.bos, pad=text.pad, within=text.within)
+        self._device = torch.zeros(0, device=run.device).device
+        self._model: Any = model.to(self._device)  # pyright: ignore[reportArgumentType]
+        self._parallel: Any = self._model.train()
+        if processes.count() > 1:
+            gpus = [self._device] if self._device.type == "cuda" else None
+            self._parallel = DistributedDataParallel(self._model, gpus)
+        self._params = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = ExactScheduleFree(
+            self._params,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            warmup_steps=settings.warmup_steps,
+        )
+        self._optimizer.train()
+        self._curve = _Curve(self._device)
+        self._saved = time.monotonic()
+        self.step = 0
+
+    def train_step(self) -> None:
+        """Train on the next batch: in pieces, of which each process has its share of the rows."""
+        settings, count, rank = self._settings, processes.count(), processes.rank()
+        rows_BS = self._text.train_rows[
+            self._order[self.step * settings.batch_size : (self.step + 1) * settings.batch_size]
+        ]
+        labels_BS = labels_of(rows_BS, bos=self._text.bos, pad=self._text.pad)
+        counted = max(1, int((labels_BS[:, 1:] != IGNORED).sum()))
+        pieces = np.split(rows_BS, settings.grad_acc_steps)
+        step_loss = torch.zeros((), device=self._device)
+        for number, piece in enumerate(pieces, 1):
+            batch = self._on_device(np.split(piece, count)[rank])
+            targets_BS = _targets(batch.pop("labels"))
+            # The processes exchange their gradients in the last backward pass of the step.
+            apart = count > 1 and number < len(pieces)
+            with self._parallel.no_sync() if apart else nullcontext():
+                with autocast(self._device, settings.precision):
+                    logits_BSV = self._parallel(**batch).logits
+                    loss = _nll(logits_BSV, targets_BS, "sum") / counted
+                (loss * count).backward()  # They average, and the step's loss is a sum.
+            step_loss += loss.detach()
+        torch.nn.utils.clip_grad_norm_(self._params, settings.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._curve.add(step_loss)
+        self.step += 1
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Add a row to the curve and keep a checkpoint that is due, with the averaged weights."""
+        with _averaged(self._optimizer), _evaluating(self._model):
+            valid_loss = self._valid_loss()
+            train_loss = float(_summed(self._curve.loss_sum)) / max(1, self._curve.loss_steps)
+            if not (math.isfinite(valid_loss) and math.isfinite(train_loss)):
+                raise UserError(
+                    f"training diverged before step {self.step}; lower train.learning_rate"
+                )
+            self._curve.close_row(
+                step=self.step,
+                tokens=self.step * self.tokens_per_step,
+                train_loss=train_loss,
+                valid_loss=valid_loss,
+            )
+            if self.step in self.checkpoints and processes.is_main():
+                _save(self._model, self._run.out / "checkpoints" / f"step-{self.step:06d}")
+
+    def _valid_loss(self) -> float:
+        """Return the mean loss per token over the rows held out, each batch in one process."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        starts = range(0, len(self._valid_rows), _EVAL_ROWS)
+        for start in starts[processes.rank() :: processes.count()]:
+            batch = self._on_device(self._valid_rows[start : start + _EVAL_ROWS])
+            labels_BS = batch.pop("labels")
+            nll_B, count_B = row_nll(self._model(**batch).logits, labels_BS)
+            sums += torch.stack([nll_B.sum(), count_B.sum()])
+        nll, count = _summed(sums).tolist()
+        return nll / count
+
+    def _on_device(self, rows_BS: np.ndarray) -> dict[str, torch.Tensor]:
+        return {name: value.to(self._device) for name, value in self._collate(rows_BS).items()}
+
+    def note(self) -> str:
+        """Return the last validation loss, for the progress bar."""
+        return f"valid loss {self._curve.rows[-1]['valid_loss']:.3f}"
+
+    def save_if_due(self) -> None:
+        """Write a resume state now and then, and after the last step; the main process does.
+
+        Nothing in a step draws random numbers, so weights, optimizer and curve are all of it.
+        """
+        late = time.monotonic() - self._saved >= self._run.save_seconds
+        measured = self.step % self._settings.eval_steps == 0 or self.step == self.steps
+        # Between measurements each of several processes has a part of the curve's loss.
+        due = measured or (late and processes.count() == 1)
+        if not due or not processes.is_main():
+            return
+        state = {
+            "step": self.step,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "curve": self._curve.state(),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self._run.state / _STATE, buffer.getvalue())
+        self._saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the resume state, if there is one."""
+        path = self._run.state / _STATE
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self._device, weights_only=True)
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._curve.load(state["curve"])
+        self.step = state["step"]
+
+    def finish(self) -> dict[str, Any]:
+        """Leave the model with its averaged weights, write the results, return the summary."""
+        self._optimizer.eval()
+        model, out = self._model.eval(), self._run.out
+        last = self._curve.rows[-1]
+        losses = {name: round(last[name], 6) for name in ("train_loss", "valid_loss")}
+        tokens = self.steps * self.tokens_per_step
+        summary = summary_of(model, steps=self.steps, tokens=tokens, **losses)
+        if processes.is_main():
+            _save(model, out / "final")
+            write_text(out / "curve.csv", self._curve.csv())
+            write_json(out / "summary.json", summary)
+        return summary
 
 
-def _trainer(
-    model: PreTrainedModel,
-    args: TrainingArguments,
-    settings: config.Train,
-    text: Text,
-    order: np.ndarray,
-) -> _Trainer:
-    valid_rows = np.asarray(text.valid_rows)
-    if not (labels_of(valid_rows, bos=text.bos, pad=text.pad)[:, 1:] != IGNORED).any():
-        raise UserError("the split `valid` holds no tokens; raise data.tokens.valid")
-    # Rows of like length together, so that the collator can cut off their padding.
-    by_length = np.argsort((valid_rows != text.pad).sum(axis=1), kind="stable")
-    optimizer = {
-        "lr": settings.learning_rate,
-        "betas": settings.betas,
-        "weight_decay": settings.weight_decay,
-        "warmup_steps": settings.warmup_steps,
-    }
-    trainer = _Trainer(
-        model=model,
-        args=args,
-        data_collator=Collator(bos=text.bos, pad=text.pad, within=text.within),
-        train_dataset=Rows(text.train_rows, order),
-        eval_dataset=Rows(text.valid_rows, by_length),
-        optimizer_cls_and_kwargs=(ExactScheduleFree, optimizer),
-    )
-    trainer.curve, trainer.precision = _Curve(args.device), settings.precision
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+def _summed(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the processes' values."""
+    total = values.clone()
+    if processes.count() > 1:
+        torch.distributed.all_reduce(total)
+    return total
 
 
-def _arguments(settings: config.Train, run: Run) -> TrainingArguments:
+def _check(settings: config.Train, text: Text, run: Run) -> None:
+    """Refuse what cannot be trained."""
+    if not 0 < settings.betas[0] < 1:
+        raise UserError("train.betas: schedule-free AdamW needs the first between 0 and 1")
     if run.device.index:
         raise UserError(
             f"training takes the first visible GPU, or one per process; set "
             f"CUDA_VISIBLE_DEVICES={run.device.index} and use --device cuda"
         )
-    args = TrainingArguments(
-        output_dir=str(run.state),
-        seed=seed_for(run.seed, "trainer"),
-        num_train_epochs=1,
-        gradient_accumulation_steps=settings.grad_acc_steps,
-        max_grad_norm=settings.max_grad_norm,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",  # Schedule-free: the optimizer warms up by itself.
-        weight_decay=settings.weight_decay,
-        train_sampling_strategy="sequential",  # `train_order` has shuffled already.
-        remove_unused_columns=False,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        eval_strategy="no",  # `_Schedule` decides when to evaluate and save.
-        save_strategy="no",
-        disable_tqdm=True,
-        report_to=[],
-        log_level="error",
-        use_cpu=run.device.type == "cpu",
-        ddp_find_unused_parameters=False,
-    )
-    # Several visible GPUs would be wrapped in DataParallel, which torchrun does better.
-    args._n_gpu = min(args.n_gpu, 1)
     micro_batch = settings.batch_size // settings.grad_acc_steps
-    if micro_batch % args.world_size:
+    if micro_batch % processes.count():
         raise UserError(
             f"train.batch_size / train.grad_acc_steps = {micro_batch} rows are no multiple of "
-            f"{args.world_size} processes; choose another number of processes"
+            f"{processes.count()} processes; choose another number of processes"
         )
-    args.per_device_train_batch_size = micro_batch // args.world_size
-    # No gradients: room for more.
-    args.per_device_eval_batch_size = 4 * args.per_device_train_batch_size
-    return args
+    labels_BS = labels_of(np.asarray(text.valid_rows), bos=text.bos, pad=text.pad)
+    if not (labels_BS[:, 1:] != IGNORED).any():
+        raise UserError("the split `valid` holds no tokens; raise data.tokens.valid")
 
 
 @torch.no_grad()

@@ -101,6 +101,7 @@ def test_pieces_change_nothing(monkeypatch):
     arguments = weights(11, 4, 12, seed=3)
     whole = sparse(*arguments, k=3, selection="groupmax")
     monkeypatch.setattr(sparse_ops, "_CPU_PIECE", 12 * 4)
+    monkeypatch.setattr(sparse_ops, "_PIECE_TOKENS", 1)
     pieces = sparse(*arguments, k=3, selection="groupmax")
     torch.testing.assert_close(pieces, whole)
 

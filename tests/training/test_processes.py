@@ -110,7 +110,7 @@ def test_two_killed_processes_resume_to_the_same_bytes(
 ) -> None:
     folder = tmp_path / "project"
     process = start(project, folder, *TORCHRUN, *TRAIN)
-    while not list((folder / paths.WORK).glob("train/*/state/checkpoint-*/progress.json")):
+    while not list((folder / paths.WORK).glob("train/*/state/training.pt")):
         assert process.poll() is None
         time.sleep(0.01)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -120,7 +120,7 @@ def test_two_killed_processes_resume_to_the_same_bytes(
     process.communicate()
     psutil.wait_procs(family)
     assert not (folder / RUN).exists(), "the kill came too late to tell"
-    assert list((folder / paths.WORK).glob("train/*/state/checkpoint-*/progress.json"))
+    assert list((folder / paths.WORK).glob("train/*/state/training.pt"))
     finish(project, folder, *TORCHRUN, *TRAIN)
     assert files(folder / RUN) == files(pair / RUN)
     assert not [path for path in (folder / paths.WORK).rglob("*") if path.is_file()]
