@@ -22,12 +22,6 @@ _ITEM: dict[Over, Any] = {
     TASKS: Annotated[str, typer.Argument(metavar="TASK", help="A task of generalize.tasks.")],
 }
 _FAMILIES = {CODERS: [n for n, spec in FAMILIES.items() if spec.is_coder], LATENTS: list(FAMILIES)}
-# By where a command can be told to run: its options, with their defaults.
-_RUNS_ON = {
-    "": {},
-    "threads": {"threads": (options.Threads, 0)},
-    "device": {"device": (options.Device, "auto"), "threads": (options.Threads, 0)},
-}
 
 
 def command(stage: Stage) -> Callable[..., None]:
@@ -38,8 +32,8 @@ def command(stage: Stage) -> Callable[..., None]:
         "experiment": (options.Experiment, None),
         "assign": (options.Set, None),
         "dry_run": (options.DryRun, False),
-        **_RUNS_ON[stage.runs_on],
     }
+    chosen |= {"device": (options.Device, "auto")} if stage.on_device else {}
 
     def run(
         *,

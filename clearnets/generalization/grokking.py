@@ -32,7 +32,7 @@ from clearnets.generalization.tasks import (
     spaced,
 )
 from clearnets.pipeline.artifacts import to_line, write_bytes, write_text
-from clearnets.pipeline.processes import each
+from clearnets.pipeline.processes import cores, each
 from clearnets.pipeline.progress import Progress
 from clearnets.pipeline.runtime import Runtime, seed_for
 
@@ -66,10 +66,9 @@ class GrokkingTask(Task):
         """
         left = [name for name in self._settings.variants if not self._is_trained(name, folder)]
         bar.advance(self._settings.steps * (len(self._settings.variants) - len(left)))
-        threads = torch.get_num_threads()
-        if device.type == "cpu" and min(threads, len(left)) > 1:
+        if device.type == "cpu" and min(cores(), len(left)) > 1:
             jobs = [(self._settings, variant, folder) for variant in left]
-            done = each(_train, jobs, workers=threads, preload=WORKER_IMPORTS)
+            done = each(_train, jobs, workers=cores(), preload=WORKER_IMPORTS)
             for variant, _ in zip(left, done):
                 bar.advance(self._settings.steps, variant)
             return

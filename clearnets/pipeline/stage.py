@@ -24,7 +24,7 @@ from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
@@ -89,7 +89,7 @@ class Stage:
         writes: its outputs that DVC's cache keeps.
         small: its outputs that git keeps.
         metrics: whether it also writes `artifacts/metrics/<name>[-<item>].json`.
-        runs_on: the options of its command that say where it runs.
+        on_device: whether it computes with torch, so that its command takes a device.
         together: a key of each item: items of one key can be done by one command, in one pass. None
             where each is done by itself.
         by_layer: whether it can be run for some layers, with `--layers`.
@@ -106,7 +106,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     small: tuple[str, ...] = ()
     metrics: bool = False
-    runs_on: Literal["", "threads", "device"] = ""
+    on_device: bool = False
     together: Callable[[Config, str], str] | None = None
     by_layer: bool = False
     without_models: bool = False
