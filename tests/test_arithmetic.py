@@ -15,6 +15,8 @@ import golden
 import pytest
 
 from clearnets import arithmetic
+from clearnets.pipeline import processes
+from clearnets.provenance import verify
 
 ROOT = Path(__file__).parents[1]
 VENDOR, FLAGS = arithmetic.processor()
@@ -89,3 +91,31 @@ def test_what_was_not_settled_is_said():
     assert run("-c", code.format("import numpy")) == "numpy was imported before clearnets\n"
     printed = run("-c", code.format("import sys"), MKL_CBWR="AUTO")
     assert printed == "MKL_CBWR is set to AUTO, not to AVX2,STRICT\n"
+
+
+def test_verify_says_where_bytes_are_the_same():
+    assert "every x86-64 processor with AVX2" in verify.format_place(())
+    assert verify.format_place(("one", "two")).endswith("in its last digits: one; two")
+
+
+@pytest.mark.parametrize(
+    ("affinity", "asked", "processes_here", "cores"),
+    [
+        (4, None, 1, 4),
+        (4, "2", 1, 2),
+        (4, "8", 1, 4),
+        (4, "3,1", 1, 3),
+        (4, "", 2, 2),
+        (1, "1", 2, 1),
+    ],
+)
+def test_workers_are_as_many_as_affinity_and_openmp_allow(
+    monkeypatch, affinity, asked, processes_here, cores
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)))
+    monkeypatch.setattr(processes, "count", lambda *, here: processes_here)
+    if asked is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert processes.cores() == cores

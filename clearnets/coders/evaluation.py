@@ -141,8 +141,8 @@ def fit_baselines(
         counted = batch.counted_BS
         tokens_N = batch.tokens_BS[counted]
         if not sums:
-            pairs = zip(reading.inputs, reading.outputs)
-            sums = [Sums(x.shape[-1], y.shape[-1], vocab_size) for x, y in pairs]
+            widths = [(x.shape[-1], y) for x, y in zip(reading.inputs, reading.outputs)]
+            sums = [Sums(d_in, y.shape[-1], vocab_size, y.device) for d_in, y in widths]
         for part, x_BSD, y_BSD in zip(sums, reading.inputs, reading.outputs):
             part.add(tokens_N, x_BSD[counted], y_BSD[counted])
     return [part.fit(k) for part in sums]
@@ -184,7 +184,7 @@ class _Layer:
     ) -> None:
         self._coders, self._baselines, self._mean_D = coders, baselines, mean_D
         self._total: Tensor | float = 0.0
-        self._plain: dict[str, float] = {}
+        self._plain: dict[str, Tensor] = {}
         self.sums = {family: _CoderSums() for family in coders}
 
     def add(self, tokens_N: Tensor, x_ND: Tensor, y_ND: Tensor) -> dict[str, Tensor]:
@@ -204,7 +204,7 @@ class _Layer:
     def row(self, family: str, layer: int, ablation: Row | None) -> Row:
         """Return the numbers of one family."""
         coder, sums = self._coders[family], self.sums[family]
-        plain = {name: value / float(self._total) for name, value in self._plain.items()}
+        plain = {name: float(value / self._total) for name, value in self._plain.items()}
         if not coder.cfg.transcode:
             # An SAE reads what it reconstructs: a linear map would be the identity.
             plain["fvu_linear"] = None  # pyright: ignore

@@ -98,15 +98,6 @@ def add_gradient(
     return Loss(value, residual, made.acts_Nk, made.indices_Nk)
 
 
-@torch.no_grad()
-def keep_norms(coder: SparseCoder) -> None:
-    """Remove from the decoder's gradient what would only change the norm of its rows."""
-    assert coder.W_dec is not None
-    W_LD, grad_LD = coder.W_dec, coder.W_dec.grad
-    assert grad_LD is not None
-    grad_LD.addcmul_((grad_LD * W_LD).sum(1, keepdim=True), W_LD, value=-1)
-
-
 def _descend(
     coder: SparseCoder,
     x_ND: Tensor,

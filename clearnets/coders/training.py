@@ -114,8 +114,7 @@ class Chain:
 def start_biases(coder: SparseCoder, x_ND: Tensor, y_ND: Tensor) -> None:
     """Centre a new coder on its first batch, as sparsify does."""
     if coder.cfg.transcode:
-        mean_1D = x_ND.mean(0, keepdim=True)
-        coder.encoder.bias.data = -(mean_1D @ coder.encoder.weight.data.T)[0]
+        coder.encoder.bias.data = -x_ND.mean(0) @ coder.encoder.weight.data.T
     coder.b_dec.data = y_ND.mean(0)
 
 
@@ -271,7 +270,7 @@ class _Run:
     def end_step(self) -> None:
         """Move the weights by the gradient of all batches of the step."""
         for coder in self._unit_norm:
-            objective.keep_norms(coder)
+            coder.remove_gradient_parallel_to_decoder_directions()
         for group in self._optimizer.param_groups:
             group["lr"] = self._schedule.rate(self.done)
         self._optimizer.step()

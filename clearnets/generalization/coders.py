@@ -66,7 +66,7 @@ def fit(
         rows_N = torch.randint(len(acts_MD), (settings.batch_size,), generator=rng)
         x_ND = acts_MD[rows_N.to(acts_MD.device)]
         objective.add_gradient(coder, x_ND, x_ND, objective.variation(x_ND))
-        objective.keep_norms(coder)
+        coder.remove_gradient_parallel_to_decoder_directions()
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.step()

@@ -184,10 +184,7 @@ class _Decode(torch.autograd.Function):
 
 
 def row_products(grad_ND: Tensor, W_LD: Tensor, indices_NK: Tensor) -> Tensor:
-    """Return for each token the dot products of its gradient with the rows of its K latents.
-
-    Products and sums are torch's own: a dot product by a BLAS library depends on the processor.
-    """
+    """Return for each token the dot products of its gradient with the rows of its K latents."""
     k, width = indices_NK.shape[1], W_LD.shape[1]
     piece = _CPU_PIECE // 4 if W_LD.device.type == "cpu" else _GPU_PIECE
     pieces = zip(

@@ -235,7 +235,7 @@ def test_baselines_against_scikit_learn(models, evaluated, layer):
 def test_an_unseen_token_is_predicted_by_the_mean():
     from clearnets.coders.baselines import Sums
 
-    sums = Sums(2, 2, 5)
+    sums = Sums(2, 2, 5, "cpu")
     y_ND = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
     sums.add(torch.tensor([1, 1, 2]), torch.randn(3, 2), y_ND)
     found = sums.fit(1).by_token_VD

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clearnets.coders.library import new_coder
-from clearnets.coders.objective import add_gradient, keep_norms, reconstruct, variation
+from clearnets.coders.objective import add_gradient, reconstruct, variation
 from clearnets.families import FAMILIES
 
 D, L, K, N = 12, 40, 3, 50
@@ -132,14 +132,3 @@ def test_losses_of_pieces_add_up(multi_topk):
     for name, gradient in gradients(coder).items():
         torch.testing.assert_close(gradient, whole[name] / 2, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(torch.stack([p.value for p in pieces]).sum(), whole_loss.value)
-
-
-def test_no_gradient_along_the_decoders_rows_equals_sparsifys():
-    coder, x_ND, y_ND = make("sae")
-    kept = []
-    for remove in (coder.remove_gradient_parallel_to_decoder_directions, lambda: keep_norms(coder)):
-        add_gradient(coder, x_ND, y_ND, variation(y_ND))
-        assert (coder.W_dec.grad * coder.W_dec).sum(1).abs().max() > 1e-3
-        remove()
-        kept.append(gradients(coder)["W_dec"])
-    torch.testing.assert_close(*kept, rtol=1e-12, atol=1e-14)
