@@ -70,6 +70,9 @@ def commands(folder: Path) -> Iterator[Path]:
 
 def serve(address: str) -> None:
     """Fork for each request, without end."""
+    # Libraries print while they are imported.
+    ready = os.dup(1)
+    os.dup2(2, 1)
     # Sets the environment in which the libraries are to be imported.
     importlib.import_module("clearnets")
     for name in LIBRARIES:
@@ -81,7 +84,8 @@ def serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
-        print("ready", flush=True)
+        os.write(ready, b"ready\n")
+        os.close(ready)
         while True:
             client, _ = server.accept()
             if not os.fork():
