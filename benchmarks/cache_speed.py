@@ -29,8 +29,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-
-from clearnets.pipeline.times import machine
+from common import machine, ratios
 
 FAMILIES = ("transcoder", "sae", "skip-transcoder", "neurons")
 Job = Callable[[tuple[str, ...], int, Path], None]
@@ -267,9 +266,7 @@ class Side:
         if self.families:
             rates = [len(self.families) / cost * 1e6 for cost in self.costs]
             others = [len(other.families) / cost * 1e6 for cost in other.costs]
-            ratios = [own / theirs for own, theirs in zip(rates, others)]
-            spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            cells += [f"{median(rates):,.0f}", spread, f"{self.memory[0]:,.0f}"]
+            cells += [f"{median(rates):,.0f}", ratios(rates, others), f"{self.memory[0]:,.0f}"]
         return f"| {' | '.join(cells + [''] * (5 - len(cells)))} |"
 
 
@@ -297,7 +294,7 @@ def main() -> None:
     clock = "the clock's" if cores > 1 else "processor"
     print(f"{machine()}; {cores} used, {options.runs} runs in turns, {clock} time;")
     print(f"of {entries:,} entries of a batch, {differ:,} differ from delphi's\n")
-    print("| | µs per token | tokens/s x families | against delphi: median (min to max) | MB |")
+    print("| | µs per token | tokens/s x families | against delphi: median (least–most) | MB |")
     print("|---|---:|---:|---:|---:|")
     for name, side in sides.items():
         print(side.row(name, delphi))

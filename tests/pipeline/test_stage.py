@@ -98,6 +98,22 @@ def test_the_command_that_makes_a_path(path, command):
     assert rerun(Path(path)) == command
 
 
+def test_families_of_one_model_are_done_together(config):
+    cache, explain = table()["cache"], table()["explain"]
+    groups = cache.groups(config, config.families)
+    assert sorted(f for group in groups for f in group if f) == sorted(config.families)
+    read = {
+        family: (spec.model, spec.untrained_model)
+        for family, spec in FAMILIES.items()
+        if family in config.families
+    }
+    assert [len({read[family] for family in group}) for group in groups] == [1] * len(groups)
+    assert len(groups) == len(set(read.values()))
+    assert cache.call(config, ["sae", "neurons"]) == {"families": ["sae", "neurons"]}
+    assert explain.groups(config, ["sae", "neurons"]) == [["sae"], ["neurons"]]
+    assert explain.call(config, ["sae"]) == explain.selection(config, "sae")
+
+
 def test_every_overlay_gives_a_pipeline(monkeypatch):
     from clearnets.pipeline.experiments import resolve
 
