@@ -153,7 +153,7 @@ class Trainer:
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             seed = seed_for(self._seed, "branches", self.step)
-            # torch.manual_seed takes a millisecond to seed devices that are not there.
+            # torch.manual_seed takes a millisecond: it notes the seed for devices that are absent.
             torch.default_generator.manual_seed(seed)
             if devices:
                 torch.cuda.manual_seed(seed)
