@@ -40,7 +40,9 @@ sys.exit(code[0] if code else 137)
 COMMANDS = {"python": [], "clearnets": ["-m", "clearnets"], "dvc": ["-m", "dvc"]}
 LIBRARIES = (
     *("dvc.cli", "dvc.repo", "dvc.commands.repro", "dvc.commands.status", "dvc.stage"),
+    *("dvc.cli.parser", "dvc.repo.reproduce", "dvc.repo.status", "dvc.output", "dvc.dependency"),
     *("networkx", "dulwich.repo", "scmrepo.git", "dvc_render", "ruamel.yaml", "wcwidth"),
+    *("pydantic.main", "pydantic.fields", "pydantic.types", "pydantic.functional_validators"),
     *("numpy", "pandas", "scipy.stats", "sklearn.metrics", "sklearn.datasets", "pydantic", "typer"),
     *("rich.progress", "torch", "transformers", "sparsify", "datasets", "schedulefree"),
     *("sentence_transformers", "transformers.trainer", "transformers.models.gpt_neox"),
