@@ -59,6 +59,7 @@ def stepper(
     config: settings.Config, mlp: settings.Mlp, tokens_BS: Tensor, *, plain: bool = False
 ) -> Callable[[], None]:
     """Return a training step of a new model."""
+    assert isinstance(config.model, settings.GPTNeoX)
     model = build_model(
         config.model,
         mlp=mlp,
@@ -69,7 +70,7 @@ def stepper(
         eos=2,
         seed=0,
     )
-    model = model.to(tokens_BS.device).train()
+    model.to(tokens_BS.device).train()  # pyright: ignore[reportArgumentType]
     params = [*model.parameters()]
     optimizer = ExactScheduleFree(params, lr=config.train.learning_rate)
     optimizer.train()
@@ -153,7 +154,7 @@ def measure(config: settings.Config, device: torch.device, runs: int) -> list[st
 
 def main() -> int:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256, 768])
     parser.add_argument("--runs", type=int, default=7)
