@@ -58,11 +58,17 @@ def make() -> tuple[Any, dict[str, dict[str, Any]], Any]:
     special = {"pad": 0, "bos": 1, "eos": 2, "seed": 0}
     sizes = {"vocab_size": config.data.vocab_size, "ctx_len": config.data.ctx_len}
     model = build_model(config.model, mlp="dense", **sizes, **special).eval()
-    size = {"d_in": config.model.hidden_size, "num_latents": config.model.num_latents}
+    size: dict[str, Any] = {"d_in": config.model.hidden_size, "k": config.model.k}
     coders = {
         family: {
-            point: new_coder(point, **TABLE[family].coder_kind, **size, k=config.model.k, seed=seed)
-            for point in (config.model.hookpoint(layer) for layer in config.model.layers)
+            point: new_coder(
+                point,
+                **TABLE[family].coder_kind,
+                **size,
+                num_latents=config.model.num_latents,
+                seed=seed,
+            )
+            for point in map(config.model.hookpoint, config.model.layers)
         }
         for seed, family in enumerate(FAMILIES[:3])
     }

@@ -185,7 +185,7 @@ def score(text: Text[Grid], cache: LayerCache, config: Config, records: list[dic
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of each text (1000000)")
     parser.add_argument("--latents", type=int, default=100, help="drawn from the layer (100)")
     parser.add_argument("--runs", type=int, default=5, help="in turns, after one of warm-up (5)")

@@ -202,10 +202,8 @@ class Recovery:
         for name, prefix in (("f1", ""), ("mcc", "mcc_")):
             pair = self.pairs[name]
             best_N = pair.fit_CN.argmax(axis=0)
-            code_N, fit_N, test_N = (
-                values_CN[best_N, np.arange(len(rows))]
-                for values_CN in (pair.code_CN, pair.fit_CN, pair.test_CN)
-            )
+            at = best_N, np.arange(len(rows))
+            code_N, fit_N, test_N = pair.code_CN[at], pair.fit_CN[at], pair.test_CN[at]
             threshold_N = recovery.threshold_of(code_N)
             columns = (best_N, code_N, threshold_N, fit_N, test_N)
             each = zip(rows, *(values_N.tolist() for values_N in columns))
