@@ -108,14 +108,14 @@ def test_runs_only_what_is_stale_and_starts_no_worker_for_nothing(tmp_path, run,
     assert "all 4 stages are up to date" in capsys.readouterr().out
 
 
-def test_restores_an_earlier_run_without_workers(tmp_path, run):
+def test_restores_an_earlier_run(tmp_path, run):
     stages = {"only": {"cmd": "date +%N > only", "deps": [".dvcignore"], "outs": ["only"]}}
     folder = pipeline(tmp_path / "p", stages)
     assert run(folder)
     first = (folder / "only").read_text()
     (folder / "only").unlink()
     (folder / "dvc.lock").unlink()
-    assert run(folder, connect=lambda: 1 / 0)
+    assert run(folder)
     assert (folder / "only").read_text() == first
 
 
@@ -191,6 +191,33 @@ while not (path.exists() and path.read_text().endswith("\\n")):
     time.sleep(0.05)
 psutil.Process(int(path.read_text())).parent().parent().kill()
 """
+
+
+def test_without_workers_nothing_is_lost(tmp_path, run):
+    folder = pipeline(tmp_path / "p", {"only": {"cmd": "echo 1 > only", "outs": ["only"]}})
+    (folder / "only").write_text("earlier\n")
+
+    def connect():
+        raise UserError("no workers")
+
+    with pytest.raises(UserError, match="no workers"):
+        run(folder, connect=connect)
+    assert (folder / "only").read_text() == "earlier\n"
+
+
+def test_paths_of_another_dvc_command_are_left_alone(tmp_path, run, capsys):
+    stages = {"only": {"cmd": "sleep 600", "outs": ["only"]}}
+    folder = pipeline(tmp_path / "p", stages)
+    other = subprocess.Popen((*DVC, "repro"), cwd=folder, start_new_session=True)
+    try:
+        lock = folder / ".dvc/tmp/rwlock"
+        while not (lock.exists() and "only" in lock.read_text()):
+            time.sleep(0.05)
+        assert not run(folder)
+    finally:
+        os.killpg(other.pid, signal.SIGKILL)
+        other.wait()
+    assert "another DVC command works on it" in capsys.readouterr().err
 
 
 def test_a_command_waits_for_a_worker_with_a_gpu(tmp_path, monkeypatch):

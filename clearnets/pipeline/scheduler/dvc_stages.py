@@ -62,29 +62,35 @@ class Stages:
         return str(self._stages[name].cmd)
 
     def stale(self, name: str) -> bool:
-        """Return whether a stage has to run: its record, inputs or outputs have changed."""
-        with self._locked():
+        """Return whether a stage has to run: its record, inputs or outputs have changed.
+
+        Raises:
+            UserError: another DVC command works on its paths.
+        """
+        with self._locked(), _not_busy():
             return self._stages[name].changed()
 
     def begin(self, name: str) -> AbstractContextManager[Any] | None:
-        """Remove the outputs of a stale stage and lock its paths, or restore an earlier run.
+        """Lock the paths of a stale stage and remove its outputs, or restore an earlier run.
 
         Returns:
             What has to be closed when the command has ended; None if the cache of runs had the
             outputs, so that there is nothing to run.
+
+        Raises:
+            UserError: another DVC command works on these paths.
         """
         from dvc.stage.cache import RunCacheNotFoundError
 
         stage = self._stages[name]
-        with self._locked():
+        with self._locked(), _not_busy(), ExitStack() as locks:
+            locks.enter_context(self._paths(stage))
             stage.remove_outs(ignore_remove=False, force=False)
             try:
                 self._repo.stage_cache.restore(stage)
             except RunCacheNotFoundError:
                 stage.save_deps()
-                locks = ExitStack()
-                locks.enter_context(self._paths(stage))
-                return locks
+                return locks.pop_all()
             self._record(stage)
             return None
 
@@ -145,3 +151,19 @@ class Stages:
                             "stop it"
                         ) from None
             yield
+
+
+@contextmanager
+def _not_busy() -> Iterator[None]:
+    """Turn DVC's error about locked paths into one line.
+
+    Raises:
+        UserError: another DVC command has locked a path.
+    """
+    from dvc.lock import LockError
+
+    try:
+        yield
+    except LockError as error:
+        busy = str(error).split(",", 1)[0]
+        raise UserError(f"{busy}: another DVC command works on it") from None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LOCK = paths.WORK.parent / "repro.lock"
 _POLL_SECONDS = 0.05
 _ESTIMATE_SECONDS = 1.0
+_COUNT_SECONDS = 1.0
 # A stage that waits for others of its kind lets all that need not wait go first.
 _WAITING = -1e9
 
@@ -130,7 +131,9 @@ class _Run:
     ready: list[str] = field(default_factory=list)
     running: list[_Started] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
-    estimated: float = 0.0
+    slots: int = 1
+    counted: float = float("-inf")
+    estimated: float = float("-inf")
 
     @classmethod
     def of(cls, config: Config, stages: Stages, connect: Callable[[], Cluster]) -> _Run:
@@ -162,7 +165,12 @@ class _Run:
         """Find out which stages that wait for none are stale; the others are done."""
         for name in [name for name, before in self.waits.items() if not before]:
             del self.waits[name]
-            if self.stages.stale(name):
+            try:
+                stale = self.stages.stale(name)
+            except UserError as fault:
+                self._fail((name,), str(fault))
+                continue
+            if stale:
                 self.ready.append(name)
             else:
                 self._done(name)
@@ -175,12 +183,22 @@ class _Run:
     def _start(self) -> None:
         """Give commands to free workers."""
         while self.ready:
-            free = self.cluster.slots() - len(self.running) if self.cluster else 1
+            if self.cluster is None:
+                self.cluster = self.connect()
+                self.view.where = self.cluster.words
+            free = self._slots() - len(self.running)
             chosen = self._choose() if free > 0 else ()
             if not chosen:
                 return
             self.ready = [name for name in self.ready if name not in chosen]
             self._launch(chosen)
+
+    def _slots(self) -> int:
+        """Return how many commands run at a time; workers may come and go."""
+        now = time.monotonic()
+        if self.cluster and now - self.counted > _COUNT_SECONDS:
+            self.slots, self.counted = self.cluster.slots(), now
+        return self.slots
 
     def _choose(self) -> tuple[str, ...]:
         """Return the stages of the next command: the most urgent, and those that can join it."""
@@ -206,7 +224,11 @@ class _Run:
         todo: list[str] = []
         locks: list[AbstractContextManager[Any]] = []
         for name in names:
-            lock = self.stages.begin(name)
+            try:
+                lock = self.stages.begin(name)
+            except UserError as fault:
+                self._fail((name,), str(fault))
+                continue
             if lock is None:
                 self.view.ended(Ran((name,), 0.0, 0.0))
                 self._done(name)
@@ -215,9 +237,7 @@ class _Run:
                 locks.append(lock)
         if not todo:
             return
-        if self.cluster is None:
-            self.cluster = self.connect()
-            self.view.where = self.cluster.words
+        assert self.cluster is not None
         log = _log(todo[0])
         progress = log.with_suffix(".progress")
         for old in (log, progress):
@@ -255,7 +275,7 @@ class _Run:
         assert self.cluster is not None
         if self.cluster.cores is None:
             return 1
-        at_once = min(self.cluster.slots(), len(self.running) + 1 + len(self.ready))
+        at_once = min(self._slots(), len(self.running) + 1 + len(self.ready))
         return max(1, self.cluster.cores // at_once)
 
     def _collect(self) -> None:
@@ -303,7 +323,6 @@ class _Run:
         self.view.failed(names, reason, skipped)
 
     def _estimate(self) -> None:
-        assert self.cluster is not None
         now = time.monotonic()
         if now - self.estimated < _ESTIMATE_SECONDS:
             return
@@ -311,7 +330,7 @@ class _Run:
         since = {name: now - job.since for job in self.running for name in job.names}
         left = {**self.waits, **{name: set[str]() for name in (*self.ready, *since)}}
         ordered = {name: left[name] & left.keys() for name in self.stages.upstream if name in left}
-        self.view.left = estimate.seconds_left(ordered, self.seconds, since, self.cluster.slots())
+        self.view.left = estimate.seconds_left(ordered, self.seconds, since, self._slots())
 
     def _report(self) -> None:
         places = {
