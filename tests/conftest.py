@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+import clearnets  # noqa: F401 - before numpy and torch, which read their environment once
+
 # sparsify takes its Triton kernels wherever triton is installed, a GPU there or not.
 os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
 # Workers side by side share the cores: one thread each, in the commands that they run, too.

@@ -18,6 +18,7 @@ import numpy as np
 
 from clearnets import UserError
 from clearnets.pipeline.artifacts import sha256
+from clearnets.pipeline.processes import cores
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ class Encoder:
         """Return unit vectors (texts, D) in float32.
 
         A batch is the work of one thread, so that every sum has one order; on a CPU as many batches
-        run at once as torch has threads.
+        run at once as there are cores.
         """
         import torch
 
@@ -113,7 +114,7 @@ class Encoder:
             )
 
         threads = torch.get_num_threads()
-        workers = threads if self._on_cpu else 1
+        workers = cores() if self._on_cpu else 1
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(

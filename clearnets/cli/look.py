@@ -34,7 +34,7 @@ def verify() -> None:
 
     Example: [bold]clearnets verify[/bold]
     """
-    from clearnets import config
+    from clearnets import arithmetic, config
     from clearnets.pipeline import dvc
     from clearnets.pipeline.stage import names_of
     from clearnets.provenance import lockfile
@@ -46,6 +46,7 @@ def verify() -> None:
     found += lockfile.code_faults(steps, dvc.code_fingerprints(own))
     for line in module.format_report(steps, found, list(module.differences(steps, found))):
         print(line)
+    print(module.format_place(arithmetic.departures()))
     raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
 
 

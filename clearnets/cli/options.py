@@ -39,9 +39,6 @@ DryRun = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N. Changes no parameter.")
 ]
-Threads = Annotated[
-    int, typer.Option(min=0, metavar="N", help="CPU threads; 0 takes all there are.")
-]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="N", help="The training seed of the models. Default: the first."),

@@ -54,7 +54,6 @@ class Place:
         *,
         dry_run: bool,
         device: str = "auto",
-        threads: int = 0,
     ) -> None:
         """Run a stage for one item in this place, or show what it would do.
 
@@ -74,7 +73,7 @@ class Place:
             folder = experiments.worktree(self.experiment) if self.experiment else Path()
             preview.show(self.config, folder, stage, item, selection)
             return
-        runtime = Runtime(device, threads)
+        runtime = Runtime(device, self.config.threads)
         if self.experiment:
             with processes.main_first(runtime.torch_device):
                 if processes.is_main():

@@ -23,12 +23,6 @@ _ITEM: dict[Over, Any] = {
     LATENTS: Annotated[str, options.LATENTS],
     TASKS: Annotated[str, typer.Argument(metavar="TASK", help="A task of generalize.tasks.")],
 }
-# By where a command can be told to run: its options, with their defaults.
-_RUNS_ON = {
-    "": {},
-    "threads": {"threads": (options.Threads, 0)},
-    "device": {"device": (options.Device, "auto"), "threads": (options.Threads, 0)},
-}
 
 
 def command(stage: Stage) -> Callable[..., None]:
@@ -39,8 +33,8 @@ def command(stage: Stage) -> Callable[..., None]:
         "experiment": (options.Experiment, None),
         "assign": (options.Set, None),
         "dry_run": (options.DryRun, False),
-        **_RUNS_ON[stage.runs_on],
     }
+    chosen |= {"device": (options.Device, "auto")} if stage.on_device else {}
 
     def run(
         *,

@@ -1,7 +1,7 @@
 """`params.yaml` as frozen types that forbid unknown keys, and overlays over it.
 
 Every field changes results and so is tracked by DVC; what does not change a result (device,
-threads, layers to work on) is a command-line option and has no place here.
+layers to work on) is a command-line option and has no place here.
 """
 
 from clearnets.config.autointerp import (

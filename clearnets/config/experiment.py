@@ -14,7 +14,7 @@ from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.embeddings import Embed, Similarity
-from clearnets.config.fields import Count, Frozen
+from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import MLPS, Family, Mlp, Split
@@ -35,6 +35,8 @@ class Config(Frozen):
     all, and no families: the experiment compares nothing, and only `generalize` runs."""
     families: tuple[Family, ...]
     """Kinds of latent that are compared, controls among them: rows of `clearnets.families`."""
+    threads: Positive
+    """Threads of torch in each process. Results depend on it in their last digits."""
     data: Data
     model: Model
     train: Train

@@ -32,7 +32,7 @@ from clearnets.generalization.tasks import (
     spaced,
 )
 from clearnets.pipeline.artifacts import to_line, write_bytes, write_text
-from clearnets.pipeline.processes import each
+from clearnets.pipeline.processes import cores, each
 from clearnets.pipeline.progress import Progress
 from clearnets.pipeline.runtime import Runtime, seed_for
 
@@ -66,10 +66,9 @@ class GrokkingTask(Task):
         """
         left = [run for run in self.runs() if not self._curve(run, folder).exists()]
         bar.advance(self._settings.steps * (len(self.runs()) - len(left)))
-        threads = torch.get_num_threads()
-        if device.type == "cpu" and min(threads, len(left)) > 1:
+        if device.type == "cpu" and min(cores(), len(left)) > 1:
             jobs = [(self._settings, run, folder) for run in left]
-            done = each(_train, jobs, workers=threads, preload=WORKER_IMPORTS)
+            done = each(_train, jobs, workers=cores(), preload=WORKER_IMPORTS)
             for run, _ in zip(left, done):
                 bar.advance(self._settings.steps, run.name)
             return

@@ -32,7 +32,7 @@ from clearnets.generalization.tasks import (
 )
 from clearnets.models import classifiers
 from clearnets.pipeline.artifacts import write_json
-from clearnets.pipeline.processes import each
+from clearnets.pipeline.processes import cores, each
 from clearnets.pipeline.progress import Progress
 from clearnets.pipeline.runtime import Runtime, seed_for
 
@@ -86,11 +86,10 @@ class PictureTask(Task):
                 bar.advance(plan.last)
             else:
                 left.append(plan)
-        threads = torch.get_num_threads()
-        if device.type == "cpu" and min(threads, len(left)) > 1:
+        if device.type == "cpu" and min(cores(), len(left)) > 1:
             # Each on one thread, so that the number of threads changes no byte.
             jobs = [(self._settings, plan.run.name, folder) for plan in left]
-            done = each(_train, jobs, workers=threads, preload=WORKER_IMPORTS)
+            done = each(_train, jobs, workers=cores(), preload=WORKER_IMPORTS)
             for plan, _ in zip(left, done):
                 bar.advance(plan.last, plan.run.name)
             return

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from clearnets.config import Config
 from clearnets.generalization import registry
 from clearnets.generalization.checkpoint_metrics import measure_run
 from clearnets.generalization.tasks import OUTCOME, WORKER_IMPORTS, Run, Task, curve
 from clearnets.pipeline.artifacts import JsonlWriter, read_json
-from clearnets.pipeline.processes import each
+from clearnets.pipeline.processes import cores, each
 from clearnets.pipeline.runtime import Runtime, progress
 
 Rows = list[dict[str, Any]]
@@ -69,15 +67,14 @@ def _measured(
     """
     jobs = [(run, name, config, folder, runtime) for run in runs]
     # One at a time on a GPU, whose memory they would share.
-    workers = runtime.num_threads if runtime.torch_device().type == "cpu" else 1
+    workers = cores() if runtime.torch_device().type == "cpu" else 1
     return each(_measure, jobs, workers=workers, preload=WORKER_IMPORTS)
 
 
 def _measure(run: Run, name: str, config: Config, folder: Path, runtime: Runtime) -> Rows:
     device = Runtime(runtime.device, threads=1).torch_device()
     task, settings = registry.make(name, config), config.generalize.coders
-    with threadpool_limits(1):
-        return list(measure_run(task, run, folder, settings, device=device))
+    return list(measure_run(task, run, folder, settings, device=device))
 
 
 def _outcome(run: Run, last: dict[str, Any], folder: Path) -> dict[str, Any]:

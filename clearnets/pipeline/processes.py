@@ -77,6 +77,22 @@ def count(*, here: bool = False) -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE" if here else "WORLD_SIZE", "1"))
 
 
+def cores() -> int:
+    """Return how many workers this process may have at a time, each on a core; none of our results
+    depends on it.
+
+    They are the cores that its affinity allows, or OMP_NUM_THREADS if that is fewer, divided
+    among torchrun's processes on this machine.
+    """
+    # macOS has no affinity.
+    has_affinity = hasattr(os, "sched_getaffinity")
+    there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    # OpenMP allows a list, of nested levels. torchrun sets it for each of its processes.
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    share = there // count(here=True)
+    return max(1, min(share, int(asked)) if asked.isdecimal() else share)
+
+
 def is_main() -> bool:
     """Return whether this is the one process that writes and prints."""
     return count() == 1 or os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""Choose the device and threads of a run, and derive named seeds.
+"""Choose the device of a run, set up torch, and derive named seeds.
 
 Nothing here changes a tracked parameter or is written into an artifact.
 """
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clearnets import UserError
-from clearnets.pipeline import processes
 
 # Re-exported for one import in the stages; it lives apart so that no result depends on it.
 from clearnets.pipeline.progress import Progress, progress, track
@@ -44,25 +43,21 @@ def seed_for(base: int, *names: str | int) -> int:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where the computation runs. `device` is auto, cpu, cuda or cuda:N; threads 0 means all."""
+    """Where the computation runs.
+
+    Attributes:
+        device: auto, cpu, cuda or cuda:N.
+        threads: of torch, in each process: the parameter `threads`.
+    """
 
     device: str = "auto"
-    threads: int = 0
-
-    @property
-    def num_threads(self) -> int:
-        """Return how many CPU threads or worker processes to use in each process of a run."""
-        if self.threads:
-            return self.threads
-        # macOS has no affinity.
-        has_affinity = hasattr(os, "sched_getaffinity")
-        there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        return max(1, there // processes.count(here=True))
+    threads: int = 1
 
     def torch_device(self) -> torch.device:
         """Set up threads and determinism for this process, and return the torch device.
 
-        On a CPU the same computation gives the same bits. On CUDA every kernel of ours does, and
+        On a CPU the same computation gives the same bits; `clearnets.ARITHMETIC` says on which. On
+        CUDA every kernel of ours does, and
         cuBLAS and torch's own are asked to; the backward pass of torch's fused attention is not
         deterministic there. float32 means float32 on every device: TF32 stays off.
 
@@ -72,7 +67,7 @@ class Runtime:
         import torch
 
         _keep_freed_memory()
-        torch.set_num_threads(self.num_threads)
+        torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         # cuBLAS is deterministic with a workspace of its own, which it reads at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

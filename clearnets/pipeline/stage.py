@@ -23,7 +23,7 @@ from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
@@ -86,7 +86,7 @@ class Stage:
         writes: its outputs that DVC's cache keeps.
         small: its outputs that git keeps.
         metrics: whether it also writes `artifacts/metrics/<name>[-<item>].json`.
-        runs_on: the options of its command that say where it runs.
+        on_device: whether it computes with torch, so that its command takes a device.
         by_layer: whether it can be run for some layers, with `--layers`.
         without_models: whether it also runs in an experiment that compares nothing.
         own_command: whether its command is written by hand, in `clearnets.cli`.
@@ -101,7 +101,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     small: tuple[str, ...] = ()
     metrics: bool = False
-    runs_on: Literal["", "threads", "device"] = ""
+    on_device: bool = False
     by_layer: bool = False
     without_models: bool = False
     own_command: bool = False

@@ -155,6 +155,17 @@ def format_report(
     yield _summary(steps, found, differing)
 
 
+def format_place(departures: Sequence[str]) -> str:
+    """Return a line that says on which machines a run has the same bytes as one here.
+
+    Args:
+        departures: `clearnets.arithmetic.departures`.
+    """
+    if departures:
+        return f"a run here may differ from others in its last digits: {'; '.join(departures)}"
+    return "a run here on a CPU: the bytes of every x86-64 processor with AVX2 and FMA"
+
+
 def _within(path: str, differing: Iterable[Difference]) -> bool:
     return any(overlap(path, one.output) for one in differing)
 

@@ -27,11 +27,11 @@ STAGE = Stage(
     does="Cache the activations of a family's latents in delphi's layout.",
     example="clearnets cache --aux native",
     over=LATENTS,
-    params=("seeds", "cache"),
+    params=("seeds", "threads", "cache"),
     reads=("artifacts/data", "artifacts/match", "{source}"),
     writes=("artifacts/cache/{item}",),
     small=("artifacts/metrics/cache-{item}.json",),
-    runs_on="device",
+    on_device=True,
 )
 
 

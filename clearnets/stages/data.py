@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
-from clearnets.pipeline import paths
+from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, publish
 from clearnets.pipeline.runtime import Runtime, progress, tokenizer_threads
 from clearnets.pipeline.stage import Source, Stage
@@ -23,7 +23,6 @@ STAGE = Stage(
     params=("data",),
     writes=("artifacts/data",),
     small=("artifacts/metrics/data.json",),
-    runs_on="device",
 )
 
 
@@ -73,7 +72,7 @@ def run(config: Config, *, runtime: Runtime) -> None:
     from clearnets.data.corpora import open_corpus
     from clearnets.data.splits import build
 
-    workers = runtime.num_threads
+    workers = processes.cores()
     for _, work in build_all(units(config)):
         # Nothing is resumed: files that a killed run left are in the way.
         _clear(work)

@@ -30,7 +30,7 @@ STAGE = Stage(
     params=("explain.window", "embed"),
     reads=("artifacts/data",),
     writes=("artifacts/embed",),
-    runs_on="device",
+    on_device=True,
 )
 
 

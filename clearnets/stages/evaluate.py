@@ -51,11 +51,11 @@ STAGE = Stage(
     name="evaluate",
     does="Measure the pair and its coders on held-out text: losses, ablations, fvu, FLOPs.",
     example="clearnets evaluate",
-    params=("seeds", "models", "families"),
+    params=("seeds", "threads", "models", "families"),
     reads=("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
     small=("artifacts/evaluate",),
     metrics=True,
-    runs_on="device",
+    on_device=True,
 )
 
 

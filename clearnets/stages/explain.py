@@ -89,7 +89,7 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
     async def build(unit: Unit, work: Work, session: Session) -> None:
         write_jsonl(work.out / EXPLANATIONS, await explain_layer(explainer, *load(unit), session))
 
-    build_units(explainer.client, todo, build, threads=runtime.num_threads)
+    build_units(explainer.client, todo, build)
 
 
 def _loader(settings: Explain) -> Callable[[Unit], tuple[ExplainedLayer, Texts]]:

@@ -22,7 +22,7 @@ STAGE = Stage(
     params=("generalize.coders", "generalize.{item}"),
     reads=("{source}",),
     writes=("artifacts/generalize/{item}",),
-    runs_on="device",
+    on_device=True,
     without_models=True,
 )
 

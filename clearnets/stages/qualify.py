@@ -24,7 +24,6 @@ STAGE = Stage(
     reads=("artifacts/data",),
     writes=("artifacts/transcripts/qualify",),
     small=("artifacts/qualify",),
-    runs_on="threads",
 )
 
 
@@ -62,7 +61,7 @@ def run(config: Config, *, runtime: Runtime) -> None:
         record = record_of(judge, config.qualify, scores)
         write_json(work.out / JUDGES, {judge_id(judge): record})
 
-    build_units(judge.client, todo, build, threads=runtime.num_threads)
+    build_units(judge.client, todo, build)
 
 
 def estimate(config: Config) -> list[str]:

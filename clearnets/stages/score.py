@@ -116,7 +116,7 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
             write_jsonl(work.out / JUDGED, [{**r, "demonstration": demonstration} for r in judged])
             write_json(work.out / PROBABILITIES, probabilities)
 
-        build_units(judge.client, todo, build, threads=runtime.num_threads)
+        build_units(judge.client, todo, build)
     write_json(paths.metrics(f"score-{family}"), _metrics(config, family))
 
 

@@ -50,7 +50,7 @@ STAGE = Stage(
     reads=("artifacts/data", "artifacts/cache", "artifacts/explain"),
     small=("artifacts/similarity",),
     metrics=True,
-    runs_on="device",
+    on_device=True,
 )
 
 

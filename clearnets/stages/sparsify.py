@@ -26,20 +26,21 @@ STAGE = Stage(
     over=CODERS,
     # Not `coders.existing`, which concerns single families: see `clearnets.pipeline.dvc`.
     params=(
-        *("seeds", "coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
+        *("seeds", "threads"),
+        *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
         *("coders.learning_rate", "coders.warmup_steps"),
     ),
     reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
     writes=("artifacts/coders/{item}",),
     metrics=True,
-    runs_on="device",
+    on_device=True,
 )
 
 
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
-    settings = {"family": family, **config.dump("coders")}
+    settings = {"family": family, **config.dump("threads", "coders")}
     # Of what takes the place of trained coders, only that of this family.
     settings["coders"] = {**settings["coders"], "existing": None}
     if source := _existing(config, family):

@@ -27,11 +27,11 @@ STAGE = Stage(
     does="Train a transformer with dense or sparse feedforward layers.",
     example="clearnets train --mlp sparse",
     over=MODELS,
-    params=("seeds", "model", "train"),
+    params=("seeds", "threads", "model", "train"),
     reads=("artifacts/data",),
     writes=("artifacts/train/{item}",),
     metrics=True,
-    runs_on="device",
+    on_device=True,
 )
 
 
@@ -43,7 +43,7 @@ def units(config: Config, *, mlp: str) -> list[Unit]:
 
         if processes.count() > 1:
             raise UserError("a pretrained model is not trained; start `clearnets train` alone")
-        del settings["train"]  # It is not trained.
+        del settings["threads"], settings["train"]  # It is not trained.
         member = config.model.member(mlp)
         # A change of the one does not concern the other.
         settings["model"] |= {"sparse": None, **_origin(member)}

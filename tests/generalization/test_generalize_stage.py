@@ -271,10 +271,11 @@ def test_a_gpu_observes_one_run_at_a_time(monkeypatch):
     monkeypatch.setattr(
         run_tables, "each", lambda *_, workers, **__: workers_of.append(workers) or iter(())
     )
+    monkeypatch.setattr(run_tables, "cores", lambda: 3)
     cfg = parameters()
     for device in ("cpu", "cuda"):
         monkeypatch.setattr(Runtime, "torch_device", lambda _, name=device: torch.device(name))
-        list(run_tables._measured([], "grokking", cfg, paths.ARTIFACTS, Runtime("auto", 3)))
+        list(run_tables._measured([], "grokking", cfg, paths.ARTIFACTS, Runtime()))
     assert workers_of == [3, 1]
 
 

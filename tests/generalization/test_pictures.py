@@ -26,6 +26,7 @@ from clearnets.config import (
     read_yaml,
 )
 from clearnets.data import images
+from clearnets.generalization import pictures
 from clearnets.generalization.checkpoint_metrics import WHOLE_MODEL, measure_run
 from clearnets.generalization.classification import measure
 from clearnets.generalization.pictures import PictureTask
@@ -235,7 +236,7 @@ def test_a_grids_runs_stop_at_one_loss(tmp_path):
 
 
 def test_a_killed_task_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = grid(hidden_size=(8,), num_layers=(1,))
     straight = trained(PictureTask(settings), tmp_path / "straight")
     train_one, made = PictureTask.train_one, []
@@ -261,9 +262,9 @@ def test_a_killed_task_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
 
 def test_several_runs_at_a_time_leave_the_same_bytes(tmp_path, monkeypatch):
     settings = grid(hidden_size=(8,), num_layers=(1,))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(pictures, "cores", lambda: 1)
     one_by_one = trained(PictureTask(settings), tmp_path / "one")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(pictures, "cores", lambda: 2)
     assert trained(PictureTask(settings), tmp_path / "two") == one_by_one
     monkeypatch.undo()
 

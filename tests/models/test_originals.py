@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -25,7 +26,6 @@ from clearnets.data.storybook import stories
 from clearnets.families import FAMILIES
 from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import experiments
-from clearnets.pipeline.runtime import Runtime
 
 TABLE = (ROOT / "docs/originals.md").read_text(encoding="utf-8")
 # Sizes that a test cannot afford, and in `HERE` names for those of the table.
@@ -93,9 +93,8 @@ def write_params(values: dict[str, Any], assignments: dict[str, Any]) -> Config:
 
 def run(command: str) -> int:
     words = shlex.split(command)
-    # Every row is as it would be typed; a stage takes one thread, because threads that wait for
-    # cores which other work holds cost many times what they save at this size.
-    with mock.patch.object(Runtime, "num_threads", 1):
+    # Every row is as it would be typed; but workers cost more than they save at this size.
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):
         return guarded(lambda: cli.app(words, standalone_mode=False))
 
 

@@ -32,7 +32,7 @@ def connected(monkeypatch):
     from clearnets.autointerp.llm import concurrency
 
     def connect(model):
-        def backend(client, *, threads):
+        def backend(client):
             assert model is not None, "the model was asked"
             return model
 

@@ -26,7 +26,7 @@ from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
 RUN = paths.train("sparse", 0)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-TRAIN = ("-m", "clearnets", "train", "--mlp", "sparse", "--device", "cpu", "--threads", "1")
+TRAIN = ("-m", "clearnets", "train", "--mlp", "sparse", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from clearnets.autointerp.llm.transcripts import (
     put_in_place,
     report,
 )
+from clearnets.pipeline import processes
 from clearnets.pipeline.artifacts import Unit, Work, build_all
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def connect(client: ClientSettings, *, threads: int) -> Backend:
+def connect(client: ClientSettings) -> Backend:
     """Return a client's backend, which loads its model or calls its server at the first request."""
     if client.kind == "openai":
         from clearnets.autointerp.llm.openai_client import OpenAI
@@ -32,17 +33,17 @@ def connect(client: ClientSettings, *, threads: int) -> Backend:
         return OpenAI.of(client)
     from clearnets.autointerp.llm.gguf_client import GGUF
 
-    return GGUF(client, threads=threads)
+    return GGUF(client, threads=processes.cores())
 
 
 @asynccontextmanager
-async def connection(client: ClientSettings, *, threads: int) -> AsyncIterator[Connect]:
+async def connection(client: ClientSettings) -> AsyncIterator[Connect]:
     """Give a function that returns the client's one backend, made at its first call."""
     made: list[Backend] = []
 
     def get() -> Backend:
         if not made:
-            made.append(connect(client, threads=threads))
+            made.append(connect(client))
         return made[0]
 
     try:
@@ -56,13 +57,11 @@ def build_units(
     client: ClientSettings,
     units: Sequence[Unit],
     build: Callable[[Unit, Work, Session], Awaitable[None]],
-    *,
-    threads: int,
 ) -> None:
     """Build the units that are not fresh, each in a session, and place all their transcripts."""
 
     async def run() -> None:
-        async with connection(client, threads=threads) as get_backend:
+        async with connection(client) as get_backend:
             for unit, work in build_all(units):
                 with Session(identity(client), folder_of(unit), get_backend) as session:
                     await build(unit, work, session)
