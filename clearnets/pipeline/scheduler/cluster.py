@@ -90,6 +90,8 @@ def local(jobs: int) -> Iterator[Cluster]:
     }
     settings = {
         "distributed.comm.timeouts.connect": "30s",
+        # Dask would look a hundred times a second at what each of its threads does.
+        "distributed.worker.profile.enabled": False,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
     scheduler = {
