@@ -98,7 +98,9 @@ def out_hashes(lock: Path) -> dict[str, str]:
 
 
 def ran(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    """The stages that `clearnets repro` says it has run."""
+    lines = re.findall(r"^\[ *\d+/\d+.*?\] (.*?)  ", output, re.M)
+    return [name for line in lines for name in line.split()]
 
 
 def test_small_results_come_home_with_their_provenance(home):

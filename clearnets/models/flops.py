@@ -157,8 +157,8 @@ def coder(
     if multi_topk:
         narrow = coder(family, d_in=d_in, num_latents=num_latents, k=k)
         wide = coder(family, d_in=d_in, num_latents=num_latents, k=min(4 * k, num_latents))
-        # One encoder for both, with the wider one's gradients; a decoder and a skip for each.
-        return Flops(narrow.forward, narrow.training + wide.training - encoder.training)
+        # The encoder's product is made once; gradients, decoder and skip for each.
+        return Flops(narrow.forward, narrow.training + wide.training - encoder.forward)
     flops = encoder + sparse_decoder(d_in, k)
     if family.skip:
         forward = 2 * d_in * d_in

@@ -204,6 +204,6 @@ def test_a_stage_is_timed_where_it_had_something_to_do():
     few = synthetic_results.few(seeds=[0])
     synthetic_results.write(few)
     for _ in range(2):
-        Place(few, {}, None, []).run(table()["collate"], None, None, dry_run=False)
+        Place(few, {}, None, []).run(table()["collate"], [None], None, dry_run=False)
         assert len(times.TIMES.read_text().splitlines()) == 1, "the second time all is fresh"
     assert set(times.here()) == {"collate"}

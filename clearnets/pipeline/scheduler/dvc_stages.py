@@ -59,7 +59,8 @@ class Stages:
 
     def command(self, name: str) -> str:
         """Return the command of a stage."""
-        return str(self._stages[name].cmd)
+        command = self._stages[name].cmd
+        return " && ".join(command) if isinstance(command, list) else str(command)
 
     def stale(self, name: str) -> bool:
         """Return whether a stage has to run: its record, inputs or outputs have changed.

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -60,8 +62,7 @@ def main() -> None:
 def _run(request: dict[str, Any]) -> dict[str, Any]:
     """Run one command in a child and return its exit code and what it used."""
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    child = _start(request)
-    code = _wait(child)
+    code = _wait(*_start(request))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "code": code,
@@ -70,14 +71,18 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _start(request: dict[str, Any]) -> int:
-    """Start the command in a process group of its own; return the process's number."""
+def _start(request: dict[str, Any]) -> tuple[int, Callable[[], int | None]]:
+    """Start the command in a process group of its own.
+
+    Returns:
+        The group's number, and what gives the exit code when there is one.
+    """
     words, environment = request["words"], request["environment"]
     if sys.platform != "linux" or words[0] != "clearnets":
         if words[0] == "clearnets":
             words = [sys.executable, "-m", *words]
         with open(request["log"], "ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 words,
                 cwd=request["folder"],
                 env={**os.environ, **environment},
@@ -85,11 +90,17 @@ def _start(request: dict[str, Any]) -> int:
                 stdout=log,
                 stderr=log,
                 process_group=0,
-            ).pid
+            )
+        return process.pid, process.poll
     child = os.fork()
     if child == 0:
         _become(request)
-    return child
+    return child, partial(_poll, child)
+
+
+def _poll(child: int) -> int | None:
+    done, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
 
 
 def _become(request: dict[str, Any]) -> None:
@@ -115,17 +126,18 @@ def _become(request: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _wait(child: int) -> int:
-    """Return the exit code of the child; kill it, and end, if the input ends first."""
+def _wait(group: int, poll: Callable[[], int | None]) -> int:
+    """Return the exit code of a command; kill it, and end, if the input ends first."""
     while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
+        code = poll()
+        if code is not None:
+            return code
         ready, _, _ = select.select([0], [], [], _POLL_SECONDS)
         # Nothing is sent while a command runs, so this is the end.
         if ready:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            os.killpg(group, signal.SIGKILL)
+            while poll() is None:
+                time.sleep(_POLL_SECONDS)
             os._exit(1)
 
 
