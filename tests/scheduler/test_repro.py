@@ -49,8 +49,8 @@ def pipeline(folder: Path, stages: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def workers():
-    """Two workers here, for all tests of the module."""
-    with cluster.local(2) as made:
+    """Two workers here, for all tests of the module; its commands import nothing of ours."""
+    with cluster.local(2, preload=()) as made:
         yield made
 
 
@@ -223,7 +223,7 @@ def test_paths_of_another_dvc_command_are_left_alone(tmp_path, run, capsys):
 def test_a_command_waits_for_a_worker_with_a_gpu(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    with cluster.local(2) as made:
+    with cluster.local(2, preload=()) as made:
         assert (made.slots(), made.gpus()) == (2, 1)
         jobs = [
             worker.Job(

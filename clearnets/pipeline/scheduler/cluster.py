@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,10 +58,13 @@ class Cluster:
 
 
 @contextmanager
-def local(jobs: int) -> Iterator[Cluster]:
+def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluster]:
     """Start as many workers as commands run at a time; they end with the block.
 
     The first of them get one of this machine's GPUs each, as long as there are any.
+
+    Args:
+        preload: modules that commands find imported.
     """
     import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
@@ -114,7 +117,7 @@ def local(jobs: int) -> Iterator[Cluster]:
         ) as made,
         Client(made) as client,
     ):
-        client.run(worker.warm_up, os.getcwd())
+        client.run(worker.warm_up, os.getcwd(), preload)
         yield Cluster(client, f"{jobs} worker{'s' if jobs > 1 else ''} here", processes.cores())
 
 

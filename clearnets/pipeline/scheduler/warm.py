@@ -3,7 +3,7 @@
 Importing torch takes seconds, which a fork does not. A fork also starts clean: what one command
 sets in its process no other sees. The process reads a command as a line of JSON from its input and
 answers with a line of JSON. When its input ends, because the worker that started it is gone, it
-kills the running command and ends.
+kills the running command and ends. Its arguments are the modules to import.
 """
 
 from __future__ import annotations
@@ -23,17 +23,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-# Each takes a tenth of a second or more to import, and starts no thread: a fork has only one.
-PRELOAD = (
-    "torch",
-    "transformers.models.gpt_neox.modeling_gpt_neox",
-    "transformers.trainer",
-    "schedulefree",
-    "sparsify",
-    "pandas",
-    "scipy.stats",
-    "clearnets.cli.entry",
-)
 _POLL_SECONDS = 0.05
 
 
@@ -43,7 +32,7 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)
     if sys.platform == "linux":
-        for name in PRELOAD:
+        for name in sys.argv[1:]:
             import_module(name)
     buffer = b""
     while True:

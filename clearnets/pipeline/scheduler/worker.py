@@ -28,6 +28,18 @@ LIBRARIES = (
     "distributed",
 )
 
+# What commands import first. Each takes a tenth of a second or more, and starts no thread: a fork
+# has only one.
+PRELOAD = (
+    "clearnets.cli.entry",
+    "torch",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+    "schedulefree",
+    "sparsify",
+    "pandas",
+    "scipy.stats",
+)
+
 _lock = threading.Lock()
 _idle: list[_Server] = []
 """Warm processes of this worker that run nothing."""
@@ -109,20 +121,20 @@ def execute(job: Job) -> Outcome:
     return outcome
 
 
-def warm_up(folder: str) -> None:
+def warm_up(folder: str, preload: Sequence[str]) -> None:
     """Start a warm process, so that its imports are done when a command comes."""
     with _lock:
-        _idle.append(_Server(folder))
+        _idle.append(_Server(folder, preload))
 
 
 class _Server:
     """A process of `clearnets.pipeline.scheduler.warm`."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, preload: Sequence[str] = PRELOAD) -> None:
         # One thread: a process with several cannot fork. A command sets its own number.
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "clearnets.pipeline.scheduler.warm"],
+            [sys.executable, "-m", "clearnets.pipeline.scheduler.warm", *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=folder,
