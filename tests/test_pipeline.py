@@ -98,9 +98,9 @@ def out_hashes(lock: Path) -> dict[str, str]:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that `clearnets repro` says it has run."""
-    lines = re.findall(r"^\[ *\d+/\d+.*?\] (.*?)  ", output, re.M)
-    return [name for line in lines for name in line.split()]
+    """The stages that `clearnets repro`, or `dvc repro`, says it has run."""
+    lines = re.findall(r"^\[ *\d+/\d+.*?\] (.*?)  |^Running stage '(.*?)':", output, re.M)
+    return [name for ours, dvcs in lines for name in (ours or dvcs).split()]
 
 
 def test_small_results_come_home_with_their_provenance(home):

@@ -13,8 +13,8 @@ from clearnets.pipeline.stage import table
 app = typer.Typer(
     name="clearnets",
     help="Are networks that are sparse by construction more interpretable than the SAEs and "
-    "transcoders fitted to dense ones? Each stage of the comparison is a command; `dvc repro` "
-    "runs them all. `clearnets COMMAND --help` gives an example of each.",
+    "transcoders fitted to dense ones? Each stage of the comparison is a command; `clearnets "
+    "repro` runs them all. `clearnets COMMAND --help` gives an example of each.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

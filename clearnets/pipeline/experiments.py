@@ -197,7 +197,13 @@ def _run(words: str, name: str) -> None:
         "PYTHONPATH": str(Path.cwd()),
     }
     command = [sys.executable, "-m", *words.split()]
-    if subprocess.run(command, env=environment, check=False).returncode:
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # It has it, too, and ends when it has cleaned up.
+            process.wait()
+            raise
+    if code:
         raise UserError(f"experiment {name} stopped; run `clearnets exp {name}` again to go on")
 
 

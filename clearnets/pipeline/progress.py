@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -72,10 +72,12 @@ class Progress:
     def _tell(self, note: str) -> None:
         """Write how far this is to the file, for `clearnets repro` to read."""
         found = {"done": self._done, "total": self._total, "unit": self._unit, "note": note}
-        part = f"{self._file}.part"
-        with open(part, "w", encoding="utf-8") as file:
-            json.dump(found, file)
-        os.replace(part, str(self._file))
+        # Workers of a pool share the file: the last one that spoke is shown.
+        part = f"{self._file}.{os.getpid()}.part"
+        with suppress(OSError):
+            with open(part, "w", encoding="utf-8") as file:
+                json.dump(found, file)
+            os.replace(part, str(self._file))
 
     def _line(self, note: str) -> None:
         if self._quiet:

@@ -57,10 +57,10 @@ class Runtime:
     def torch_device(self) -> torch.device:
         """Set up threads and determinism for this process, and return the torch device.
 
-        On a CPU the same computation gives the same bits; `clearnets.ARITHMETIC` says on which. On
-        CUDA every kernel of ours does, and
-        cuBLAS and torch's own are asked to; the backward pass of torch's fused attention is not
-        deterministic there. float32 means float32 on every device: TF32 stays off.
+        On a CPU the same computation gives the same bits; `clearnets.arithmetic` says on which. On
+        CUDA every kernel of ours does, and cuBLAS and torch's own are asked to; the backward pass
+        of torch's fused attention is not deterministic there. float32 means float32 on every
+        device: TF32 stays off.
 
         Raises:
             UserError: no such device.

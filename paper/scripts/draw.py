@@ -64,11 +64,16 @@ def _draw(tables: Path, folder: Path, name: str) -> dict[str, str]:
 
 
 def _each(function: Callable[[str], dict[str, str]], names: Sequence[str]) -> list[dict[str, str]]:
-    """Return what the function returns for each name, from a fork of this process per core."""
+    """Return what the function returns for each name, from as many forks as there are cores.
+
+    OMP_NUM_THREADS allows fewer.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if min(cores, len(names)) < 2:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    workers = min(cores, len(names), int(asked) if asked.isdecimal() else cores)
+    if workers < 2:
         return [function(name) for name in names]
-    with ProcessPoolExecutor(cores, get_context("fork"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), initializer=_end_with_parent) as pool:
         # The last ones take longest.
         return list(pool.map(function, reversed(names)))[::-1]
 

@@ -220,6 +220,7 @@ def test_paths_of_another_dvc_command_are_left_alone(tmp_path, run, capsys):
     assert "another DVC command works on it" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_a_command_waits_for_a_worker_with_a_gpu(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
@@ -252,12 +253,38 @@ def test_refuses_a_worker_with_another_library_or_code(workers, monkeypatch, tmp
     cluster.check_workers(workers.client, str(ROOT))
     with pytest.raises(UserError, match=f"does not see {tmp_path}"):
         cluster.check_workers(workers.client, str(tmp_path))
-    own = worker.identity()
-    monkeypatch.setattr(worker, "identity", lambda: {**own, "torch": "1.0"})
+    own = worker.identity(str(ROOT))
+    monkeypatch.setattr(worker, "identity", lambda folder: {**own, "torch": "1.0"})
     with pytest.raises(UserError, match=r"at tls://\S+ has torch \S+ instead of 1\.0"):
         cluster.check_workers(workers.client, str(ROOT))
 
 
+def test_a_worker_that_comes_later_is_refused_by_its_first_command(tmp_path):
+    job = worker.Job(("true",), str(tmp_path), "log", run="a run", expected={"torch": "1.0"})
+    with pytest.raises(UserError, match=r"its worker has torch \S+ instead of 1\.0"):
+        worker.execute(job)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [("0,2", ["0", "2"]), ("", []), ("-1", []), ("1,-1,2", ["1"])]
+)
+def test_gpus_are_those_that_torch_would_see(monkeypatch, visible, found):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cluster._gpus() == found
+
+
+def test_a_missing_input_is_one_line_and_the_others_go_on(tmp_path, run, capsys):
+    stages = {
+        "needs": {"cmd": "touch made", "deps": ["nothing"], "outs": ["made"]},
+        "other": {"cmd": "touch other", "outs": ["other"]},
+    }
+    folder = pipeline(tmp_path / "p", stages)
+    assert not run(folder)
+    assert re.search(r"needs  FAILED: .*nothing. does not exist", capsys.readouterr().err)
+    assert (folder / "other").exists()
+
+
+@pytest.mark.nightly
 def test_ctrl_c_stops_the_commands_and_a_second_run_goes_on(tmp_path, run, capsys):
     stages = {
         "quick": {"cmd": "touch quick", "outs": ["quick"]},

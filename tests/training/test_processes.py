@@ -84,6 +84,7 @@ def pair(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.nightly
 def test_two_processes_train_what_one_does(project: Path, pair: Path, tmp_path: Path) -> None:
     alone = tmp_path / "project"
     finish(project, alone, *TRAIN)

@@ -6,9 +6,12 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from clearnets import UserError
 from clearnets.pipeline import processes
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 GPU = "GPU"
 _CONNECT_SECONDS = 15
-_WORKER_SECONDS = 60
+_WORKER_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class Cluster:
         client: of the scheduler.
         words: what it is, for people.
         cores: of this machine, which its own workers share; None where they are elsewhere.
+        run: names the run of the pipeline.
     """
 
     client: Client
     words: str
     cores: int | None
+    run: str
 
     def slots(self) -> int:
         """Return how many commands the workers run at a time."""
@@ -54,6 +59,7 @@ class Cluster:
             gpu: whether to wait for a worker with a free GPU.
         """
         resources = {GPU: 1} if gpu else None
+        job = replace(job, run=self.run, expected=worker.identity(job.folder))
         return self.client.submit(worker.execute, job, pure=False, resources=resources)
 
 
@@ -74,15 +80,18 @@ def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluste
     # Whoever can talk to a worker can run code: only this process has the keys.
     security = Security.temporary()
     gpus = _gpus()
+    common = {
+        "security": security,
+        "protocol": "tls",
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
     workers = {
         number: {
             "cls": Nanny,
             "options": {
+                **common,
                 "nthreads": 1,
-                "security": security,
-                "protocol": "tls",
-                "dashboard": False,
-                "dashboard_address": "127.0.0.1:0",
                 "resources": {GPU: 1} if number < len(gpus) else {},
                 "env": {"CUDA_VISIBLE_DEVICES": gpus[number] if number < len(gpus) else ""},
                 # Commands are processes of their own, of whose memory a worker knows nothing.
@@ -97,16 +106,7 @@ def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluste
         "distributed.worker.profile.enabled": False,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
-    scheduler = {
-        "cls": Scheduler,
-        "options": {
-            "host": "127.0.0.1",
-            "security": security,
-            "protocol": "tls",
-            "dashboard": False,
-            "dashboard_address": "127.0.0.1:0",
-        },
-    }
+    scheduler = {"cls": Scheduler, "options": {**common, "host": "127.0.0.1"}}
     with (
         dask.config.set(settings),
         SpecCluster(
@@ -117,20 +117,28 @@ def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluste
         ) as made,
         Client(made) as client,
     ):
-        client.run(worker.warm_up, os.getcwd(), preload)
-        yield Cluster(client, f"{jobs} worker{'s' if jobs > 1 else ''} here", processes.cores())
+        run = uuid4().hex
+        client.run(worker.warm_up, run, os.getcwd(), preload)
+        words = f"{jobs} worker{'s' if jobs > 1 else ''} here"
+        with _stopping(client, run):
+            yield Cluster(client, words, processes.cores(), run)
 
 
 def _gpus() -> list[str]:
     """Return the numbers of the GPUs that this process may use."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return [number for number in allowed.split(",") if number]
+        # Torch, too, reads up to the first that is none.
+        return list(takewhile(lambda name: name and name != "-1", allowed.split(",")))
+    if version("torch").endswith("+cpu"):
+        return []
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return []
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+    # Parts of a GPU are listed below it.
+    whole = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number, _ in enumerate(whole)]
 
 
 @contextmanager
@@ -146,7 +154,7 @@ def remote(address: str) -> Iterator[Cluster]:
     _hush()
     try:
         client = Client(address, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         reason = "" if isinstance(error, OSError) else f" ({error})"
         raise UserError(
             f"no Dask scheduler answers at {address}{reason}; start one with `dask scheduler`, or "
@@ -158,11 +166,24 @@ def remote(address: str) -> Iterator[Cluster]:
         except TimeoutError:
             raise UserError(
                 f"the scheduler at {address} has no worker; start some in this environment with "
-                f"`dask worker {address} --nworkers auto --nthreads 1`"
+                f"`dask worker {address} --nworkers -1 --nthreads 1`"
             ) from None
         check_workers(client, os.getcwd())
         count = len(client.scheduler_info(n_workers=-1)["workers"])
-        yield Cluster(client, f"{count} worker{'s' if count > 1 else ''} of {address}", None)
+        words = f"{count} worker{'s' if count > 1 else ''} of {address}"
+        run = uuid4().hex
+        with _stopping(client, run):
+            yield Cluster(client, words, None, run)
+
+
+@contextmanager
+def _stopping(client: Client, run: str) -> Iterator[None]:
+    """End the commands of a run with the block."""
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # The scheduler may be gone, and its workers with it.
+            client.run(worker.stop, run)
 
 
 def check_workers(client: Client, folder: str) -> None:
@@ -177,7 +198,7 @@ def check_workers(client: Client, folder: str) -> None:
         raise UserError(
             f"a worker cannot run clearnets ({error}); start it in this environment"
         ) from None
-    expected = worker.identity()
+    expected = worker.identity(folder)
     for address, answer in found.items():
         if differing := worker.differences(expected, answer["identity"]):
             raise UserError(

@@ -66,10 +66,11 @@ class Stages:
         """Return whether a stage has to run: its record, inputs or outputs have changed.
 
         Raises:
-            UserError: another DVC command works on its paths.
+            UserError: another DVC command works on its paths, or DVC cannot tell.
         """
-        with self._locked(), _not_busy():
-            return self._stages[name].changed()
+        with self._locked(), _in_one_line():
+            stage = self._stages[name]
+            return not stage.frozen and stage.changed()
 
     def begin(self, name: str) -> AbstractContextManager[Any] | None:
         """Lock the paths of a stale stage and remove its outputs, or restore an earlier run.
@@ -79,18 +80,18 @@ class Stages:
             outputs, so that there is nothing to run.
 
         Raises:
-            UserError: another DVC command works on these paths.
+            UserError: another DVC command works on these paths, or an input is missing.
         """
         from dvc.stage.cache import RunCacheNotFoundError
 
         stage = self._stages[name]
-        with self._locked(), _not_busy(), ExitStack() as locks:
+        with self._locked(), _in_one_line(), ExitStack() as locks:
             locks.enter_context(self._paths(stage))
+            stage.save_deps()
             stage.remove_outs(ignore_remove=False, force=False)
             try:
                 self._repo.stage_cache.restore(stage)
             except RunCacheNotFoundError:
-                stage.save_deps()
                 return locks.pop_all()
             self._record(stage)
             return None
@@ -155,12 +156,13 @@ class Stages:
 
 
 @contextmanager
-def _not_busy() -> Iterator[None]:
-    """Turn DVC's error about locked paths into one line.
+def _in_one_line() -> Iterator[None]:
+    """Turn DVC's errors into one line.
 
     Raises:
-        UserError: another DVC command has locked a path.
+        UserError: another DVC command has locked a path, or an input is missing.
     """
+    from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
     try:
@@ -168,3 +170,7 @@ def _not_busy() -> Iterator[None]:
     except LockError as error:
         busy = str(error).split(",", 1)[0]
         raise UserError(f"{busy}: another DVC command works on it") from None
+    except FileNotFoundError as error:
+        raise UserError(f"missing input {error.filename}") from None
+    except DvcException as error:
+        raise UserError(" ".join(str(error).split())) from None

@@ -108,6 +108,7 @@ class _Started:
     log: Path
     locks: Sequence[AbstractContextManager[Any]]
     since: float
+    gpu: bool
 
 
 @dataclass
@@ -117,6 +118,7 @@ class _Run:
     Attributes:
         waits: by stage that has not started, the stages that it waits for.
         ready: stale stages that wait for none.
+        alone: stages that share no command, since one that they shared has failed.
     """
 
     config: Config
@@ -131,7 +133,9 @@ class _Run:
     ready: list[str] = field(default_factory=list)
     running: list[_Started] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
+    alone: set[str] = field(default_factory=set)
     slots: int = 1
+    gpus: int = 0
     counted: float = float("-inf")
     estimated: float = float("-inf")
 
@@ -197,13 +201,17 @@ class _Run:
         """Return how many commands run at a time; workers may come and go."""
         now = time.monotonic()
         if self.cluster and now - self.counted > _COUNT_SECONDS:
-            self.slots, self.counted = self.cluster.slots(), now
+            self.slots, self.gpus, self.counted = self.cluster.slots(), self.cluster.gpus(), now
         return self.slots
 
     def _choose(self) -> tuple[str, ...]:
         """Return the stages of the next command: the most urgent, and those that can join it."""
         groups: dict[Any, list[str]] = {}
+        busy = sum(started.gpu for started in self.running)
+        full = busy > 0 and busy >= self.gpus
         for name in self.ready:
+            if full and self._wants_gpu(name):
+                continue
             groups.setdefault(self._group(name), []).append(name)
         expected = {self._group(name) for name in self.waits}
 
@@ -211,12 +219,17 @@ class _Run:
             way = max(self.ways[name] for name in groups[group])
             return way + (_WAITING if group in expected else 0.0)
 
-        return tuple(groups[max(groups, key=urgency)])
+        return tuple(groups[max(groups, key=urgency)]) if groups else ()
+
+    def _wants_gpu(self, name: str) -> bool:
+        """Return whether a stage waits for a GPU: it can compute on one, and a worker has one."""
+        stage, _ = self.known.get(name, (None, None))
+        return bool(stage and stage.on_device and self.gpus)
 
     def _group(self, name: str) -> Any:
         """Return what stages that one command can run have in common."""
         stage, item = self.known.get(name, (None, None))
-        if stage is None or item is None or stage.together is None:
+        if stage is None or item is None or stage.together is None or name in self.alone:
             return name
         return stage.name, stage.together(self.config, item)
 
@@ -251,10 +264,9 @@ class _Run:
                 "OMP_NUM_THREADS": str(self._share()),
             },
         )
-        stage, _ = self.known.get(todo[0], (None, None))
-        gpu = bool(stage and stage.on_device and self.cluster.gpus())
+        gpu = self._wants_gpu(todo[0])
         future = self.cluster.submit(job, gpu=gpu)
-        self.running.append(_Started(tuple(todo), future, log, locks, time.monotonic()))
+        self.running.append(_Started(tuple(todo), future, log, locks, time.monotonic(), gpu))
         expected = sum(self.seconds[name] for name in todo)
         self.view.started(tuple(todo), progress, expected)
 
@@ -281,34 +293,42 @@ class _Run:
     def _collect(self) -> None:
         """Wait a moment, and record the commands that have ended."""
         if not self.running:
+            if self.ready:  # There is no worker.
+                time.sleep(_POLL_SECONDS)
             return
         if not any(started.future.done() for started in self.running):
             time.sleep(_POLL_SECONDS)
         self._estimate()
         for started in [started for started in self.running if started.future.done()]:
             self.running.remove(started)
+            self._finish(started)
             for lock in started.locks:
                 lock.__exit__(None, None, None)
-            reason = self._finish(started)
-            if reason:
-                self._fail(started.names, reason)
 
-    def _finish(self, started: _Started) -> str:
-        """Record what a command has made; return why it failed, or nothing."""
-        error = started.future.exception()
-        if error is not None:
-            return f"its worker was lost ({error})"
-        outcome: Outcome = started.future.result()
-        if outcome.code:
-            return f"{_last_line(started.log, outcome.code)} (all it said: {started.log})"
+    def _finish(self, started: _Started) -> None:
+        """Record what a command has made, or that it has failed."""
+        reason = _why_failed(started)
+        if reason and len(started.names) > 1:
+            # Which of its stages has failed? Each by itself goes on with what is finished.
+            self.alone |= set(started.names)
+            self.ready += started.names
+            self.view.again(started.names)
+            return
+        if reason:
+            self._fail(started.names, reason)
+            return
+        made = []
         for name in started.names:
             try:
                 self.stages.finish(name)
             except UserError as fault:
-                return str(fault)
-            self._done(name)
-        self.view.ended(Ran(started.names, outcome.seconds, outcome.processor))
-        return ""
+                self._fail((name,), str(fault))
+            else:
+                made.append(name)
+                self._done(name)
+        outcome: Outcome = started.future.result()
+        if made:
+            self.view.ended(Ran(tuple(made), outcome.seconds, outcome.processor))
 
     def _fail(self, names: tuple[str, ...], reason: str) -> None:
         """Give up what needs a stage that has failed."""
@@ -327,10 +347,19 @@ class _Run:
         if now - self.estimated < _ESTIMATE_SECONDS:
             return
         self.estimated = now
-        since = {name: now - job.since for job in self.running for name in job.names}
+        # A command counts as its first stage, which takes as long as all of them.
+        first = {name: job.names[0] for job in self.running for name in job.names}
+        since = {job.names[0]: now - job.since for job in self.running}
+        seconds = dict(self.seconds)
+        for job in self.running:
+            seconds[job.names[0]] = sum(self.seconds[name] for name in job.names)
         left = {**self.waits, **{name: set[str]() for name in (*self.ready, *since)}}
-        ordered = {name: left[name] & left.keys() for name in self.stages.upstream if name in left}
-        self.view.left = estimate.seconds_left(ordered, self.seconds, since, self._slots())
+        ordered = {
+            name: {first.get(before, before) for before in left[name]} & left.keys()
+            for name in self.stages.upstream
+            if name in left
+        }
+        self.view.left = estimate.seconds_left(ordered, seconds, since, self._slots())
 
     def _report(self) -> None:
         places = {
@@ -343,6 +372,21 @@ class _Run:
         if self.view.fresh == self.view.total:
             print(f"all {self.view.total} stages are up to date")
         self.view.report(there if not self.failed else {})
+
+
+def _why_failed(started: _Started) -> str:
+    """Return why a command has failed; empty if it has not."""
+    if started.future.status != "finished":
+        try:
+            error = started.future.exception(timeout=1)
+        except Exception as lost:  # The scheduler is gone, and the result with it.
+            error = lost
+        words = " ".join(str(error or "the scheduler is gone").split())
+        return words if isinstance(error, UserError) else f"its worker was lost ({words})"
+    outcome: Outcome = started.future.result()
+    if not outcome.code:
+        return ""
+    return f"{_last_line(started.log, outcome.code)} (all it said: {started.log})"
 
 
 def _log(name: str) -> Path:

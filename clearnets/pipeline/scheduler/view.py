@@ -100,6 +100,11 @@ class View:
         self._ran.append(ran)
         self.say(f"{self._count()} {' '.join(ran.names)}  {words_of(ran.seconds)}")
 
+    def again(self, names: tuple[str, ...]) -> None:
+        """Tell that a command of several stages has failed, and that each is tried by itself."""
+        self._running.pop(names, None)
+        self.say(f"{self._count()} {' '.join(names)}  failed together, now one by one")
+
     def failed(self, names: tuple[str, ...], reason: str, skipped: list[str]) -> None:
         """Tell that a command has failed, and what therefore cannot run."""
         self._running.pop(names, None)

@@ -19,17 +19,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 _POLL_SECONDS = 0.05
+# The number of the file that answers go to.
+ANSWERS = 9
 
 
 def main() -> None:
     """Serve commands until the input ends."""
     # Answers alone go to the output: what is imported may print.
-    answers = os.dup(1)
+    os.dup2(1, ANSWERS)
     os.dup2(2, 1)
     if sys.platform == "linux":
         for name in sys.argv[1:]:
@@ -40,7 +43,7 @@ def main() -> None:
         if found:
             buffer = rest
             answer = json.dumps(_run(json.loads(line)))
-            os.write(answers, answer.encode() + b"\n")
+            os.write(ANSWERS, answer.encode() + b"\n")
             continue
         data = os.read(0, 1 << 16)
         if not data:
@@ -84,6 +87,8 @@ def _start(request: dict[str, Any]) -> tuple[int, Callable[[], int | None]]:
     child = os.fork()
     if child == 0:
         _become(request)
+    with suppress(OSError):  # The child does it, too: whoever comes first.
+        os.setpgid(child, child)
     return child, partial(_poll, child)
 
 
@@ -97,6 +102,7 @@ def _become(request: dict[str, Any]) -> None:
     code = 1
     try:
         os.setpgid(0, 0)
+        os.close(ANSWERS)
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for number, target in ((nothing, 0), (log, 1), (log, 2)):
@@ -107,6 +113,8 @@ def _become(request: dict[str, Any]) -> None:
         runpy.run_module("clearnets", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:

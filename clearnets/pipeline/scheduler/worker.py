@@ -5,6 +5,7 @@ Every function here may run on another machine, of which the checkout is the sam
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -12,20 +13,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from clearnets import UserError, arithmetic
+
 # Libraries by whose version results may differ.
 LIBRARIES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "transformers",
-    "eai-sparsify",
-    "distributed",
+    *("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib"),
+    *("transformers", "tokenizers", "safetensors", "schedulefree", "eai-sparsify", "distributed"),
 )
 
 # What commands import first. Each takes a tenth of a second or more, and starts no thread: a fork
@@ -41,8 +40,8 @@ PRELOAD = (
 )
 
 _lock = threading.Lock()
-_idle: list[_Server] = []
-"""Warm processes of this worker that run nothing."""
+_servers: dict[str, list[_Server]] = {}
+"""By run, the warm processes of this worker."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,16 @@ class Job:
         folder: the checkout, absolute: where it runs.
         log: file for what it prints, absolute.
         environment: variables that are set for it.
+        run: the run of the pipeline that it is a part of.
+        expected: what a worker must compute with.
     """
 
     words: Sequence[str]
     folder: str
     log: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
+    expected: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,22 @@ class Outcome:
     processor: float
 
 
-def identity() -> dict[str, str]:
-    """Return what this process computes with: the code of the package, Python and libraries."""
-    from clearnets.pipeline import code
-    from clearnets.pipeline.artifacts import fingerprint
-    from clearnets.pipeline.stage import table
+def identity(folder: str) -> dict[str, str]:
+    """Return what a process here computes with: code, libraries, processor and its settings.
 
+    Args:
+        folder: the checkout, whose code commands run.
+    """
+    files = sorted(path for path in (Path(folder) / "clearnets").rglob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    _, flags = arithmetic.processor()
+    known = "with" if {"avx2", "fma"} <= flags else "without"
     return {
-        "clearnets": fingerprint([code.fingerprint(name) for name in table()]),
+        "clearnets": code,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
+        "processor": f"{platform.machine()} {known} AVX2 and FMA",
+        **{name: os.environ.get(name, "unset") for name in arithmetic.ENVIRONMENT},
     }
 
 
@@ -101,30 +110,47 @@ def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
 
 def probe(folder: str) -> dict[str, Any]:
     """Return this worker's identity, and whether it sees the checkout."""
-    return {"identity": identity(), "sees": (Path(folder) / "dvc.yaml").exists()}
+    return {"identity": identity(folder), "sees": (Path(folder) / "dvc.yaml").exists()}
 
 
 def execute(job: Job) -> Outcome:
     """Run a command in a warm process, and wait for it.
 
     Raises:
+        UserError: this worker computes with something else than the job asks for.
         RuntimeError: the process that ran it was killed.
     """
     with _lock:
-        server = _idle.pop() if _idle else _Server(job.folder)
+        own = _servers.setdefault(job.run, [])
+        # A worker may have come after the run has begun.
+        if not own and (differing := differences(job.expected, identity(job.folder))):
+            raise UserError(f"its worker has {differing}; start it in this checkout's environment")
+        server = next((server for server in own if not server.busy), None)
+        if server is None:
+            server = _Server(job.folder)
+            own.append(server)
+        server.busy = True
     try:
-        outcome = Outcome(**server.ask(asdict(job)))
+        return Outcome(**server.ask(asdict(job)))
     except BrokenPipeError:
+        with _lock:
+            own.remove(server)
         raise RuntimeError("the process that runs its commands was killed") from None
-    with _lock:
-        _idle.append(server)
-    return outcome
+    finally:
+        server.busy = False
 
 
-def warm_up(folder: str, preload: Sequence[str]) -> None:
+def warm_up(run: str, folder: str, preload: Sequence[str]) -> None:
     """Start a warm process, so that its imports are done when a command comes."""
     with _lock:
-        _idle.append(_Server(folder, preload))
+        _servers.setdefault(run, []).append(_Server(folder, preload))
+
+
+def stop(run: str) -> None:
+    """End the warm processes of a run, and with them the commands that they run."""
+    with _lock:
+        for server in _servers.pop(run, []):
+            server.close()
 
 
 class _Server:
@@ -141,6 +167,7 @@ class _Server:
             env={**os.environ, **single},
             start_new_session=True,  # Ctrl-C in a terminal is for the one who started the run.
         )
+        self.busy = False
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a command and return the answer.
@@ -150,9 +177,16 @@ class _Server:
         """
         assert self._process.stdin
         assert self._process.stdout
+        request = {**request, "words": list(request["words"])}
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise BrokenPipeError
         return json.loads(answer)
+
+    def close(self) -> None:
+        """Let the process end: it kills what it runs."""
+        assert self._process.stdin
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
