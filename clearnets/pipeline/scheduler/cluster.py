@@ -77,6 +77,8 @@ def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluste
     from distributed.security import Security
 
     _hush()
+    # Before Dask sets OMP_NUM_THREADS here, for its workers.
+    cores = processes.cores()
     # Whoever can talk to a worker can run code: only this process has the keys.
     security = Security.temporary()
     gpus = _gpus()
@@ -121,7 +123,7 @@ def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluste
         client.run(worker.warm_up, run, os.getcwd(), preload)
         words = f"{jobs} worker{'s' if jobs > 1 else ''} here"
         with _stopping(client, run):
-            yield Cluster(client, words, processes.cores(), run)
+            yield Cluster(client, words, cores, run)
 
 
 def _gpus() -> list[str]:
