@@ -29,6 +29,8 @@ PLOTS: dict[str, Any] = {
         "y_label": "nats per token",
     }
 }
+# Longest list, in characters, that stands on one line.
+_LINE = 90
 # The stage that writes CODE, by whose keys the others depend on code.
 PLAN = "plan"
 
@@ -112,7 +114,7 @@ def _body(stage: Stage, item: str, source: str = "") -> dict[str, Any]:
         "desc": stage.does,
         "cmd": " ".join(("clearnets", stage.name, *filter(None, words))),
         "params": params,
-        "deps": [filled(path) for path in stage.reads],
+        "deps": _short([filled(path) for path in stage.reads]),
         "outs": [*map(filled, stage.writes), *uncached],
         "metrics": metrics,
     }
@@ -124,7 +126,8 @@ def _short(keys: list[str]) -> list[str]:
     from ruamel.yaml.comments import CommentedSeq
 
     listed = CommentedSeq(keys)
-    if not any("${" in key for key in keys):
+    line = ", ".join(keys)
+    if "${" not in line and len(line) < _LINE:
         listed.fa.set_flow_style()
     return listed
 
