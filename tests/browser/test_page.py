@@ -433,6 +433,7 @@ def test_ratings_are_blind_kept_and_saved_as_collate_reads_them(tab, tmp_path, m
         assert page.locator(".explanation").count() == number % 2, "the second question shows it"
         page.keyboard.press(key)
     page.keyboard.press("b")
+    page.wait_for_timeout(500)  # Chromium stores what a page keeps a moment later.
     page = tab.open("rate")
     start(page)
     assert "Latent 2 of 4, question 2" in page.inner_text("[role=status]"), "it goes on"
