@@ -20,7 +20,7 @@ def main() -> None:
     cfg = config.parse(config.overlay(default, smoke), "smoke")
     for stage, item in items_of(cfg):
         if stage.name not in ("plan", "figures", "paper"):
-            stage.module.run(cfg, runtime=CPU, **stage.selection(cfg, item))
+            stage.module.run(cfg, runtime=CPU, **stage.call(cfg, [item]))
 
 
 if __name__ == "__main__":

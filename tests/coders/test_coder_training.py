@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import clearnets  # isort: skip  # noqa: F401  # Run as a script, too: it comes before torch.
+
 import signal
 import subprocess
 import sys

@@ -302,7 +302,7 @@ def test_ctrl_c_stops_the_commands_and_a_second_run_goes_on(tmp_path, run, capsy
         time.sleep(0.05)
         assert running.poll() is None
     running.send_signal(signal.SIGINT)
-    _, told = running.communicate(timeout=60)
+    _, told = running.communicate(timeout=120)
     assert running.returncode == 130
     assert told.splitlines()[-1] == "clearnets: interrupted; run the same command again to go on"
     with pytest.raises(ProcessLookupError):

@@ -122,8 +122,7 @@ def local(jobs: int, preload: Sequence[str] = worker.PRELOAD) -> Iterator[Cluste
         run = uuid4().hex
         client.run(worker.warm_up, run, os.getcwd(), preload)
         words = f"{jobs} worker{'s' if jobs > 1 else ''} here"
-        with _stopping(client, run):
-            yield Cluster(client, words, cores, run)
+        yield Cluster(client, words, cores, run)
 
 
 def _gpus() -> list[str]:
