@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -16,11 +15,10 @@ from pathlib import Path
 import pytest
 import warm
 from ruamel.yaml import YAML
+from smoke_checkout import BIN, clone
 
 from clearnets.data.storybook import stories
 
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 YAML_ = YAML(typ="safe")
 
 
@@ -56,28 +54,6 @@ def run(*words: str, at: Path, code: int = 0) -> str:
     )
     assert done.returncode == code, f"{' '.join(words)}\n{done.stdout[-4000:]}"
     return done.stdout
-
-
-def clone(folder: Path) -> Path:
-    """A fresh repository with this checkout's source and none of its results."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    results = ("artifacts/", "paper/results/", "paper/figures/", "paper/tables/", "dvc.lock")
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(results):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    run("git", "init", "-q", at=folder)
-    run("git", "config", "user.name", "test", at=folder)
-    run("git", "config", "user.email", "test@example.org", at=folder)
-    run("git", "add", "-A", at=folder)
-    run("git", "commit", "-qm", "source", at=folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
