@@ -8,12 +8,14 @@ tables and figures.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 # The hookpoint of a family that reads tokens and no layer, and its number in tables.
 TOKENS = "tokens"
 NO_LAYER = -1
+Selection = Literal["topk", "groupmax", "batchtopk", "jumprelu", "matryoshka"]
+
 # The null of the native latents in concept recovery. It is cached with them and is no family.
 DIRECTIONS = "random-directions"
 
@@ -29,14 +31,25 @@ class FamilySpec:
         kind: where its latents come from: a model's own sparse feedforwards (`native`), a coder
             trained by `clearnets sparsify` (`coder`), the units of dense feedforwards (`neurons`),
             or the tokens themselves (`tokens`).
-        model: the model of the pair that it reads; None where it reads tokens alone.
+        model: the model that it reads, by its feedforward (one of the parameter `models`); None
+            where it reads tokens alone.
         untrained_model: whether that model is taken before its training.
         trained: whether the latents' own weights are trained.
         transcode: of a coder, whether it goes from a feedforward's input to its output; otherwise
             it reconstructs the output that it reads.
         skip: of a coder, whether a linear path runs beside its latents.
+        selection: how active latents are chosen: the maximum of each of k groups (`groupmax`), the
+            k largest of a token (`topk`) or k per token on average, the largest of a batch
+            (`batchtopk`), those above a threshold that each latent learns (`jumprelu`), or the k
+            largest with nested reconstructions (`matryoshka`). None where nothing is chosen so.
+        objective: what a coder is trained on: the fvu of its reconstruction, or (`kl`, end to end)
+            the Kullback-Leibler divergence of the model's predictions with all coders in place from
+            those without.
+        frozen: of a coder, the half that keeps its initial weights.
+        cross_layer: of a coder, whether the latents of a layer also write to all layers above.
         reads, reconstructs: the same in words, for tables.
-        contrast: where the native latents are compared with it, the kind of that contrast.
+        contrast: where native latents are compared with it, the kind of that contrast. The primary
+            one is between families of the same selection.
         untrained_twin: the family with the same kind of latents and untrained weights.
         untrained_model_twin: the family of the same coders, trained on the untrained model.
         null: its null in concept recovery: random directions of the space that it reads.
@@ -49,11 +62,15 @@ class FamilySpec:
     label: str
     about: str
     kind: Literal["native", "coder", "neurons", "tokens"]
-    model: Literal["dense", "sparse"] | None = "dense"
+    model: str | None = "dense"
     untrained_model: bool = False
     trained: bool = True
     transcode: bool = False
     skip: bool = False
+    selection: Selection | None = None
+    objective: Literal["fvu", "kl"] = "fvu"
+    frozen: Literal["encoder", "decoder"] | None = None
+    cross_layer: bool = False
     reads: str
     reconstructs: str
     contrast: Literal["primary", "secondary"] | None = None
@@ -105,148 +122,207 @@ class FamilySpec:
 
         The other fields only name it, draw it, or say what it is compared with.
         """
-        computed = ("kind", "model", "untrained_model", "trained", "transcode", "skip", "null")
+        computed = (
+            *("kind", "model", "untrained_model", "trained", "transcode", "skip", "null"),
+            *("selection", "objective", "frozen", "cross_layer"),
+        )
         return {key: value for key, value in asdict(self).items() if key in computed}
 
 
 _IN, _OUT = "feedforward input", "feedforward output"
-_BLUE, _RED, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#E69F00", "#009E73"  # Okabe and Ito's
+# Okabe and Ito's colours.
+_BLUE, _RED, _ORANGE, _GREEN, _SKY = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#56B4E9"
+_PINK, _GREY = "#CC79A7", "#666666"
 
-_ROWS = (
-    FamilySpec(
-        name="native",
-        label="native",
-        about="the sparse model's own feedforward latents",
+
+def _native(model: str, selection: Selection, label: str, how: str, color: str) -> FamilySpec:
+    """Return the latents that one kind of sparse feedforward computes with."""
+    return FamilySpec(
+        name=label.replace(" ", "-"),
+        label=label,
+        about=f"the sparse model's own feedforward latents, {how}",
         kind="native",
-        model="sparse",
+        model=model,
+        selection=selection,
         reads=_IN,
         reconstructs="nothing: it is the feedforward",
-        untrained_twin="random-native",
         null=DIRECTIONS,
-        color=_BLUE,
+        color=color,
         marker="o",
-    ),
-    FamilySpec(
-        name="transcoder",
-        label="transcoder",
-        about="transcoders on the dense model, from a feedforward's input to its output",
-        kind="coder",
-        transcode=True,
+    )
+
+
+def _transcoder(
+    prefix: str = "", how: str = "", model: str = "dense", **changes: Any
+) -> FamilySpec:
+    """Return transcoders of a dense model."""
+    fields: dict[str, Any] = {
+        "name": f"{prefix}transcoder",
+        "label": f"{prefix}transcoder",
+        "about": f"transcoders on the dense model, from a feedforward's input to its output{how}",
+        "selection": "topk",
+        "reconstructs": _OUT,
+        "contrast": "secondary",
+        "null": "random-transcoder",
+        "color": _RED,
+        "marker": "s",
+    }
+    return FamilySpec(kind="coder", model=model, transcode=True, reads=_IN, **fields | changes)
+
+
+def _sae(prefix: str = "", how: str = "", **changes: Any) -> FamilySpec:
+    """Return SAEs of the dense model."""
+    fields: dict[str, Any] = {
+        "name": f"{prefix}sae",
+        "label": f"{prefix}SAE",
+        "about": f"SAEs on the output of the dense model's feedforwards{how}",
+        "selection": "topk",
+        "contrast": "secondary",
+        "null": "random-sae",
+        "color": _GREEN,
+        "marker": "^",
+    }
+    return FamilySpec(kind="coder", reads=_OUT, reconstructs=_OUT, **fields | changes)
+
+
+def _neurons(prefix: str, model: str, about: str, **changes: Any) -> FamilySpec:
+    """Return the neurons of a dense model."""
+    fields: dict[str, Any] = {
+        "name": f"{prefix}neurons",
+        "label": f"{prefix}neurons",
+        "null": "random-transcoder",
+        "color": _PINK,
+        "marker": "v",
+    }
+    return FamilySpec(
+        kind="neurons",
+        model=model,
+        about=f"{about}, each sign for itself",
         reads=_IN,
-        reconstructs=_OUT,
+        reconstructs="nothing: the feedforward's own units",
+        **fields | changes,
+    )
+
+
+# Kinds of latent whose clarity is the question. Each has an untrained twin, its own or another's.
+_SUBJECTS = (
+    _native("sparse", "groupmax", "native", "the maximum of each of k groups (GroupMax)", _BLUE),
+    _native("sparse_topk", "topk", "topk native", "the k largest (top-k)", _SKY),
+    _native("sparse_low_rank", "topk", "low-rank native", "factored through few dimensions", _SKY),
+    _native("sparse_product_key", "topk", "product-key native", "the sums of two halves", _SKY),
+    _native("sparse_kronecker", "topk", "kronecker native", "an encoder that is a product", _SKY),
+    _transcoder(contrast="primary", untrained_model_twin="step0-transcoder"),
+    _transcoder(
+        *("groupmax-", ", the maximum of each of k groups (GroupMax)"),
+        selection="groupmax",
         contrast="primary",
-        untrained_twin="random-transcoder",
-        untrained_model_twin="step0-transcoder",
-        null="random-transcoder",
-        color=_RED,
-        marker="s",
+        null="random-groupmax-transcoder",
+        color=_ORANGE,
     ),
-    FamilySpec(
-        name="sae",
-        label="SAE",
-        about="SAEs on the output of the dense model's feedforwards",
-        kind="coder",
-        reads=_OUT,
-        reconstructs=_OUT,
-        contrast="secondary",
-        untrained_twin="random-sae",
-        untrained_model_twin="step0-sae",
-        null="random-sae",
-        color=_GREEN,
-        marker="^",
-    ),
-    FamilySpec(
-        name="skip-transcoder",
-        label="skip-transcoder",
-        about="transcoders with a linear path beside their latents",
-        kind="coder",
-        transcode=True,
+    _sae(untrained_model_twin="step0-sae"),
+    _transcoder(
+        *("skip-", ", with a linear path beside their latents"),
         skip=True,
-        reads=_IN,
         reconstructs="feedforward output, with a linear skip",
-        contrast="secondary",
-        # The skip begins at zero, so the untrained transcoder is its twin, too.
-        untrained_twin="random-transcoder",
         untrained_model_twin="step0-transcoder",
-        null="random-transcoder",
         color=_ORANGE,
         marker="D",
     ),
-    FamilySpec(
-        name="neurons",
-        label="neurons",
-        about="the dense model's neurons, each sign for itself",
-        kind="neurons",
-        reads=_IN,
-        reconstructs="nothing: the feedforward's own units",
-        null="random-transcoder",
-        control_of_all=True,
-        color="#CC79A7",
-        marker="v",
+    _transcoder("batchtopk-", ", k per token on average", selection="batchtopk", marker="p"),
+    _transcoder("jumprelu-", ", above a learned threshold", selection="jumprelu", marker="X"),
+    _transcoder("matryoshka-", ", nested", selection="matryoshka", marker="h"),
+    _sae("batchtopk-", ", k per token on average", selection="batchtopk", marker="<"),
+    _sae("jumprelu-", ", above a learned threshold", selection="jumprelu", marker=">"),
+    _sae("matryoshka-", ", nested", selection="matryoshka", marker="*"),
+    _transcoder(
+        *("e2e-", ", trained end to end on the model's predictions"),
+        objective="kl",
+        reconstructs="the model's predictions, by way of the feedforward output",
+        color=_PINK,
+        marker="d",
     ),
-    FamilySpec(
-        name="random-native",
-        label="untrained native",
-        about="control: the sparse model before its training",
-        kind="native",
-        model="sparse",
+    _transcoder(
+        *("cross-layer-", " and those of all layers above"),
+        cross_layer=True,
+        reconstructs="outputs of its own and all later feedforwards",
+        color=_PINK,
+        marker="P",
+    ),
+    _transcoder("wide-", " (the dense twin of as many parameters)", "dense_wide", marker="H"),
+)
+# The name of a subject's untrained twin, where that is not its own; `None` of no one.
+_OTHERS_TWIN = {
+    row.name: "random-transcoder" if row.transcode else "random-sae"
+    for row in _SUBJECTS
+    if row.is_coder and row.name not in ("transcoder", "sae", "groupmax-transcoder")
+}
+
+
+def _untrained(subject: FamilySpec) -> FamilySpec:
+    """Return a subject's own untrained twin."""
+    native = subject.kind == "native"
+    what = "the sparse model before its training" if native else "untrained weights"
+    return replace(
+        subject,
+        name=f"random-{subject.name}",
+        label=f"untrained {subject.label}",
+        about=f"control: {subject.about}; {what}",
+        untrained_model=native,
+        trained=False,
+        reconstructs="nothing: an untrained feedforward" if native else f"{_OUT}, untrained",
+        contrast=None,
+        untrained_twin=None,
+        untrained_model_twin=None,
+        null=None,
+        fill="none",
+    )
+
+
+def _on_step_0(subject: FamilySpec) -> FamilySpec:
+    """Return the same coders, trained on the model before its training."""
+    return replace(
+        subject,
+        name=f"step0-{subject.name}",
+        label=f"step-0 {subject.label}",
+        about=f"control: {subject.about}; trained on the model before its training",
         untrained_model=True,
-        trained=False,
-        reads=_IN,
-        reconstructs="nothing: an untrained feedforward",
-        color=_BLUE,
-        marker="o",
-        fill="none",
-    ),
-    FamilySpec(
-        name="random-transcoder",
-        label="untrained transcoder",
-        about="control: untrained transcoders on the dense model",
-        kind="coder",
-        trained=False,
-        transcode=True,
-        reads=_IN,
-        reconstructs="feedforward output, untrained",
-        color=_RED,
-        marker="s",
-        fill="none",
-    ),
-    FamilySpec(
-        name="random-sae",
-        label="untrained SAE",
-        about="control: untrained SAEs on the dense model",
-        kind="coder",
-        trained=False,
-        reads=_OUT,
-        reconstructs="feedforward output, untrained",
-        color=_GREEN,
-        marker="^",
-        fill="none",
-    ),
-    FamilySpec(
-        name="step0-transcoder",
-        label="step-0 transcoder",
-        about="control: transcoders fitted to the dense model before its training",
-        kind="coder",
-        untrained_model=True,
-        transcode=True,
-        reads=_IN,
-        reconstructs="feedforward output, of the untrained model",
-        color=_RED,
-        marker="s",
+        reconstructs=f"{_OUT}, of the untrained model",
+        contrast=None,
+        untrained_twin=None,
+        untrained_model_twin=None,
+        null=None,
         fill="left",
+    )
+
+
+_ROWS = (
+    *(
+        replace(row, untrained_twin=_OTHERS_TWIN.get(row.name, f"random-{row.name}"))
+        for row in _SUBJECTS
     ),
-    FamilySpec(
-        name="step0-sae",
-        label="step-0 SAE",
-        about="control: SAEs fitted to the dense model before its training",
-        kind="coder",
-        untrained_model=True,
-        reads=_OUT,
-        reconstructs="feedforward output, of the untrained model",
-        color=_GREEN,
-        marker="^",
+    _neurons("", "dense", "the dense model's neurons", control_of_all=True),
+    _neurons(
+        *("weight-sparse-", "dense_weight_sparse", "neurons of a model with few weights"),
+        marker="8",
+    ),
+    *(_untrained(row) for row in _SUBJECTS if row.name not in _OTHERS_TWIN),
+    *(_on_step_0(row) for row in _SUBJECTS if row.untrained_model_twin == f"step0-{row.name}"),
+    # Sanity checks of 2026 found such coders close to trained ones.
+    _transcoder(
+        *("frozen-decoder-", "; control: the decoder keeps its initial weights"),
+        frozen="decoder",
+        contrast=None,
+        null=None,
         fill="left",
+        marker="D",
+    ),
+    _transcoder(
+        *("frozen-encoder-", "; control: the encoder keeps its initial weights"),
+        frozen="encoder",
+        contrast=None,
+        null=None,
+        fill="left",
+        marker="X",
     ),
     FamilySpec(
         name="token-unigram",
@@ -257,7 +333,7 @@ _ROWS = (
         reads="current token",
         reconstructs="nothing",
         control_of_all=True,
-        color="#666666",
+        color=_GREY,
         marker="P",
     ),
 )
