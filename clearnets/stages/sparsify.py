@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sparsify import SparseCoder
 
     from clearnets.config import Config, Existing
+    from clearnets.families import FamilySpec
 
 
 STAGE = Stage(
@@ -42,7 +43,7 @@ STAGE = Stage(
 
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
-    settings = {"family": family, **config.dump("threads", "coders")}
+    settings, model = {"family": family, **config.dump("threads", "coders")}, FAMILIES[family].model
     # Of what takes the place of trained coders, only that of this family.
     settings["coders"] = {**settings["coders"], "existing": None}
     if source := _existing(config, family):
@@ -60,7 +61,7 @@ def units(config: Config, *, family: str) -> list[Unit]:
             inputs={
                 "data": paths.data(),
                 "match": paths.match(seed),
-                "dense": paths.train("dense", seed),
+                str(model): paths.train(str(model), seed),
             },
         )
         for seed in config.seeds
@@ -114,9 +115,9 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
 
-    dense: Any = load(load_pair(seed).dense)
-    names = hookpoints.names(dense)
-    coders = existing.take_over(source, FAMILIES[family], names, d_in=dense.config.hidden_size)
+    model: Any = load(load_pair(seed).checkpoint(FAMILIES[family]))
+    names = hookpoints.names(model)
+    coders = existing.take_over(source, FAMILIES[family], names, d_in=model.config.hidden_size)
     for name, coder in coders.items():
         coder.save_to_disk(work.out / name)
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
@@ -155,7 +156,7 @@ def _build_layers(
         seed=seed,
     )
     first = FAMILIES[next(iter(works))]
-    model = _model(seed, device, untrained=first.untrained_model)
+    model = _model(seed, device, first)
     chains = [
         training.Chain(
             _new_coders(config, family, seed, layers, model), work.state / _state_of(layers)
@@ -192,14 +193,14 @@ def _label(works: Mapping[str, Work], seed: int, layers: Sequence[int]) -> str:
     return f"sparsify {', '.join(works)} seed {seed} layers {', '.join(map(str, layers))}"
 
 
-def _model(seed: int, device: torch.device, *, untrained: bool) -> Any:
-    """Return the dense model of the pair, as trained or before, frozen."""
+def _model(seed: int, device: torch.device, family: FamilySpec) -> Any:
+    """Return the model that a family reads, as trained or before, frozen."""
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained as begun
 
-    dense = load_pair(seed).dense
-    model: Any = begun(dense, seed) if untrained else load(dense)
+    trained = load_pair(seed).checkpoint(family)
+    model: Any = begun(trained, seed) if family.untrained_model else load(trained)
     return model.to(device).requires_grad_(False)
 
 

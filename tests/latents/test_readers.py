@@ -130,7 +130,7 @@ def test_token_unigram_needs_no_model(ids_BS):
 
 def test_every_family_opens(root, monkeypatch):
     monkeypatch.chdir(root)
-    for family in FAMILIES:
+    for family in tiny.FAMILIES:
         assert open_reader(family, 0).num_latents > 0
     with pytest.raises(UserError, match="unknown family 'neuron'; known: native"):
         open_reader("neuron", 0)  # pyright: ignore[reportArgumentType]
