@@ -90,7 +90,12 @@ class FamilySpec:
     @property
     def coder_kind(self) -> dict[str, Any]:
         """What kind of coder it is, as arguments of `clearnets.coders.library.new_coder`."""
-        return {"transcode": self.transcode, "skip": self.skip, "selection": self.selection}
+        return {
+            "transcode": self.transcode,
+            "skip": self.skip,
+            "selection": self.selection,
+            "frozen": self.frozen,
+        }
 
     @property
     def is_subject(self) -> bool:

@@ -4,7 +4,7 @@ sparsify's loss is fvu on a batch: the residual's sum of squares over the target
 mean. Its gradient touches k rows of encoder and decoder per token; sparsify adds them up by way of
 an (N * k, D) tensor and also moves latents that were selected with value zero. Here the sparse
 model's own kernels do it, without autograd: the same gradient but for those zeros, which get none,
-in less time.
+in less time. JumpReLU's and Matryoshka's losses take autograd.
 
 Multi-TopK adds to the loss an eighth of the fvu of a wider reconstruction, by the 4 k largest
 latents. sparsify (1.3.3) takes those from pre-activations that its backward pass ignores, so that
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from clearnets.coders import selection
 from clearnets.models import sparse_ops
 
 if TYPE_CHECKING:
@@ -53,16 +54,20 @@ class Loss(NamedTuple):
 
 @torch.no_grad()
 def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
-    """Return what the coder makes of a batch, skip connection included.
+    """Return what a trained coder makes of a batch, skip connection included.
 
-    Equals the `sae_out` of sparsify's forward.
+    Equals the `sae_out` of sparsify's forward for the selections that it knows.
     """
-    return Output(decode(coder, x_ND, *(codes := encode(coder, x_ND))), *codes)
+    codes = selection.choose_trained(coder, _read(coder, x_ND))
+    return Output(decode(coder, x_ND, *codes), *codes)
 
 
 def encode(coder: SparseCoder, x_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `acts_Nk` ≥ 0 and `indices_Nk` of the chosen latents; autograd goes through it."""
-    return _encode(coder, _read(coder, x_ND), coder.cfg.k, coder.cfg.activation)
+    """Return values ≥ 0 and indices (N, K) of the latents that are chosen in training.
+
+    Autograd goes through it and `decode`, for every selection.
+    """
+    return selection.choose(coder, _read(coder, x_ND))
 
 
 def decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Tensor:
@@ -79,11 +84,18 @@ def variation(target_ND: Tensor) -> Tensor:
 
 @torch.no_grad()
 def add_gradient(
-    coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor, *, share: float = 1.0
+    coder: SparseCoder,
+    x_ND: Tensor,
+    target_ND: Tensor,
+    total: Tensor,
+    *,
+    share: float = 1.0,
+    part: float = 1.0,
 ) -> Loss:
     """Add the gradient of the training loss to the `grad` of the coder's parameters.
 
-    The loss is fvu, with Multi-TopK's part where the coder's `cfg` asks for it.
+    The loss is fvu, with Multi-TopK's part where the coder's `cfg` asks for it, and what JumpReLU
+    and Matryoshka add (see `selection`), which Multi-TopK does not change.
 
     Args:
         coder: reads `x_ND`.
@@ -91,24 +103,50 @@ def add_gradient(
         target_ND: what to reconstruct.
         total: the `variation` of the whole batch.
         share: factor of the gradient, not of the loss that is returned.
+        part: share of the batch's tokens that are in this piece.
     """
+    if coder.cfg.activation in (selection.JUMP, "matryoshka"):
+        return _add_by_autograd(coder, x_ND, target_ND, total, share, part)
     read_ND, k = _read(coder, x_ND), coder.cfg.k
     wide = None
     if coder.cfg.multi_topk:
-        wide = _encode(coder, read_ND, min(MULTI_TOPK * k, coder.num_latents), "topk")
+        weight_LD, bias_L = coder.encoder.weight, coder.encoder.bias
+        most = min(MULTI_TOPK * k, coder.num_latents)
+        wide = sparse_ops.encode(read_ND, weight_LD, bias_L, k=most, selection="topk")
     if wide and coder.cfg.activation == "topk":
         # The k largest are among the 4 k largest: the dense product is made once.
         acts_Nk, places_Nk = wide[0].topk(k, dim=-1, sorted=False)
         codes = acts_Nk, wide[1].gather(1, places_Nk)
     else:
-        codes = _encode(coder, read_ND, k, coder.cfg.activation)
+        codes = selection.choose(coder, read_ND)
     residual = _descend(coder, x_ND, read_ND, codes, target_ND, share / total)
     value = residual / total
     if wide:
-        part = share * MULTI_TOPK_WEIGHT / total
-        wider = _descend(coder, x_ND, read_ND, wide, target_ND, part)
+        scale = share * MULTI_TOPK_WEIGHT / total
+        wider = _descend(coder, x_ND, read_ND, wide, target_ND, scale)
         value = value + MULTI_TOPK_WEIGHT * wider / total
     return Loss(value, residual, *codes)
+
+
+@torch.enable_grad()
+def _add_by_autograd(
+    coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor, share: float, part: float
+) -> Loss:
+    """Do the same for the selections whose loss is more than fvu."""
+    extra: Tensor | float = 0.0
+    if coder.cfg.activation == selection.JUMP:
+        acts_NK, l0, indices_NK = selection.jump(coder, _read(coder, x_ND))
+        extra = part * selection.sparsity_loss(l0, coder.cfg.k)
+    else:
+        acts_NK, indices_NK = encode(coder, x_ND)
+    sizes = selection.prefixes(coder)
+    residuals = [
+        (decode(coder, x_ND, acts_NK * (indices_NK < size), indices_NK) - target_ND).pow(2).sum()
+        for size in sizes
+    ]
+    value = torch.stack(residuals).mean() / total + extra
+    (share * value).backward()
+    return Loss(value.detach(), residuals[-1].detach(), acts_NK.detach(), indices_NK)
 
 
 def _descend(
@@ -142,16 +180,11 @@ def _descend(
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
+    if not parameter.requires_grad:  # Frozen.
+        return
     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def _read(coder: SparseCoder, x_ND: Tensor) -> Tensor:
     """Return what the encoder reads: an SAE x - b_dec, a transcoder x."""
     return x_ND if coder.cfg.transcode else x_ND - coder.b_dec
-
-
-def _encode(
-    coder: SparseCoder, read_ND: Tensor, k: int, selection: sparse_ops.Selection
-) -> tuple[Tensor, Tensor]:
-    weight_LD, bias_L = coder.encoder.weight, coder.encoder.bias
-    return sparse_ops.encode(read_ND, weight_LD, bias_L, k=k, selection=selection)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from clearnets import UserError
-from clearnets.coders import feedforward, objective
+from clearnets.coders import feedforward, objective, selection
 from clearnets.coders.batches import Batch
 from clearnets.coders.revival import Silence
 from clearnets.config import Coders, Precision
@@ -255,6 +255,7 @@ class _Run:
                     "transcoder; choose other hookpoints, or SAEs, which read what it writes"
                 )
             start_biases(coder, x_ND, y_ND)
+            selection.start(coder, x_ND if coder.cfg.transcode else x_ND - coder.b_dec)
             self._silence[name] = Silence.new(coder, x_ND)
 
     def _pair(self, activations: _Activations, name: str) -> tuple[Tensor, Tensor]:
@@ -276,6 +277,7 @@ class _Run:
             losses = _add_gradient(coder, *self._pair(activations, name), total, self._schedule)
             for piece in losses:
                 self._silence[name].hear(piece.acts_Nk, piece.indices_Nk)
+                selection.track(coder, piece.acts_Nk)
             if reported:
                 self._tail[name].add(losses, total)
 
@@ -344,14 +346,17 @@ def _add_gradient(
     count, share = schedule.micro_acc_steps, 1 / schedule.grad_acc_steps
     with autocast(x_ND.device, schedule.precision):
         return [
-            objective.add_gradient(coder, x_MD, y_MD, total, share=share)
+            objective.add_gradient(
+                coder, x_MD, y_MD, total, share=share, part=len(x_MD) / len(x_ND)
+            )
             for x_MD, y_MD in zip(x_ND.chunk(count), y_ND.chunk(count), strict=True)
         ]
 
 
 def _optimizer(coders: Mapping[str, SparseCoder], schedule: Schedule) -> Any:
     """Return sparsify's optimizer."""
-    parameters = [parameter for coder in coders.values() for parameter in coder.parameters()]
+    every = [parameter for coder in coders.values() for parameter in coder.parameters()]
+    parameters = [parameter for parameter in every if parameter.requires_grad]
     if schedule.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
     from schedulefree import ScheduleFreeWrapper

@@ -118,6 +118,7 @@ def _rate(config: Config, family: str) -> float:
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     """Write coders that others trained in place of trained ones; their training is not known."""
     from clearnets.coders import existing
+    from clearnets.coders.library import save_coder
     from clearnets.models import hookpoints
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
@@ -126,7 +127,7 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     names = hookpoints.names(dense)
     coders = existing.take_over(source, FAMILIES[family], names, d_in=dense.config.hidden_size)
     for name, coder in coders.items():
-        coder.save_to_disk(work.out / name)
+        save_coder(coder, work.out / name)
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
 
 
@@ -149,6 +150,7 @@ def _build_layers(
 ) -> dict[str, dict[str, Any]]:
     """Write the coders of some layers; return by family what is told of their training."""
     from clearnets.coders import batches, training
+    from clearnets.coders.library import save_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models.matching import attention_within
 
@@ -187,7 +189,7 @@ def _build_layers(
         )
     for work, chain in zip(works.values(), chains, strict=True):
         for name, coder in chain.coders.items():
-            coder.cpu().save_to_disk(work.out / name)
+            save_coder(coder, work.out / name)
     numbers = {"steps": steps, "tokens": steps * tokens_per_step}
     told = [numbers | {"layers": report.layers()} for report in reports]
     return dict(zip(works, told, strict=True))
