@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,10 @@ class Transformer(Frozen):
         """Return a layer's feedforward by its name in the base model, as sparsify writes it."""
         return f"layers.{layer}.mlp"
 
+    def made_with(self, mlp: str) -> dict[str, Any]:
+        """Return what a model with this feedforward depends on, as JSON values."""
+        return self.model_dump(mode="json")
+
 
 class GPTNeoX(Transformer):
     """A GPT-NeoX that is trained here; the members of the pair share all but their feedforward."""
@@ -91,6 +95,12 @@ class GPTNeoX(Transformer):
                 "fraction that gives an even number"
             )
         return self
+
+    def made_with(self, mlp: str) -> dict[str, Any]:
+        """Return what a model with this feedforward depends on, as JSON values: the dense one does
+        not on the latents, so that experiments which differ in them share it."""
+        only_sparse = {"expansion", "k", "rank_ratio"} if mlp == "dense" else None
+        return self.model_dump(mode="json", exclude=only_sparse)
 
     @property
     def rotary_dims(self) -> int:

@@ -216,11 +216,13 @@ def build_model(
 
     Twins of one seed share every initial weight outside their feedforwards.
     """
+    latents: dict[str, int] = {}  # The dense model must not depend on them.
+    if mlp != "dense":
+        latents = {"num_latents": model.num_latents, "k": model.k}
+        latents["rank"] = model.hidden_size // model.rank_ratio
     config = SparseGPTNeoXConfig(
         mlp=mlp,
-        num_latents=model.num_latents,
-        k=model.k,
-        rank=model.hidden_size // model.rank_ratio,
+        **latents,
         zero_unembedding=model.zero_unembedding,
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,

@@ -77,7 +77,8 @@ class Stage:
     """One stage of the pipeline.
 
     In `params`, `reads`, `writes` and `small`, `{item}` stands for an item of `over`, `{source}`
-    for what that item reads, `{experiment}` for the experiment.
+    for what that item reads, `{experiment}` for the experiment. The parameter `model.{item}` is no
+    key, but what of `model` a model with that feedforward depends on.
 
     Attributes:
         name: of the DVC stage, the command and the module.
