@@ -80,6 +80,9 @@ class GPTNeoX(Transformer):
     """Start the unembedding at zero, as the original does."""
     init_std: PositiveFloat
     """Standard deviation of the initial weights."""
+    embedding_std: PositiveFloat
+    """Standard deviation of the initial embeddings. Larger ones leave the later layers more to
+    do: beside small ones the first feedforward dominates the residual stream."""
 
     @model_validator(mode="after")
     def _widths_fit(self) -> Self:
@@ -191,6 +194,14 @@ class Train(Frozen):
     """Decoupled decay of every weight, times the learning rate, per step."""
     max_grad_norm: PositiveFloat
     """Gradients are scaled down to this norm."""
+    centring: Annotated[float, Field(ge=0, le=1)]
+    """A sparse feedforward's encoder reads its input minus a running mean of it, of which each step
+    replaces this share; 0 turns it off. It ends in the bias."""
+    bias_step: Annotated[float, Field(ge=0)]
+    """Added in each step to the encoder bias of a latent of a sparse feedforward that has been
+    silent for `silent_steps`; 0 turns it off."""
+    silent_steps: Positive
+    """Steps without a token that activates a latent, after which its bias is raised."""
     eval_steps: Positive
     """Steps between two measurements of the validation loss."""
 

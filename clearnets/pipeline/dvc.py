@@ -39,7 +39,8 @@ PLAN = "plan"
 
 def pipeline(config: Config) -> str:
     """Return the text of `dvc.yaml` for an experiment."""
-    parts = [_yaml({name: _entry(stage, config)}) for name, stage in table().items()]
+    own = {name: stage for name, stage in table().items() if name not in config.skip}
+    parts = [_yaml({name: _entry(stage, config)}) for name, stage in own.items()]
     stages = "\n".join("".join(f"  {line}\n" for line in part.splitlines()) for part in parts)
     plots = _yaml({"plots": [{name: plot} for name, plot in PLOTS.items()]})
     return f"{HEADER}stages:\n{stages}\n{plots}"

@@ -135,6 +135,8 @@ class Stage:
 
     def items(self, config: Config) -> list[str | None]:
         """Return what it is run over in an experiment; [None] where it runs once."""
+        if self.name in config.skip:
+            return []
         return list(self.over.items(config)) if self.over else [None]
 
     def selection(self, config: Config, item: str | None) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
 
 
 def _native(surveys: Mapping[bool, Survey], config: Config) -> Table:
-    """Return the activity of the sparse model's latents, from surveys by whether it is untrained."""
+    """Return the activity of native latents, from surveys by whether the model is untrained."""
     return [
         {
             "family": name,
