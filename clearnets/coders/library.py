@@ -22,6 +22,8 @@ from clearnets.pipeline.runtime import seed_for
 if TYPE_CHECKING:
     from sparsify import SparseCoder
 
+    from clearnets.families import Selection
+
 
 def coder_class() -> type[SparseCoder]:
     """Return sparsify's `SparseCoder`, imported without output, on the eager path without a GPU."""
@@ -38,6 +40,7 @@ def new_coder(
     *,
     transcode: bool = False,
     skip: bool = False,
+    selection: Selection | None = "topk",
     d_in: int,
     num_latents: int,
     k: int,
@@ -53,11 +56,13 @@ def new_coder(
         name: the hookpoint.
         transcode: whether it goes from a feedforward's input to its output.
         skip: whether a linear path runs beside its latents.
+        selection: how its active latents are chosen.
     """
     coder = coder_class()
     from sparsify import SparseCoderConfig
 
     config = SparseCoderConfig(
+        activation=selection,  # pyright: ignore
         num_latents=num_latents,
         k=k,
         multi_topk=multi_topk,

@@ -57,8 +57,19 @@ def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
 
     Equals the `sae_out` of sparsify's forward.
     """
-    acts_Nk, indices_Nk = _encode(coder, _read(coder, x_ND), coder.cfg.k)
-    return _decode(coder, x_ND, acts_Nk, indices_Nk)
+    return Output(decode(coder, x_ND, *(codes := encode(coder, x_ND))), *codes)
+
+
+def encode(coder: SparseCoder, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `acts_Nk` ≥ 0 and `indices_Nk` of the chosen latents; autograd goes through it."""
+    return _encode(coder, _read(coder, x_ND), coder.cfg.k, coder.cfg.activation)
+
+
+def decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Tensor:
+    """Return the output for some latents, skip connection of `x_ND` included, likewise."""
+    assert coder.W_dec is not None
+    output_ND = sparse_ops.decode(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
+    return output_ND if coder.W_skip is None else output_ND + x_ND @ coder.W_skip.mT
 
 
 def variation(target_ND: Tensor) -> Tensor:
@@ -82,46 +93,48 @@ def add_gradient(
         share: factor of the gradient, not of the loss that is returned.
     """
     read_ND, k = _read(coder, x_ND), coder.cfg.k
+    wide = None
     if coder.cfg.multi_topk:
-        wide = _encode(coder, read_ND, min(MULTI_TOPK * k, coder.num_latents))
+        wide = _encode(coder, read_ND, min(MULTI_TOPK * k, coder.num_latents), "topk")
+    if wide and coder.cfg.activation == "topk":
         # The k largest are among the 4 k largest: the dense product is made once.
         acts_Nk, places_Nk = wide[0].topk(k, dim=-1, sorted=False)
-        made = _decode(coder, x_ND, acts_Nk, wide[1].gather(1, places_Nk))
+        codes = acts_Nk, wide[1].gather(1, places_Nk)
     else:
-        wide, made = None, _decode(coder, x_ND, *_encode(coder, read_ND, k))
-    residual = _descend(coder, x_ND, read_ND, made, target_ND, share / total)
+        codes = _encode(coder, read_ND, k, coder.cfg.activation)
+    residual = _descend(coder, x_ND, read_ND, codes, target_ND, share / total)
     value = residual / total
-    if wide is not None:
+    if wide:
         part = share * MULTI_TOPK_WEIGHT / total
-        wider = _descend(coder, x_ND, read_ND, _decode(coder, x_ND, *wide), target_ND, part)
+        wider = _descend(coder, x_ND, read_ND, wide, target_ND, part)
         value = value + MULTI_TOPK_WEIGHT * wider / total
-    return Loss(value, residual, made.acts_Nk, made.indices_Nk)
+    return Loss(value, residual, *codes)
 
 
 def _descend(
     coder: SparseCoder,
     x_ND: Tensor,
     read_ND: Tensor,
-    made: Output,
+    codes: tuple[Tensor, Tensor],
     target_ND: Tensor,
     scale: Tensor,
 ) -> Tensor:
     """Add the gradient of `scale` times the residual's sum of squares; return that sum."""
-    W_dec_LD, W_enc_LD = coder.W_dec, coder.encoder.weight
+    W_dec_LD, W_enc_LD, (acts_NK, indices_NK) = coder.W_dec, coder.encoder.weight, codes
     assert W_dec_LD is not None
-    error_ND = made.output_ND - target_ND
+    error_ND = decode(coder, x_ND, *codes) - target_ND
     grad_ND = error_ND * (2 * scale)
-    by_latent = sparse_ops.ByLatent(made.indices_Nk, coder.num_latents)
-    grad_W_dec_LD, grad_acts_Nk = by_latent.products(made.acts_Nk, grad_ND, W_dec_LD)
-    if grad_acts_Nk is None:
-        grad_acts_Nk = sparse_ops.row_products(grad_ND, W_dec_LD, made.indices_Nk)
-    grad_acts_Nk = grad_acts_Nk * (made.acts_Nk > 0)
+    by_latent = sparse_ops.ByLatent(indices_NK, coder.num_latents)
+    grad_W_dec_LD, grad_acts_NK = by_latent.products(acts_NK, grad_ND, W_dec_LD)
+    if grad_acts_NK is None:
+        grad_acts_NK = sparse_ops.row_products(grad_ND, W_dec_LD, indices_NK)
+    grad_acts_NK = grad_acts_NK * (acts_NK > 0)
     grad_b_dec_D = grad_ND.sum(0)
     if not coder.cfg.transcode:
-        grad_b_dec_D -= sparse_ops.bag(grad_acts_Nk, made.indices_Nk, W_enc_LD).sum(0)
+        grad_b_dec_D -= sparse_ops.bag(grad_acts_NK, indices_NK, W_enc_LD).sum(0)
     _add(W_dec_LD, grad_W_dec_LD)
-    _add(W_enc_LD, by_latent.products(grad_acts_Nk, read_ND, W_enc_LD)[0])
-    _add(coder.encoder.bias, by_latent.sums(grad_acts_Nk))
+    _add(W_enc_LD, by_latent.products(grad_acts_NK, read_ND, W_enc_LD)[0])
+    _add(coder.encoder.bias, by_latent.sums(grad_acts_NK))
     _add(coder.b_dec, grad_b_dec_D)
     if coder.W_skip is not None:
         _add(coder.W_skip, (grad_ND.mT @ x_ND).to(grad_ND.dtype))
@@ -137,14 +150,8 @@ def _read(coder: SparseCoder, x_ND: Tensor) -> Tensor:
     return x_ND if coder.cfg.transcode else x_ND - coder.b_dec
 
 
-def _encode(coder: SparseCoder, read_ND: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _encode(
+    coder: SparseCoder, read_ND: Tensor, k: int, selection: sparse_ops.Selection
+) -> tuple[Tensor, Tensor]:
     weight_LD, bias_L = coder.encoder.weight, coder.encoder.bias
-    return sparse_ops.encode(read_ND, weight_LD, bias_L, k=k, selection="topk")
-
-
-def _decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Output:
-    assert coder.W_dec is not None
-    output_ND = sparse_ops.bag(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
-    if coder.W_skip is not None:
-        output_ND = output_ND + x_ND @ coder.W_skip.mT
-    return Output(output_ND, acts_NK, indices_NK)
+    return sparse_ops.encode(read_ND, weight_LD, bias_L, k=k, selection=selection)

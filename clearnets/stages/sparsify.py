@@ -30,7 +30,8 @@ STAGE = Stage(
         *("seeds", "threads", "model.expansion", "model.k"),
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
-        *("coders.learning_rate", "coders.warmup_steps"),
+        *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
+        *("coders.bias_step", "coders.silent_steps"),
     ),
     reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
     writes=("artifacts/coders/{item}",),
@@ -43,8 +44,9 @@ STAGE = Stage(
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
     settings = {"family": family, **config.dump("threads", "model.expansion", "model.k", "coders")}
-    # Of what takes the place of trained coders, only that of this family.
-    settings["coders"] = {**settings["coders"], "existing": None}
+    # Of what concerns single families, only that of this one.
+    own = {"existing": None, "learning_rate": _rate(config, family)}
+    settings["coders"] = {**settings["coders"], **own, "learning_rates": None}
     if source := _existing(config, family):
         from clearnets.coders import existing
 
@@ -107,6 +109,12 @@ def _existing(config: Config, family: str) -> Existing | None:
     return {str(name): source for name, source in config.coders.existing.items()}.get(family)
 
 
+def _rate(config: Config, family: str) -> float:
+    """Return a family's peak learning rate."""
+    own = {str(name): rate for name, rate in config.coders.learning_rates.items()}
+    return own.get(family, config.coders.learning_rate)
+
+
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     """Write coders that others trained in place of trained ones; their training is not known."""
     from clearnets.coders import existing
@@ -158,7 +166,9 @@ def _build_layers(
     model = _model(seed, device, untrained=first.untrained_model)
     chains = [
         training.Chain(
-            _new_coders(config, family, seed, layers, model), work.state / _state_of(layers)
+            _new_coders(config, family, seed, layers, model),
+            work.state / _state_of(layers),
+            _rate(config, family),
         )
         for family, work in works.items()
     ]
