@@ -309,6 +309,8 @@ def open_reader(
     seed: int,
     layers: Sequence[int] | None = None,
     opened: Opened | None = None,
+    *,
+    k: int,
 ) -> LatentReader:
     """Return the reader of one family for the pair of one training seed.
 
@@ -317,6 +319,7 @@ def open_reader(
         seed: the training seed whose pair and coders are read.
         layers: layers to read; None means all that the model has. Tokens have none.
         opened: its model, where other families share it; None loads it, to the CPU.
+        k: active latents per token of neurons, which have none of their own.
 
     Raises:
         UserError: an unknown family, or a missing or damaged file.
@@ -342,7 +345,7 @@ def open_reader(
             model,
             {every[layer]: names[layer] for layer in chosen},
             width=width,
-            k=model.config.k,  # The pair shares one, and a model that was taken over is given it.
+            k=k,
         )
     else:
         reader = NativeReader(model, points, num_latents=model.config.num_latents)

@@ -27,7 +27,7 @@ STAGE = Stage(
     over=CODERS,
     # Not `coders.existing`, which concerns single families: see `clearnets.pipeline.dvc`.
     params=(
-        *("seeds", "threads"),
+        *("seeds", "threads", "model.expansion", "model.k"),
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
         *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
@@ -43,7 +43,7 @@ STAGE = Stage(
 
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
-    settings = {"family": family, **config.dump("threads", "coders")}
+    settings = {"family": family, **config.dump("threads", "model.expansion", "model.k", "coders")}
     # Of what concerns single families, only that of this one.
     own = {"existing": None, "learning_rate": _rate(config, family)}
     settings["coders"] = {**settings["coders"], **own, "learning_rates": None}
@@ -222,13 +222,12 @@ def _new_coders(
     from clearnets.coders import library
 
     return {
-        # The models of a pair share one config, so this is also the sparse one's width and k.
         name: library.new_coder(
             name,
             **FAMILIES[family].coder_kind,
             d_in=model.config.hidden_size,
-            num_latents=model.config.num_latents,
-            k=model.config.k,
+            num_latents=config.model.num_latents,
+            k=config.model.k,
             seed=seed,
             multi_topk=config.coders.multi_topk,
         ).to(model.device)
