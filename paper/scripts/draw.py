@@ -32,6 +32,7 @@ OTHER_SCORES = {
     "concept_map": "concepts",
 }
 JUDGES = ("judged",)
+CELLS = ("grid",)
 OBSERVATORY = ("observed", "ranking", "leads")
 
 
@@ -51,7 +52,7 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     ruled = compared and bool(pd.read_csv(tables / "means.csv")["mean"].notna().any())
     others = [name for name, table in OTHER_SCORES.items() if (tables / f"{table}.csv").exists()]
     comparison = (*MODELS, *(RULES if ruled else ()), *others) if compared else ()
-    chosen = names or (*comparison, *JUDGES, *OBSERVATORY)
+    chosen = names or (*comparison, *JUDGES, *CELLS, *OBSERVATORY)
     # A figure is a million small objects, of which none is garbage until it is saved: looking for
     # some was a third of the time.
     gc.disable()
