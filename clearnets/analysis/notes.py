@@ -63,12 +63,13 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         verdict,
     ]
     said.append(_on_shuffled(summary, settings.margin))
-    said.append(_on_embeddings(frames["embedding"]))
+    if "embedding" in frames:
+        said.append(_on_embeddings(frames["embedding"]))
     if "judged" in frames:
         said.append(_on_judge())
-    if len(frames["protocols"]):
+    if len(frames.get("protocols", ())):
         said.append(_on_protocols(frames["protocols"]))
-    if len(frames["concept_summary"]):
+    if len(frames.get("concept_summary", ())):
         said.append(_on_concepts(frames["concept_summary"]))
     return " ".join(said)
 

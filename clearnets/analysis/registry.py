@@ -78,12 +78,15 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "contrasts": differences,
         "strata": strata,
         "families": families.family_table(),
-        "protocols": protocols.protocol_table(sources.overlap, config),
-        **embedding.tables(sources, sampled, pair, config),
-        **concepts.tables(sources.concepts, config),
         **llm_judge.tables(sources, sampled, pair, config),
         **ratings.tables(sources, sampled, config),
     }
+    if "overlap" not in config.skip:
+        made["protocols"] = protocols.protocol_table(sources.overlap, config)
+    if "similarity" not in config.skip:
+        made |= embedding.tables(sources, sampled, pair, config)
+    if "concepts" not in config.skip:
+        made |= concepts.tables(sources.concepts, config)
     made["summary"] = families.summary_table(sources, config, made)
     return made | {"latents": sampled.drop(columns="matters")}
 

@@ -31,10 +31,10 @@ STAGE = Stage(
     does="Cache the activations of a family's latents in delphi's layout.",
     example="clearnets cache --aux native",
     over=LATENTS,
-    params=("seeds", "threads", "cache"),
+    params=("seeds", "threads", "model.k", "cache"),
     reads=("artifacts/data", "artifacts/match", "{source}"),
     writes=("artifacts/cache/{item}",),
-    small=("artifacts/metrics/cache-{item}.json",),
+    metrics=True,
     on_device=True,
     together=lambda _, family: FAMILIES[family].model_state,
 )
@@ -144,7 +144,11 @@ def _open(
     # The null of native latents reads their model.
     reads = [name for name, spec in FAMILIES.items() if name in kinds or spec.null in nulls]
     opened = open_model(reads[0], seed, runtime.torch_device())
-    readers = {kind: open_reader(kind, seed, opened=opened) for kind in kinds if kind in FAMILIES}
+    readers = {
+        kind: open_reader(kind, seed, opened=opened, k=config.model.k)
+        for kind in kinds
+        if kind in FAMILIES
+    }
     for null in nulls:
         rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
         readers[null] = open_directions(null, seed, rows_RS, store.counted(rows_RS), opened)

@@ -51,7 +51,7 @@ STAGE = Stage(
     name="evaluate",
     does="Measure the models and their coders on held-out text: losses, ablations, fvu, FLOPs.",
     example="clearnets evaluate",
-    params=("seeds", "threads", "models", "families"),
+    params=("seeds", "threads", "models", "model.expansion", "model.k", "families"),
     reads=("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
     small=("artifacts/evaluate",),
     metrics=True,
@@ -113,7 +113,8 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             for mlp in config.models
             if mlp in pair.untrained
         }
-        measured, per_layer, spliced = _OnHeldOut(pair, seed, store, held_out), [], []
+        measured = _OnHeldOut(pair, seed, store, held_out, config.model.k)
+        per_layer, spliced = [], []
         for mlp, model in models.items():
             own = {name: chain for name, chain in coders.items() if FAMILIES[name].model == mlp}
             rows = measured.coders(mlp, model, own, surveys[mlp].means, ablations[mlp])
@@ -123,9 +124,8 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     write_table(work.out / "ablation.csv", ABLATION_COLUMNS, ablated)
     write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    write_table(
-        work.out / "native.csv", NATIVE_COLUMNS, _native(surveys, untrained, models["dense"].config)
-    )
+    native = _native(surveys, untrained, config)
+    write_table(work.out / "native.csv", NATIVE_COLUMNS, native)
     losses = {name: found.nll.value for name, found in surveys.items()}
     summary = {
         "split": "valid",
@@ -177,6 +177,7 @@ class _OnHeldOut:
     seed: int
     store: TokenStore
     held_out: HeldOut
+    k: int
 
     def coders(
         self,
@@ -231,9 +232,7 @@ class _OnHeldOut:
 
         rows = _coder_rows(self.store, family, self.seed)
         batches = self.held_out.batches(rows, within=attention_within(self.seed))
-        return evaluation.fit_baselines(
-            model, batches, k=model.config.k, vocab_size=self.store.vocab_size
-        )
+        return evaluation.fit_baselines(model, batches, k=self.k, vocab_size=self.store.vocab_size)
 
 
 def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
@@ -253,18 +252,16 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
     return split[rows.flatten()]
 
 
-def _native(trained: Mapping[str, Survey], untrained: Mapping[str, Survey], config: Any) -> Table:
-    """Return the activity of sparse models' latents, from surveys by model.
-
-    Args:
-        config: of any of the models, which share their sizes.
-    """
+def _native(
+    trained: Mapping[str, Survey], untrained: Mapping[str, Survey], config: Config
+) -> Table:
+    """Return the activity of sparse models' latents, from surveys by model."""
     return [
         {
             "family": name,
             "layer": layer,
-            "num_latents": config.num_latents,
-            "k": config.k,
+            "num_latents": config.model.num_latents,
+            "k": config.model.k,
             "l0": activity.l0,
             "dead": activity.dead,
         }

@@ -56,7 +56,7 @@ def test_params_yaml_is_valid_and_frozen():
         ({"experiment": "../x"}, "experiment"),
         (
             {"coders": {"existing": {"random-sae": {"name": "x"}}}},
-            "coders.existing.random-sae: families that it may name: transcoder, groupmax-transcoder,",
+            "coders.existing.random-sae: families that it may name: transcoder, groupmax-",
         ),
         ({"coders": {"existing": {"seas": {"name": "x"}}}}, "coders.existing.seas"),
     ],

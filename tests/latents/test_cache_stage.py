@@ -34,7 +34,7 @@ def dense_rows(family: str, split: str) -> dict[str, np.ndarray]:
     """Rounded, masked activations (rows, ctx, latents), batch by batch as the stage runs them."""
     store = open_tokens(paths.data())
     tokens_RS = np.asarray(store.split(split))
-    reader = open_reader(family, tiny.SEED)
+    reader = open_reader(family, tiny.SEED, k=tiny.K)
     shape = (*tokens_RS.shape, reader.num_latents)
     dense = {point: np.zeros(shape, np.float32) for point in reader.hookpoints}
     size = tiny.config().cache.batch_size
@@ -54,7 +54,7 @@ def dense_rows(family: str, split: str) -> dict[str, np.ndarray]:
 def test_every_family_equals_its_direct_forward_rounded_to_float16():
     tiny.make_all()
     config = tiny.config()
-    for family in tiny.FAMILIES:
+    for family in FAMILIES:
         cache.run(config, runtime=RUNTIME, families=[family])
         metrics = read_json(paths.metrics(f"cache-{family}"))["seed-0"]
         for split in ("explain", "score", "concept_fit", "concept_test"):
