@@ -24,7 +24,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env quick repro figures test nightly test-all check docs clean lock
+.PHONY: help env quick repro grid figures test nightly test-all check docs clean lock
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,12 @@ quick: env ## Try it: the pipeline at its smallest, in a place of its own, and c
 
 repro: env ## Run the whole pipeline: text to paper
 	$(BIN)/clearnets repro
+
+# The first makes what others take from DVC's cache: tokens and dense models.
+GRID := k8 k4 k16 k32 selections feedforwards tokens-4m width-128 tokens-10m
+grid: env ## Run the grid, hours; killed, it goes on where it was
+	for cell in $(GRID); do $(BIN)/clearnets exp grid-$$cell || exit; done
+	$(BIN)/python paper/scripts/grid.py paper/results
 
 figures: env ## Rebuild every figure from the tables in git, without training
 	$(BIN)/clearnets figures

@@ -229,6 +229,32 @@ def test_a_changed_list_of_families_makes_another_pipeline(home):
     assert "up to date" in run("dvc", "status", at=place(home))
 
 
+def test_experiments_share_the_tokens_and_the_dense_model(home):
+    """One that differs in the number of active latents takes them from the cache of runs."""
+    cell = YAML_.load((home / "experiments/smoke.yaml").read_text())
+    cell |= {"experiment": "cell", "families": ["native", "transcoder", "random-transcoder"]}
+    cell |= {"skip": ["overlap", "similarity", "concepts", "browse"]}
+    cell["model"]["k"] = 2
+    cell["generalize"] = {"tasks": []}
+    YAML().dump(cell, home / "experiments/cell.yaml")
+    output = run("clearnets", "exp", "cell", "--jobs", "2", at=home)
+    restored = set(re.findall(r"\] (\S+)  restored from an earlier run", output))
+    assert {"data", "train@dense"} <= restored
+    assert not {"train@sparse", "match", "sparsify@transcoder", "cache@native"} & restored
+    # What is left out is nowhere, and all else is there.
+    assert not {"overlap", "similarity", "concepts", "browse"} & {
+        name.split("@")[0] for name in ran(output)
+    }
+    results = home / "paper/results/cell"
+    assert (results / "contrasts.csv").exists()
+    assert not {"embedding.csv", "protocols.csv", "concepts.csv"} & set(os.listdir(results))
+    first, second = (
+        home / f".clearnets/exp/{name}/artifacts/train/dense/seed-0/manifest.json"
+        for name in ("smoke", "cell")
+    )
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_own_text_is_found_from_the_worktree_and_noticed_when_it_changes(home):
     overlay = YAML_.load((home / "experiments/smoke.yaml").read_text())
     overlay["experiment"] = "own"

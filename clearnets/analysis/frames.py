@@ -57,7 +57,7 @@ def sort(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         keys,
         kind="stable",
         key=lambda column: (
-            column.map(rank) if column.name in ("family", "model", "name") else column
+            column.map(rank) if column.name in named else column
         ),
     )
     return order.reset_index(drop=True)

@@ -69,12 +69,13 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         verdict,
     ]
     said.append(_on_shuffled(summary, settings.margin))
-    said.append(_on_embeddings(frames["embedding"]))
+    if "embedding" in frames:
+        said.append(_on_embeddings(frames["embedding"]))
     if "judged" in frames:
         said.append(_on_judge())
-    if len(frames["protocols"]):
+    if len(frames.get("protocols", ())):
         said.append(_on_protocols(frames["protocols"]))
-    if len(frames["concept_summary"]):
+    if len(frames.get("concept_summary", ())):
         said.append(_on_concepts(frames["concept_summary"]))
     return " ".join(said)
 
@@ -91,8 +92,8 @@ def _on_primary(frames: Mapping[str, pd.DataFrame]) -> list[str]:
         f"{row['tests']} rows; of equivalence: that the difference is at least "
         f"{row['equivalence']:g}. Simultaneous intervals hold all true differences together "
         f"with {percent(row['confidence'])}. All other contrasts are exploratory. All live: "
-        "latents that are active at all, those without an explanation or score at chance. By layer: "
-        "Cochran's test of one difference in all layers, over latents, and the slope of the "
+        "latents that are active at all, those without an explanation or score at chance. By "
+        "layer: Cochran's test of one difference in all layers, over latents, and the slope of the "
         "difference over layers; in brackets: a layer that does not matter in both models."
     ]
 

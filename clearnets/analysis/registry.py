@@ -84,20 +84,30 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "contrasts": differences,
         "strata": strata,
         "families": families.family_table(),
-        "protocols": protocols.protocol_table(sources.overlap, config),
-        **embedding.tables(sources, sampled, pair, config),
-        **concepts.tables(sources.concepts, config),
         **llm_judge.tables(sources, sampled, pair, config),
         **ratings.tables(sources, sampled, config),
     }
-    tested = stacked(made["contrasts"], made["embedding_contrasts"])
-    made["primary"] = primary.primary_table(tested, config)
-    matters = sampled["matters"].to_numpy()
-    by_scorer = dict.fromkeys(SCORERS, sampled)
-    by_scorer[EMBEDDING] = made["embedding"].assign(matters=matters)
-    made |= layer_contrasts.layer_contrast_tables(by_scorer, config)
+    if "overlap" not in config.skip:
+        made["protocols"] = protocols.protocol_table(sources.overlap, config)
+    if "similarity" not in config.skip:
+        made |= embedding.tables(sources, sampled, pair, config)
+    if "concepts" not in config.skip:
+        made |= concepts.tables(sources.concepts, config)
+    made |= _primary(sampled, made, config)
     made["summary"] = families.summary_table(sources, config, made)
     return made | {"latents": sampled.drop(columns="matters")}
+
+
+def _primary(
+    sampled: pd.DataFrame, made: Mapping[str, pd.DataFrame], config: Config
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of the primary contrasts, over all scorers that there are."""
+    tested, by_scorer = made["contrasts"], dict.fromkeys(SCORERS, sampled)
+    if "embedding" in made:
+        tested = stacked(tested, made["embedding_contrasts"])
+        by_scorer[EMBEDDING] = made["embedding"].assign(matters=sampled["matters"].to_numpy())
+    tables = layer_contrasts.layer_contrast_tables(by_scorer, config)
+    return {"primary": primary.primary_table(tested, config), **tables}
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -106,12 +106,14 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
-            named[f"overlap/{family}/seed-{seed}"] = paths.overlap(family, seed)
-            named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
+            for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
+                if stage not in config.skip:
+                    named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
-                named[f"similarity/{place}"] = paths.similarity(family, seed, point)
+                if "similarity" not in config.skip:
+                    named[f"similarity/{place}"] = paths.similarity(family, seed, point)
                 if rating_files.files(config):
                     named[f"explain/{place}"] = paths.explain(family, seed, point)
     return named
@@ -141,6 +143,8 @@ def read(config: Config) -> Sources:
         for family in config.families
         for seed in seeds
     }
+    similar = () if "similarity" in config.skip else scored
+    recovered = () if "concepts" in config.skip else CONCEPT_TABLES
     wanted = config.score.n_examples_test + config.score.n_non_activating
     llm_scores, probabilities = _llm_scores(config) if config.score.judge else (None, None)
     return Sources(
@@ -159,10 +163,10 @@ def read(config: Config) -> Sources:
             family: _points(totals)[0]["num_latents"] for (family, _), totals in activity.items()
         },
         scores=pd.concat([_scores(*place, wanted) for place in scored], ignore_index=True),
-        similarity=pd.concat([_similarity(*place) for place in scored], ignore_index=True),
-        roc=pd.concat([_roc(*place) for place in scored], ignore_index=True),
-        overlap=_overlap(config),
-        concepts={name: _concepts(config, name) for name in CONCEPT_TABLES},
+        similarity=_joined(_similarity(*place) for place in similar),
+        roc=_joined(_roc(*place) for place in similar),
+        overlap=pd.DataFrame() if "overlap" in config.skip else _overlap(config),
+        concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
         qualification=_qualification() if config.score.judge else None,
@@ -170,6 +174,11 @@ def read(config: Config) -> Sources:
             config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in scored}
         ),
     )
+
+
+def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return all rows; no column where there is no frame, because the stage was left out."""
+    return pd.concat([pd.DataFrame(), *frames], ignore_index=True)
 
 
 def _overlap(config: Config) -> pd.DataFrame:

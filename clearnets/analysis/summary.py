@@ -49,16 +49,17 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         _family_table(frames["summary"]),
         _model_table(frames["compute"], frames["ngrams"]),
     ]
-    parts.insert(2, _embedding_table(frames))
+    if "embedding" in frames:
+        parts.insert(2, _embedding_table(frames))
     parts[:0] = primary_parts(frames)
     parts += [dead_table(frames["layers"]), depth_table(frames["depth"])]
     if "judged" in frames:
         parts.append(_judge_table(frames["judged_means"]))
     if "judged_contrasts" in frames:
         parts.append(_contrast_table(frames["judged_contrasts"], "contrast by the judge"))
-    if len(frames["protocols"]):
+    if len(frames.get("protocols", ())):
         parts.append(_protocol_table(frames["protocols"]))
-    if len(frames["concept_summary"]):
+    if len(frames.get("concept_summary", ())):
         parts.append(_concept_table(frames["concept_summary"]))
     parts.append(notes(frames, config))
     return "\n\n".join(parts) + "\n"

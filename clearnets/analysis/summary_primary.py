@@ -20,7 +20,8 @@ def primary_parts(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return the table of primary contrasts, and by layer; nothing where there are none."""
     if not len(frames["primary"]):
         return []
-    every = pd.concat([frames["contrasts"], frames["embedding_contrasts"]])
+    tables = ("contrasts", "embedding_contrasts")
+    every = pd.concat([frames[name] for name in tables if name in frames])
     return [_primary_table(frames["primary"], every), _layer_table(frames)]
 
 

@@ -17,7 +17,7 @@ from clearnets.config.embeddings import Embed, Similarity
 from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
-from clearnets.config.names import MLPS, Family, Mlp, Split
+from clearnets.config.names import MLPS, Family, Mlp, Optional, Split
 from clearnets.config.results import Collate, Concepts
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
 
@@ -35,6 +35,8 @@ class Config(Frozen):
     all, and no families: the experiment compares nothing, and only `generalize` runs."""
     families: tuple[Family, ...]
     """Kinds of latent that are compared, controls among them: rows of `clearnets.families`."""
+    skip: tuple[Optional, ...]
+    """Stages that are left out, with their tables and figures."""
     threads: Positive
     """Threads of torch in each process. Results depend on it in their last digits."""
     data: Data
@@ -65,6 +67,8 @@ class Config(Frozen):
         return self
 
     def _check_text(self) -> None:
+        if {"similarity", "concepts"} & set(self.skip) and "browse" not in self.skip:
+            raise ValueError("skip: browse shows what similarity and concepts find; add it")
         if self.data.ctx_len % self.explain.window:
             raise ValueError("data.ctx_len must be a multiple of explain.window")
         if len(set(self.seeds)) != len(self.seeds):

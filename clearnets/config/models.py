@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,10 @@ class Transformer(Frozen):
         """Return a layer's feedforward by its name in the base model, as sparsify writes it."""
         return f"layers.{layer}.mlp"
 
+    def made_with(self, mlp: str) -> dict[str, Any]:
+        """Return what a model with this feedforward depends on, as JSON values."""
+        return self.model_dump(mode="json")
+
 
 class GPTNeoX(Transformer):
     """A GPT-NeoX that is trained here; the members of the pair share all but their feedforward."""
@@ -76,6 +80,9 @@ class GPTNeoX(Transformer):
     """Start the unembedding at zero, as the original does."""
     init_std: PositiveFloat
     """Standard deviation of the initial weights."""
+    embedding_std: PositiveFloat
+    """Standard deviation of the initial embeddings. Larger ones leave the later layers more to
+    do: beside small ones the first feedforward dominates the residual stream."""
 
     @model_validator(mode="after")
     def _widths_fit(self) -> Self:
@@ -91,6 +98,12 @@ class GPTNeoX(Transformer):
                 "fraction that gives an even number"
             )
         return self
+
+    def made_with(self, mlp: str) -> dict[str, Any]:
+        """Return what a model with this feedforward depends on, as JSON values: the dense one does
+        not on the latents, so that experiments which differ in them share it."""
+        only_sparse = {"expansion", "k", "rank_ratio"} if mlp == "dense" else None
+        return self.model_dump(mode="json", exclude=only_sparse)
 
     @property
     def rotary_dims(self) -> int:
@@ -181,6 +194,14 @@ class Train(Frozen):
     """Decoupled decay of every weight, times the learning rate, per step."""
     max_grad_norm: PositiveFloat
     """Gradients are scaled down to this norm."""
+    centring: Annotated[float, Field(ge=0, le=1)]
+    """A sparse feedforward's encoder reads its input minus a running mean of it, of which each step
+    replaces this share; 0 turns it off. It ends in the bias."""
+    bias_step: Annotated[float, Field(ge=0)]
+    """Added in each step to the encoder bias of a latent of a sparse feedforward that has been
+    silent for `silent_steps`; 0 turns it off."""
+    silent_steps: Positive
+    """Steps without a token that activates a latent, after which its bias is raised."""
     eval_steps: Positive
     """Steps between two measurements of the validation loss."""
 

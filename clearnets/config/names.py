@@ -9,6 +9,8 @@ from pydantic import AfterValidator
 from clearnets.families import FAMILIES
 
 Mlp = Literal["dense", "sparse", "sparse_topk", "sparse_low_rank"]
+# Stages that an experiment may leave out: only tables and the page of latents read their results.
+Optional = Literal["overlap", "similarity", "concepts", "browse"]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 
 

@@ -44,6 +44,7 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
         num_latents: latents per layer of a sparse feedforward.
         k: latents that may be active per token.
         rank: inner width of `sparse_low_rank`.
+        embedding_std: standard deviation of the initial embeddings.
         zero_unembedding: start the unembedding at zero, so that the first loss is log(vocabulary).
         latent_act: what the value of an active latent goes through: `relu`, which changes nothing
             above zero, or `gelu`, as in the original's top-k modes. It is written only where set.
@@ -55,6 +56,7 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
     num_latents: int = 8192
     k: int = 32
     rank: int = 32
+    embedding_std: float = 0.02
     zero_unembedding: bool = True
     latent_act: ClassVar[Literal["relu", "gelu"]] = "relu"
     # Off outside generate(), which asks for it: with a cache transformers ignores position_ids
@@ -85,7 +87,7 @@ class LatentEncoder(nn.Module):
         self.down = nn.Linear(config.hidden_size, width, bias=False) if low_rank else None
         self.weight = nn.Parameter(torch.empty(config.num_latents, width))
         self.bias = nn.Parameter(torch.empty(config.num_latents))
-        self.k = config.k
+        self.d_in, self.k = config.hidden_size, config.k
         self.selection: sparse_ops.Selection = "groupmax" if config.mlp == "sparse" else "topk"
         self.gelu = config.latent_act == "gelu"
 
@@ -101,6 +103,12 @@ class LatentEncoder(nn.Module):
             acts_NK = nn.functional.gelu(acts_NK)
         shape = (*x_BSD.shape[:-1], self.k)
         return acts_NK.view(shape), indices_NK.view(shape)
+
+    def products(self, x_D: Tensor) -> Tensor:
+        """Return the latents' pre-activations (L,) without their bias."""
+        # Of matrices: the product of a matrix and a vector depends on the processor.
+        x_1D = x_D[None]
+        return ((x_1D if self.down is None else self.down(x_1D)) @ self.weight.mT)[0]
 
 
 class LatentDecoder(nn.Module):
@@ -145,6 +153,8 @@ class SparseGPTNeoXPreTrainedModel(GPTNeoXPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, nn.Embedding):
+            initialization.normal_(module.weight, std=self.config.embedding_std)
         _init_sparse(module, self.config)
 
 
@@ -216,11 +226,14 @@ def build_model(
 
     Twins of one seed share every initial weight outside their feedforwards.
     """
+    latents: dict[str, int] = {}  # The dense model must not depend on them.
+    if mlp != "dense":
+        latents = {"num_latents": model.num_latents, "k": model.k}
+        latents["rank"] = model.hidden_size // model.rank_ratio
     config = SparseGPTNeoXConfig(
         mlp=mlp,
-        num_latents=model.num_latents,
-        k=model.k,
-        rank=model.hidden_size // model.rank_ratio,
+        **latents,
+        embedding_std=model.embedding_std,
         zero_unembedding=model.zero_unembedding,
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,

@@ -25,6 +25,8 @@ from clearnets.paper import addresses
 from clearnets.paper.addresses import Address, Missing, Rows, Strict, Tables
 
 SOURCE = Path("paper/claims.yaml")
+# Hypotheses that were written down before the runs that test them.
+REGISTRATION = Path("paper/registration.yaml")
 HOLDS, FAILS, ABSENT, TRAINING = "holds", "FAILS", "not there", "needs training"
 PASS, FAIL = "PASS", "FAIL"
 STYLES = {
@@ -66,10 +68,15 @@ class Relation(Rows):
 
 
 class Claim(Strict):
-    """One claim: what it says, and a relation, a command or a file that checks it."""
+    """One claim: what it says, and a relation, a command or a file that checks it.
+
+    Attributes:
+        registered: the id of the registered hypothesis that it answers; None: it is exploratory.
+    """
 
     name: str
     says: str
+    registered: str | None = None
     holds: Relation | None = None
     command: str | None = None
     file: Path | None = None
@@ -119,7 +126,8 @@ def read(path: Path = SOURCE) -> list[Claim]:
     """Read all claims, in the order of the paper.
 
     Raises:
-        UserError: the file is missing, or a claim is not one.
+        UserError: the file is missing, or a claim is not one, or refers to no registered
+            hypothesis.
     """
     if not path.exists():
         raise UserError(f"{path} is missing; run in the project's folder")
@@ -132,6 +140,13 @@ def read(path: Path = SOURCE) -> list[Claim]:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(f"{path}, claim {number}: {where}: {first['msg']}") from None
+    known = read_yaml(REGISTRATION)["hypotheses"] if REGISTRATION.exists() else {}
+    for claim in claims:
+        if claim.registered not in (None, *known):
+            raise UserError(
+                f"{path}: {claim.name}: {REGISTRATION} has no hypothesis {claim.registered}; "
+                f"there are: {', '.join(known) or 'none'}"
+            )
     return claims
 
 

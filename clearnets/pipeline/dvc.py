@@ -31,13 +31,16 @@ PLOTS: dict[str, Any] = {
 }
 # Longest list, in characters, that stands on one line.
 _LINE = 90
+# A parameter that is no key of params.yaml: `plan` writes its fingerprint by item to CODE.
+_OF_MODEL = "model.{item}"
 # The stage that writes CODE, by whose keys the others depend on code.
 PLAN = "plan"
 
 
 def pipeline(config: Config) -> str:
     """Return the text of `dvc.yaml` for an experiment."""
-    parts = [_yaml({name: _entry(stage, config)}) for name, stage in table().items()]
+    own = {name: stage for name, stage in table().items() if name not in config.skip}
+    parts = [_yaml({name: _entry(stage, config)}) for name, stage in own.items()]
     stages = "\n".join("".join(f"  {line}\n" for line in part.splitlines()) for part in parts)
     plots = _yaml({"plots": [{name: plot} for name, plot in PLOTS.items()]})
     return f"{HEADER}stages:\n{stages}\n{plots}"
@@ -48,6 +51,7 @@ def code_fingerprints(config: Config) -> dict[str, Any]:
 
     `stages`: by stage, the fingerprint of its code. `families`: by family, that of its row and of
     the coders of others that take its place. `table`: that of all rows, labels and colours, too.
+    `model`: by feedforward, that of the parameters that such a model depends on.
     """
     existing = config.coders.existing
     rows = {
@@ -58,12 +62,14 @@ def code_fingerprints(config: Config) -> dict[str, Any]:
         "stages": {name: code.fingerprint(name) for name in sorted(table()) if name != PLAN},
         "families": {name: fingerprint(row) for name, row in rows.items()},
         "table": fingerprint([asdict(spec) for spec in FAMILIES.values()]),
+        "model": {mlp: fingerprint(config.model.made_with(mlp)) for mlp in config.models},
     }
 
 
 def _tracked(stage: Stage, item: str) -> list[str]:
     """Return the keys of CODE that a stage depends on."""
     keys = [f"stages.{stage.name}"]
+    keys += [_OF_MODEL.format(item=item)] if _OF_MODEL in stage.params else []
     if stage.over in (LATENTS, CODERS):
         return [*keys, f"families.{item}"]
     return [*keys, "table"] if code.reaches(stage.name, "clearnets.families") else keys
@@ -105,7 +111,7 @@ def _body(stage: Stage, item: str, source: str = "") -> dict[str, Any]:
         return template
 
     words = [stage.over.option, item] if stage.over else []
-    params: list[Any] = [filled(key) for key in stage.params]
+    params: list[Any] = [filled(key) for key in stage.params if key != _OF_MODEL]
     if stage.name != PLAN:
         params.append({paths.CODE.as_posix(): _short(_tracked(stage, item))})
     uncached = [{filled(path): {"cache": False}} for path in stage.small]

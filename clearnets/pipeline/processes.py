@@ -146,6 +146,16 @@ def _group(device: torch.device) -> Any:
     return PartialState(cpu=device.type == "cpu")
 
 
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the processes' values."""
+    total = values.clone()
+    if count() > 1:
+        from torch import distributed
+
+        distributed.all_reduce(total)
+    return total
+
+
 def _broadcast(number: int, device: torch.device) -> int:
     """Return the main process's `number` in every process."""
     import torch

@@ -77,7 +77,8 @@ class Stage:
     """One stage of the pipeline.
 
     In `params`, `reads`, `writes` and `small`, `{item}` stands for an item of `over`, `{source}`
-    for what that item reads, `{experiment}` for the experiment.
+    for what that item reads, `{experiment}` for the experiment. The parameter `model.{item}` is no
+    key, but what of `model` a model with that feedforward depends on.
 
     Attributes:
         name: of the DVC stage, the command and the module.
@@ -134,6 +135,8 @@ class Stage:
 
     def items(self, config: Config) -> list[str | None]:
         """Return what it is run over in an experiment; [None] where it runs once."""
+        if self.name in config.skip:
+            return []
         return list(self.over.items(config)) if self.over else [None]
 
     def selection(self, config: Config, item: str | None) -> dict[str, Any]:

@@ -31,10 +31,10 @@ STAGE = Stage(
     does="Cache the activations of a family's latents in delphi's layout.",
     example="clearnets cache --aux native",
     over=LATENTS,
-    params=("seeds", "threads", "cache"),
+    params=("seeds", "threads", "model.k", "cache"),
     reads=("artifacts/data", "artifacts/match", "{source}"),
     writes=("artifacts/cache/{item}",),
-    small=("artifacts/metrics/cache-{item}.json",),
+    metrics=True,
     on_device=True,
     together=lambda _, family: FAMILIES[family].model_state,
 )
@@ -145,7 +145,11 @@ def _open(
     reads = {name for name, spec in FAMILIES.items() if spec.null == DIRECTIONS}
     family = next(iter(reads if DIRECTIONS in kinds else kinds))
     opened = open_model(family, seed, runtime.torch_device())
-    readers = {kind: open_reader(kind, seed, opened=opened) for kind in kinds if kind in FAMILIES}
+    readers = {
+        kind: open_reader(kind, seed, opened=opened, k=config.model.k)
+        for kind in kinds
+        if kind in FAMILIES
+    }
     if DIRECTIONS in kinds:
         rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
         readers[DIRECTIONS] = open_directions(seed, rows_RS, store.counted(rows_RS), opened)

@@ -18,7 +18,7 @@ STAGE = Stage(
     does="Gather all results into small tidy tables in paper/results/.",
     example="clearnets collate",
     params=(
-        *("experiment", "seeds", "models", "families", "coders.existing", "match"),
+        *("experiment", "seeds", "models", "families", "skip", "coders.existing", "match"),
         *("explain.protocol", "score.n_examples_test", "score.n_non_activating"),
         *("score.non_activating", "score.scorers", "concepts", "generalize.tasks", "collate"),
     ),

@@ -22,7 +22,7 @@ STAGE = Stage(
     example="clearnets data",
     params=("data",),
     writes=("artifacts/data",),
-    small=("artifacts/metrics/data.json",),
+    metrics=True,
 )
 
 

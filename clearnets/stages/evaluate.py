@@ -52,7 +52,7 @@ STAGE = Stage(
     name="evaluate",
     does="Measure the pair and its coders on held-out text: losses, ablations, fvu, FLOPs.",
     example="clearnets evaluate",
-    params=("seeds", "threads", "models", "families"),
+    params=("seeds", "threads", "models", "model.expansion", "model.k", "families"),
     reads=("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
     small=("artifacts/evaluate",),
     metrics=True,
@@ -121,7 +121,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             begun = _frozen(pair.untrained_sparse, device)
             untrained = evaluation.survey(begun, held_out.all())
             native = {False: surveys[str(config.sparse)], True: untrained}
-        measured = _OnHeldOut(pair, seed, store, held_out)
+        measured = _OnHeldOut(pair, seed, store, held_out, config.model.k)
         per_layer, spliced = measured.coders(
             models["dense"], coders, surveys["dense"].means, ablations["dense"]
         )
@@ -130,7 +130,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     write_table(work.out / "depth.csv", DEPTH_COLUMNS, together)
     write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, models["dense"].config))
+    write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, config))
     losses = {name: found.nll.value for name, found in surveys.items()}
     summary = {
         "split": "valid",
@@ -181,6 +181,7 @@ class _OnHeldOut:
     seed: int
     store: TokenStore
     held_out: HeldOut
+    k: int
 
     def coders(
         self,
@@ -233,9 +234,7 @@ class _OnHeldOut:
 
         rows = _coder_rows(self.store, family, self.seed)
         batches = self.held_out.batches(rows, within=attention_within(self.seed))
-        return evaluation.fit_baselines(
-            model, batches, k=model.config.k, vocab_size=self.store.vocab_size
-        )
+        return evaluation.fit_baselines(model, batches, k=self.k, vocab_size=self.store.vocab_size)
 
 
 def _difference(losses: Mapping[str, float], match: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,19 +262,14 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
     return split[rows.flatten()]
 
 
-def _native(surveys: Mapping[bool, Survey], config: Any) -> Table:
-    """Return the activity of the sparse model's latents.
-
-    Args:
-        surveys: by whether the model is untrained.
-        config: of either model of the pair, which share their sizes.
-    """
+def _native(surveys: Mapping[bool, Survey], config: Config) -> Table:
+    """Return the activity of native latents, from surveys by whether the model is untrained."""
     return [
         {
             "family": name,
             "layer": layer,
-            "num_latents": config.num_latents,
-            "k": config.k,
+            "num_latents": config.model.num_latents,
+            "k": config.model.k,
             "l0": activity.l0,
             "dead": activity.dead,
         }

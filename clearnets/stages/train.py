@@ -27,7 +27,7 @@ STAGE = Stage(
     does="Train a transformer with dense or sparse feedforward layers.",
     example="clearnets train --mlp sparse",
     over=MODELS,
-    params=("seeds", "threads", "model", "train"),
+    params=("seeds", "threads", "model.{item}", "train"),
     reads=("artifacts/data",),
     writes=("artifacts/train/{item}",),
     metrics=True,
@@ -37,7 +37,8 @@ STAGE = Stage(
 
 def units(config: Config, *, mlp: str) -> list[Unit]:
     """One training run per seed. A pretrained model is known by its files, or its commit."""
-    settings: dict[str, Any] = {"mlp": mlp, **config.dump(*STAGE.settings)}
+    settings: dict[str, Any] = {"mlp": mlp, **config.dump("threads", "train")}
+    settings["model"] = config.model.made_with(mlp)
     if config.model.kind == "pretrained":
         from clearnets.models import pretrained
 

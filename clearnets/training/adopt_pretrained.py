@@ -1,8 +1,8 @@
 """Adopt a model that others trained, a dense one or its sparse twin, in place of training one.
 
 The result is laid out as a training run of no step, so that every later stage works on it: one
-checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`),
-how wide latents are (`num_latents`, `k`), and which tokens it reads as others (`token_aliases`).
+checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`)
+and which tokens it reads as others (`token_aliases`).
 
 Shapes: B rows of a batch, S positions.
 """
@@ -70,8 +70,6 @@ def take_over(
     _check_sizes(settings, model, tokens, mlp)
     noted = {
         "hookpoints": settings.relative_hookpoints,
-        "num_latents": settings.num_latents,
-        "k": settings.k,
         "token_aliases": _aliases(base, model, tokens),
     }
     model.config.update(noted)

@@ -32,6 +32,7 @@ from clearnets.pipeline import processes
 from clearnets.pipeline.artifacts import write_bytes, write_json, write_text
 from clearnets.pipeline.progress import progress
 from clearnets.pipeline.runtime import autocast, seed_for
+from clearnets.training.revival import Encoders
 from clearnets.training.schedule_free import ExactScheduleFree
 
 IGNORED = -100
@@ -347,6 +348,7 @@ class _Loop:
             warmup_steps=settings.warmup_steps,
         )
         self._optimizer.train()
+        self._encoders = Encoders(self._model, settings)
         self._curve = _Curve(self._device)
         self._saved = time.monotonic()
         self.step = 0
@@ -364,6 +366,7 @@ class _Loop:
         for number, piece in enumerate(pieces, 1):
             batch = self._on_device(np.split(piece, count)[rank])
             targets_BS = _targets(batch.pop("labels"))
+            self._encoders.reads(batch["input_ids"] != self._text.pad)
             # The processes exchange their gradients in the last backward pass of the step.
             apart = count > 1 and number < len(pieces)
             with self._parallel.no_sync() if apart else nullcontext():
@@ -375,15 +378,18 @@ class _Loop:
         torch.nn.utils.clip_grad_norm_(self._params, settings.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self._encoders.end_step(self._optimizer)
         self._curve.add(step_loss)
         self.step += 1
 
     @torch.no_grad()
     def measure(self) -> None:
         """Add a row to the curve and keep a checkpoint that is due, with the averaged weights."""
-        with _averaged(self._optimizer), _evaluating(self._model):
+        with _averaged(self._optimizer), _evaluating(self._model), self._encoders.folded():
             valid_loss = self._valid_loss()
-            train_loss = float(_summed(self._curve.loss_sum)) / max(1, self._curve.loss_steps)
+            train_loss = float(processes.summed(self._curve.loss_sum)) / max(
+                1, self._curve.loss_steps
+            )
             if not (math.isfinite(valid_loss) and math.isfinite(train_loss)):
                 raise UserError(
                     f"training diverged before step {self.step}; lower train.learning_rate"
@@ -406,7 +412,7 @@ class _Loop:
             labels_BS = batch.pop("labels")
             nll_B, count_B = row_nll(self._model(**batch).logits, labels_BS)
             sums += torch.stack([nll_B.sum(), count_B.sum()])
-        nll, count = _summed(sums).tolist()
+        nll, count = processes.summed(sums).tolist()
         return nll / count
 
     def _on_device(self, rows_BS: np.ndarray) -> dict[str, torch.Tensor]:
@@ -431,6 +437,7 @@ class _Loop:
             "step": self.step,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "encoders": self._encoders.state(),
             "curve": self._curve.state(),
         }
         buffer = io.BytesIO()
@@ -446,12 +453,14 @@ class _Loop:
         state = torch.load(path, map_location=self._device, weights_only=True)
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._encoders.load(state["encoders"])
         self._curve.load(state["curve"])
         self.step = state["step"]
 
     def finish(self) -> dict[str, Any]:
         """Leave the model with its averaged weights, write the results, return the summary."""
         self._optimizer.eval()
+        self._encoders.finish()
         model, out = self._model.eval(), self._run.out
         last = self._curve.rows[-1]
         losses = {name: round(last[name], 6) for name in ("train_loss", "valid_loss")}
@@ -462,14 +471,6 @@ class _Loop:
             write_text(out / "curve.csv", self._curve.csv())
             write_json(out / "summary.json", summary)
         return summary
-
-
-def _summed(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum of the processes' values."""
-    total = values.clone()
-    if processes.count() > 1:
-        torch.distributed.all_reduce(total)
-    return total
 
 
 def _check(settings: config.Train, text: Text, run: Run) -> None:

@@ -23,8 +23,16 @@ from common import FAMILIES, load_families, save
 
 MODELS = ("losses", "fvu", "ablation", "recovered")
 RULES = ("scores", "precision_recall", "layers", "rates", "densities", "contrasts")
-OTHER_SCORES = ("embedding", "roc", "protocols", "concepts", "concept_map")
+# By module, the table without which it draws nothing: an experiment may leave out its stage.
+OTHER_SCORES = {
+    "embedding": "embedding",
+    "roc": "embedding",
+    "protocols": "protocols",
+    "concepts": "concepts",
+    "concept_map": "concepts",
+}
 JUDGES = ("judged",)
+CELLS = ("grid",)
 OBSERVATORY = ("observed", "ranking", "leads")
 
 
@@ -42,8 +50,9 @@ def main(tables: Path, folder: Path, names: list[str]) -> None:
     if compared and not FAMILIES:
         sys.exit(f"{tables / 'families.csv'} is missing; run `clearnets collate` to write it")
     ruled = compared and bool(pd.read_csv(tables / "means.csv")["mean"].notna().any())
-    comparison = (*MODELS, *(RULES if ruled else ()), *OTHER_SCORES) if compared else ()
-    chosen = names or (*comparison, *JUDGES, *OBSERVATORY)
+    others = [name for name, table in OTHER_SCORES.items() if (tables / f"{table}.csv").exists()]
+    comparison = (*MODELS, *(RULES if ruled else ()), *others) if compared else ()
+    chosen = names or (*comparison, *JUDGES, *CELLS, *OBSERVATORY)
     # A figure is a million small objects, of which none is garbage until it is saved: looking for
     # some was a third of the time.
     gc.disable()

@@ -34,7 +34,7 @@ def dense_rows(family: str, split: str) -> dict[str, np.ndarray]:
     """Rounded, masked activations (rows, ctx, latents), batch by batch as the stage runs them."""
     store = open_tokens(paths.data())
     tokens_RS = np.asarray(store.split(split))
-    reader = open_reader(family, tiny.SEED)
+    reader = open_reader(family, tiny.SEED, k=tiny.K)
     shape = (*tokens_RS.shape, reader.num_latents)
     dense = {point: np.zeros(shape, np.float32) for point in reader.hookpoints}
     size = tiny.config().cache.batch_size

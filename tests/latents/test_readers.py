@@ -61,7 +61,7 @@ CODERS = ["sae", "transcoder", "skip-transcoder", "random-sae", "step0-transcode
 
 @pytest.mark.parametrize("family", CODERS)
 def test_coders_equal_a_dense_encoding(family, ids_BS):
-    reader = open_reader(family, 0)
+    reader = open_reader(family, 0, k=tiny.K)
     assert reader.hookpoints == ("layers.0.mlp", "layers.1.mlp")
     assert reader.num_latents == tiny.LATENTS
     latents = reader(ids_BS)
@@ -86,7 +86,7 @@ def test_coders_equal_a_dense_encoding(family, ids_BS):
 @torch.no_grad()
 @pytest.mark.parametrize(("family", "step"), [("native", 7), ("random-native", 0)])
 def test_native_latents_are_those_that_the_model_computes_with(family, step, ids_BS):
-    latents = open_reader(family, 0, layers=[1])(ids_BS)
+    latents = open_reader(family, 0, layers=[1], k=tiny.K)(ids_BS)
     assert list(latents) == ["layers.1.mlp"]
     model = load(paths.checkpoint("sparse", 0, step))
     mlp = model.gpt_neox.layers[1].mlp
@@ -102,7 +102,7 @@ def test_native_latents_are_those_that_the_model_computes_with(family, step, ids
 
 @torch.no_grad()
 def test_neurons_are_one_sided_and_the_largest_by_magnitude(ids_BS):
-    reader = open_reader("neurons", 0)
+    reader = open_reader("neurons", 0, k=tiny.K)
     assert isinstance(reader, NeuronReader)
     width = 4 * tiny.HIDDEN
     assert reader.num_latents == 2 * width
@@ -121,7 +121,7 @@ def test_neurons_are_one_sided_and_the_largest_by_magnitude(ids_BS):
 
 
 def test_token_unigram_needs_no_model(ids_BS):
-    reader = open_reader("token-unigram", 0)
+    reader = open_reader("token-unigram", 0, k=tiny.K)
     assert isinstance(reader, TokenReader)
     acts_BS1, indices_BS1 = reader(ids_BS)["tokens"]
     assert (acts_BS1 == 1).all()
@@ -131,9 +131,9 @@ def test_token_unigram_needs_no_model(ids_BS):
 def test_every_family_opens(root, monkeypatch):
     monkeypatch.chdir(root)
     for family in FAMILIES:
-        assert open_reader(family, 0).num_latents > 0
+        assert open_reader(family, 0, k=tiny.K).num_latents > 0
     with pytest.raises(UserError, match="unknown family 'neuron'; known: native"):
-        open_reader("neuron", 0)  # pyright: ignore[reportArgumentType]
+        open_reader("neuron", 0, k=tiny.K)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_damaged_coder_names_the_cure(root, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ SMALL = GPTNeoX(
     attention="across",
     zero_unembedding=False,
     init_std=0.2,
+    embedding_std=0.2,
 )
 
 

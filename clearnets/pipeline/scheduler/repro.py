@@ -243,7 +243,7 @@ class _Run:
                 self._fail((name,), str(fault))
                 continue
             if lock is None:
-                self.view.ended(Ran((name,), 0.0, 0.0))
+                self.view.restored(name)
                 self._done(name)
             else:
                 todo.append(name)

@@ -100,6 +100,11 @@ class View:
         self._ran.append(ran)
         self.say(f"{self._count()} {' '.join(ran.names)}  {words_of(ran.seconds)}")
 
+    def restored(self, name: str) -> None:
+        """Count a stage as done whose outputs came from DVC's cache of runs."""
+        self._ran.append(Ran((name,), 0.0, 0.0))
+        self.say(f"{self._count()} {name}  restored from an earlier run")
+
     def again(self, names: tuple[str, ...]) -> None:
         """Tell that a command of several stages has failed, and that each is tried by itself."""
         self._running.pop(names, None)

@@ -1,0 +1,132 @@
+"""Keep the latents of sparse feedforwards in use while a language model trains.
+
+Two things are done to each encoder, and neither outlives training, because both are a shift of its
+bias:
+
+- *Centring*: it reads its input minus a running mean of that input. The layer norm before it leaves
+  a large mean that all tokens share; without it the bias need not follow every change of the rows.
+- *Revival*: after each step a constant is added to the bias of every latent that no token has
+  activated for some steps, so that it comes back where inputs have moved away from it.
+
+Shapes: D what an encoder reads, L latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clearnets import config
+from clearnets.models.sparse_gptneox import LatentEncoder
+from clearnets.pipeline import processes
+
+
+class Encoders:
+    """The encoders of a model in training; none where it is dense."""
+
+    def __init__(self, model: nn.Module, settings: config.Train) -> None:
+        found = [module for module in model.modules() if isinstance(module, LatentEncoder)]
+        self._each = [_Encoder(module, settings) for module in found]
+
+    def reads(self, there_BS: Tensor) -> None:
+        """Take which positions of the next batch hold tokens; padding counts nowhere."""
+        for encoder in self._each:
+            encoder.there_N = there_BS.flatten()
+
+    def end_step(self, optimizer: Any) -> None:
+        """Move means and biases after a step of a schedule-free optimizer."""
+        for encoder in self._each:
+            encoder.end_step(optimizer)
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Let the bias hold all of it, as in a model that is measured or saved, while open."""
+        before = [encoder.fold() for encoder in self._each]
+        try:
+            yield
+        finally:
+            for encoder, bias_L in zip(self._each, before, strict=True):
+                encoder.unfold(bias_L)
+
+    def finish(self) -> None:
+        """Leave the model with all of it in its biases, and go."""
+        for encoder in self._each:
+            encoder.fold()
+            encoder.leave()
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """Return what a resumed run needs."""
+        return [{"mean": one.mean_D, "silent": one.silent_L} for one in self._each]
+
+    def load(self, state: list[dict[str, Tensor]]) -> None:
+        """Take up what `state` returned."""
+        for encoder, values in zip(self._each, state, strict=True):
+            encoder.mean_D, encoder.silent_L = values["mean"], values["silent"]
+
+
+class _Encoder:
+    def __init__(self, module: LatentEncoder, settings: config.Train) -> None:
+        self._module, self._settings = module, settings
+        bias_L = module.bias
+        self.mean_D = torch.zeros(module.d_in, device=bias_L.device)
+        self.silent_L = torch.zeros(len(bias_L), dtype=torch.int64, device=bias_L.device)
+        """Steps since a token last activated each latent."""
+        self.there_N = torch.ones(0, dtype=torch.bool)
+        self._reset()
+        self._hooks = [
+            module.register_forward_pre_hook(self._centre),
+            module.register_forward_hook(self._watch),
+        ]
+
+    def leave(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _reset(self) -> None:
+        self._sum_D, self._count = torch.zeros_like(self.mean_D), 0
+        self._fired_L = torch.zeros(len(self.silent_L), device=self.silent_L.device)
+
+    def _centre(self, module: LatentEncoder, args: tuple[Tensor]) -> tuple[Tensor] | None:
+        if not module.training:  # Measured, with the mean in its bias.
+            return None
+        (x_BSD,) = args
+        x_ND = x_BSD.detach().flatten(0, -2).float()
+        self._sum_D += torch.where(self.there_N[:, None], x_ND, 0.0).sum(0)
+        self._count += int(self.there_N.sum())
+        return (x_BSD - self.mean_D.to(x_BSD.dtype),)
+
+    def _watch(self, module: LatentEncoder, _: Any, output: tuple[Tensor, Tensor]) -> None:
+        if module.training:
+            acts_NK, indices_NK = (part.flatten(0, -2) for part in output)
+            active_NK = (acts_NK > 0) & self.there_N[:, None]
+            self._fired_L[indices_NK[active_NK]] = 1.0
+
+    @torch.no_grad()
+    def end_step(self, optimizer: Any) -> None:
+        settings, bias_L = self._settings, self._module.bias
+        count = torch.full((1,), float(self._count), device=bias_L.device)
+        sums = processes.summed(torch.cat([self._sum_D, count]))
+        self.mean_D = self.mean_D.lerp(sums[:-1] / sums[-1], settings.centring)
+        fired_L = processes.summed(self._fired_L) > 0
+        self.silent_L = torch.where(fired_L, 0, self.silent_L + 1)
+        step_L = settings.bias_step * (self.silent_L >= settings.silent_steps)
+        # The iterate moves with the weights in use, and so the average does.
+        bias_L += step_L
+        optimizer.state[bias_L]["z"] += step_L
+        self._reset()
+
+    @torch.no_grad()
+    def fold(self) -> Tensor:
+        """Take the mean into the bias; return the bias as it was."""
+        before_L = self._module.bias.detach().clone()
+        self._module.bias -= self._module.products(self.mean_D)
+        return before_L
+
+    @torch.no_grad()
+    def unfold(self, bias_L: Tensor) -> None:
+        self._module.bias.copy_(bias_L)
