@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """One line of a table."""
+Replacements = Mapping[int, feedforward.PartialReplacement]
 
 
 @dataclass
@@ -277,6 +278,37 @@ def _spliced(ablation: Row, spliced: Mean) -> Row:
 
 
 @torch.no_grad()
+def loss_with(model: Any, replacements: Replacements, batches: Iterable[Batch]) -> float:
+    """Return the loss with feedforwards replaced, by layer, at counted positions."""
+    mean = Mean()
+    for batch in batches:
+        with feedforward.replaced(model, replacements, batch.counted_BS):
+            _, hidden_BSD = feedforward.read(model, batch.tokens_BS)
+        mean.add(*nll_sum(model, hidden_BSD, batch))
+    return mean.value
+
+
+def _ablated(means: Iterable[tuple[int, Tensor]]) -> Replacements:
+    """Return what puts the mean output, (D,), in the place of each given layer's."""
+
+    def replacement(mean_D: Tensor) -> feedforward.PartialReplacement:
+        return lambda x_ND, y_ND: mean_D.to(y_ND).expand_as(y_ND)
+
+    return {layer: replacement(mean_D) for layer, mean_D in means}
+
+
+def ablate_together(model: Any, batches: Sequence[Batch], means: Sequence[Tensor]) -> Row:
+    """Return the cost in nats of replacing all feedforwards by their means at once (`joint_all`),
+    and all but the first, which see its output (`joint`)."""
+    clean = loss_with(model, {}, batches)
+    every = list(enumerate(means))
+    return {
+        "joint": loss_with(model, _ablated(every[1:]), batches) - clean,
+        "joint_all": loss_with(model, _ablated(every), batches) - clean,
+    }
+
+
+@torch.no_grad()
 def splice_all(
     model: Any,
     coders: Mapping[str, Sequence[SparseCoder]],
@@ -285,28 +317,19 @@ def splice_all(
 ) -> list[Row]:
     """Return per family the loss with all its coders in place, against all layers ablated."""
 
-    def loss(replacements: Mapping[int, feedforward.PartialReplacement]) -> float:
-        mean = Mean()
-        for batch in batches:
-            with feedforward.replaced(model, replacements, batch.counted_BS):
-                _, hidden_BSD = feedforward.read(model, batch.tokens_BS)
-            mean.add(*nll_sum(model, hidden_BSD, batch))
-        return mean.value
-
-    def ablated(mean_D: Tensor) -> feedforward.PartialReplacement:
-        return lambda x_ND, y_ND: mean_D.to(y_ND).expand_as(y_ND)
-
     def spliced(coder: SparseCoder) -> feedforward.PartialReplacement:
         transcode = coder.cfg.transcode
         return lambda x_ND, y_ND: reconstruct(coder, x_ND if transcode else y_ND).output_ND
 
-    clean = loss({})
-    floor = loss({layer: ablated(mean_D) for layer, mean_D in enumerate(means)})
+    clean = loss_with(model, {}, batches)
+    ablated = loss_with(model, _ablated(enumerate(means)), batches)
     return [
         {
             "family": family,
             **_recovered(
-                clean, floor, loss({i: spliced(coder) for i, coder in enumerate(per_layer)})
+                clean,
+                ablated,
+                loss_with(model, {i: spliced(coder) for i, coder in enumerate(per_layer)}, batches),
             ),
         }
         for family, per_layer in coders.items()
