@@ -88,9 +88,14 @@ class FamilySpec:
         return self.kind == "coder"
 
     @property
-    def coder_kind(self) -> dict[str, bool]:
+    def coder_kind(self) -> dict[str, Any]:
         """What kind of coder it is, as arguments of `clearnets.coders.library.new_coder`."""
-        return {"transcode": self.transcode, "skip": self.skip}
+        return {
+            "transcode": self.transcode,
+            "skip": self.skip,
+            "selection": self.selection,
+            "frozen": self.frozen,
+        }
 
     @property
     def is_subject(self) -> bool:

@@ -131,7 +131,11 @@ def _load(folder: Path, family: FamilySpec, d_in: int, run: dict[str, Any]) -> S
         raise UserError(f"{folder} has no {WEIGHTS}; weights in any other format are not read")
     # Before transcoders had it in their own file, the kind stood in the run's.
     cfg = {key: run[key] for key in ("transcode",) if key in run} | _json(folder / CFG)
-    kinds = {"transcode": family.transcode, "skip_connection": family.skip}
+    kinds = {
+        "transcode": family.transcode,
+        "skip_connection": family.skip,
+        "activation": family.selection,
+    }
     for key, wanted in kinds.items():
         if cfg.get(key, wanted) != wanted:
             raise UserError(f"{folder} is no {family.name}: its {CFG} says {key} {cfg[key]}")

@@ -4,7 +4,7 @@ sparsify's loss is fvu on a batch: the residual's sum of squares over the target
 mean. Its gradient touches k rows of encoder and decoder per token; sparsify adds them up by way of
 an (N * k, D) tensor and also moves latents that were selected with value zero. Here the sparse
 model's own kernels do it, without autograd: the same gradient but for those zeros, which get none,
-in less time.
+in less time. JumpReLU's and Matryoshka's losses take autograd.
 
 Multi-TopK adds to the loss an eighth of the fvu of a wider reconstruction, by the 4 k largest
 latents. sparsify (1.3.3) takes those from pre-activations that its backward pass ignores, so that
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from clearnets.coders import selection
 from clearnets.models import sparse_ops
 
 if TYPE_CHECKING:
@@ -53,12 +54,27 @@ class Loss(NamedTuple):
 
 @torch.no_grad()
 def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
-    """Return what the coder makes of a batch, skip connection included.
+    """Return what a trained coder makes of a batch, skip connection included.
 
-    Equals the `sae_out` of sparsify's forward.
+    Equals the `sae_out` of sparsify's forward for the selections that it knows.
     """
-    acts_Nk, indices_Nk = _encode(coder, _read(coder, x_ND), coder.cfg.k)
-    return _decode(coder, x_ND, acts_Nk, indices_Nk)
+    codes = selection.choose_trained(coder, _read(coder, x_ND))
+    return Output(decode(coder, x_ND, *codes), *codes)
+
+
+def encode(coder: SparseCoder, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values ≥ 0 and indices (N, K) of the latents that are chosen in training.
+
+    Autograd goes through it and `decode`, for every selection.
+    """
+    return selection.choose(coder, _read(coder, x_ND))
+
+
+def decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Tensor:
+    """Return the output for some latents, skip connection of `x_ND` included, likewise."""
+    assert coder.W_dec is not None
+    output_ND = sparse_ops.decode(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
+    return output_ND if coder.W_skip is None else output_ND + x_ND @ coder.W_skip.mT
 
 
 def variation(target_ND: Tensor) -> Tensor:
@@ -68,11 +84,18 @@ def variation(target_ND: Tensor) -> Tensor:
 
 @torch.no_grad()
 def add_gradient(
-    coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor, *, share: float = 1.0
+    coder: SparseCoder,
+    x_ND: Tensor,
+    target_ND: Tensor,
+    total: Tensor,
+    *,
+    share: float = 1.0,
+    part: float = 1.0,
 ) -> Loss:
     """Add the gradient of the training loss to the `grad` of the coder's parameters.
 
-    The loss is fvu, with Multi-TopK's part where the coder's `cfg` asks for it.
+    The loss is fvu, with Multi-TopK's part where the coder's `cfg` asks for it, and what JumpReLU
+    and Matryoshka add (see `selection`), which Multi-TopK does not change.
 
     Args:
         coder: reads `x_ND`.
@@ -80,48 +103,76 @@ def add_gradient(
         target_ND: what to reconstruct.
         total: the `variation` of the whole batch.
         share: factor of the gradient, not of the loss that is returned.
+        part: share of the batch's tokens that are in this piece.
     """
+    if coder.cfg.activation in (selection.JUMP, "matryoshka"):
+        return _add_by_autograd(coder, x_ND, target_ND, total, share, part)
     read_ND, k = _read(coder, x_ND), coder.cfg.k
+    wide = None
     if coder.cfg.multi_topk:
-        wide = _encode(coder, read_ND, min(MULTI_TOPK * k, coder.num_latents))
+        weight_LD, bias_L = coder.encoder.weight, coder.encoder.bias
+        most = min(MULTI_TOPK * k, coder.num_latents)
+        wide = sparse_ops.encode(read_ND, weight_LD, bias_L, k=most, selection="topk")
+    if wide and coder.cfg.activation == "topk":
         # The k largest are among the 4 k largest: the dense product is made once.
         acts_Nk, places_Nk = wide[0].topk(k, dim=-1, sorted=False)
-        made = _decode(coder, x_ND, acts_Nk, wide[1].gather(1, places_Nk))
+        codes = acts_Nk, wide[1].gather(1, places_Nk)
     else:
-        wide, made = None, _decode(coder, x_ND, *_encode(coder, read_ND, k))
-    residual = _descend(coder, x_ND, read_ND, made, target_ND, share / total)
+        codes = selection.choose(coder, read_ND)
+    residual = _descend(coder, x_ND, read_ND, codes, target_ND, share / total)
     value = residual / total
-    if wide is not None:
-        part = share * MULTI_TOPK_WEIGHT / total
-        wider = _descend(coder, x_ND, read_ND, _decode(coder, x_ND, *wide), target_ND, part)
+    if wide:
+        scale = share * MULTI_TOPK_WEIGHT / total
+        wider = _descend(coder, x_ND, read_ND, wide, target_ND, scale)
         value = value + MULTI_TOPK_WEIGHT * wider / total
-    return Loss(value, residual, made.acts_Nk, made.indices_Nk)
+    return Loss(value, residual, *codes)
+
+
+@torch.enable_grad()
+def _add_by_autograd(
+    coder: SparseCoder, x_ND: Tensor, target_ND: Tensor, total: Tensor, share: float, part: float
+) -> Loss:
+    """Do the same for the selections whose loss is more than fvu."""
+    extra: Tensor | float = 0.0
+    if coder.cfg.activation == selection.JUMP:
+        acts_NK, l0, indices_NK = selection.jump(coder, _read(coder, x_ND))
+        extra = part * selection.sparsity_loss(l0, coder.cfg.k)
+    else:
+        acts_NK, indices_NK = encode(coder, x_ND)
+    sizes = selection.prefixes(coder)
+    residuals = [
+        (decode(coder, x_ND, acts_NK * (indices_NK < size), indices_NK) - target_ND).pow(2).sum()
+        for size in sizes
+    ]
+    value = torch.stack(residuals).mean() / total + extra
+    (share * value).backward()
+    return Loss(value.detach(), residuals[-1].detach(), acts_NK.detach(), indices_NK)
 
 
 def _descend(
     coder: SparseCoder,
     x_ND: Tensor,
     read_ND: Tensor,
-    made: Output,
+    codes: tuple[Tensor, Tensor],
     target_ND: Tensor,
     scale: Tensor,
 ) -> Tensor:
     """Add the gradient of `scale` times the residual's sum of squares; return that sum."""
-    W_dec_LD, W_enc_LD = coder.W_dec, coder.encoder.weight
+    W_dec_LD, W_enc_LD, (acts_NK, indices_NK) = coder.W_dec, coder.encoder.weight, codes
     assert W_dec_LD is not None
-    error_ND = made.output_ND - target_ND
+    error_ND = decode(coder, x_ND, *codes) - target_ND
     grad_ND = error_ND * (2 * scale)
-    by_latent = sparse_ops.ByLatent(made.indices_Nk, coder.num_latents)
-    grad_W_dec_LD, grad_acts_Nk = by_latent.products(made.acts_Nk, grad_ND, W_dec_LD)
-    if grad_acts_Nk is None:
-        grad_acts_Nk = sparse_ops.row_products(grad_ND, W_dec_LD, made.indices_Nk)
-    grad_acts_Nk = grad_acts_Nk * (made.acts_Nk > 0)
+    by_latent = sparse_ops.ByLatent(indices_NK, coder.num_latents)
+    grad_W_dec_LD, grad_acts_NK = by_latent.products(acts_NK, grad_ND, W_dec_LD)
+    if grad_acts_NK is None:
+        grad_acts_NK = sparse_ops.row_products(grad_ND, W_dec_LD, indices_NK)
+    grad_acts_NK = grad_acts_NK * (acts_NK > 0)
     grad_b_dec_D = grad_ND.sum(0)
     if not coder.cfg.transcode:
-        grad_b_dec_D -= sparse_ops.bag(grad_acts_Nk, made.indices_Nk, W_enc_LD).sum(0)
+        grad_b_dec_D -= sparse_ops.bag(grad_acts_NK, indices_NK, W_enc_LD).sum(0)
     _add(W_dec_LD, grad_W_dec_LD)
-    _add(W_enc_LD, by_latent.products(grad_acts_Nk, read_ND, W_enc_LD)[0])
-    _add(coder.encoder.bias, by_latent.sums(grad_acts_Nk))
+    _add(W_enc_LD, by_latent.products(grad_acts_NK, read_ND, W_enc_LD)[0])
+    _add(coder.encoder.bias, by_latent.sums(grad_acts_NK))
     _add(coder.b_dec, grad_b_dec_D)
     if coder.W_skip is not None:
         _add(coder.W_skip, (grad_ND.mT @ x_ND).to(grad_ND.dtype))
@@ -129,22 +180,11 @@ def _descend(
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
+    if not parameter.requires_grad:  # Frozen.
+        return
     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def _read(coder: SparseCoder, x_ND: Tensor) -> Tensor:
     """Return what the encoder reads: an SAE x - b_dec, a transcoder x."""
     return x_ND if coder.cfg.transcode else x_ND - coder.b_dec
-
-
-def _encode(coder: SparseCoder, read_ND: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    weight_LD, bias_L = coder.encoder.weight, coder.encoder.bias
-    return sparse_ops.encode(read_ND, weight_LD, bias_L, k=k, selection="topk")
-
-
-def _decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Output:
-    assert coder.W_dec is not None
-    output_ND = sparse_ops.bag(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
-    if coder.W_skip is not None:
-        output_ND = output_ND + x_ND @ coder.W_skip.mT
-    return Output(output_ND, acts_NK, indices_NK)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from clearnets import UserError
-from clearnets.coders import feedforward, objective
+from clearnets.coders import feedforward, objective, selection
 from clearnets.coders.batches import Batch
+from clearnets.coders.revival import Silence
 from clearnets.config import Coders, Precision
 from clearnets.models import hookpoints
 from clearnets.pipeline.artifacts import write_bytes
@@ -51,6 +52,8 @@ class Schedule:
     grad_acc_steps: int = 1
     micro_acc_steps: int = 1
     precision: Precision = "float32"
+    bias_step: float = 0.0
+    silent_steps: int = 16
 
     @classmethod
     def of(cls, settings: Coders, steps: int) -> Schedule:
@@ -63,6 +66,8 @@ class Schedule:
             settings.grad_acc_steps,
             settings.micro_acc_steps,
             settings.precision,
+            settings.bias_step,
+            settings.silent_steps,
         )
 
     def rate(self, step: int) -> float:
@@ -105,6 +110,8 @@ class Chain:
     """By hookpoint, in the order of the layers, on the model's device."""
     state: Path
     """File of the resume state."""
+    learning_rate: float | None = None
+    """Peak rate; None means the schedule's."""
 
     @property
     def transcode(self) -> bool:
@@ -220,7 +227,8 @@ class _Run:
     """The coders of a chain in training, their optimizer and what is reported of the last steps."""
 
     def __init__(self, chain: Chain, schedule: Schedule, reader: _Reader) -> None:
-        self._chain, self._schedule = chain, schedule
+        rate = chain.learning_rate or schedule.learning_rate
+        self._chain, self._schedule = chain, replace(schedule, learning_rate=rate)
         coders = chain.coders
         self._unit_norm = [
             coder
@@ -229,14 +237,15 @@ class _Run:
         ]
         self.done = 0
         """Steps that have been made."""
+        self._silence: dict[str, Silence] = {}
         if not chain.state.exists():
-            self._start_biases(reader(0))
-        self._optimizer = _optimizer(coders, schedule)
+            self._start(reader(0))
+        self._optimizer = _optimizer(coders, self._schedule)
         self._tail = {name: _Tail.new(coder) for name, coder in coders.items()}
         if chain.state.exists():
             self._load()
 
-    def _start_biases(self, first: _Activations) -> None:
+    def _start(self, first: _Activations) -> None:
         """Centre new coders on the first batch."""
         for name, coder in self._chain.coders.items():
             x_ND, y_ND = self._pair(first, name)
@@ -246,6 +255,8 @@ class _Run:
                     "transcoder; choose other hookpoints, or SAEs, which read what it writes"
                 )
             start_biases(coder, x_ND, y_ND)
+            selection.start(coder, x_ND if coder.cfg.transcode else x_ND - coder.b_dec)
+            self._silence[name] = Silence.new(coder, x_ND)
 
     def _pair(self, activations: _Activations, name: str) -> tuple[Tensor, Tensor]:
         """Return what a coder reads and what it reconstructs."""
@@ -264,6 +275,9 @@ class _Run:
         for name, coder in self._chain.coders.items():
             total = activations.totals[name]
             losses = _add_gradient(coder, *self._pair(activations, name), total, self._schedule)
+            for piece in losses:
+                self._silence[name].hear(piece.acts_Nk, piece.indices_Nk)
+                selection.track(coder, piece.acts_Nk)
             if reported:
                 self._tail[name].add(losses, total)
 
@@ -271,10 +285,19 @@ class _Run:
         """Move the weights by the gradient of all batches of the step."""
         for coder in self._unit_norm:
             coder.remove_gradient_parallel_to_decoder_directions()
+        schedule = self._schedule
+        rate = schedule.rate(self.done)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate(self.done)
+            group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad()
+        for name, coder in self._chain.coders.items():
+            self._silence[name].end_step(
+                coder,
+                self._optimizer,
+                bias_step=schedule.bias_step * rate / schedule.learning_rate,
+                silent_steps=schedule.silent_steps,
+            )
         self.done += 1
 
     def finish(self) -> Report:
@@ -299,6 +322,7 @@ class _Run:
             "coders": {name: coder.state_dict() for name, coder in self._chain.coders.items()},
             "optimizer": self._optimizer.state_dict(),
             "tail": {name: vars(part) for name, part in self._tail.items()},
+            "silence": {name: vars(part) for name, part in self._silence.items()},
         }
         torch.save(state, data)
         write_bytes(self._chain.state, data.getvalue())
@@ -310,6 +334,7 @@ class _Run:
         for name, coder in self._chain.coders.items():
             coder.load_state_dict(state["coders"][name])
             self._tail[name] = _Tail(**state["tail"][name])
+            self._silence[name] = Silence(**state["silence"][name])
         self._optimizer.load_state_dict(state["optimizer"])
         self.done = state["step"]
 
@@ -321,14 +346,17 @@ def _add_gradient(
     count, share = schedule.micro_acc_steps, 1 / schedule.grad_acc_steps
     with autocast(x_ND.device, schedule.precision):
         return [
-            objective.add_gradient(coder, x_MD, y_MD, total, share=share)
+            objective.add_gradient(
+                coder, x_MD, y_MD, total, share=share, part=len(x_MD) / len(x_ND)
+            )
             for x_MD, y_MD in zip(x_ND.chunk(count), y_ND.chunk(count), strict=True)
         ]
 
 
 def _optimizer(coders: Mapping[str, SparseCoder], schedule: Schedule) -> Any:
     """Return sparsify's optimizer."""
-    parameters = [parameter for coder in coders.values() for parameter in coder.parameters()]
+    every = [parameter for coder in coders.values() for parameter in coder.parameters()]
+    parameters = [parameter for parameter in every if parameter.requires_grad]
     if schedule.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
     from schedulefree import ScheduleFreeWrapper

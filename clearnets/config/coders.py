@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from clearnets.config.fields import Count, External, Frozen, Positive, PositiveFloat, Precision
+from clearnets.config.fields import (
+    Count,
+    External,
+    Frozen,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Precision,
+)
 from clearnets.config.names import Family
 
 
@@ -35,8 +43,15 @@ class Coders(Frozen):
     """As in sparsify, whose muon is left out: it does not resume to the same bits."""
     learning_rate: PositiveFloat
     """Peak rate; it decays linearly to zero, as in sparsify."""
+    learning_rates: dict[Family, PositiveFloat]
+    """By family, the peak rate where it is another."""
     warmup_steps: Count
     """Steps over which the learning rate rises from zero."""
+    bias_step: NonNegativeFloat
+    """What revives silent latents: after each step this is added to their encoder bias, times the
+    rate over its peak, times the spread of what the encoder reads. 0 adds nothing."""
+    silent_steps: Positive
+    """Steps without an activation from which a latent is silent."""
 
 
 class Cache(Frozen):

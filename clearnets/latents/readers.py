@@ -142,7 +142,8 @@ class NativeReader(ModelReader):
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoding half of a sparsify coder: ReLU of an affine map, then the k largest.
+    """The encoding half of a coder: ReLU of an affine map, then the k largest, the maximum of each
+    of k groups, or all above thresholds.
 
     It repeats `sparsify.SparseCoder.encode` value for value (a test holds them together), because
     importing sparsify takes longer than caching a family of the default experiment.
@@ -152,16 +153,21 @@ class Encoder:
     bias_L: Tensor
     b_dec_D: Tensor
     k: int
-    activation: Literal["topk", "groupmax"]
+    activation: Literal["topk", "groupmax", "threshold"]
     transcode: bool
     """It reads the input of its module and does not centre by `b_dec_D`."""
+    threshold_L: Tensor | None = None
+    """What each latent has to exceed, where that is what chooses."""
 
     @property
     def num_latents(self) -> int:
         return self.weight_LD.shape[0]
 
     def __call__(self, x_D: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and indices (..., k) of the active latents of `x_D` (..., D), unsorted."""
+        """Return values and indices (..., K) of the active latents of `x_D` (..., D), unsorted.
+
+        K is k, or the largest number of any token; those with fewer are padded with value 0.
+        """
         # With it comes transformers, which a reader of tokens does without.
         from clearnets.models import sparse_ops
 
@@ -169,9 +175,14 @@ class Encoder:
         if not self.transcode:
             x_ND = x_ND - self.b_dec_D
         acts_NK, indices_NK = sparse_ops.encode(
-            x_ND, self.weight_LD, self.bias_L, k=self.k, selection=self.activation
+            x_ND,
+            self.weight_LD,
+            self.bias_L,
+            k=self.k,
+            selection=self.activation,
+            threshold_L=self.threshold_L,
         )
-        shape = (*x_D.shape[:-1], self.k)
+        shape = (*x_D.shape[:-1], acts_NK.shape[-1])
         return acts_NK.view(shape), indices_NK.view(shape)
 
 
@@ -182,9 +193,12 @@ def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
         UserError: a file is missing or damaged.
     """
     cfg = read_json(folder / "cfg.json")
-    path = folder / "sae.safetensors"
+    path, own = folder / "sae.safetensors", {}
     try:
         weights = load_file(path, device=str(device))
+        if "selection" in cfg:
+            path = folder / "threshold.safetensors"
+            own = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError):
         state = "unreadable" if path.exists() else "missing"
         raise UserError(f"{path} is {state}; {remake(path)}") from None
@@ -193,8 +207,9 @@ def load_encoder(folder: Path, device: torch.device | str = "cpu") -> Encoder:
         bias_L=weights["encoder.bias"].float(),
         b_dec_D=weights["b_dec"].float(),
         k=cfg["k"],
-        activation=cfg.get("activation", "topk"),
+        activation="threshold" if own else cfg.get("activation", "topk"),
         transcode=cfg["transcode"],
+        threshold_L=own.get("threshold"),
     )
 
 

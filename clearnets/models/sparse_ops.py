@@ -27,7 +27,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from clearnets.models import triton_ops
 from clearnets.models.top_k import top_k
 
-Selection = Literal["groupmax", "topk"]
+Selection = Literal["groupmax", "topk", "batchtopk", "threshold"]
 
 # Pre-activations that exist at one time: the encoder goes over the tokens in pieces of this many
 # numbers, but not of so few tokens that reading the weights dominates. On a CPU a piece should stay
@@ -38,9 +38,19 @@ _PIECE_TOKENS = 256
 
 
 def encode(
-    x_ND: Tensor, W_enc_LD: Tensor, b_enc_L: Tensor, *, k: int, selection: Selection
+    x_ND: Tensor,
+    W_enc_LD: Tensor,
+    b_enc_L: Tensor,
+    *,
+    k: int,
+    selection: Selection,
+    threshold_L: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the k latents of each token: `relu(x @ W_encᵀ + b_enc)`, then GroupMax or top-k.
+
+    Or of a token as many as are among the N * k largest of all tokens (`batchtopk`), or above the
+    threshold of each latent, which is at least 0 and gets no gradient (`threshold`). Then K is the
+    largest number of any token; those with fewer are padded with value 0.
 
     GroupMax splits the latents into k groups of neighbours and takes the maximum of each; on a
     tie the latent with the lowest index wins on a CPU. A latent that is selected with the value 0
@@ -50,7 +60,7 @@ def encode(
         `acts_NK` ≥ 0, and `indices_NK` (int64). Under GroupMax column j belongs to group j; under
         top-k the order of the columns carries no meaning.
     """
-    return _Encode.apply(x_ND, W_enc_LD, b_enc_L, k, selection)  # pyright: ignore
+    return _Encode.apply(x_ND, W_enc_LD, b_enc_L, k, selection, threshold_L)  # pyright: ignore
 
 
 def decode(acts_NK: Tensor, indices_NK: Tensor, W_dec_LD: Tensor) -> Tensor:
@@ -76,6 +86,50 @@ def _maxima(pre_NKG: Tensor) -> tuple[Tensor, Tensor]:
         return pre_NKG.max(dim=-1)
     within_NK = torch.from_numpy(np.argmax(pre_NKG.detach().numpy(), axis=-1))
     return pre_NKG.gather(-1, within_NK.unsqueeze(-1)).squeeze(-1), within_NK
+
+
+def _select_any(
+    pre_NL: Tensor, k: int, selection: Selection, threshold_L: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Choose different numbers of latents for each token."""
+    if selection == "batchtopk":
+        return _above(pre_NL, _next_largest(pre_NL, k * len(pre_NL)))
+    assert threshold_L is not None
+    return _above(pre_NL, threshold_L)
+
+
+def _next_largest(pre_NL: Tensor, count: int) -> Tensor:
+    """Return the number below the `count` largest ones of a matrix, 0 if it is negative."""
+    if count >= pre_NL.numel():
+        return pre_NL.new_zeros(())
+    if pre_NL.device.type != "cpu":
+        return pre_NL.flatten().topk(count + 1, sorted=False).values.min().relu()
+    values = pre_NL.detach().numpy().ravel()
+    # A sample tells what is surely smaller: what is left is far faster to search.
+    sample = values[:: max(1, len(values) // 2**13)]
+    likely = min(len(sample), 2 * count * len(sample) // len(values) + 16)
+    left = values[values >= np.partition(sample, -likely)[-likely]]
+    left = left if len(left) > count else values
+    return torch.tensor(np.partition(left, -count - 1)[-count - 1]).relu()
+
+
+def _above(pre_NL: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the numbers above `least`, in rows of equal length that are padded with zeros."""
+    on_NL = pre_NL > least
+    counts_N = on_NL.sum(1)
+    longest = max(1, int(counts_N.max())) if len(pre_NL) else 1
+    if pre_NL.device.type != "cpu":
+        return torch.where(on_NL, pre_NL, 0).topk(longest, sorted=False)
+    pre, counts = pre_NL.detach().numpy(), counts_N.numpy()
+    found = np.flatnonzero(on_NL.numpy())
+    rows = np.repeat(np.arange(len(pre)), counts)
+    columns = np.arange(len(found)) - np.repeat(counts.cumsum() - counts, counts)
+    acts_NK = np.zeros((len(pre), longest), pre.dtype)
+    acts_NK[rows, columns] = pre.ravel()[found]
+    # Padded with a latent that is not active, unless all are: then nothing is.
+    indices_NK = np.repeat(pre.argmin(1)[:, None], longest, axis=1)
+    indices_NK[rows, columns] = found - rows * pre.shape[1]
+    return torch.from_numpy(acts_NK), torch.from_numpy(indices_NK)
 
 
 def bag(acts_NK: Tensor, indices_NK: Tensor, W_LD: Tensor) -> Tensor:
@@ -131,14 +185,25 @@ class ByLatent:
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x_ND: Tensor, W_LD: Tensor, b_L: Tensor, k: int, selection: Selection
+        ctx: FunctionCtx,
+        x_ND: Tensor,
+        W_LD: Tensor,
+        b_L: Tensor,
+        k: int,
+        selection: Selection,
+        threshold_L: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         piece = _CPU_PIECE if x_ND.device.type == "cpu" else _GPU_PIECE
         pieces = x_ND.split(max(_PIECE_TOKENS, piece // W_LD.shape[0]))
-        parts = [_select(F.linear(x, W_LD, b_L), k, selection) for x in pieces]
-        acts, indices = zip(*parts, strict=True)
-        acts_NK = torch.cat(acts) if len(parts) > 1 else acts[0]
-        indices_NK = torch.cat(indices) if len(parts) > 1 else indices[0]
+        if selection in ("batchtopk", "threshold"):
+            pre_NL = F.linear(x_ND, W_LD, b_L)
+            pre_NL = pre_NL.float() if pre_NL.dtype == torch.bfloat16 else pre_NL
+            acts_NK, indices_NK = _select_any(pre_NL, k, selection, threshold_L)
+        else:
+            parts = [_select(F.linear(x, W_LD, b_L), k, selection) for x in pieces]
+            acts, indices = zip(*parts, strict=True)
+            acts_NK = torch.cat(acts) if len(parts) > 1 else acts[0]
+            indices_NK = torch.cat(indices) if len(parts) > 1 else indices[0]
         ctx.save_for_backward(x_ND, W_LD, acts_NK, indices_NK)
         ctx.mark_non_differentiable(indices_NK)
         return acts_NK, indices_NK
@@ -157,7 +222,7 @@ class _Encode(torch.autograd.Function):
             x_ND = x_ND.detach().to(W_LD.dtype)
             grad_W = by_latent.products(grad_NK, x_ND, W_LD)[0] if needs_W else None
             grad_b = by_latent.sums(grad_NK) if needs_b else None
-        return grad_x, grad_W, grad_b, None, None
+        return grad_x, grad_W, grad_b, None, None, None
 
 
 class _Decode(torch.autograd.Function):

@@ -30,7 +30,8 @@ STAGE = Stage(
         *("seeds", "threads", "model.expansion", "model.k"),
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
-        *("coders.learning_rate", "coders.warmup_steps"),
+        *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
+        *("coders.bias_step", "coders.silent_steps"),
     ),
     reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
     writes=("artifacts/coders/{item}",),
@@ -43,8 +44,9 @@ STAGE = Stage(
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
     settings = {"family": family, **config.dump("threads", "model.expansion", "model.k", "coders")}
-    # Of what takes the place of trained coders, only that of this family.
-    settings["coders"] = {**settings["coders"], "existing": None}
+    # Of what concerns single families, only that of this one.
+    own = {"existing": None, "learning_rate": _rate(config, family)}
+    settings["coders"] = {**settings["coders"], **own, "learning_rates": None}
     if source := _existing(config, family):
         from clearnets.coders import existing
 
@@ -107,9 +109,16 @@ def _existing(config: Config, family: str) -> Existing | None:
     return {str(name): source for name, source in config.coders.existing.items()}.get(family)
 
 
+def _rate(config: Config, family: str) -> float:
+    """Return a family's peak learning rate."""
+    own = {str(name): rate for name, rate in config.coders.learning_rates.items()}
+    return own.get(family, config.coders.learning_rate)
+
+
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     """Write coders that others trained in place of trained ones; their training is not known."""
     from clearnets.coders import existing
+    from clearnets.coders.library import save_coder
     from clearnets.models import hookpoints
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
@@ -118,7 +127,7 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     names = hookpoints.names(dense)
     coders = existing.take_over(source, FAMILIES[family], names, d_in=dense.config.hidden_size)
     for name, coder in coders.items():
-        coder.save_to_disk(work.out / name)
+        save_coder(coder, work.out / name)
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
 
 
@@ -141,6 +150,7 @@ def _build_layers(
 ) -> dict[str, dict[str, Any]]:
     """Write the coders of some layers; return by family what is told of their training."""
     from clearnets.coders import batches, training
+    from clearnets.coders.library import save_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models.matching import attention_within
 
@@ -158,7 +168,9 @@ def _build_layers(
     model = _model(seed, device, untrained=first.untrained_model)
     chains = [
         training.Chain(
-            _new_coders(config, family, seed, layers, model), work.state / _state_of(layers)
+            _new_coders(config, family, seed, layers, model),
+            work.state / _state_of(layers),
+            _rate(config, family),
         )
         for family, work in works.items()
     ]
@@ -177,7 +189,7 @@ def _build_layers(
         )
     for work, chain in zip(works.values(), chains, strict=True):
         for name, coder in chain.coders.items():
-            coder.cpu().save_to_disk(work.out / name)
+            save_coder(coder, work.out / name)
     numbers = {"steps": steps, "tokens": steps * tokens_per_step}
     told = [numbers | {"layers": report.layers()} for report in reports]
     return dict(zip(works, told, strict=True))

@@ -23,8 +23,9 @@ from clearnets.families import FAMILIES
 
 STORE = TokenStore(Path(), VOCAB, CTX, 0, BOS, EOS, ())
 NAMES = ("layers.0.mlp", "layers.1.mlp")
-KINDS = ("sae", "transcoder", "skip-transcoder")
+KINDS = ("sae", "transcoder", "skip-transcoder", "groupmax-transcoder")
 STEPS, ROWS, PER_READ = 12, 4, 3
+REVIVAL = {"bias_step": 0.1, "silent_steps": 2}
 
 
 def batches(which: range):
@@ -54,7 +55,7 @@ def trained(
         build_models(tiny_config())["dense"],
         [training.Chain(coders, state / "coders.pt")],
         batches,
-        training.Schedule(optimizer, 5e-3, 2, steps, **pieces),
+        training.Schedule(optimizer, 5e-3, 2, steps, **REVIVAL | pieces),
         per_read=PER_READ,
         on_step=on_step or (lambda step: None),
         save_every=5,
@@ -103,7 +104,7 @@ def test_same_run_as_sparsifys_trainer(family, tmp_path, monkeypatch):
         coder.load_state_dict(initial[name].state_dict())
     theirs.fit()
 
-    ours, _ = trained(family, tmp_path)
+    ours, _ = trained(family, tmp_path, bias_step=0.0)
     expected = tensors(theirs.saes)
     for name, tensor in tensors(ours).items():
         # Sums in another order, and sparsify leaves the decoder as its last step made it: the
@@ -124,7 +125,7 @@ def test_pieces_of_a_batch_change_only_rounding(family, tmp_path):
 
 def test_steps_of_two_batches_by_hand(tmp_path):
     """Adam on the mean of two batches' losses, each normalised by itself; the first rate is 0."""
-    coders, _ = trained("transcoder", tmp_path, steps=3, grad_acc_steps=2)
+    coders, _ = trained("transcoder", tmp_path, steps=3, grad_acc_steps=2, bias_step=0.0)
     model = build_models(tiny_config())["dense"]
     for layer, (name, coder) in enumerate(new_coders("transcoder").items()):
         initial = {n: p.detach().clone() for n, p in coder.named_parameters()}
@@ -288,7 +289,7 @@ def test_families_trained_together_are_those_trained_alone(optimizer, tmp_path):
         build_models(tiny_config())["dense"],
         [training.Chain(c, tmp_path / family / "coders.pt") for family, c in together.items()],
         batches,
-        training.Schedule(optimizer, 5e-3, 2, STEPS),
+        training.Schedule(optimizer, 5e-3, 2, STEPS, **REVIVAL),
         per_read=PER_READ,
         on_step=steps.append,
     )
@@ -306,7 +307,7 @@ def test_some_layers_alone_are_those_of_all(tmp_path):
             build_models(tiny_config())["dense"],
             [training.Chain(coders, tmp_path / f"{name}.pt")],
             batches,
-            training.Schedule("adam", 5e-3, 2, STEPS),
+            training.Schedule("adam", 5e-3, 2, STEPS, **REVIVAL),
             per_read=PER_READ,
         )
         assert_same_bits(coders, {name: every[name]})
@@ -328,7 +329,7 @@ def test_killed_process_goes_on_to_the_same_bits(tmp_path):
 
 def test_signum_saves_the_averaged_weights(tmp_path):
     """Their definition, naively: x is the mean of z weighted by squared rates, y between."""
-    coders, _ = trained("transcoder", tmp_path, optimizer="signum", steps=3)
+    coders, _ = trained("transcoder", tmp_path, optimizer="signum", steps=3, bias_step=0.0)
     name = NAMES[0]
     model = build_models(tiny_config())["dense"]
     naive = new_coders("transcoder")[name]
@@ -349,6 +350,40 @@ def test_signum_saves_the_averaged_weights(tmp_path):
             p.grad = None
     for n, p in coders[name].named_parameters():
         torch.testing.assert_close(p, mean[n], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "signum"])
+def test_biases_of_silent_latents_rise_by_hand(optimizer, tmp_path):
+    """A run of which every step is known: all latents but those of one layer's half are silent."""
+    coders = new_coders("transcoder")
+    one, off = batch(0), torch.arange(64) % 2 == 0
+    for coder in coders.values():
+        coder.encoder.weight.data[off] = 0  # They read nothing, so their bias alone moves.
+    reading, _ = feedforward.read(build_models(tiny_config())["dense"], one.tokens_BS)
+    schedule = training.Schedule(optimizer, 4e-3, 2, 7, bias_step=0.1, silent_steps=3)
+    with pytest.MonkeyPatch.context() as patch:
+        # Other latents are preferred: at first the bias of these is far below zero.
+        start = training.start_biases
+
+        def lowered(coder, x_ND, y_ND):
+            start(coder, x_ND, y_ND)
+            coder.encoder.bias.data[off] = -10
+
+        patch.setattr(training, "start_biases", lowered)
+        training.train(
+            build_models(tiny_config())["dense"],
+            [training.Chain(coders, tmp_path / "coders.pt", learning_rate=2e-3)],
+            batches,
+            schedule,
+        )
+    # Raised after the third step and each of the four behind it, scaled as the rate is.
+    shares = [1.0] * 7 if optimizer == "signum" else [0, 1 / 2, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]
+    for layer, coder in enumerate(coders.values()):
+        x_ND = reading.inputs[layer][one.counted_BS].double().numpy()
+        expected = -10 + 0.1 * np.sqrt(((x_ND - x_ND.mean(0)) ** 2).mean()) * sum(shares[2:])
+        torch.testing.assert_close(
+            coder.encoder.bias[off], torch.full((32,), expected).float(), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 4), (3, 10), (5, 5)])

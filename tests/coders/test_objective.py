@@ -9,7 +9,7 @@ from clearnets.coders.library import new_coder
 from clearnets.coders.objective import add_gradient, reconstruct, variation
 from clearnets.families import FAMILIES
 
-D, L, K, N = 12, 40, 3, 50
+D, L, K, N = 12, 40, 4, 50
 
 
 def make(family: str, seed: int = 0):
@@ -32,7 +32,7 @@ def gradients(coder) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder"])
+@pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder", "groupmax-transcoder"])
 def test_output_loss_and_gradient_equal_sparsifys(family):
     coder, x_ND, y_ND = make(family)
     with torch.no_grad():
