@@ -51,14 +51,17 @@ class Loss(NamedTuple):
     indices_Nk: Tensor
 
 
-@torch.no_grad()
-def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
-    """Return what the coder makes of a batch, skip connection included.
+def forward(coder: SparseCoder, x_ND: Tensor) -> Output:
+    """Return what the coder makes of a batch, skip connection included; for autograd, too.
 
     Equals the `sae_out` of sparsify's forward.
     """
     acts_Nk, indices_Nk = _encode(coder, _read(coder, x_ND), coder.cfg.k)
     return _decode(coder, x_ND, acts_Nk, indices_Nk)
+
+
+reconstruct = torch.no_grad()(forward)
+"""`forward` without autograd."""
 
 
 def variation(target_ND: Tensor) -> Tensor:
@@ -144,7 +147,7 @@ def _encode(coder: SparseCoder, read_ND: Tensor, k: int) -> tuple[Tensor, Tensor
 
 def _decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor) -> Output:
     assert coder.W_dec is not None
-    output_ND = sparse_ops.bag(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
+    output_ND = sparse_ops.decode(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
     if coder.W_skip is not None:
         output_ND = output_ND + x_ND @ coder.W_skip.mT
     return Output(output_ND, acts_NK, indices_NK)
