@@ -88,9 +88,8 @@ def run(config: Config, *, runtime: Runtime) -> None:
 
 
 def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
-    from clearnets.coders import evaluation
+    from clearnets.coders import cross_layer, evaluation
     from clearnets.coders.batches import HeldOut
-    from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints
     from clearnets.models.matching import load_pair
@@ -99,7 +98,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     models = {mlp: _frozen(pair.trained[mlp], device) for mlp in config.models}
     points = hookpoints.names(models["dense"])
     coders = {
-        family: [load_coder(paths.coders(family, seed) / name, device) for name in points]
+        family: cross_layer.load(paths.coders(family, seed), points, device)
         for family in config.coder_families
     }
     with progress(f"evaluate seed {seed}", None, "rows") as bar:
