@@ -85,6 +85,11 @@ class FamilySpec:
         return self.kind == "coder"
 
     @property
+    def joint(self) -> bool:
+        """Whether its coders of all layers are trained together."""
+        return self.objective == "kl" or self.cross_layer
+
+    @property
     def coder_kind(self) -> dict[str, Any]:
         """What kind of coder it is, as arguments of `clearnets.coders.library.new_coder`."""
         return {

@@ -31,14 +31,14 @@ TRUTH = {
     "native": (0.80, -2.2),
     "topk-native": (0.80, -2.2),
     "transcoder": (0.78, -2.1),
-    "groupmax-transcoder": (0.78, -2.1),
+    "groupmax-transcoder": (0.79, -2.1),
     "skip-transcoder": (0.77, -2.1),
     "sae": (0.75, -2.0),
     "neurons": (0.68, -1.4),
     "random-native": (0.66, -2.0),
     "random-topk-native": (0.66, -2.0),
     "random-transcoder": (0.70, -2.0),
-    "random-groupmax-transcoder": (0.70, -2.0),
+    "random-groupmax-transcoder": (0.71, -2.0),
     "random-sae": (0.69, -2.0),
     "step0-transcoder": (0.69, -2.0),
     "token-unigram": (0.99, -3.0),
@@ -57,6 +57,7 @@ def small(**over: Any) -> Config:
     base = config.read_yaml(ROOT / "params.yaml")
     sizes = {
         "seeds": [0, 1],
+        "families": list(TRUTH),
         "model": {"num_layers": 3},
         "explain": {"latents": 40},
         "collate": {"resamples": 200, "min_stratum": 10},
@@ -168,8 +169,10 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     cost = {m: typical * rng.uniform(0.8, 1.2, len(layers)) for m in cfg.models}
     costs = [(m, n, f"{cost[m][n]:.6f}") for m in cost for n in layers]
     _csv(out / "ablation.csv", "model,layer,cost", costs)
+    depth = [(m, f"{1.5 * sum(cost[m][1:]):.6f}", f"{1.5 * sum(cost[m]):.6f}") for m in cost]
+    _csv(out / "depth.csv", "model,joint,joint_all", depth)
     base = {"sae": 0.10, "transcoder": 0.16, "skip-transcoder": 0.12}
-    base |= {"groupmax-transcoder": 0.16, "random-groupmax-transcoder": 0.71}
+    base |= {"groupmax-transcoder": 0.18, "random-groupmax-transcoder": 0.75}
     base |= {"random-sae": 0.55, "random-transcoder": 0.71, "step0-transcoder": 0.12}
     rows, spliced = [], []
     for family in cfg.coder_families:
@@ -191,9 +194,7 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
     _csv(out / "coders.csv", head + losses, rows)
     _csv(out / "splice_all.csv", "family," + losses, spliced)
-    natives = [
-        row.name for row in FAMILIES.values() if row.kind == "native" and row.model in cfg.models
-    ]
+    natives = [name for name in cfg.families if FAMILIES[name].kind == "native"]
     _csv(
         out / "native.csv",
         "family,layer,l0,dead",

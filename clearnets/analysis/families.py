@@ -22,6 +22,7 @@ from clearnets.families import DIRECTIONS, FAMILIES
 MEANS = {
     "": {"explanation": "own", "latents": "explained", "layers": "all"},
     "_all": {"explanation": "own", "latents": "all", "layers": "all"},
+    "_live": {"explanation": "own", "latents": "live", "layers": "all"},
     "_matter": {"explanation": "own", "latents": "explained", "layers": "matter"},
     "_shuffled": {"explanation": "shuffled", "latents": "explained", "layers": "all"},
 }
@@ -44,7 +45,7 @@ def summary_table(
     Numbers are means over layers and seeds. Parameters and FLOPs are those of the model and all
     its coders together. Coverage columns are shares of the latents drawn.
     `detection` and `fuzzing` are the rule scores of explained latents, `_all` the coverage-adjusted
-    ones, `_matter` those of layers that matter.
+    ones, `_live` those without dead latents, `_matter` those of layers that matter.
     """
     means = pick(made["means"], seed="all", measure=ACCURACY)
     rows = []
@@ -55,7 +56,7 @@ def summary_table(
         rows.append(
             _identity(family, sources, config)
             | _training(family, model, coder)
-            | _faithfulness(family, made)
+            | _faithfulness(family, FAMILIES[family].model, made)
             | {"drawn": len(status), **_size(model, coder)}
             | {name: (status == name).mean() for name in STATUSES}
             | _scores(pick(means, family=family))
@@ -109,12 +110,20 @@ def _size(model: pd.DataFrame, coder: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _faithfulness(family: str, made: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return fvu with its baselines and loss recovered, as means over layers and seeds."""
+def _faithfulness(
+    family: str, model: str | None, made: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """Return fvu with its baselines and losses in nats above the clean model, as means over layers
+    and seeds, between 0 and what ablation costs; and the largest dead share of a layer."""
     coder = pick(made["layers"], kind="family", name=family)
     splice = pick(made["splice_all"], family=family)
     return {
+        "dead_max": coder["dead"].max(),
         **{column: coder[column].mean() for column in CODER_COLUMNS if "fvu" in column},
+        "nats_splice": coder["nats_splice"].mean(),
+        "nats_ablate": pick(made["layers"], kind="model", name=model)["cost"].mean(),
+        "nats_splice_all_layers": splice["nats_splice"].mean(),
+        "nats_ablate_all_layers": pick(made["depth"], model=model)["joint_all"].mean(),
         "loss_recovered": coder["loss_recovered"].mean(),
         "loss_recovered_all_layers": splice["loss_recovered"].mean(),
     }

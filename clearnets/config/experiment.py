@@ -136,6 +136,8 @@ class Config(Frozen):
                 "without models there is nothing to compare: set `families: []` and "
                 "`coders.existing: {}`, or set models"
             )
+        if not self.generalize.tasks:
+            raise ValueError("without models and generalize.tasks there is nothing to run")
         if "checkpoints" in self.generalize.tasks and self.generalize.reads_own_models:
             raise ValueError(
                 "generalize.tasks: checkpoints reads the models that are trained here, and "

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Losses are in nats per predicted token; those of coders are on the intervened rows.
 ABLATION_COLUMNS = ("model", "layer", "loss_clean", "loss_ablate", "cost")
+DEPTH_COLUMNS = ("model", "joint", "joint_all")
 SPLICE_COLUMNS = ("loss_clean", "loss_ablate", "loss_splice", "loss_recovered")
 CODER_COLUMNS = (
     *("family", "layer", "reads", "reconstructs", "num_latents", "k"),
@@ -87,9 +88,8 @@ def run(config: Config, *, runtime: Runtime) -> None:
 
 
 def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
-    from clearnets.coders import evaluation
+    from clearnets.coders import cross_layer, evaluation
     from clearnets.coders.batches import HeldOut
-    from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints
     from clearnets.models.matching import load_pair
@@ -98,7 +98,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     models = {mlp: _frozen(pair.trained[mlp], device) for mlp in config.models}
     points = hookpoints.names(models["dense"])
     coders = {
-        family: [load_coder(paths.coders(family, seed) / name, device) for name in points]
+        family: cross_layer.load(paths.coders(family, seed), points, device)
         for family in config.coder_families
     }
     with progress(f"evaluate seed {seed}", None, "rows") as bar:
@@ -108,6 +108,11 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             name: evaluation.ablate(model, held_out.intervened(), surveys[name].means)
             for name, model in models.items()
         }
+        together = [
+            {"model": name}
+            | evaluation.ablate_together(model, list(held_out.intervened()), surveys[name].means)
+            for name, model in models.items()
+        ]
         untrained = {
             mlp: evaluation.survey(_frozen(pair.untrained[mlp], device), held_out.all())
             for mlp in config.models
@@ -122,6 +127,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             spliced += rows[1]
     ablated = [{"model": name, **row} for name, table in ablations.items() for row in table]
     write_table(work.out / "ablation.csv", ABLATION_COLUMNS, ablated)
+    write_table(work.out / "depth.csv", DEPTH_COLUMNS, together)
     write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
     native = _native(surveys, untrained, config)
@@ -275,7 +281,7 @@ def _native(
 
 def _metrics(folder: Path) -> dict[str, Any]:
     """Return held-out losses; per trained family also the mean fvu over layers, and the loss
-    recovered with the coders of all layers in place."""
+    with the coders of all layers in place, in nats above the model's own."""
     summary = read_json(folder / "summary.json")
     metrics: dict[str, Any] = {
         f"heldout_loss_{name}": part["heldout_loss"] for name, part in summary["models"].items()
@@ -283,12 +289,13 @@ def _metrics(folder: Path) -> dict[str, Any]:
     with (folder / "coders.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (folder / "splice_all.csv").open(newline="", encoding="utf-8") as file:
-        spliced = {row["family"]: row["loss_recovered"] for row in csv.DictReader(file)}
+        spliced = {
+            row["family"]: float(row["loss_splice"]) - float(row["loss_clean"])
+            for row in csv.DictReader(file)
+        }
     for family in spliced:
         if FAMILIES[family].trained:
             own = [float(row["fvu"]) for row in rows if row["family"] == family]
             metrics[f"fvu_{family}"] = sum(own) / len(own)
-            metrics[f"loss_recovered_{family}"] = (
-                float(spliced[family]) if spliced[family] else None
-            )
+            metrics[f"nats_splice_{family}"] = spliced[family]
     return metrics
