@@ -60,6 +60,10 @@ def _weights(_: Config, family: str) -> str:
     return f"artifacts/{FAMILIES[family].weights}"
 
 
+def _model_of(_: Config, family: str) -> str:
+    return f"artifacts/train/{FAMILIES[family].model}"
+
+
 def _models_of(config: Config, task: str) -> str:
     if task != "checkpoints":
         return NOTHING
@@ -68,7 +72,7 @@ def _models_of(config: Config, task: str) -> str:
 
 MODELS = Over("mlp", "--mlp", "models", lambda c: c.models, lambda c, mlp: f"artifacts/train/{mlp}")
 LATENTS = Over("family", "--aux", "families", lambda c: c.families, _weights)
-CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _weights)
+CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of)
 TASKS = Over("task", "", "generalize.tasks", lambda c: c.generalize.tasks, _models_of)
 
 
@@ -199,10 +203,13 @@ def table() -> dict[str, Stage]:
 
 
 def _reads(stage: Stage) -> tuple[str, ...]:
-    """Return the templates of what a stage reads; of a `{source}`, all that it may stand for."""
+    """Return the templates of what a stage reads; of a `{source}`, all that it may stand for, but
+    what the stage itself writes."""
     possible = ("artifacts/train/{item}", "artifacts/coders/{item}")
     return tuple(
-        path for read in stage.reads for path in (possible if read == "{source}" else (read,))
+        path
+        for read in stage.reads
+        for path in (set(possible) - set(stage.writes) if read == "{source}" else (read,))
     )
 
 

@@ -1,4 +1,4 @@
-"""`clearnets sparsify`: one coder per layer of the pair's dense model: trained, untrained, trained
+"""`clearnets sparsify`: one coder per layer of a dense model: trained, untrained, trained
 on the model at step 0, or taken over from others."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STAGE = Stage(
     name="sparsify",
-    does="Train SAEs or transcoders on the pair's dense model, one per layer.",
+    does="Train SAEs or transcoders on a dense model, one per layer.",
     example="clearnets sparsify --aux transcoder",
     over=CODERS,
     # Not `coders.existing`, which concerns single families: see `clearnets.pipeline.dvc`.
@@ -37,7 +37,7 @@ STAGE = Stage(
         *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
         *("coders.bias_step", "coders.silent_steps"),
     ),
-    reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
+    reads=("artifacts/data", "artifacts/match", "{source}"),
     writes=("artifacts/coders/{item}",),
     metrics=True,
     on_device=True,
