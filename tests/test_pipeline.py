@@ -115,7 +115,7 @@ def test_its_checks_pass_and_one_that_fails_is_told(home):
     layers = home / "paper/results/smoke/layers.csv"
     before = layers.read_text()
     # As many bytes: the manifest tells the size.
-    layers.write_text(re.sub(r"(family,transcoder,0,0,.*?,0.01,0\.)\d", r"\g<1>9", before))
+    layers.write_text(re.sub(r"(family,groupmax-transcoder,0,0,.*?,0.01,0\.)\d", r"\g<1>9", before))
     said = run("clearnets", "claims", "--experiment", "smoke", at=home, code=1)
     (failed,) = (line for line in said.splitlines() if "\tFAIL\t" in line)
     name, found = failed.split("\t")[1::3]
@@ -134,9 +134,9 @@ def test_make_quick_ends_with_its_checks_and_changes_nothing_in_the_checkout(tmp
 
 @pytest.mark.parametrize("layers", ["0-1", "1"])
 def test_a_stage_by_hand_leaves_dvc_status_clean(home, layers):
-    command = ["clearnets", "explain", "--aux", "transcoder", "--layers", layers]
+    command = ["clearnets", "explain", "--aux", "groupmax-transcoder", "--layers", layers]
     run(*command, at=place(home))
-    shutil.rmtree(place(home) / "artifacts/explain/transcoder/seed-0/layers.1.mlp")
+    shutil.rmtree(place(home) / "artifacts/explain/groupmax-transcoder/seed-0/layers.1.mlp")
     run(*command, at=place(home))
     assert "up to date" in run("dvc", "status", at=place(home))
 
@@ -218,12 +218,12 @@ def test_a_changed_computation_makes_stale_what_computes_with_it(home):
 def test_a_changed_list_of_families_makes_another_pipeline(home):
     params = place(home) / "params.yaml"
     values = YAML_.load(params.read_text())
-    values["families"].remove("random-transcoder")
+    values["families"].remove("random-groupmax-transcoder")
     before = params.read_text()
     YAML().dump(values, params)
     output = run("dvc", "repro", at=place(home), code=255)
     assert "dvc.yaml was not the pipeline of smoke's parameters" in output
-    assert "random-transcoder" not in (place(home) / "dvc.yaml").read_text()
+    assert "random-groupmax-transcoder" not in (place(home) / "dvc.yaml").read_text()
     params.write_text(before)
     run("clearnets", "plan", at=place(home))
     assert "up to date" in run("dvc", "status", at=place(home))
@@ -232,7 +232,7 @@ def test_a_changed_list_of_families_makes_another_pipeline(home):
 def test_experiments_share_the_tokens_and_the_dense_model(home):
     """One that differs in the number of active latents takes them from the cache of runs."""
     cell = YAML_.load((home / "experiments/smoke.yaml").read_text())
-    cell |= {"experiment": "cell", "families": ["native", "transcoder", "random-transcoder"]}
+    cell |= {"experiment": "cell"}
     cell |= {"skip": ["overlap", "similarity", "concepts", "browse"]}
     cell["model"]["k"] = 2
     cell["generalize"] = {"tasks": []}
@@ -240,7 +240,7 @@ def test_experiments_share_the_tokens_and_the_dense_model(home):
     output = run("clearnets", "exp", "cell", "--jobs", "2", at=home)
     restored = set(re.findall(r"\] (\S+)  restored from an earlier run", output))
     assert {"data", "train@dense"} <= restored
-    assert not {"train@sparse", "match", "sparsify@transcoder", "cache@native"} & restored
+    assert not {"train@sparse", "match", "sparsify@groupmax-transcoder", "cache@native"} & restored
     # What is left out is nowhere, and all else is there.
     assert not {"overlap", "similarity", "concepts", "browse"} & {
         name.split("@")[0] for name in ran(output)
@@ -278,19 +278,22 @@ def test_own_text_is_found_from_the_worktree_and_noticed_when_it_changes(home):
 
 def test_errors_name_their_cure(home):
     folder = place(home)
-    broken = folder / "artifacts/cache/transcoder/seed-0/explain/layers.0.mlp"
+    broken = folder / "artifacts/cache/groupmax-transcoder/seed-0/explain/layers.0.mlp"
     shard = next(broken.glob("*.safetensors"))
     data = shard.read_bytes()
     # The cache is linked from DVC's: replace the file, never write into it.
     shard.unlink()
     shard.write_bytes(data[:-10])
-    shutil.rmtree(folder / "artifacts/explain/transcoder")
-    output = run("clearnets", "explain", "--aux", "transcoder", at=folder, code=2)
+    shutil.rmtree(folder / "artifacts/explain/groupmax-transcoder")
+    output = run("clearnets", "explain", "--aux", "groupmax-transcoder", at=folder, code=2)
     assert "bytes instead of" in output
     assert "run `clearnets exp smoke`" in output
     assert len(output.strip().splitlines()) == 1
     shard.write_bytes(data)
-    shutil.rmtree(folder / "artifacts/coders/transcoder")
-    output = run("clearnets", "cache", "--aux", "transcoder", at=folder, code=2)
-    assert "artifacts/coders/transcoder/seed-0 is missing; run `clearnets exp smoke`" in output
+    shutil.rmtree(folder / "artifacts/coders/groupmax-transcoder")
+    output = run("clearnets", "cache", "--aux", "groupmax-transcoder", at=folder, code=2)
+    assert (
+        "artifacts/coders/groupmax-transcoder/seed-0 is missing; run `clearnets exp smoke`"
+        in output
+    )
     run("dvc", "repro", at=folder)
