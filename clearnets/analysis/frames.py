@@ -56,9 +56,7 @@ def sort(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     order = table.sort_values(
         keys,
         kind="stable",
-        key=lambda column: (
-            column.map(rank) if column.name in named else column
-        ),
+        key=lambda column: column.map(rank) if column.name in named else column,
     )
     return order.reset_index(drop=True)
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from clearnets.analysis.frames import pick
+from clearnets.analysis.frames import columns_of, pick
+from clearnets.analysis.multiple_testing import holm
 from clearnets.config import Config
-from clearnets.generalization.multiple_testing import holm
 
 MIN_SEEDS = 3
 COLUMNS = (
@@ -62,5 +62,7 @@ def primary_table(contrasts: pd.DataFrame, config: Config) -> pd.DataFrame:
         "p_adjusted": holm(p),
         "p_equivalent": inside,
         "p_equivalent_adjusted": holm(inside),
+        "equivalence": config.collate.equivalence,
+        "confidence": confidence,
     }
-    return rows.assign(**columns)[list(COLUMNS)].reset_index(drop=True)
+    return columns_of(rows.assign(**columns), COLUMNS).reset_index(drop=True)

@@ -102,7 +102,8 @@ def _primary(
     sampled: pd.DataFrame, made: Mapping[str, pd.DataFrame], config: Config
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of the primary contrasts, over all scorers that there are."""
-    tested, by_scorer = made["contrasts"], dict.fromkeys(SCORERS, sampled)
+    tested = made["contrasts"]
+    by_scorer: dict[str, pd.DataFrame] = dict.fromkeys(SCORERS, sampled)
     if "embedding" in made:
         tested = stacked(tested, made["embedding_contrasts"])
         by_scorer[EMBEDDING] = made["embedding"].assign(matters=sampled["matters"].to_numpy())

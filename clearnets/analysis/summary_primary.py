@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from clearnets.analysis.frames import pick, records
 from clearnets.analysis.layer_contrasts import KEYS
-from clearnets.analysis.samples import WHICH
+from clearnets.analysis.samples import ACCURACY, WHICH
 from clearnets.analysis.text import DASH, Row, difference, number, percent, table
 from clearnets.families import FAMILIES
 
 # A row's p-value is written as a bound below this.
 SMALLEST = 0.0001
+NATS = ("sum_single", "joint", "joint_all")
 
 
 def primary_parts(frames: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -22,17 +25,19 @@ def primary_parts(frames: Mapping[str, pd.DataFrame]) -> list[str]:
         return []
     tables = ("contrasts", "embedding_contrasts")
     every = pd.concat([frames[name] for name in tables if name in frames])
+    # Embeddings have no other measure.
+    every = every.assign(measure=every["measure"].fillna(ACCURACY))
     return [_primary_table(frames["primary"], every), _layer_table(frames)]
 
 
 def _primary_table(primary: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     """Return the primary contrasts: of explained, live and all latents, tested of the first."""
-    shown = pick(contrasts, kind="primary", seed="all", matching="none", layers="all")
+    shown = pick(
+        contrasts, kind="primary", seed="all", matching="none", layers="all", measure=ACCURACY
+    )
     rows = []
     for row in records(primary):
         own = _of(shown, row)
-        # Embeddings have no other measure.
-        own = own[own["measure"].isna() | (own["measure"] == "balanced_accuracy")]
         cells = [difference(records(pick(own, latents=which))[0]) for which in WHICH]
         simultaneous = difference(row).partition(" ")[2] or DASH
         tests = [_p(row["p_adjusted"]), _p(row["p_equivalent_adjusted"])]
@@ -80,8 +85,9 @@ def dead_table(layers: pd.DataFrame) -> str:
     for family in own["name"].unique():
         if FAMILIES[family].trained:
             dead = pick(own, name=family)
-            shares = [percent(pick(dead, layer=layer)["dead"].mean()) for layer in numbers]
-            rows.append([family, *shares, percent(dead["dead"].max())])
+            by_layer: Any = dead.groupby("layer")["dead"].mean()
+            most = float(np.max(dead["dead"]))
+            rows.append([family, *map(percent, by_layer.reindex(numbers)), percent(most)])
     return table(["dead latents", *(f"layer {n:.0f}" for n in numbers), "most, any seed"], rows)
 
 
@@ -90,7 +96,7 @@ def depth_table(depth: pd.DataFrame) -> str:
     rows = []
     for model in depth["model"].unique():
         own = pick(depth, model=model)
-        nats = [number(own[name].mean(), ".3f") for name in ("sum_single", "joint", "joint_all")]
+        nats = [number(float(np.mean(own[name])), ".3f") for name in NATS]
         matter = f"{own['layers_that_matter'].min()} of {own['layers'].max()}"
         rows.append([str(model), *nats, matter])
     return table(
