@@ -86,7 +86,8 @@ def contrast_tables(
     `matching` none, rate or activity is described in `clearnets.analysis.statistics`. `own
     shuffled` contrasts are paired by latent, and there where each was judged by all explanations of
     its layer. `unmatched_a` and `unmatched_b` are the shares of the latents that found no
-    counterpart. `pair_matched` is false where a pair's losses differ by more than the tolerance.
+    counterpart. `pair_matched` is false where the losses of the two models differ by more than the
+    tolerance.
     Seeds, measures, kinds of latents and intervals as in `mean_table`. `equivalent`: the difference
     is shown to be smaller than `equivalence`, by the interval over latents, and
     `equivalent_layers`, `equivalent_seeds` by those. Pairs of latents that are matched by activity
@@ -96,10 +97,8 @@ def contrast_tables(
     rows: list[dict[str, Any]] = []
     strata: list[dict[str, Any]] = []
     settings = config.collate
-    matched = dict(zip(pair["seed"].astype(str), pair["matched"]))
     for seed, group in by_seed(latents, config).items():
         by_family = {family: pick(group, family=family) for family in ordered(config.families)}
-        flag = all(matched.values()) if seed == "all" else matched[seed]
         for names, contrast, above in _contrasts(
             by_family, seed, config, strata, scorers, measures, kinds
         ):
@@ -124,13 +123,20 @@ def contrast_tables(
                     "n_b": contrast.used_b,
                     "unmatched_a": contrast.unmatched_a,
                     "unmatched_b": contrast.unmatched_b,
-                    "pair_matched": flag,
+                    "pair_matched": _matched(pair, names),
                     "confidence": settings.confidence,
                 }
             )
     columns = ["a", "b", "scorer", "low", "high", "n_a", "n_b", "mean_a", "mean_b", "used"]
     table = columns_of(pd.DataFrame(strata), columns)
     return pd.DataFrame(rows), table.rename(columns={"low": "rate_low", "high": "rate_high"})
+
+
+def _matched(pair: pd.DataFrame, names: Mapping[str, str]) -> bool:
+    """Return whether the models that the families of a contrast read are matched."""
+    models = [FAMILIES[names[one]].model for one in ("a", "b") if names[one] in FAMILIES]
+    of_seed = (pair["seed"].astype(str) == names["seed"]) | (names["seed"] == "all")
+    return bool(pair.loc[pair["model"].isin(models) & of_seed, "matched"].all())
 
 
 Found = tuple[dict[str, str], stats.Contrast, Mapping[str, stats.Estimate]]

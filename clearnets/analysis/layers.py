@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, pick, sort, stacked
-from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import Sources
 from clearnets.config import Collate
+from clearnets.families import FAMILIES
 
 CODER_COLUMNS = (
     "fvu",
@@ -43,7 +43,7 @@ def layer_table(sources: Sources, settings: Collate) -> pd.DataFrame:
     families = columns_of(families.rename(columns={"family": "name"}), [*keys, *CODER_COLUMNS])
     matters = _by_layer(models, "matters")
     families["matters"] = [
-        matters[model_of(name, sources.models), seed, layer]
+        matters[FAMILIES[name].model, seed, layer]
         for name, seed, layer in families[keys].to_numpy()
     ]
     families["loss_recovered"] = families["loss_recovered"].where(families["matters"])

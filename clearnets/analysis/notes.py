@@ -33,17 +33,17 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     settings = config.collate
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
-    worst = max(abs(difference) for difference in pair["difference"])
+    worst = pair["difference"].abs().max()
     models = records(pick(frames["compute"], kind="model"))
     taken = all(math.isnan(row["training_tokens"]) for row in models)
-    if math.isnan(worst):
+    if set(pair["model"]) == {"dense"}:
         read = "taken over as it is" if taken else "read at the end of its training"
-        verdict = f"There is no sparse model: the dense one is {read}."
+        verdict = f"There is one model: it is {read}."
     elif all(summary["pair_matched"]):
-        verdict = f"The pair's validation losses differ by {worst:.3f} nats."
+        verdict = f"Validation losses of the models differ by up to {worst:.3f} nats."
     else:
-        verdict = f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
-    seeds = len(pair)
+        verdict = f"**The models are not matched: validation losses differ by {worst:.3f} nats.**"
+    seeds = len(set(pair["seed"]))
     said = [
         f"Intervals are {level} bootstrap intervals over latents and describe these trained models "
         f"only ({seeds} training seed{'s' if seeds > 1 else ''}). {_on_levels(seeds)}",

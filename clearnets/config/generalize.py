@@ -112,7 +112,7 @@ class Checkpoints(Frozen):
 class Generalize(Frozen):
     """Checkpoints of training runs, observed through sparse latents."""
 
-    tasks: Annotated[tuple[TaskName, ...], Field(min_length=1)]
+    tasks: tuple[TaskName, ...]
     """What `clearnets generalize` runs on."""
     coders: CheckpointCoders
     """The same for every task."""

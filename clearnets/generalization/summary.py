@@ -21,6 +21,8 @@ def markdown(frames: Mapping[str, pd.DataFrame]) -> str:
     Args:
         frames: tables by name.
     """
+    if "generalization_ranking" not in frames:
+        return ""
     ranking, leads = frames["generalization_ranking"], frames["generalization_leads"]
     parts = [_ranking(pick(ranking, task=task)) for task in ranking["task"].unique()]
     if len(leads):

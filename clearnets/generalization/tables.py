@@ -39,7 +39,7 @@ def inputs(config: Config) -> dict[str, Path]:
 
 
 def make(config: Config) -> dict[str, pd.DataFrame]:
-    """Return every table by name.
+    """Return every table by name; none where the experiment has no task.
 
     Raises:
         UserError: a task's result is missing or damaged.
@@ -48,6 +48,8 @@ def make(config: Config) -> dict[str, pd.DataFrame]:
     from clearnets.generalization.ranking import ranking
     from clearnets.generalization.runs import labelled
 
+    if not config.generalize.tasks:
+        return {}
     runs, curves, measures = _read(config)
     of = config.collate
     options: Any = {"resamples": of.resamples, "confidence": of.confidence, "seed": of.seed}

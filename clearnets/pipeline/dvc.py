@@ -39,7 +39,9 @@ PLAN = "plan"
 
 def pipeline(config: Config) -> str:
     """Return the text of `dvc.yaml` for an experiment."""
-    own = {name: stage for name, stage in table().items() if name not in config.skip}
+    own = {
+        name: stage for name, stage in table().items() if stage.items(config) or not config.compares
+    }
     parts = [_yaml({name: _entry(stage, config)}) for name, stage in own.items()]
     stages = "\n".join("".join(f"  {line}\n" for line in part.splitlines()) for part in parts)
     plots = _yaml({"plots": [{name: plot} for name, plot in PLOTS.items()]})

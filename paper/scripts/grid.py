@@ -215,7 +215,7 @@ def ranks(found: pd.DataFrame) -> Figure:
             row = placed.loc[family].reindex(cells).dropna()
             x = [places[cell] for cell in row.index]
             left.plot(x, row, lw=1, label=LABEL[family], **marker_style(family, 4))
-        left.invert_yaxis()
+        left.set_ylim(len(placed) + 0.4, 0.6)
         left.set_ylabel(f"rank in {scorer}")
         for row in taus[taus["scorer"] == scorer].itertuples():
             y = places.get(row.cell, len(cells))
@@ -224,6 +224,7 @@ def ranks(found: pd.DataFrame) -> Figure:
         names = [cell.removeprefix("grid-") for cell in cells]
         left.set_xticks(range(len(cells)), names, rotation=30, ha="right")
         right.set_yticks(range(len(cells) + 1), [*names, "mean"])
+        right.set_ylim(len(cells) + 0.5, -0.5)
         right.axvline(0, color="0.6", lw=0.6, zorder=0)
         right.set_xlim(-1.05, 1.05)
     grid[-1][1].set_xlabel(f"Kendall's tau against {CENTRE.removeprefix('grid-')}")

@@ -518,7 +518,7 @@ def test_markdown_flags_a_pair_that_does_not_match(tables):
     frames = dict(tables)
     frames["pair"] = frames["pair"].assign(difference=0.04)
     frames["summary"] = frames["summary"].assign(pair_matched=False)
-    assert "**The pair is not matched" in summary.markdown(frames, CONFIG)
+    assert "**The models are not matched" in summary.markdown(frames, CONFIG)
     assert "not matched" not in summary.markdown(tables, CONFIG)
 
 
@@ -723,11 +723,14 @@ def test_the_interval_of_a_rank_correlation_covers_the_truth():
 
 
 def test_the_families_are_those_of_the_table(tables):
-    """With one row more: what native latents have as their null, drawn in their colour."""
+    """With the nulls of native latents, drawn in their colour."""
     rows = tables["families"].set_index("family")
-    assert list(rows.index) == [*FAMILIES, DIRECTIONS]
+    assert list(rows.index) == [*FAMILIES, *DIRECTIONS]
     for name, spec in FAMILIES.items():
         assert (rows.loc[name, "label"], rows.loc[name, "fill"]) == (spec.label, spec.fill)
         assert bool(rows.loc[name, "trained"]) == spec.trained
-    assert rows.loc[DIRECTIONS, "color"] == FAMILIES["native"].color
-    assert rows.loc[DIRECTIONS, "fill"] == "none"
+    assert set(DIRECTIONS) >= {"random-directions", "random-topk-directions"}
+    for name, spec in FAMILIES.items():
+        if spec.null in DIRECTIONS:
+            assert rows.loc[spec.null, "color"] == rows.loc[name, "color"]
+            assert rows.loc[spec.null, "fill"] == "none"
