@@ -29,7 +29,7 @@ def primary_table(contrasts: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Return the primary contrasts with tests that are corrected over all of them.
 
     Args:
-        contrasts: rows of all scorers, as `contrast_tables` returns them.
+        contrasts: as `contrast_tables` returns them.
 
     `p`: two-sided, of no difference; `p_equivalent`: of a difference of at least `equivalence`, the
     larger of two one-sided tests (Schuirmann 1987); `_adjusted`: by Holm's step-down (1979) over

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clearnets.analysis.contrasts import PRIMARY
 from clearnets.analysis.frames import pick, records
 from clearnets.analysis.layer_contrasts import KEYS
-from clearnets.analysis.samples import ACCURACY, WHICH
+from clearnets.analysis.samples import WHICH
 from clearnets.analysis.text import DASH, Row, difference, number, percent, table
 from clearnets.families import FAMILIES
 
@@ -23,18 +24,13 @@ def primary_parts(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return the table of primary contrasts, and by layer; nothing where there are none."""
     if not len(frames["primary"]):
         return []
-    tables = ("contrasts", "embedding_contrasts")
-    every = pd.concat([frames[name] for name in tables if name in frames])
-    # Embeddings have no other measure.
-    every = every.assign(measure=every["measure"].fillna(ACCURACY))
-    return [_primary_table(frames["primary"], every), _layer_table(frames)]
+    return [_primary_table(frames["primary"], frames["contrasts"]), _layer_table(frames)]
 
 
 def _primary_table(primary: pd.DataFrame, contrasts: pd.DataFrame) -> str:
-    """Return the primary contrasts: of explained, live and all latents, tested of the first."""
-    shown = pick(
-        contrasts, kind="primary", seed="all", matching="none", layers="all", measure=ACCURACY
-    )
+    """Return the primary contrasts, tested, and beside them those of other latents."""
+    same = {key: value for key, value in PRIMARY.items() if key != "latents"}
+    shown = pick(contrasts, **same)
     rows = []
     for row in records(primary):
         own = _of(shown, row)
@@ -44,7 +40,7 @@ def _primary_table(primary: pd.DataFrame, contrasts: pd.DataFrame) -> str:
         rows.append([_pair(row), row["scorer"], *cells, simultaneous, row["level"], *tests])
     return table(
         [
-            *("primary contrast", "scorer", "explained", "all live", "all (coverage-adjusted)"),
+            *("primary contrast", "scorer", *(f"{which} latents" for which in WHICH)),
             *("simultaneous", "over", "p", "p of equivalence"),
         ],
         rows,

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_results
+from ruamel.yaml import YAML
 from scipy import stats as scipy_stats
 
-from clearnets.analysis.contrasts import comparisons
+from clearnets.analysis.contrasts import PRIMARY, comparisons
 from clearnets.analysis.layer_contrasts import layer_contrast_tables
 from clearnets.analysis.primary import primary_table
+from clearnets.analysis.sources import SCORERS
 from clearnets.families import FAMILIES
 
 CONFIG = synthetic_results.small(
@@ -125,7 +127,14 @@ def latents(slope: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.01])
+def test_what_is_tested_is_what_is_registered():
+    text = (synthetic_results.ROOT / "paper/registration.yaml").read_text(encoding="utf-8")
+    design = YAML(typ="safe").load(text)["design"]
+    assert design["where"].items() <= PRIMARY.items()
+    assert tuple(design["scorers"]) == SCORERS
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.02])
 def test_the_interaction_with_layers_is_that_of_a_loop(slope):
     frame = latents(slope)
     tables = layer_contrast_tables({"s": frame}, CONFIG)
@@ -144,13 +153,15 @@ def test_the_interaction_with_layers_is_that_of_a_loop(slope):
     assert by_layer["difference"].to_numpy() == pytest.approx(np.array(difference))
     width = (by_layer["high"] - by_layer["low"]) / (2 * 1.96)
     assert width.to_numpy() == pytest.approx(np.sqrt(variance), rel=0.3)
-    weight = 1 / np.array(variance)
+    # The last layer does not matter.
+    difference = np.array(difference[:4])
+    weight = 1 / np.array(variance[:4])
     q = (weight * (difference - np.average(difference, weights=weight)) ** 2).sum()
     assert test["q"] == pytest.approx(q, rel=0.3)
-    assert test["p"] == pytest.approx(scipy_stats.chi2.sf(test["q"], 4))
+    assert test["p"] == pytest.approx(scipy_stats.chi2.sf(test["q"], 3))
     assert (test["p"] < 0.001) == bool(slope)
-    assert test["slope"] == pytest.approx(np.polyfit(range(5), difference, 1)[0])
-    slopes = [np.polyfit(range(5), values, 1)[0] for values in per_seed.values()]
+    assert test["slope"] == pytest.approx(np.polyfit(range(4), difference, 1)[0])
+    slopes = [np.polyfit(range(4), values[:4], 1)[0] for values in per_seed.values()]
     reach = scipy_stats.sem(slopes) * scipy_stats.t.ppf(0.975, 2)
     assert test["slope_high_seeds"] - test["slope"] == pytest.approx(reach, rel=0.2)
     assert (test["slope_low"] > 0) == bool(slope)
