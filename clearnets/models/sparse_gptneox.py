@@ -226,7 +226,7 @@ def build_model(
 
     Twins of one seed share every initial weight outside their feedforwards.
     """
-    latents: dict[str, int] = {}  # The dense model must not depend on them.
+    latents: dict[str, Any] = {}  # The dense model must not depend on them.
     if mlp != "dense":
         latents = {"num_latents": model.num_latents, "k": model.k}
         latents["rank"] = model.hidden_size // model.rank_ratio
