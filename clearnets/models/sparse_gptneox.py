@@ -11,7 +11,7 @@ ordinary forward hook reads; `mlp.decoder` maps them to the feedforward's output
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
