@@ -16,9 +16,6 @@ TOKENS = "tokens"
 NO_LAYER = -1
 Selection = Literal["topk", "groupmax", "batchtopk", "jumprelu", "matryoshka"]
 
-# The null of the native latents in concept recovery. It is cached with them and is no family.
-DIRECTIONS = "random-directions"
-
 
 @dataclass(frozen=True, kw_only=True)
 class FamilySpec:
@@ -88,6 +85,11 @@ class FamilySpec:
         return self.kind == "coder"
 
     @property
+    def joint(self) -> bool:
+        """Whether its coders of all layers are trained together."""
+        return self.objective == "kl" or self.cross_layer
+
+    @property
     def coder_kind(self) -> dict[str, Any]:
         """What kind of coder it is, as arguments of `clearnets.coders.library.new_coder`."""
         return {
@@ -108,15 +110,12 @@ class FamilySpec:
         read in one pass."""
         return f"{self.model or TOKENS}{', untrained' if self.untrained_model else ''}"
 
-    def weights(self, sparse: str | None) -> str:
-        """Return the folder below `artifacts/` with its weights.
-
-        Args:
-            sparse: the feedforward of the pair's sparse model, which names that model's folder.
-        """
+    @property
+    def weights(self) -> str:
+        """The folder below `artifacts/` with its weights."""
         if self.is_coder:
             return f"coders/{self.name}"
-        return f"train/{sparse if self.model == 'sparse' else 'dense'}" if self.model else "data"
+        return f"train/{self.model}" if self.model else "data"
 
     def hookpoints(self, layers: Iterable[str]) -> list[str]:
         """Return where its latents are, given the hookpoints of a model's layers."""
@@ -142,8 +141,9 @@ _PINK, _GREY = "#CC79A7", "#666666"
 
 def _native(model: str, selection: Selection, label: str, how: str, color: str) -> FamilySpec:
     """Return the latents that one kind of sparse feedforward computes with."""
+    prefix = label.removesuffix("native").replace(" ", "-")
     return FamilySpec(
-        name=label.replace(" ", "-"),
+        name=f"{prefix}native",
         label=label,
         about=f"the sparse model's own feedforward latents, {how}",
         kind="native",
@@ -151,7 +151,7 @@ def _native(model: str, selection: Selection, label: str, how: str, color: str) 
         selection=selection,
         reads=_IN,
         reconstructs="nothing: it is the feedforward",
-        null=DIRECTIONS,
+        null=f"random-{prefix}directions",
         color=color,
         marker="o",
     )
@@ -345,3 +345,20 @@ _ROWS = (
 
 # By name, in the order of tables.
 FAMILIES: dict[str, FamilySpec] = {row.name: row for row in _ROWS}
+
+# The nulls of native latents in concept recovery: random directions of the space that they read. By
+# name. They are cached with them and are no families.
+DIRECTIONS: dict[str, FamilySpec] = {
+    row.null: replace(
+        row,
+        name=row.null,
+        label=row.label.replace("native", "random directions"),
+        about=f"null: random directions of the space that the {row.label} latents read",
+        trained=False,
+        untrained_twin=None,
+        null=None,
+        fill="none",
+    )
+    for row in _ROWS
+    if row.kind == "native" and row.null
+}

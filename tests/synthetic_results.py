@@ -29,12 +29,16 @@ ROOT = Path(__file__).parents[1]
 # Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.
 TRUTH = {
     "native": (0.80, -2.2),
+    "topk-native": (0.80, -2.2),
     "transcoder": (0.78, -2.1),
+    "groupmax-transcoder": (0.79, -2.1),
     "skip-transcoder": (0.77, -2.1),
     "sae": (0.75, -2.0),
     "neurons": (0.68, -1.4),
     "random-native": (0.66, -2.0),
+    "random-topk-native": (0.66, -2.0),
     "random-transcoder": (0.70, -2.0),
+    "random-groupmax-transcoder": (0.71, -2.0),
     "random-sae": (0.69, -2.0),
     "step0-transcoder": (0.69, -2.0),
     "token-unigram": (0.99, -3.0),
@@ -53,6 +57,7 @@ def small(**over: Any) -> Config:
     base = config.read_yaml(ROOT / "params.yaml")
     sizes = {
         "seeds": [0, 1],
+        "families": list(TRUTH),
         "model": {"num_layers": 3},
         "explain": {"latents": 40},
         "collate": {"resamples": 200, "min_stratum": 10},
@@ -149,11 +154,11 @@ def _curve(out: Path, mlp: str, seed: int) -> None:
 
 
 def _pair(out: Path, cfg: Config, seed: int) -> None:
-    dense = {"step": 976, "path": "dense", "valid_loss": 0.951 + 0.004 * seed}
-    pair: dict[str, Any] = {"dense": dense}
-    if cfg.sparse:
-        pair[cfg.sparse] = {"step": 850, "path": cfg.sparse, "valid_loss": 0.948 + 0.004 * seed}
-        pair |= {"difference": -0.003, "matched": True}
+    pair = {}
+    for mlp in cfg.models:
+        step, less = (976, 0.0) if mlp == "dense" else (850, -0.003)
+        pair[mlp] = {"step": step, "path": mlp, "valid_loss": 0.951 + less + 0.004 * seed}
+        pair[mlp] |= {"difference": less, "matched": True}
     artifacts.write_json(out / "pair.json", pair)
 
 
@@ -164,7 +169,10 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     cost = {m: typical * rng.uniform(0.8, 1.2, len(layers)) for m in cfg.models}
     costs = [(m, n, f"{cost[m][n]:.6f}") for m in cost for n in layers]
     _csv(out / "ablation.csv", "model,layer,cost", costs)
+    depth = [(m, f"{1.5 * sum(cost[m][1:]):.6f}", f"{1.5 * sum(cost[m]):.6f}") for m in cost]
+    _csv(out / "depth.csv", "model,joint,joint_all", depth)
     base = {"sae": 0.10, "transcoder": 0.16, "skip-transcoder": 0.12}
+    base |= {"groupmax-transcoder": 0.18, "random-groupmax-transcoder": 0.75}
     base |= {"random-sae": 0.55, "random-transcoder": 0.71, "step0-transcoder": 0.12}
     rows, spliced = [], []
     for family in cfg.coder_families:
@@ -186,7 +194,7 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
     head = "family,layer,fvu,l0,dead,fvu_token_mean,fvu_pca,fvu_linear,"
     _csv(out / "coders.csv", head + losses, rows)
     _csv(out / "splice_all.csv", "family," + losses, spliced)
-    natives = [row.name for row in FAMILIES.values() if row.kind == "native" and cfg.sparse]
+    natives = [name for name in cfg.families if FAMILIES[name].kind == "native"]
     _csv(
         out / "native.csv",
         "family,layer,l0,dead",
@@ -197,12 +205,13 @@ def _evaluation(out: Path, cfg: Config, seed: int) -> None:
 
 def _sizes(cfg: Config) -> dict[str, Any]:
     """Return parameters, FLOPs and losses of models and coders."""
-    sizes = [(531_000, 1_100_000, 0.951), (1_190_000, 1_600_000, 0.948)]
+    dense, sparse = (531_000, 1_100_000, 0.951), (1_190_000, 1_600_000, 0.948)
     columns = ("parameters", "flops_per_token_forward", "heldout_loss")
     models = {
         mlp: dict(zip(columns, numbers))
         | {"parameters_without_embeddings": numbers[0] - 196_608, "training_tokens": 3_997_696}
-        for mlp, numbers in zip(cfg.models, sizes)
+        for mlp in cfg.models
+        for numbers in [dense if mlp == "dense" else sparse]
     }
     coders = {
         family: {"parameters": 1_057_280, "flops_per_token_forward": 1_100_000}
@@ -263,7 +272,8 @@ def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:
     """Four lexical and two contextual concepts; without rows where the corpus has no labels."""
     rng = _rng("concepts", family, seed)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in CONCEPT_TABLES}
-    sources = [stage.OWN] + [DIRECTIONS] * (FAMILIES[family].null == DIRECTIONS)
+    null = FAMILIES[family].null
+    sources = [stage.OWN, *([null] if null in DIRECTIONS else [])]
     for source in sources if cfg.concept_splits else ():
         _fill(cfg, tables, source, family, rng)
     for name, rows in tables.items():
@@ -273,7 +283,7 @@ def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:
 def _fill(cfg: Config, tables: dict[str, list], source: str, family: str, rng) -> None:
     points = [point for _, point in _points(cfg, family)]
     kinds = ["lexical"] * 4 + ["contextual"] * 2
-    skill = TRUTH["random-native" if source == DIRECTIONS else family][0]
+    skill = TRUTH["random-native" if source in DIRECTIONS else family][0]
     for number, kind in enumerate(kinds):
         score = float(np.clip(skill + 0.1 * rng.normal(), 0, 1))
         numbers = {"f1_fit": score, "f1": score, "mcc_fit": score, "mcc": score - 0.05}

@@ -58,7 +58,7 @@ def test_a_dense_model_alone():
     assert ("transcoder", "random-transcoder") in contrasts
     assert not any("native" in pair for pair in contrasts)
     text = (tables / "summary.md").read_text()
-    assert "There is no sparse model" in text
+    assert "There is one model" in text
     assert "nan" not in text
     captions = json.loads((paths.FIGURES / "captions.json").read_text())
     assert "paired" not in captions["losses"]
@@ -74,20 +74,21 @@ def test_a_dense_model_without_coders_has_fewer_figures():
 
 def test_a_pair_with_a_low_rank_sparse_model():
     mode = "sparse_low_rank"
-    cfg = experiment(["dense", mode], ["native", "transcoder", "random-native"])
+    cfg = experiment(["dense", mode], ["low-rank-native", "transcoder", "random-low-rank-native"])
     tables = run(cfg)
     pair = read_json(paths.match(0) / "pair.json")
-    assert set(pair) == {"dense", mode, "difference", "matched"}
+    assert set(pair) == {"dense", mode}
     assert pair[mode]["path"].startswith(f"artifacts/train/{mode}/seed-0/checkpoints/")
     model = load(Path(pair[mode]["path"]))
     assert model.config.mlp == mode
     summary = {row["family"]: row for row in table(tables / "summary.csv")}
-    assert summary["native"]["model"] == summary["random-native"]["model"] == mode
+    assert {summary[f"{kind}low-rank-native"]["model"] for kind in ("", "random-")} == {mode}
     assert summary["transcoder"]["model"] == "dense"
     parameters = sum(p.numel() for p in model.parameters())
-    assert int(summary["native"]["parameters"]) == parameters
-    assert 0 < float(summary["native"]["l0"]) <= cfg.model.k
-    assert table(tables / "pair.csv")[0][f"{mode}_step"] == str(pair[mode]["step"])
+    assert int(summary["low-rank-native"]["parameters"]) == parameters
+    assert 0 < float(summary["low-rank-native"]["l0"]) <= cfg.model.k
+    (matched,) = (row for row in table(tables / "pair.csv") if row["model"] == mode)
+    assert matched["step"] == str(pair[mode]["step"])
     assert f"| {mode} |" in (tables / "summary.md").read_text()
     captions = json.loads((paths.FIGURES / "captions.json").read_text())
     assert f"the dense and the {mode} transformer" in captions["losses"]
@@ -95,7 +96,7 @@ def test_a_pair_with_a_low_rank_sparse_model():
 
 @pytest.mark.parametrize(
     ("models", "families"),
-    [(["dense"], ["transcoder"]), (["dense", "sparse_topk"], ["native", "transcoder"])],
+    [(["dense"], ["transcoder"]), (["dense", "sparse_topk"], ["topk-native", "transcoder"])],
 )
 def test_dvc_lists_the_stages_of_an_experiment(models, families):
     cfg = experiment(models, families)

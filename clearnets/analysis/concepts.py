@@ -203,7 +203,7 @@ def _range(name: str, values: np.ndarray, tail: float) -> dict[str, Any]:
     return {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
 
 
-ORDER = (*FAMILIES, DIRECTIONS)
+ORDER = (*FAMILIES, *DIRECTIONS)
 
 
 def _ordered(families: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, ordered, pick
 from clearnets.analysis.samples import (
     ACCURACY,
+    WHICH,
     Sample,
     bootstrap,
     by_seed,
@@ -23,7 +24,7 @@ from clearnets.analysis.samples import (
     shuffled_scores,
     unless_accuracy,
 )
-from clearnets.analysis.sources import SCORERS
+from clearnets.analysis.sources import EMBEDDING, SCORERS
 from clearnets.config import Config
 from clearnets.families import FAMILIES
 
@@ -37,18 +38,34 @@ COMPARED = ("precision", "recall")
 
 
 def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Return (kind, a, b) of every contrast a - b that these families allow, the primary one
-    first."""
+    """Return (kind, a, b) of every contrast a - b that these families allow, the primary ones
+    first.
+
+    Primary: the first native family of a selection against the coders of the same selection whose
+    row says so. Secondary: any other coder that a row names, against the native family of its
+    selection or else the first of all; further native families of a selection against its primary
+    coders; and native families against the first of their selection, or the first of all.
+    """
     present = set(families)
-    rows = FAMILIES.values()
+    rows = [row for row in FAMILIES.values() if row.name in present]
     subjects = [row for row in SUBJECTS.values() if row.name in present]
-    natives = [row.name for row in subjects if row.kind == "native"]
-    kinds = ("primary", "secondary")
-    pairs = [
-        (kind, native, row.name)
-        for kind, native, row in product(kinds, natives, rows)
-        if row.contrast == kind
-    ]
+    natives = [row for row in subjects if row.kind == "native"]
+    # The first one stands for its selection.
+    first = {row.selection: row for row in reversed(natives)}
+    pairs = []
+    for row in rows if natives else ():
+        partner = first.get(row.selection, natives[0])
+        primary = row.contrast == "primary"
+        if row.contrast:
+            kind = "primary" if primary and partner.selection == row.selection else "secondary"
+            pairs.append((kind, partner.name, row.name))
+        if primary:
+            others = [one for one in natives if one.selection == row.selection and one != partner]
+            pairs += [("secondary", one.name, row.name) for one in others]
+    for row in natives[1:]:
+        other = first[row.selection] if row != first[row.selection] else natives[0]
+        pairs.append(("secondary", other.name, row.name))
+    pairs.sort(key=lambda pair: pair[0])
     pairs += [("untrained twin", row.name, row.untrained_twin) for row in subjects]
     pairs += [("untrained model", row.name, row.untrained_model_twin) for row in subjects]
     controls = [row.name for row in rows if row.control_of_all]
@@ -62,26 +79,26 @@ def contrast_tables(
     config: Config,
     scorers: Sequence[str] = SCORERS,
     measures: Sequence[str] = COMPARED,
-    kinds: Sequence[str] = ("explained", "all"),
+    kinds: Sequence[str] = WHICH,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return differences between families, unmatched and matched, and the strata of firing rate.
 
     `matching` none, rate or activity is described in `clearnets.analysis.statistics`. `own
     shuffled` contrasts are paired by latent, and there where each was judged by all explanations of
     its layer. `unmatched_a` and `unmatched_b` are the shares of the latents that found no
-    counterpart. `pair_matched` is false where a pair's losses differ by more than the tolerance.
+    counterpart. `pair_matched` is false where the losses of the two models differ by more than the
+    tolerance.
     Seeds, measures, kinds of latents and intervals as in `mean_table`. `equivalent`: the difference
     is shown to be smaller than `equivalence`, by the interval over latents, and
     `equivalent_layers`, `equivalent_seeds` by those. Pairs of latents that are matched by activity
-    cross layers and seeds, so that there are no intervals over these.
+    cross layers and seeds, so that there are no intervals over these. `role` is primary of the few
+    rows that `clearnets.analysis.primary` tests under one correction, exploratory of all others.
     """
     rows: list[dict[str, Any]] = []
     strata: list[dict[str, Any]] = []
     settings = config.collate
-    matched = dict(zip(pair["seed"].astype(str), pair["matched"]))
     for seed, group in by_seed(latents, config).items():
         by_family = {family: pick(group, family=family) for family in ordered(config.families)}
-        flag = all(matched.values()) if seed == "all" else matched[seed]
         for names, contrast, above in _contrasts(
             by_family, seed, config, strata, scorers, measures, kinds
         ):
@@ -92,6 +109,7 @@ def contrast_tables(
             rows.append(
                 {
                     **names,
+                    "role": role(names),
                     **difference.columns("difference"),
                     **multilevel_bootstrap.columns(upper, config, enough=enough),
                     "equivalence": settings.equivalence,
@@ -105,13 +123,20 @@ def contrast_tables(
                     "n_b": contrast.used_b,
                     "unmatched_a": contrast.unmatched_a,
                     "unmatched_b": contrast.unmatched_b,
-                    "pair_matched": flag,
+                    "pair_matched": _matched(pair, names),
                     "confidence": settings.confidence,
                 }
             )
     columns = ["a", "b", "scorer", "low", "high", "n_a", "n_b", "mean_a", "mean_b", "used"]
     table = columns_of(pd.DataFrame(strata), columns)
     return pd.DataFrame(rows), table.rename(columns={"low": "rate_low", "high": "rate_high"})
+
+
+def _matched(pair: pd.DataFrame, names: Mapping[str, str]) -> bool:
+    """Return whether the models that the families of a contrast read are matched."""
+    models = [FAMILIES[names[one]].model for one in ("a", "b") if names[one] in FAMILIES]
+    of_seed = (pair["seed"].astype(str) == names["seed"]) | (names["seed"] == "all")
+    return bool(pair.loc[pair["model"].isin(models) & of_seed, "matched"].all())
 
 
 Found = tuple[dict[str, str], stats.Contrast, Mapping[str, stats.Estimate]]
@@ -167,12 +192,28 @@ def _contrasts(
         )
 
 
+# What is tested of a pair of families; all else explores.
+PRIMARY = {
+    "kind": "primary",
+    "layers": "all",
+    "latents": "explained",
+    "matching": "none",
+    "seed": "all",
+    "measure": ACCURACY,
+}
 KEYS = ("kind", "a", "b", "scorer", "layers", "latents", "matching", "seed", "measure")
 
 
 def _names(*values: str) -> dict[str, str]:
     """Return the key columns of a contrast; of balanced accuracy where no measure is given."""
     return dict(zip(KEYS, (*values, ACCURACY)))
+
+
+def role(names: Mapping[str, str]) -> str:
+    """Return whether a contrast is one of the few that are tested under one correction."""
+    tested = names["scorer"] in (*SCORERS, EMBEDDING)
+    primary = tested and all(names[key] == value for key, value in PRIMARY.items())
+    return "primary" if primary else "exploratory"
 
 
 def _random(names: Mapping[str, str], config: Config, *more: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pandas as pd
 
 from clearnets.analysis.frames import ordered, pick
 from clearnets.analysis.layers import CODER_COLUMNS
-from clearnets.analysis.models import model_of
 from clearnets.analysis.samples import ACCURACY
 from clearnets.analysis.sources import SCORERS, Sources
 from clearnets.autointerp.records import STATUSES
@@ -23,28 +22,18 @@ from clearnets.families import DIRECTIONS, FAMILIES
 MEANS = {
     "": {"explanation": "own", "latents": "explained", "layers": "all"},
     "_all": {"explanation": "own", "latents": "all", "layers": "all"},
+    "_live": {"explanation": "own", "latents": "live", "layers": "all"},
     "_matter": {"explanation": "own", "latents": "explained", "layers": "matter"},
     "_shuffled": {"explanation": "shuffled", "latents": "explained", "layers": "all"},
 }
 
 
 def family_table() -> pd.DataFrame:
-    """Return all rows of `clearnets.families`, and random directions as one more.
+    """Return all rows of `clearnets.families`, random directions among them.
 
     Figures take names, colours and markers from it, and which controls belong to a family.
     """
-    (native,) = (row for row in FAMILIES.values() if row.null == DIRECTIONS)
-    directions = replace(
-        native,
-        name=DIRECTIONS,
-        label="random directions",
-        about="null: random directions of the space that the native latents read",
-        trained=False,
-        untrained_twin=None,
-        null=None,
-        fill="none",
-    )
-    table = pd.DataFrame([asdict(row) for row in (*FAMILIES.values(), directions)])
+    table = pd.DataFrame([asdict(row) for row in (FAMILIES | DIRECTIONS).values()])
     return table.rename(columns={"name": "family"})
 
 
@@ -56,29 +45,30 @@ def summary_table(
     Numbers are means over layers and seeds. Parameters and FLOPs are those of the model and all
     its coders together. Coverage columns are shares of the latents drawn.
     `detection` and `fuzzing` are the rule scores of explained latents, `_all` the coverage-adjusted
-    ones, `_matter` those of layers that matter.
+    ones, `_live` those without dead latents, `_matter` those of layers that matter.
     """
-    pair = made["pair"]
-    matched = {
-        "pair_difference": max(pair["difference"], key=abs),
-        "pair_matched": bool(pair["matched"].all()),
-    }
     means = pick(made["means"], seed="all", measure=ACCURACY)
     rows = []
     for family in ordered(config.families):
         status = pick(made["latents"], family=family)["status"]
-        model = pick(made["compute"], kind="model", name=model_of(family, sources.models))
+        model = pick(made["compute"], kind="model", name=FAMILIES[family].model)
         coder = pick(made["compute"], kind="coder", name=family)
         rows.append(
             _identity(family, sources, config)
             | _training(family, model, coder)
-            | _faithfulness(family, made)
+            | _faithfulness(family, FAMILIES[family].model, made)
             | {"drawn": len(status), **_size(model, coder)}
             | {name: (status == name).mean() for name in STATUSES}
             | _scores(pick(means, family=family))
-            | matched
+            | _matched(pick(made["pair"], model=FAMILIES[family].model))
         )
     return pd.DataFrame(rows)
+
+
+def _matched(pair: pd.DataFrame) -> dict[str, Any]:
+    """Return the greatest difference of the model's loss from the dense one's over seeds."""
+    difference = max(pair["difference"], key=abs, default=np.nan)
+    return {"pair_difference": difference, "pair_matched": bool(pair["matched"].all())}
 
 
 def _identity(family: str, sources: Sources, config: Config) -> dict[str, Any]:
@@ -92,7 +82,7 @@ def _identity(family: str, sources: Sources, config: Config) -> dict[str, Any]:
         reconstructs += f", by the coders of {'/'.join(parts[-2:])}"
     return {
         "family": family,
-        "model": model_of(family, sources.models),
+        "model": FAMILIES[family].model,
         "reads": spec.reads,
         "reconstructs": reconstructs,
         "latents_per_layer": sources.latents_per_layer[family],
@@ -120,12 +110,20 @@ def _size(model: pd.DataFrame, coder: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _faithfulness(family: str, made: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return fvu with its baselines and loss recovered, as means over layers and seeds."""
+def _faithfulness(
+    family: str, model: str | None, made: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """Return fvu with its baselines and losses in nats above the clean model, as means over layers
+    and seeds, between 0 and what ablation costs; and the largest dead share of a layer."""
     coder = pick(made["layers"], kind="family", name=family)
     splice = pick(made["splice_all"], family=family)
     return {
+        "dead_max": coder["dead"].max(),
         **{column: coder[column].mean() for column in CODER_COLUMNS if "fvu" in column},
+        "nats_splice": coder["nats_splice"].mean(),
+        "nats_ablate": pick(made["layers"], kind="model", name=model)["cost"].mean(),
+        "nats_splice_all_layers": splice["nats_splice"].mean(),
+        "nats_ablate_all_layers": pick(made["depth"], model=model)["joint_all"].mean(),
         "loss_recovered": coder["loss_recovered"].mean(),
         "loss_recovered_all_layers": splice["loss_recovered"].mean(),
     }

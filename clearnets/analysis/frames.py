@@ -52,10 +52,11 @@ def sort(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Sort rows by `keys`: families and models in the order of their tables, other values
     ascending."""
     rank = {name: index for index, name in enumerate((*MLPS, *FAMILIES))}
+    named = ("family", "model", "name")
     order = table.sort_values(
         keys,
         kind="stable",
-        key=lambda column: column.map(rank) if column.name in ("family", "name") else column,
+        key=lambda column: column.map(rank) if column.name in named else column,
     )
     return order.reset_index(drop=True)
 

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, sort
-from clearnets.analysis.models import model_of
 from clearnets.analysis.sources import SCORERS, Sources
 from clearnets.autointerp.records import EXPLAINED, STATUSES
-from clearnets.families import NO_LAYER
+from clearnets.families import FAMILIES, NO_LAYER
 
 
 def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
@@ -27,7 +26,7 @@ def latent_table(sources: Sources, layers: pd.DataFrame) -> pd.DataFrame:
         assert (scored == (scored.any() & (table["status"] == EXPLAINED).to_numpy())).all()
     reads = zip(table["family"], table["seed"], table["layer"])
     flags = [
-        layer == NO_LAYER or bool(matters[model_of(family, sources.models), seed, layer])
+        layer == NO_LAYER or bool(matters[FAMILIES[family].model, seed, layer])
         for family, seed, layer in reads
     ]
     return table.assign(matters=flags)

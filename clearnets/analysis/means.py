@@ -16,6 +16,7 @@ from clearnets.analysis.frames import columns_of, ordered, pick
 from clearnets.analysis.samples import (
     ACCURACY,
     CHANCE,
+    WHICH,
     Sample,
     bootstrap,
     by_seed,
@@ -45,9 +46,10 @@ def mean_table(
     """Return mean scores per family with bootstrap intervals over latents within (seed, layer).
 
     `latents` explained: those that were explained and scored; all: every latent drawn, with those
-    that could not be explained or scored at chance. `explanation` shuffled: each latent is judged
-    by the explanation of every other one of its layer, which must lie at chance: `at_chance` says
-    that the interval lies within `margin` of it. Its mean is not 0.5 to the last digit, because the
+    that could not be explained or scored at chance; live: the same without the dead.
+    `explanation` shuffled: each latent is judged by the explanation of every other one of its
+    layer, which must lie at chance: `at_chance` says that the interval lies within `margin` of it.
+    Its mean is not 0.5 to the last digit, because the
     latents of a layer depend on each other: some share words, and all compete. `layers` matter:
     only layers whose mean-ablation costs enough in the model that the family reads. `seed` all, and
     each training seed where there are several. No interval is given from fewer than `min_stratum`
@@ -58,7 +60,7 @@ def mean_table(
     kinds = [
         (ACCURACY, explanation, which, layers)
         for layers in ("all", "matter")
-        for explanation, which in (("own", "explained"), ("shuffled", "explained"), ("own", "all"))
+        for explanation, which in (("shuffled", "explained"), *product(("own",), WHICH))
     ]
     kinds += [(measure, "own", "explained", "all") for measure in measures]
     cases = product(by_seed(latents, config).items(), ordered(config.families), scorers)

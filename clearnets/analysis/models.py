@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
 import pandas as pd
 
 from clearnets.analysis.frames import columns_of, sort
 from clearnets.analysis.sources import Sources
-from clearnets.families import FAMILIES
 
 CURVE_COLUMNS = ("model", "seed", "step", "tokens", "train_loss", "valid_loss")
 COMPUTE_COLUMNS = (
@@ -24,25 +19,16 @@ COMPUTE_COLUMNS = (
 )
 
 
-def model_of(family: str, models: Sequence[str]) -> str | None:
-    """Return the model of the pair that a family reads; None where it reads tokens alone."""
-    place = {"dense": 0, "sparse": -1}
-    model = FAMILIES[family].model
-    return models[place[model]] if model else None
-
-
 def pair_table(sources: Sources) -> pd.DataFrame:
-    """Return one row per seed: steps and validation losses of the pair, and whether they match."""
-    rows = []
-    for seed, pair in sources.pairs.items():
-        row: dict[str, Any] = {"seed": seed}
-        for model in sources.models:
-            row[f"{model}_step"] = pair[model]["step"]
-            row[f"{model}_valid_loss"] = pair[model]["valid_loss"]
-        # A model that is alone has nothing to differ from.
-        row["difference"] = pair.get("difference", math.nan)
-        rows.append({**row, "matched": pair.get("matched", True)})
-    return pd.DataFrame(rows)
+    """Return one row per seed and model: the step and validation loss at which it was matched, the
+    difference of that loss from the dense model's, and whether it lies within the tolerance."""
+    columns = ["seed", "model", "step", "valid_loss", "difference", "matched"]
+    rows = [
+        {"seed": seed, "model": model, **pair[model]}
+        for seed, pair in sources.pairs.items()
+        for model in sources.models
+    ]
+    return columns_of(pd.DataFrame(rows), columns)
 
 
 def compute_table(sources: Sources) -> pd.DataFrame:

@@ -33,17 +33,17 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     settings = config.collate
     level = percent(frames["means"]["confidence"].iloc[0])
     pair, summary = frames["pair"], frames["summary"]
-    worst = max(abs(difference) for difference in pair["difference"])
+    worst = pair["difference"].abs().max()
     models = records(pick(frames["compute"], kind="model"))
     taken = all(math.isnan(row["training_tokens"]) for row in models)
-    if math.isnan(worst):
+    if set(pair["model"]) == {"dense"}:
         read = "taken over as it is" if taken else "read at the end of its training"
-        verdict = f"There is no sparse model: the dense one is {read}."
+        verdict = f"There is one model: it is {read}."
     elif all(summary["pair_matched"]):
-        verdict = f"The pair's validation losses differ by {worst:.3f} nats."
+        verdict = f"Validation losses of the models differ by up to {worst:.3f} nats."
     else:
-        verdict = f"**The pair is not matched: its validation losses differ by {worst:.3f} nats.**"
-    seeds = len(pair)
+        verdict = f"**The models are not matched: validation losses differ by {worst:.3f} nats.**"
+    seeds = len(set(pair["seed"]))
     said = [
         f"Intervals are {level} bootstrap intervals over latents and describe these trained models "
         f"only ({seeds} training seed{'s' if seeds > 1 else ''}). {_on_levels(seeds)}",
@@ -55,10 +55,16 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         "results had been seen.",
         *_on_rules(config),
         f"No interval is given for fewer than {settings.min_stratum} latents.",
+        *_on_primary(frames),
+        "Dead: active at no token; by layer on the held-out text. Depth and splices are in nats of "
+        "held-out loss: a feedforward's output is replaced by its mean (ablated), or by a coder's "
+        "reconstruction, which costs something between 0 and ablation. Native latents are the "
+        "feedforward, so that theirs cost nothing.",
         "fvu and its baselines (the mean by token / PCA of rank k / for transcoders a linear map) "
-        "and loss recovered are means over layers, loss recovered over layers that matter.",
+        "and losses are means over layers; loss recovered (by layer / all layers at once) is the "
+        "share of ablation's cost that is not lost, over layers that matter.",
         "Families differ in width where it cannot be equal (neurons, token-unigram), and fvu and "
-        "loss recovered exist only for coders.",
+        "spliced losses exist only for coders.",
         *_on_widths(summary),
         verdict,
     ]
@@ -72,6 +78,24 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     if len(frames.get("concept_summary", ())):
         said.append(_on_concepts(frames["concept_summary"]))
     return " ".join(said)
+
+
+def _on_primary(frames: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return how to read the primary contrasts; nothing where there are none."""
+    primary = frames["primary"]
+    if not len(primary):
+        return []
+    row = primary.iloc[0]
+    return [
+        "Primary: native latents against transcoders of the same selection, on explained latents "
+        f"of all layers. P-values are over {row['level']} and corrected by Holm over all "
+        f"{row['tests']} rows; of equivalence: that the difference is at least "
+        f"{row['equivalence']:g}. Simultaneous intervals hold all true differences together "
+        f"with {percent(row['confidence'])}. All other contrasts are exploratory. All live: "
+        "latents that are active at all, those without an explanation or score at chance. By "
+        "layer: Cochran's test of one difference in all layers, over latents, and the slope of the "
+        "difference over layers; in brackets: a layer that does not matter in both models."
+    ]
 
 
 def _on_rules(config: Config) -> list[str]:

@@ -10,14 +10,17 @@ give the same bytes.
 | ngrams | reference line of the loss curves |
 | pair | seed: the checkpoints that were paired |
 | compute | model or family: parameters, FLOPs, tokens |
-| layers | seed, model or family, layer: ablation cost; fvu, l0, dead, loss recovered, baselines |
+| layers | seed, model or family, layer: ablation cost; fvu, l0, dead, nats, baselines |
 | splice_all | seed, family: all layers replaced at once |
+| depth | seed, model: costs of ablating layers alone and together |
 | latents | sampled latent: status, activity, scores |
 | coverage | seed, family, layer: how many latents were dead, too rare, ... |
 | means | seed or all, family, scorer, kind of mean: with its interval |
 | layer_means | family, scorer, layer; all seeds |
 | rates | family, scorer, bin of firing rate; all seeds |
 | contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
+| primary | primary contrast, scorer: tested under one correction |
+| layer ... | see `clearnets.analysis.layer_contrasts`: primary contrasts by layer |
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
 | embedding ... | see `clearnets.analysis.embedding` |
@@ -42,15 +45,17 @@ from clearnets.analysis import (
     embedding,
     families,
     latents,
+    layer_contrasts,
     layers,
     llm_judge,
     means,
     models,
+    primary,
     protocols,
     ratings,
 )
-from clearnets.analysis.frames import columns_of, sort, to_csv
-from clearnets.analysis.sources import Sources
+from clearnets.analysis.frames import columns_of, sort, stacked, to_csv
+from clearnets.analysis.sources import EMBEDDING, SCORERS, Sources
 from clearnets.config import Config
 from clearnets.pipeline import artifacts
 
@@ -70,6 +75,7 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "compute": models.compute_table(sources),
         "layers": by_layer,
         "splice_all": layers.splice_table(sources, settings),
+        "depth": layers.depth_table(sources, by_layer),
         "latents": sampled,
         "coverage": latents.coverage_table(sampled),
         "means": means.mean_table(sampled, config),
@@ -87,8 +93,21 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:
         made |= concepts.tables(sources.concepts, config)
+    made |= _primary(sampled, made, config)
     made["summary"] = families.summary_table(sources, config, made)
     return made | {"latents": sampled.drop(columns="matters")}
+
+
+def _primary(
+    sampled: pd.DataFrame, made: Mapping[str, pd.DataFrame], config: Config
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of the primary contrasts, over all scorers that there are."""
+    tested, by_scorer = made["contrasts"], dict.fromkeys(SCORERS, sampled)
+    if "embedding" in made:
+        tested = stacked(tested, made["embedding_contrasts"])
+        by_scorer[EMBEDDING] = made["embedding"].assign(matters=sampled["matters"].to_numpy())
+    tables = layer_contrasts.layer_contrast_tables(by_scorer, config)
+    return {"primary": primary.primary_table(tested, config), **tables}
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,14 @@ import pandas as pd
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, pick
 from clearnets.analysis.sources import CONTROLS
-from clearnets.autointerp.records import EXPLAINED
+from clearnets.autointerp.records import DEAD, EXPLAINED
 from clearnets.config import Collate, Config
 from clearnets.pipeline.runtime import seed_for
 
 CHANCE = 0.5
 ACCURACY = "balanced_accuracy"
+# Which latents a mean is over: see `chosen`.
+WHICH = ("explained", "live", "all")
 GROUPING = ("seed", "layer", "rate", "windows", "status", "matters")
 
 
@@ -37,9 +39,12 @@ class Sample:
 
 
 def chosen(latents: pd.DataFrame, layers: str, which: str) -> pd.DataFrame:
-    """Return explained latents or all drawn ones (`which`), of all layers or those that matter."""
+    """Return explained latents, live ones or all drawn ones (`which`), of all layers or those that
+    matter."""
     if layers == "matter":
         latents = pick(latents, matters=True)
+    if which == "live":
+        return cast(pd.DataFrame, latents[latents["status"] != DEAD])
     return pick(latents, status=EXPLAINED) if which == "explained" else latents
 
 

@@ -43,6 +43,7 @@ class Sources:
             generator's bound.
         pairs: by seed, the content of `pair.json`.
         ablation: seed, model, layer, cost.
+        depth: seed, model, joint, joint_all: costs of ablating several layers at once.
         coders: seed, family, layer, fvu, l0, dead, baselines, loss recovered.
         native: seed, family, layer, l0, dead of the sparse model's own latents.
         splice_all: seed, family, losses and loss recovered with all layers replaced.
@@ -75,6 +76,7 @@ class Sources:
     references: Mapping[str, float]
     pairs: Mapping[int, Mapping[str, Any]]
     ablation: pd.DataFrame
+    depth: pd.DataFrame
     coders: pd.DataFrame
     native: pd.DataFrame
     splice_all: pd.DataFrame
@@ -151,6 +153,7 @@ def read(config: Config) -> Sources:
         references={name: float(numbers[name]) for name in REFERENCES if name in numbers},
         pairs={s: artifacts.read_json(paths.match(s) / "pair.json") for s in seeds},
         ablation=_per_seed(seeds, "ablation.csv"),
+        depth=_per_seed(seeds, "depth.csv"),
         coders=_per_seed(seeds, "coders.csv"),
         native=_per_seed(seeds, "native.csv"),
         splice_all=_per_seed(seeds, "splice_all.csv"),

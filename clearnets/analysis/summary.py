@@ -14,6 +14,7 @@ from clearnets.analysis.frames import pick, records
 from clearnets.analysis.notes import notes, off_chance
 from clearnets.analysis.samples import ACCURACY
 from clearnets.analysis.sources import MEASURES, SCORERS
+from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
 from clearnets.analysis.text import (
     DASH,
     Row,
@@ -50,6 +51,8 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     ]
     if "embedding" in frames:
         parts.insert(2, _embedding_table(frames))
+    parts[:0] = primary_parts(frames)
+    parts += [dead_table(frames["layers"]), depth_table(frames["depth"])]
     if "judged" in frames:
         parts.append(_judge_table(frames["judged_means"]))
     if "judged_contrasts" in frames:
@@ -81,10 +84,18 @@ def _family_table(summary: pd.DataFrame) -> str:
         "FLOPs per token": _number("flops_per_token_forward", ",.0f"),
         "fvu": _number("fvu", ".3f"),
         "its baselines": lambda row: several([row[f"fvu_{name}"] for name in BASELINES], ".3f"),
-        "loss recovered": _number("loss_recovered", ".3f"),
-        "all layers at once": _number("loss_recovered_all_layers", ".3f"),
+        "nats above clean": _number("nats_splice", ".3f"),
+        "ablated": _number("nats_ablate", ".3f"),
+        "nats, all layers at once": _number("nats_splice_all_layers", ".3f"),
+        "all ablated": _number("nats_ablate_all_layers", ".3f"),
+        "loss recovered": _recovered,
     }
     return _table(columns, records(summary))
+
+
+def _recovered(row: Row) -> str:
+    """Return the share of ablation's cost that coders recover, by layer / all layers at once."""
+    return several([row["loss_recovered"], row["loss_recovered_all_layers"]], ".3f")
 
 
 def _tokens(row: Row) -> str:
@@ -106,6 +117,7 @@ def _score_table(summary: pd.DataFrame) -> str:
         "rule-detection": lambda row: interval(row, "detection"),
         "rule-fuzzing": lambda row: interval(row, "fuzzing"),
         "layers that matter": lambda row: several([row[f"{key}_matter"] for key in SCORES], ".2f"),
+        "all live": lambda row: several([row[f"{key}_live"] for key in SCORES], ".2f"),
         "coverage-adjusted": lambda row: several([row[f"{key}_all"] for key in SCORES], ".2f"),
         "shuffled": lambda row: " / ".join(_shuffled(row, key) for key in SCORES),
     }
@@ -212,10 +224,13 @@ def _judge_table(means: pd.DataFrame) -> str:
 
 def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
     """Return primary, secondary and twin contrasts by scorer, unmatched and matched; adjusted for
-    coverage where they are."""
+    coverage, without and with dead latents, where they are."""
     shown = pick(contrasts, layers="all", latents="explained", seed="all")
     each = pick(contrasts, layers="all", latents="explained", matching="none")
-    covered = pick(contrasts, layers="all", latents="all", seed="all", matching="none")
+    adjusted = [
+        pick(contrasts, layers="all", latents=which, seed="all", matching="none")
+        for which in ("live", "all")
+    ]
     head = [
         name,
         "scorer",
@@ -223,7 +238,7 @@ def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
         *(f"over {level}" for level in LEVELS if f"low_{level}" in contrasts),
         "matched by firing rate",
         "matched by activity",
-        *(["coverage-adjusted"] if len(covered) else []),
+        *(["all live", "coverage-adjusted"] if len(adjusted[-1]) else []),
     ]
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(shown):
@@ -248,7 +263,7 @@ def _contrast_table(contrasts: pd.DataFrame, name: str = "contrast") -> str:
         seeds = pick(each, **key)["difference"][1:]
         if len(seeds):
             cells[0] += f"; by seed {seeds.min():+.3f} to {seeds.max():+.3f}".replace("-", "−")
-        cells += [difference(row) for row in records(pick(covered, **key))]
+        cells += [difference(row) for one in adjusted for row in records(pick(one, **key))]
         named = scorer if measure in (ACCURACY, "accuracy") else f"{scorer}, {measure}"
         rows.append([f"{a} − {b}", named, *cells])
     return table(head, rows)

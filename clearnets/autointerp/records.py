@@ -57,7 +57,8 @@ ROC_STEPS = 50
 EXPLAINED = "explained"
 # Never active on `explain`; active, or non-activating, in fewer than `explain.min_windows` windows,
 # or active in fewer than there are quantiles, of which the protocol `delphi` draws none.
-UNEXPLAINABLE = ("dead", "too_rare", "too_frequent")
+DEAD = "dead"
+UNEXPLAINABLE = (DEAD, "too_rare", "too_frequent")
 UNSCORABLE = "unscorable"
 # No answer of the language model held an explanation.
 UNPARSABLE = "unparsable"

@@ -134,10 +134,10 @@ def _bfloat16(path: Path, name: str) -> np.ndarray:
 def has_lens(family: str) -> bool:
     """Return whether the latents of a family have a direction in the output of a model on disk.
 
-    Tokens have none, and of the dense model before its training nothing is kept.
+    Tokens have none, and of a dense model before its training nothing is kept.
     """
     spec = FAMILIES[family]
-    return spec.model == "sparse" or (spec.model == "dense" and not spec.untrained_model)
+    return spec.kind == "native" or (spec.model is not None and not spec.untrained_model)
 
 
 class Lenses:

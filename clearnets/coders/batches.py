@@ -39,6 +39,11 @@ class Batch(NamedTuple):
     positions_BS: Tensor | None
     """Positions within documents, where attention stays within them."""
 
+    def split(self, rows: int) -> list[Batch]:
+        """Return batches of so many rows, the last one of those that are left."""
+        fields = [[None] * len(self.tokens_BS) if x is None else x.split(rows) for x in self]
+        return [Batch(*parts) for parts in zip(*fields)]
+
 
 def make_batch(
     store: TokenStore, rows_BS: np.ndarray, device: torch.device | str, *, within: bool = False

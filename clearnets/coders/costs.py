@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from clearnets.coders.cross_layer import later_layers
 from clearnets.models import flops as compute
 from clearnets.models.loading import embedding_parameters
 
@@ -39,7 +40,8 @@ def coder_cost(
 ) -> dict[str, int | None]:
     """Return size and compute of the coders of all layers together.
 
-    FLOPs per token are the coders' own; training also runs the model that they read.
+    FLOPs per token are the coders' own; training also runs the model that they read, and end to
+    end the model with them in place, forward and backward.
 
     Args:
         family: of the coders.
@@ -55,11 +57,15 @@ def coder_cost(
             num_latents=coder.num_latents,
             k=coder.cfg.k,
             multi_topk=coder.cfg.multi_topk,
+            later=later_layers(coder),
         )
         for coder in coders
     ]
     flops = sum(each, compute.Flops(0, 0))
-    reading = compute.trunk(compute.Architecture.of(model.config.to_dict(), ctx_len)).forward
+    architecture = compute.Architecture.of(model.config.to_dict(), ctx_len)
+    reading = compute.trunk(architecture).forward
+    if family.objective == "kl":
+        reading = compute.model(architecture).forward + compute.spliced(architecture).training
     return {
         "parameters": sum(p.numel() for coder in coders for p in coder.parameters()),
         "flops_per_token_forward": flops.forward,

@@ -9,7 +9,7 @@ Shapes: B rows, S positions, N counted tokens of a batch, D width of a feedforwa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,14 @@ from torch.nn import functional as F
 from clearnets.coders import feedforward
 from clearnets.coders.baselines import Baselines, Sums
 from clearnets.coders.batches import Batch
-from clearnets.coders.objective import reconstruct
+from clearnets.coders.cross_layer import InOrder
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
 
 Row = dict[str, Any]
 """One line of a table."""
+Replacements = Mapping[int, feedforward.PartialReplacement]
 
 
 @dataclass
@@ -187,18 +188,24 @@ class _Layer:
         self._plain: dict[str, Tensor] = {}
         self.sums = {family: _CoderSums() for family in coders}
 
-    def add(self, tokens_N: Tensor, x_ND: Tensor, y_ND: Tensor) -> dict[str, Tensor]:
-        """Count a batch; return by family the reconstruction minus the output, (N, D)."""
+    def add(
+        self, tokens_N: Tensor, x_ND: Tensor, y_ND: Tensor, made: Mapping[str, InOrder]
+    ) -> dict[str, Tensor]:
+        """Count a batch; return by family the reconstruction minus the output, (N, D).
+
+        Args:
+            made: by family the batch's reconstruction, layers up to the one below.
+        """
         self._total = self._total + (y_ND.double() - self._mean_D).pow(2).sum()
         for name, value in self._baselines.residuals(tokens_N, x_ND, y_ND).items():
             self._plain[name] = self._plain.get(name, 0.0) + value
         errors = {}
         for family, coder in self._coders.items():
             sums = self.sums[family]
-            made = reconstruct(coder, x_ND if coder.cfg.transcode else y_ND)
-            errors[family] = made.output_ND - y_ND
+            errors[family] = made[family](x_ND, y_ND) - y_ND
             sums.residual = sums.residual + errors[family].double().pow(2).sum()
-            sums.activity.add(made.acts_Nk, made.indices_Nk, coder.num_latents)
+            codes = made[family].made[-1]
+            sums.activity.add(codes.acts_Nk, codes.indices_Nk, coder.num_latents)
         return errors
 
     def row(self, family: str, layer: int, ablation: Row | None) -> Row:
@@ -255,9 +262,10 @@ def evaluate_coders(
         counted = batch.counted_BS
         tokens_N = batch.tokens_BS[counted]
         reading, _ = feedforward.read(model, batch.tokens_BS)
+        made = {family: InOrder(chain) for family, chain in coders.items()}
         for number, layer in enumerate(layers):
             x_ND, y_ND = reading.inputs[number][counted], reading.outputs[number][counted]
-            errors = layer.add(tokens_N, x_ND, y_ND)
+            errors = layer.add(tokens_N, x_ND, y_ND, made)
             for family, error_ND in errors.items() if splice else ():
                 layer.sums[family].spliced.add(*_nll_with(model, batch, reading, number, error_ND))
 
@@ -277,6 +285,42 @@ def _spliced(ablation: Row, spliced: Mean) -> Row:
 
 
 @torch.no_grad()
+def loss_with(
+    model: Any, replacements: Callable[[], Replacements], batches: Iterable[Batch]
+) -> float:
+    """Return the loss with feedforwards replaced, by layer, at counted positions.
+
+    `replacements` gives those of one forward pass.
+    """
+    mean = Mean()
+    for batch in batches:
+        with feedforward.replaced(model, replacements(), batch.counted_BS):
+            _, hidden_BSD = feedforward.read(model, batch.tokens_BS)
+        mean.add(*nll_sum(model, hidden_BSD, batch))
+    return mean.value
+
+
+def _ablated(means: Iterable[tuple[int, Tensor]]) -> Replacements:
+    """Return what puts the mean output, (D,), in the place of each given layer's."""
+
+    def replacement(mean_D: Tensor) -> feedforward.PartialReplacement:
+        return lambda x_ND, y_ND: mean_D.to(y_ND).expand_as(y_ND)
+
+    return {layer: replacement(mean_D) for layer, mean_D in means}
+
+
+def ablate_together(model: Any, batches: Sequence[Batch], means: Sequence[Tensor]) -> Row:
+    """Return the cost in nats of replacing all feedforwards by their means at once (`joint_all`),
+    and all but the first, which see its output (`joint`)."""
+    clean = loss_with(model, dict, batches)
+    every = list(enumerate(means))
+    return {
+        "joint": loss_with(model, lambda: _ablated(every[1:]), batches) - clean,
+        "joint_all": loss_with(model, lambda: _ablated(every), batches) - clean,
+    }
+
+
+@torch.no_grad()
 def splice_all(
     model: Any,
     coders: Mapping[str, Sequence[SparseCoder]],
@@ -285,28 +329,16 @@ def splice_all(
 ) -> list[Row]:
     """Return per family the loss with all its coders in place, against all layers ablated."""
 
-    def loss(replacements: Mapping[int, feedforward.PartialReplacement]) -> float:
-        mean = Mean()
-        for batch in batches:
-            with feedforward.replaced(model, replacements, batch.counted_BS):
-                _, hidden_BSD = feedforward.read(model, batch.tokens_BS)
-            mean.add(*nll_sum(model, hidden_BSD, batch))
-        return mean.value
-
-    def ablated(mean_D: Tensor) -> feedforward.PartialReplacement:
-        return lambda x_ND, y_ND: mean_D.to(y_ND).expand_as(y_ND)
-
-    def spliced(coder: SparseCoder) -> feedforward.PartialReplacement:
-        transcode = coder.cfg.transcode
-        return lambda x_ND, y_ND: reconstruct(coder, x_ND if transcode else y_ND).output_ND
-
-    clean = loss({})
-    floor = loss({layer: ablated(mean_D) for layer, mean_D in enumerate(means)})
+    clean = loss_with(model, dict, batches)
+    ablated = loss_with(model, lambda: _ablated(enumerate(means)), batches)
     return [
         {
             "family": family,
+            # The replacements of one forward pass each.
             **_recovered(
-                clean, floor, loss({i: spliced(coder) for i, coder in enumerate(per_layer)})
+                clean,
+                ablated,
+                loss_with(model, lambda chain=per_layer: InOrder(chain).replacements, batches),
             ),
         }
         for family, per_layer in coders.items()

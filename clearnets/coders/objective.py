@@ -52,9 +52,8 @@ class Loss(NamedTuple):
     indices_Nk: Tensor
 
 
-@torch.no_grad()
-def reconstruct(coder: SparseCoder, x_ND: Tensor) -> Output:
-    """Return what a trained coder makes of a batch, skip connection included.
+def forward(coder: SparseCoder, x_ND: Tensor) -> Output:
+    """Return what a trained coder makes of a batch, skip connection included; for autograd, too.
 
     Equals the `sae_out` of sparsify's forward for the selections that it knows.
     """
@@ -75,6 +74,10 @@ def decode(coder: SparseCoder, x_ND: Tensor, acts_NK: Tensor, indices_NK: Tensor
     assert coder.W_dec is not None
     output_ND = sparse_ops.decode(acts_NK, indices_NK, coder.W_dec) + coder.b_dec
     return output_ND if coder.W_skip is None else output_ND + x_ND @ coder.W_skip.mT
+
+
+reconstruct = torch.no_grad()(forward)
+"""`forward` without autograd."""
 
 
 def variation(target_ND: Tensor) -> Tensor:

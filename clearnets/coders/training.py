@@ -103,6 +103,44 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Activations:
+    """What the model's feedforwards read and wrote at a batch's counted tokens, (N, D) per layer,
+    and what it ended with."""
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    totals: Mapping[str, Tensor]
+    """The `variation` of each output."""
+    batch: Batch
+    hidden_BSD: Tensor
+    """The last hidden state, which the unembedding reads."""
+
+    def pair(self, coder: SparseCoder, name: str) -> tuple[Tensor, Tensor]:
+        """Return what the coder of a hookpoint reads and what it reconstructs."""
+        y_ND = self.outputs[name]
+        return self.inputs[name] if coder.cfg.transcode else y_ND, y_ND
+
+
+AddGradient = Callable[
+    [Mapping[str, "SparseCoder"], Activations, Schedule], dict[str, list[objective.Loss]]
+]
+"""Adds a batch's share of a step's gradient to that of coders by hookpoint; gives by hookpoint the
+losses of the pieces of the batch."""
+
+
+def separately(
+    coders: Mapping[str, SparseCoder], activations: Activations, schedule: Schedule
+) -> dict[str, list[objective.Loss]]:
+    """Add the gradient of each coder's own fvu."""
+    return {
+        name: _add_gradient(
+            coder, *activations.pair(coder, name), activations.totals[name], schedule
+        )
+        for name, coder in coders.items()
+    }
+
+
+@dataclass(frozen=True)
 class Chain:
     """One coder per layer of a family, and where their training is resumed."""
 
@@ -110,12 +148,10 @@ class Chain:
     """By hookpoint, in the order of the layers, on the model's device."""
     state: Path
     """File of the resume state."""
+    add_gradient: AddGradient = separately
+    """What they are trained on."""
     learning_rate: float | None = None
     """Peak rate; None means the schedule's."""
-
-    @property
-    def transcode(self) -> bool:
-        return next(iter(self.coders.values())).cfg.transcode
 
 
 def start_biases(coder: SparseCoder, x_ND: Tensor, y_ND: Tensor) -> None:
@@ -176,16 +212,6 @@ def train(
     return [run.finish() for run in runs]
 
 
-@dataclass(frozen=True)
-class _Activations:
-    """What the feedforwards read and wrote at a batch's counted tokens, (N, D) per layer."""
-
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-    totals: Mapping[str, Tensor]
-    """The `variation` of each output."""
-
-
 class _Reader:
     """The model's activations, batch by batch, read some batches at a time."""
 
@@ -195,9 +221,9 @@ class _Reader:
         self._model, self._batches, self._count, self._per_read = model, batches, count, per_read
         self._names = hookpoints.names(model)
         self._read: range = range(0)
-        self._parts: list[_Activations] = []
+        self._parts: list[Activations] = []
 
-    def __call__(self, index: int) -> _Activations:
+    def __call__(self, index: int) -> Activations:
         """Return those of a batch. Where a pass begins depends on no earlier call."""
         if index not in self._read:
             first = index - index % self._per_read
@@ -205,21 +231,26 @@ class _Reader:
             self._parts = self._activations(self._batches(self._read))
         return self._parts[index - self._read.start]
 
-    def _activations(self, batch: Batch) -> list[_Activations]:
+    def _activations(self, batch: Batch) -> list[Activations]:
         counted_BS = batch.counted_BS
-        reading, _ = feedforward.read(self._model, batch.tokens_BS, batch.positions_BS)
+        reading, hidden_BSD = feedforward.read(self._model, batch.tokens_BS, batch.positions_BS)
         sizes = counted_BS.view(len(self._read), -1).sum(1).tolist()
+        rows = len(counted_BS) // len(self._read)
         inputs, outputs = (
             [part_BSD[counted_BS].split(sizes) for part_BSD in parts]
             for parts in (reading.inputs, reading.outputs)
         )
         return [
-            _Activations(
+            Activations(
                 dict(zip(self._names, x, strict=True)),
                 dict(zip(self._names, y, strict=True)),
                 {name: objective.variation(y_ND) for name, y_ND in zip(self._names, y)},
+                part,
+                hidden_bSD,
             )
-            for x, y in zip(zip(*inputs), zip(*outputs))
+            for x, y, part, hidden_bSD in zip(
+                zip(*inputs), zip(*outputs), batch.split(rows), hidden_BSD.split(rows), strict=True
+            )
         ]
 
 
@@ -245,10 +276,10 @@ class _Run:
         if chain.state.exists():
             self._load()
 
-    def _start(self, first: _Activations) -> None:
+    def _start(self, first: Activations) -> None:
         """Centre new coders on the first batch."""
         for name, coder in self._chain.coders.items():
-            x_ND, y_ND = self._pair(first, name)
+            x_ND, y_ND = first.pair(coder, name)
             if x_ND.shape[-1] != y_ND.shape[-1]:
                 raise UserError(
                     f"{name} reads {x_ND.shape[-1]} numbers and writes {y_ND.shape[-1]}: no "
@@ -258,28 +289,22 @@ class _Run:
             selection.start(coder, x_ND if coder.cfg.transcode else x_ND - coder.b_dec)
             self._silence[name] = Silence.new(coder, x_ND)
 
-    def _pair(self, activations: _Activations, name: str) -> tuple[Tensor, Tensor]:
-        """Return what a coder reads and what it reconstructs."""
-        y_ND = activations.outputs[name]
-        return activations.inputs[name] if self._chain.transcode else y_ND, y_ND
-
     def normalize_decoders(self) -> None:
         """Give the rows of SAEs' decoders unit norm, as before every step."""
         for coder in self._unit_norm:
             coder.set_decoder_norm_to_unit_norm()
 
-    def add_batch(self, activations: _Activations) -> None:
+    def add_batch(self, activations: Activations) -> None:
         """Add a batch's share of the step's gradient."""
         steps = self._schedule.steps
         reported = self.done >= steps - max(1, round(steps * REPORTED))
-        for name, coder in self._chain.coders.items():
-            total = activations.totals[name]
-            losses = _add_gradient(coder, *self._pair(activations, name), total, self._schedule)
-            for piece in losses:
+        losses = self._chain.add_gradient(self._chain.coders, activations, self._schedule)
+        for name, pieces in losses.items():
+            for piece in pieces:
                 self._silence[name].hear(piece.acts_Nk, piece.indices_Nk)
-                selection.track(coder, piece.acts_Nk)
+                selection.track(self._chain.coders[name], piece.acts_Nk)
             if reported:
-                self._tail[name].add(losses, total)
+                self._tail[name].add(pieces, activations.totals[name])
 
     def end_step(self) -> None:
         """Move the weights by the gradient of all batches of the step."""

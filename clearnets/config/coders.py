@@ -36,7 +36,7 @@ class Coders(Frozen):
     batch, so that only rounding changes."""
     multi_topk: bool
     """Add an eighth of the fvu with 4 k latents to the loss. Here it reaches the encoder, which
-    sparsify's own does not (1.3.3)."""
+    sparsify's own does not (1.3.3). Coders of all layers that are trained together do without."""
     precision: Precision
     """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
     optimizer: Literal["signum", "adam"]

@@ -30,9 +30,9 @@ class Config(Frozen):
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)]
     """Training seeds; each is trained and carried into every table."""
     models: tuple[Mlp, ...]
-    """Feedforwards of the models that are trained: `dense`, and after it at most one that is sparse
-    by construction, its twin. A model is called by its feedforward in paths and tables. None at
-    all, and no families: the experiment compares nothing, and only `generalize` runs."""
+    """Feedforwards of the models that are trained: `dense`, and after it its twins. A model is
+    called by its feedforward in paths and tables. None at all, and no families: the experiment
+    compares nothing, and only `generalize` runs."""
     families: tuple[Family, ...]
     """Kinds of latent that are compared, controls among them: rows of `clearnets.families`."""
     skip: tuple[Optional, ...]
@@ -81,15 +81,18 @@ class Config(Frozen):
 
     def _check_models(self) -> None:
         modes = ", ".join(MLPS[1:])
-        if self.models[:1] != ("dense",) or len(self.models) > 2 or self.models[1:] == ("dense",):
-            raise ValueError(f"models must be dense alone, or dense and then one of {modes}")
+        if self.models[0] != "dense" or len(set(self.models)) != len(self.models):
+            raise ValueError(f"models must be dense and then, each once, any of {modes}")
         if isinstance(self.model, Pretrained):
-            if self.sparse is not None and self.model.sparse is None:
+            twins = len(self.models) - 1
+            if twins > 1:
+                raise ValueError("a pretrained model has one twin: leave two in `models`")
+            if twins and self.model.sparse is None:
                 raise ValueError(
                     "a pretrained model has no sparse twin: set `models: [dense]`, or name one "
                     "with model.sparse"
                 )
-            if self.sparse is None and self.model.sparse is not None:
+            if not twins and self.model.sparse is not None:
                 raise ValueError(f"model.sparse is not used: add its mode to `models` ({modes})")
 
     def _check_families(self) -> None:
@@ -105,10 +108,11 @@ class Config(Frozen):
             if kind == "similar" and split not in self.embed.splits:
                 raise ValueError(f"{key}.non_activating similar needs {split} in embed.splits")
         for family in self.families:
-            if FAMILIES[family].model == "sparse" and self.sparse is None:
+            model = FAMILIES[family].model
+            if model is not None and model not in self.models:
                 raise ValueError(
-                    f"families: {family} needs a sparse model: add one of {', '.join(MLPS[1:])} to "
-                    "`models`, or remove the family"
+                    f"families: {family} reads the model {model}: add it to `models`, or remove "
+                    "the family"
                 )
         trainable = [f for f in self.coder_families if FAMILIES[f].is_subject]
         for family in self.coders.existing:
@@ -134,11 +138,6 @@ class Config(Frozen):
     def compares(self) -> bool:
         """Whether there are models, and latents of them, to compare."""
         return bool(self.models)
-
-    @property
-    def sparse(self) -> Mlp | None:
-        """Feedforward of the sparse model, where there is one."""
-        return self.models[1] if len(self.models) > 1 else None
 
     @property
     def coder_families(self) -> tuple[Family, ...]:

@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clearnets import UserError
-from clearnets.families import FAMILIES, TOKENS
+from clearnets.families import DIRECTIONS, FAMILIES, TOKENS
 from clearnets.latents.hooks import capture, watch
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, remake
@@ -296,7 +296,7 @@ def open_model(family: str, seed: int, device: torch.device | str = "cpu") -> Op
     from clearnets.models.untrained import untrained
 
     source: Path | None = load_pair(seed).checkpoint(spec)
-    if spec.model == "dense" and spec.untrained_model:
+    if spec.kind != "native" and spec.untrained_model:
         model, source = untrained(source, seed), None
     else:
         model = load(source)
@@ -354,15 +354,16 @@ def open_reader(
 
 
 def open_directions(
-    seed: int, rows_RS: np.ndarray, counted_RS: np.ndarray, opened: Opened
+    null: str, seed: int, rows_RS: np.ndarray, counted_RS: np.ndarray, opened: Opened
 ) -> LatentReader:
-    """Return a reader of random directions in the input of the sparse model's feedforwards, as many
+    """Return a reader of random directions in the input of a sparse model's feedforwards, as many
     as it has latents, of which as many are chosen per token in the same way.
 
     What an untrained SAE or transcoder is to the dense model's coders: Gaussian directions, centred
     on the mean input at the counted tokens of `rows_RS`.
 
     Args:
+        null: their name in `clearnets.families.DIRECTIONS`.
         seed: the training seed whose pair is read; it names the directions, too.
         rows_RS: rows of tokens.
         counted_RS: which of their positions count.
@@ -371,8 +372,8 @@ def open_directions(
     from clearnets.models import hookpoints
 
     model, device = opened.model, opened.device
-    size = model.config
-    selection = "groupmax" if size.mlp == "sparse" else "topk"
+    size, selection = model.config, DIRECTIONS[null].selection
+    assert selection == "groupmax" or selection == "topk", "sparse models choose so"
     points = hookpoints.names(model)
     with torch.no_grad(), capture(model, points, inputs=True) as seen:
         _forward(model, torch.from_numpy(rows_RS.astype(np.int64)))

@@ -110,18 +110,19 @@ def coders(config: Config) -> list[Cost]:
     """Return the cost of each family of coders that is trained, all layers together."""
     model, settings = config.model, config.coders
     sizes = {"d_in": model.hidden_size, "num_latents": model.num_latents, "k": model.k}
-    reading = compute.trunk(architecture(config, "dense")).forward
     step = settings.batch_size * settings.grad_acc_steps * config.data.ctx_len
     tokens = settings.tokens // step * step
     costs = []
     for name in config.coder_families:
         family = FAMILIES[name]
+        assert family.model, "coders read a model"
         if not family.trained or name in config.coders.existing:
             continue
         flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * model.num_layers
         weights = 2 * model.num_latents * model.hidden_size + model.num_latents + model.hidden_size
         if family.skip:
             weights += model.hidden_size**2
+        reading = compute.trunk(architecture(config, family.model)).forward
         training = flops.training + reading
         costs.append(Cost(name, weights * model.num_layers, flops.forward, training, tokens))
     return costs
@@ -169,15 +170,13 @@ def _readable(base: pretrained.Base) -> Iterator[None]:
         ) from None
 
 
-def surplus(config: Config) -> int | None:
-    """Return training FLOPs of the sparse model beyond its dense twin's, at equal tokens.
+def surplus(config: Config) -> dict[str, int]:
+    """Return by model the training FLOPs of the dense one's twins beyond its own, at equal tokens.
 
-    None where the experiment has no sparse model, or trains none.
+    Empty where the experiment trains no twin.
     """
-    if config.sparse is None or isinstance(config.model, Pretrained):
-        return None
     totals = {cost.name: cost.total for cost in models(config) if cost.total is not None}
-    return totals[config.sparse] - totals["dense"]
+    return {name: total - totals["dense"] for name, total in totals.items() if name != "dense"}
 
 
 def report(config: Config) -> Iterator[str]:
@@ -193,19 +192,18 @@ def report(config: Config) -> Iterator[str]:
     if isinstance(config.model, Pretrained):
         yield ""
         named = "The dense model is taken over as it is; how long it was"
-        if config.sparse is not None:
+        if len(config.models) > 1:
             named = "The models are taken over as they are; how long they were"
         yield f"{named} trained is not known."
-    extra = surplus(config)
-    if extra is None:
-        return
-    yield ""
-    if extra <= 0:
-        yield "The sparse model costs no more to train than its dense twin."
-        return
-    yield f"The sparse model costs {extra:.2e} FLOPs more to train than its dense twin: as much as"
-    for cost in trained:
-        yield f"{extra // cost.training:>15,} tokens of training {cost.name}s for all layers"
+    for mlp, extra in surplus(config).items():
+        yield ""
+        if extra <= 0:
+            yield f"The model {mlp} costs no more to train than its dense twin."
+            continue
+        cost = f"costs {extra:.2e} FLOPs more to train than its dense twin: as much as"
+        yield f"The model {mlp} {cost}"
+        for coder in trained:
+            yield f"{extra // coder.training:>15,} tokens of training {coder.name}s for all layers"
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:

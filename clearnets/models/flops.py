@@ -144,22 +144,46 @@ def model(architecture: Architecture) -> Flops:
     return trunk(architecture) + dense_product(architecture.hidden_size, architecture.vocab_size)
 
 
+def spliced(architecture: Architecture) -> Flops:
+    """Return the whole language model, frozen, with coders in training in the place of all its
+    feedforwards, which still run for the positions that are not counted.
+
+    Activations get gradients and weights none; nothing in the first layer needs one.
+    """
+    forward = model(architecture).forward
+    first = attention(architecture) + feedforward(architecture)
+    # Both factors of attention's own products are activations.
+    products = dense_product(architecture.ctx_len, architecture.query_width) * 2
+    more = products.forward * (architecture.num_hidden_layers - 1)
+    return Flops(forward, 2 * forward - first.forward + more)
+
+
 def coder(
-    family: FamilySpec, *, d_in: int, num_latents: int, k: int, multi_topk: bool = False
+    family: FamilySpec,
+    *,
+    d_in: int,
+    num_latents: int,
+    k: int,
+    multi_topk: bool = False,
+    later: int = 0,
 ) -> Flops:
     """Return the FLOPs of one coder, without the model that it reads.
 
-    The input is data and gets no gradient, except that an SAE subtracts its output bias from it.
+    The input is data and gets no gradient, except that an SAE subtracts its output bias from it,
+    and that coders below an end-to-end one have changed it (counted for the first layer, too).
     Multi-TopK trains with 4 k latents besides, and is forgotten afterwards.
+
+    Args:
+        later: layers above that its latents also write to.
     """
-    input_gradient = not family.transcode
+    input_gradient = not family.transcode or family.objective == "kl"
     encoder = sparse_encoder(d_in, num_latents, k, input_gradient=input_gradient)
     if multi_topk:
         narrow = coder(family, d_in=d_in, num_latents=num_latents, k=k)
         wide = coder(family, d_in=d_in, num_latents=num_latents, k=min(4 * k, num_latents))
         # The encoder's product is made once; gradients, decoder and skip for each.
         return Flops(narrow.forward, narrow.training + wide.training - encoder.forward)
-    flops = encoder + sparse_decoder(d_in, k)
+    flops = encoder + sparse_decoder(d_in * (1 + later), k)
     if family.skip:
         forward = 2 * d_in * d_in
         flops += Flops(forward, 2 * forward)

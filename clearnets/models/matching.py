@@ -1,4 +1,4 @@
-"""Match a dense with a sparse checkpoint of (nearly) equal validation loss, and load that pair."""
+"""Match checkpoints of a dense model and its twins at (nearly) equal loss, and load them."""
 
 from __future__ import annotations
 
@@ -6,59 +6,66 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clearnets import UserError
-from clearnets.config import MLPS
+from clearnets.families import FAMILIES, FamilySpec
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import check, missing, read_json, remake, settings_of
-
-if TYPE_CHECKING:
-    from clearnets.families import FamilySpec
 
 PAIR = "pair.json"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Checkpoint folders of the matched pair, and of the sparse model before its training.
+    """Checkpoint folders of the matched models, a dense one and its twins, by feedforward.
 
-    Where the experiment has no sparse model, the dense one is alone.
+    Attributes:
+        trained: of equal validation loss.
+        untrained: of the sparse ones before their training.
     """
 
-    dense: Path
-    sparse: Path | None = None
-    untrained_sparse: Path | None = None
+    trained: Mapping[str, Path]
+    untrained: Mapping[str, Path]
+
+    @property
+    def dense(self) -> Path:
+        """The matched checkpoint of the dense model."""
+        return self.trained["dense"]
 
     def checkpoint(self, family: FamilySpec) -> Path:
         """Return the checkpoint of the model that a family reads.
 
-        No untrained dense model is kept: there it is the trained one's, from which
-        `untrained.untrained` makes the other.
+        Coders and neurons of an untrained model are read in one that `untrained.untrained` makes of
+        the trained one's config.
 
         Raises:
-            UserError: it reads a sparse model, and the pair has none.
+            UserError: it reads a model that was not matched.
         """
-        if family.model == "dense":
-            return self.dense
-        found = self.untrained_sparse if family.untrained_model else self.sparse
+        native = family.kind == "native" and family.untrained_model
+        found = (self.untrained if native else self.trained).get(str(family.model))
         if found is None:
-            raise UserError(f"family {family.name!r} needs a sparse model, and the pair has none")
+            raise UserError(
+                f"family {family.name!r} reads the model {family.model}; add it to `models` and "
+                "run `clearnets match`"
+            )
         return found
 
 
-def match(curves: Mapping[str, Mapping[int, float]], *, tolerance: float) -> dict[str, Any]:
-    """Choose the steps of the pair: the better model is taken back to meet the other's final loss.
+def match(
+    curves: Mapping[str, Mapping[int, float]], *, tolerance: float
+) -> dict[str, dict[str, Any]]:
+    """Choose the step of each model: the better ones are taken back to meet the worst final loss.
 
     Args:
-        curves: by model, first the dense and then the sparse one if there is any, the validation
-            loss in nats per token by step of the checkpoints of its run.
-        tolerance: the largest difference in nats of a pair that counts as matched.
+        curves: by model, first the dense one, the validation loss in nats per token by step of the
+            checkpoints of its run.
+        tolerance: the largest difference in nats from the dense model that counts as matched.
 
     Returns:
-        For each run its step and loss and, of two, the difference (sparse minus dense) and whether
-        it lies within the tolerance. Of two checkpoints that are equally near the later one is
-        taken. A run alone is taken at its end.
+        For each run its step, loss, difference from the dense model's, and whether that lies within
+        the tolerance. Of two checkpoints that are equally near the later one is taken. A run alone
+        is taken at its end.
     """
     final = {name: curve[max(curve)] for name, curve in curves.items()}
     target = max(final.values())
@@ -68,14 +75,17 @@ def match(curves: Mapping[str, Mapping[int, float]], *, tolerance: float) -> dic
         else min(curve, key=lambda step, curve=curve: (abs(curve[step] - target), -step))
         for name, curve in curves.items()
     }
-    members = {
-        name: {"step": step, "valid_loss": curves[name][step]} for name, step in chosen.items()
-    }
-    if len(members) == 1:
-        return members
-    dense, sparse = (member["valid_loss"] for member in members.values())
-    difference = round(sparse - dense, 6)
-    return {**members, "difference": difference, "matched": abs(difference) <= tolerance}
+    losses = {name: curves[name][step] for name, step in chosen.items()}
+    members = {}
+    for name, loss in losses.items():
+        difference = round(loss - losses["dense"], 6)
+        members[name] = {
+            "step": chosen[name],
+            "valid_loss": loss,
+            "difference": difference,
+            "matched": abs(difference) <= tolerance,
+        }
+    return members
 
 
 def checkpoint_losses(run: Path) -> dict[int, float]:
@@ -102,17 +112,16 @@ def load_pair(seed: int) -> Pair:
     """
     check(paths.match(seed))
     pair = read_json(paths.match(seed) / PAIR)
-    members = {mlp: Path(pair[mlp]["path"]) for mlp in MLPS if mlp in pair}
-    for folder in members.values():
+    trained = {mlp: Path(member["path"]) for mlp, member in pair.items()}
+    for folder in trained.values():
         if not (folder / "config.json").exists():
             raise UserError(missing(folder))
-    dense = members.pop("dense")
-    for mlp, sparse in members.items():
+    untrained = {}
+    for mlp in trained.keys() & {row.model for row in FAMILIES.values() if row.kind == "native"}:
         # A model that was taken over was not untrained at its only checkpoint.
         beside = paths.untrained(mlp, seed)
-        untrained = beside if beside.exists() else paths.checkpoint(mlp, seed, 0)
-        return Pair(dense, sparse, untrained)
-    return Pair(dense)
+        untrained[mlp] = beside if beside.exists() else paths.checkpoint(mlp, seed, 0)
+    return Pair(trained, untrained)
 
 
 def attention_within(seed: int) -> bool:

@@ -68,9 +68,9 @@ def cache(family: str, seed: int, split: str) -> Path:
     return ARTIFACTS / "cache" / family / f"seed-{seed}" / split
 
 
-def directions(seed: int, split: str) -> Path:
-    """Sparse activations of random directions in the space that the native latents read."""
-    return ARTIFACTS / "cache" / "native" / f"seed-{seed}" / f"{split}-directions"
+def directions(family: str, seed: int, split: str) -> Path:
+    """Sparse activations of random directions in the space that native latents read."""
+    return ARTIFACTS / "cache" / family / f"seed-{seed}" / f"{split}-directions"
 
 
 def embed() -> Path:

@@ -56,8 +56,8 @@ class Over:
     source: Callable[[Config, str], str]
 
 
-def _weights(config: Config, family: str) -> str:
-    return f"artifacts/{FAMILIES[family].weights(config.sparse)}"
+def _weights(_: Config, family: str) -> str:
+    return f"artifacts/{FAMILIES[family].weights}"
 
 
 def _models_of(config: Config, task: str) -> str:

@@ -51,20 +51,19 @@ def units(config: Config, *, family: Family) -> list[Unit]:
                 "split": split,
                 **config.dump(*STAGE.settings),
             }
-            inputs = _inputs(config, family, seed)
+            inputs = _inputs(family, seed)
             made.append(Unit("cache", paths.cache(family, seed, split), settings, inputs))
-            if FAMILIES[family].null == DIRECTIONS and split in config.concept_splits:
-                null = {**settings, "family": DIRECTIONS}
-                made.append(Unit("cache", paths.directions(seed, split), null, inputs))
+            if (null := FAMILIES[family].null) in DIRECTIONS and split in config.concept_splits:
+                folder = paths.directions(family, seed, split)
+                made.append(Unit("cache", folder, {**settings, "family": null}, inputs))
     return made
 
 
-def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
+def _inputs(family: Family, seed: int) -> dict[str, Path]:
     spec, inputs = FAMILIES[family], {"data": paths.data()}
     if spec.model is None:
         return inputs
-    mlp = str(config.sparse) if spec.model == "sparse" else "dense"
-    inputs |= {"match": paths.match(seed), spec.model: paths.train(mlp, seed)}
+    inputs |= {"match": paths.match(seed), spec.model: paths.train(spec.model, seed)}
     if spec.is_coder:
         inputs["coders"] = paths.coders(family, seed)
     return inputs
@@ -141,18 +140,18 @@ def _open(
 
     seed = made[0].settings["seed"]
     kinds = dict.fromkeys(unit.settings["family"] for unit in made)
-    # The null of the native latents reads their model.
-    reads = {name for name, spec in FAMILIES.items() if spec.null == DIRECTIONS}
-    family = next(iter(reads if DIRECTIONS in kinds else kinds))
-    opened = open_model(family, seed, runtime.torch_device())
+    nulls = DIRECTIONS.keys() & kinds
+    # The null of native latents reads their model.
+    reads = [name for name, spec in FAMILIES.items() if name in kinds or spec.null in nulls]
+    opened = open_model(reads[0], seed, runtime.torch_device())
     readers = {
         kind: open_reader(kind, seed, opened=opened, k=config.model.k)
         for kind in kinds
         if kind in FAMILIES
     }
-    if DIRECTIONS in kinds:
+    for null in nulls:
         rows_RS = np.asarray(store.split("train")[: config.cache.batch_size])
-        readers[DIRECTIONS] = open_directions(seed, rows_RS, store.counted(rows_RS), opened)
+        readers[null] = open_directions(null, seed, rows_RS, store.counted(rows_RS), opened)
     return readers
 
 

@@ -69,8 +69,8 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
     inputs = {"data": paths.data()}
     for split in config.concept_splits:
         inputs[split] = paths.cache(family, seed, split)
-        if FAMILIES[family].null == DIRECTIONS:
-            inputs[f"{split} {DIRECTIONS}"] = paths.directions(seed, split)
+        if (null := FAMILIES[family].null) in DIRECTIONS:
+            inputs[f"{split} {null}"] = paths.directions(family, seed, split)
     # What a sentence says of a concept is known of rules alone, which can be executed.
     if config.concept_splits and config.explain.explainer.kind != "delphi":
         for point in config.hookpoints(family):
@@ -116,11 +116,8 @@ def _build(config: Config, unit: Unit, work: Work) -> None:
         points = config.hookpoints(unit.settings["family"])
         label = f"concepts {unit.settings['family']} seed {unit.settings['seed']}"
         sources = {OWN: (unit.inputs[FIT], unit.inputs[TEST])}
-        if f"{FIT} {DIRECTIONS}" in unit.inputs:
-            sources[DIRECTIONS] = (
-                unit.inputs[f"{FIT} {DIRECTIONS}"],
-                unit.inputs[f"{TEST} {DIRECTIONS}"],
-            )
+        if (null := FAMILIES[unit.settings["family"]].null) in DIRECTIONS:
+            sources[null] = unit.inputs[f"{FIT} {null}"], unit.inputs[f"{TEST} {null}"]
         explained = {p: unit.inputs[n] for p in points if (n := f"explain {p}") in unit.inputs}
         with progress(label, 2 * len(points) * len(sources), "layers") as bar:
             for name, caches in sources.items():

@@ -1,4 +1,4 @@
-"""`clearnets evaluate`: the losses of the pair, and how well its coders reconstruct, on `valid`."""
+"""`clearnets evaluate`: the models' losses, and how well their coders reconstruct, on `valid`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Losses are in nats per predicted token; those of coders are on the intervened rows.
 ABLATION_COLUMNS = ("model", "layer", "loss_clean", "loss_ablate", "cost")
+DEPTH_COLUMNS = ("model", "joint", "joint_all")
 SPLICE_COLUMNS = ("loss_clean", "loss_ablate", "loss_splice", "loss_recovered")
 CODER_COLUMNS = (
     *("family", "layer", "reads", "reconstructs", "num_latents", "k"),
@@ -49,7 +50,7 @@ Table = Sequence[Mapping[str, Any]]
 
 STAGE = Stage(
     name="evaluate",
-    does="Measure the pair and its coders on held-out text: losses, ablations, fvu, FLOPs.",
+    does="Measure the models and their coders on held-out text: losses, ablations, fvu, FLOPs.",
     example="clearnets evaluate",
     params=("seeds", "threads", "models", "model.expansion", "model.k", "families"),
     reads=("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
@@ -87,20 +88,17 @@ def run(config: Config, *, runtime: Runtime) -> None:
 
 
 def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
-    from clearnets.coders import evaluation
+    from clearnets.coders import cross_layer, evaluation
     from clearnets.coders.batches import HeldOut
-    from clearnets.coders.library import load_coder
     from clearnets.data.tokens import open_tokens
     from clearnets.models import hookpoints
     from clearnets.models.matching import load_pair
 
     pair, store = load_pair(seed), open_tokens(paths.data())
-    models = {"dense": _frozen(pair.dense, device)}
-    if pair.sparse:
-        models[str(config.sparse)] = _frozen(pair.sparse, device)
+    models = {mlp: _frozen(pair.trained[mlp], device) for mlp in config.models}
     points = hookpoints.names(models["dense"])
     coders = {
-        family: [load_coder(paths.coders(family, seed) / name, device) for name in points]
+        family: cross_layer.load(paths.coders(family, seed), points, device)
         for family in config.coder_families
     }
     with progress(f"evaluate seed {seed}", None, "rows") as bar:
@@ -110,20 +108,30 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             name: evaluation.ablate(model, held_out.intervened(), surveys[name].means)
             for name, model in models.items()
         }
-        native = {}
-        if pair.sparse and pair.untrained_sparse:
-            begun = _frozen(pair.untrained_sparse, device)
-            untrained = evaluation.survey(begun, held_out.all())
-            native = {False: surveys[str(config.sparse)], True: untrained}
+        together = [
+            {"model": name}
+            | evaluation.ablate_together(model, list(held_out.intervened()), surveys[name].means)
+            for name, model in models.items()
+        ]
+        untrained = {
+            mlp: evaluation.survey(_frozen(pair.untrained[mlp], device), held_out.all())
+            for mlp in config.models
+            if mlp in pair.untrained
+        }
         measured = _OnHeldOut(pair, seed, store, held_out, config.model.k)
-        per_layer, spliced = measured.coders(
-            models["dense"], coders, surveys["dense"].means, ablations["dense"]
-        )
+        per_layer, spliced = [], []
+        for mlp, model in models.items():
+            own = {name: chain for name, chain in coders.items() if FAMILIES[name].model == mlp}
+            rows = measured.coders(mlp, model, own, surveys[mlp].means, ablations[mlp])
+            per_layer += rows[0]
+            spliced += rows[1]
     ablated = [{"model": name, **row} for name, table in ablations.items() for row in table]
     write_table(work.out / "ablation.csv", ABLATION_COLUMNS, ablated)
+    write_table(work.out / "depth.csv", DEPTH_COLUMNS, together)
     write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    write_table(work.out / "native.csv", NATIVE_COLUMNS, _native(native, config))
+    native = _native(surveys, untrained, config)
+    write_table(work.out / "native.csv", NATIVE_COLUMNS, native)
     losses = {name: found.nll.value for name, found in surveys.items()}
     summary = {
         "split": "valid",
@@ -154,9 +162,10 @@ def _costs(
         by_model[mlp] = {"heldout_loss": losses[mlp], "step": step, **cost}
     for family, chain in coders.items():
         tokens = read_json(paths.coders(family, seed) / "training.json")["tokens"]
-        cost = coder_cost(FAMILIES[family], chain, models["dense"], ctx_len, tokens)
+        spec = FAMILIES[family]
+        cost = coder_cost(spec, chain, models[str(spec.model)], ctx_len, tokens)
         by_family[family] = cost
-    return {"models": by_model, **_difference(losses, match), "coders": by_family}
+    return {"models": by_model, "coders": by_family}
 
 
 def _frozen(path: Path, device: torch.device) -> Any:
@@ -178,12 +187,14 @@ class _OnHeldOut:
 
     def coders(
         self,
-        dense: Any,
+        mlp: str,
+        model: Any,
         coders: Mapping[str, Sequence[SparseCoder]],
         means: Sequence[torch.Tensor],
         ablation: Sequence[Row],
     ) -> tuple[list[Row], list[Row]]:
-        """Return a row per family and layer, and one per family with all its coders in place.
+        """Return of the families of one model a row per family and layer, and one per family with
+        all its coders in place.
 
         Coders of the untrained model are measured on that. It has no loss to lose, so they are put
         in place nowhere.
@@ -193,28 +204,28 @@ class _OnHeldOut:
 
         per_layer: list[Row] = []
         spliced: list[Row] = []
-        on_dense = {name: c for name, c in coders.items() if not FAMILIES[name].untrained_model}
+        on_trained = {name: c for name, c in coders.items() if not FAMILIES[name].untrained_model}
         on_untrained = {name: c for name, c in coders.items() if FAMILIES[name].untrained_model}
-        if on_dense:
+        if on_trained:
             per_layer = evaluation.evaluate_coders(
-                dense,
-                on_dense,
-                self._baselines(dense, next(iter(coders))),
+                model,
+                on_trained,
+                self._baselines(model, next(iter(coders))),
                 means,
                 ablation,
                 intervened=self.held_out.intervened(),
                 others=self.held_out.others(),
             )
             rows = list(self.held_out.intervened())
-            spliced = evaluation.splice_all(dense, on_dense, means, rows)
+            spliced = evaluation.splice_all(model, on_trained, means, rows)
         if on_untrained:
-            model: Any = untrained(self.pair.dense, self.seed)
-            model.to(self.held_out.device).requires_grad_(False)
+            begun: Any = untrained(self.pair.trained[mlp], self.seed)
+            begun.to(self.held_out.device).requires_grad_(False)
             per_layer += evaluation.evaluate_coders(
-                model,
+                begun,
                 on_untrained,
-                self._baselines(model, next(iter(coders))),
-                evaluation.survey(model, self.held_out.all()).means,
+                self._baselines(begun, next(iter(coders))),
+                evaluation.survey(begun, self.held_out.all()).means,
                 None,
                 intervened=(),
                 others=self.held_out.all(),
@@ -228,14 +239,6 @@ class _OnHeldOut:
         rows = _coder_rows(self.store, family, self.seed)
         batches = self.held_out.batches(rows, within=attention_within(self.seed))
         return evaluation.fit_baselines(model, batches, k=self.k, vocab_size=self.store.vocab_size)
-
-
-def _difference(losses: Mapping[str, float], match: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the held-out loss of the sparse model minus the dense one's, where there are two."""
-    if len(losses) == 1:
-        return {}
-    dense, sparse = losses.values()
-    return {"difference": sparse - dense, "matched": match["matched"]}
 
 
 def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
@@ -255,8 +258,10 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
     return split[rows.flatten()]
 
 
-def _native(surveys: Mapping[bool, Survey], config: Config) -> Table:
-    """Return the activity of native latents, from surveys by whether the model is untrained."""
+def _native(
+    trained: Mapping[str, Survey], untrained: Mapping[str, Survey], config: Config
+) -> Table:
+    """Return the activity of sparse models' latents, from surveys by model."""
     return [
         {
             "family": name,
@@ -267,14 +272,16 @@ def _native(surveys: Mapping[bool, Survey], config: Config) -> Table:
             "dead": activity.dead,
         }
         for name, family in FAMILIES.items()
-        if family.kind == "native" and surveys
-        for layer, activity in enumerate(surveys[family.untrained_model].activity)
+        if family.kind == "native" and family.model in untrained
+        for layer, activity in enumerate(
+            (untrained if family.untrained_model else trained)[str(family.model)].activity
+        )
     ]
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
     """Return held-out losses; per trained family also the mean fvu over layers, and the loss
-    recovered with the coders of all layers in place."""
+    with the coders of all layers in place, in nats above the model's own."""
     summary = read_json(folder / "summary.json")
     metrics: dict[str, Any] = {
         f"heldout_loss_{name}": part["heldout_loss"] for name, part in summary["models"].items()
@@ -282,12 +289,13 @@ def _metrics(folder: Path) -> dict[str, Any]:
     with (folder / "coders.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (folder / "splice_all.csv").open(newline="", encoding="utf-8") as file:
-        spliced = {row["family"]: row["loss_recovered"] for row in csv.DictReader(file)}
+        spliced = {
+            row["family"]: float(row["loss_splice"]) - float(row["loss_clean"])
+            for row in csv.DictReader(file)
+        }
     for family in spliced:
         if FAMILIES[family].trained:
             own = [float(row["fvu"]) for row in rows if row["family"] == family]
             metrics[f"fvu_{family}"] = sum(own) / len(own)
-            metrics[f"loss_recovered_{family}"] = (
-                float(spliced[family]) if spliced[family] else None
-            )
+            metrics[f"nats_splice_{family}"] = spliced[family]
     return metrics

@@ -1,4 +1,4 @@
-"""The `match` stage: pair the dense with the sparse model at equal validation loss."""
+"""The `match` stage: pair the dense model with its twins at equal validation loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STAGE = Stage(
     name="match",
-    does="Pair the sparse and the dense model at equal validation loss.",
+    does="Pair the dense model with its twins at equal validation loss.",
     example="clearnets match",
     params=("seeds", "models", "match"),
     reads=("artifacts/train",),
@@ -45,16 +45,16 @@ def run(config: Config, *, runtime: Runtime) -> None:
         seed = unit.settings["seed"]
         losses = {mlp: checkpoint_losses(unit.inputs[mlp]) for mlp in config.models}
         pair = match(losses, tolerance=config.match.tolerance)
-        for mlp in config.models:
-            path = paths.checkpoint(mlp, seed, pair[mlp]["step"])
-            pair[mlp] = {"step": pair[mlp]["step"], "path": path.as_posix(), **pair[mlp]}
+        for mlp, member in pair.items():
+            member["path"] = paths.checkpoint(mlp, seed, member["step"]).as_posix()
         write_json(work.out / PAIR, pair)
     metrics = {}
     for seed in config.seeds:
         pair = read_json(paths.match(seed) / PAIR)
         metrics[f"seed-{seed}"] = {
-            **{f"{mlp}_step": pair[mlp]["step"] for mlp in config.models},
-            **{f"{mlp}_valid_loss": pair[mlp]["valid_loss"] for mlp in config.models},
-            **{key: pair[key] for key in ("difference", "matched") if key in pair},
+            f"{mlp}_{key}": value
+            for mlp, member in pair.items()
+            for key, value in member.items()
+            if key != "path"
         }
     write_json(paths.metrics("match"), metrics)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import FAMILIES
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     import torch
     from sparsify import SparseCoder
 
+    from clearnets.coders.training import Chain
     from clearnets.config import Config, Existing
+    from clearnets.families import FamilySpec
 
 
 STAGE = Stage(
@@ -44,6 +48,7 @@ STAGE = Stage(
 def units(config: Config, *, family: str) -> list[Unit]:
     """One unit per seed. Existing coders are known by their files, or their commit."""
     settings = {"family": family, **config.dump("threads", "model.expansion", "model.k", "coders")}
+    model = str(FAMILIES[family].model)
     # Of what concerns single families, only that of this one.
     own = {"existing": None, "learning_rate": _rate(config, family)}
     settings["coders"] = {**settings["coders"], **own, "learning_rates": None}
@@ -62,7 +67,7 @@ def units(config: Config, *, family: str) -> list[Unit]:
             inputs={
                 "data": paths.data(),
                 "match": paths.match(seed),
-                "dense": paths.train("dense", seed),
+                model: paths.train(model, seed),
             },
         )
         for seed in config.seeds
@@ -123,9 +128,9 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
 
-    dense: Any = load(load_pair(seed).dense)
-    names = hookpoints.names(dense)
-    coders = existing.take_over(source, FAMILIES[family], names, d_in=dense.config.hidden_size)
+    model: Any = load(load_pair(seed).checkpoint(FAMILIES[family]))
+    names = hookpoints.names(model)
+    coders = existing.take_over(source, FAMILIES[family], names, d_in=model.config.hidden_size)
     for name, coder in coders.items():
         save_coder(coder, work.out / name)
     write_json(work.out / "training.json", {"steps": 0, "tokens": None, "existing": source.name})
@@ -135,22 +140,32 @@ def _build(
     config: Config, seed: int, works: Mapping[str, Work], workers: Sequence[Runtime]
 ) -> None:
     """Train the coders of families that read one model, or write untrained ones."""
-    shares = [config.model.layers[n :: len(workers)] for n in range(len(workers))]
-    jobs = [(config, seed, works, *job) for job in zip(workers, shares, strict=True) if job[1]]
+    layers = config.model.layers
+    apart = {family: work for family, work in works.items() if not FAMILIES[family].joint}
+    # All layers of a family that are trained together are one job, and the longest one.
+    shares: list[tuple[Mapping[str, Work], Sequence[int]]] = [
+        ({family: work}, layers) for family, work in works.items() if family not in apart
+    ]
+    shares += [(apart, layers[n :: len(workers)]) for n in range(len(workers)) if apart]
+    jobs = [
+        (config, seed, *share, runtime)
+        for share, runtime in zip(shares, cycle(workers))
+        if share[1]
+    ]
     preload = "clearnets.coders.training"
-    parts = list(processes.each(_build_layers, jobs, workers=len(jobs), preload=preload))
+    parts = list(processes.each(_build_layers, jobs, workers=len(workers), preload=preload))
     for family, work in works.items():
-        layers = {name: values for part in parts for name, values in part[family]["layers"].items()}
-        ordered = {name: layers[name] for name in config.hookpoints(family)}
-        write_json(work.out / "training.json", parts[0][family] | {"layers": ordered})
+        told = [part[family] for part in parts if family in part]
+        found = {name: values for part in told for name, values in part["layers"].items()}
+        ordered = {name: found[name] for name in config.hookpoints(family)}
+        write_json(work.out / "training.json", told[0] | {"layers": ordered})
 
 
 def _build_layers(
-    config: Config, seed: int, works: Mapping[str, Work], runtime: Runtime, layers: Sequence[int]
+    config: Config, seed: int, works: Mapping[str, Work], layers: Sequence[int], runtime: Runtime
 ) -> dict[str, dict[str, Any]]:
     """Write the coders of some layers; return by family what is told of their training."""
-    from clearnets.coders import batches, training
-    from clearnets.coders.library import save_coder
+    from clearnets.coders import batches, cross_layer, training
     from clearnets.data.tokens import open_tokens
     from clearnets.models.matching import attention_within
 
@@ -165,13 +180,9 @@ def _build_layers(
         seed=seed,
     )
     first = FAMILIES[next(iter(works))]
-    model = _model(seed, device, untrained=first.untrained_model)
+    model = _model(seed, device, first)
     chains = [
-        training.Chain(
-            _new_coders(config, family, seed, layers, model),
-            work.state / _state_of(layers),
-            _rate(config, family),
-        )
+        _chain(config, family, seed, layers, model, work.state / _state_of(layers))
         for family, work in works.items()
     ]
     steps = len(rows) // settings.grad_acc_steps if first.trained else 0
@@ -188,8 +199,7 @@ def _build_layers(
             on_step=lambda _: bar.advance(tokens_per_step),
         )
     for work, chain in zip(works.values(), chains, strict=True):
-        for name, coder in chain.coders.items():
-            save_coder(coder, work.out / name)
+        cross_layer.save(chain.coders, work.out)
     numbers = {"steps": steps, "tokens": steps * tokens_per_step}
     told = [numbers | {"layers": report.layers()} for report in reports]
     return dict(zip(works, told, strict=True))
@@ -204,15 +214,32 @@ def _label(works: Mapping[str, Work], seed: int, layers: Sequence[int]) -> str:
     return f"sparsify {', '.join(works)} seed {seed} layers {', '.join(map(str, layers))}"
 
 
-def _model(seed: int, device: torch.device, *, untrained: bool) -> Any:
-    """Return the dense model of the pair, as trained or before, frozen."""
+def _model(seed: int, device: torch.device, family: FamilySpec) -> Any:
+    """Return the model that a family reads, as trained or before, frozen."""
     from clearnets.models.loading import load
     from clearnets.models.matching import load_pair
     from clearnets.models.untrained import untrained as begun
 
-    dense = load_pair(seed).dense
-    model: Any = begun(dense, seed) if untrained else load(dense)
+    trained = load_pair(seed).checkpoint(family)
+    model: Any = begun(trained, seed) if family.untrained_model else load(trained)
     return model.to(device).requires_grad_(False)
+
+
+def _chain(
+    config: Config, family: str, seed: int, layers: Sequence[int], model: Any, state: Path
+) -> Chain:
+    """Return new coders of some layers, and what they are trained on."""
+    from clearnets.coders import cross_layer, end_to_end
+    from clearnets.coders.training import Chain, separately
+
+    spec, coders = FAMILIES[family], _new_coders(config, family, seed, layers, model)
+    add_gradient = separately
+    if spec.cross_layer:
+        cross_layer.extend(coders)
+        add_gradient = cross_layer.add_gradient
+    if spec.objective == "kl":
+        add_gradient = partial(end_to_end.add_gradient, model)
+    return Chain(coders, state, add_gradient, _rate(config, family))
 
 
 def _new_coders(
@@ -229,7 +256,7 @@ def _new_coders(
             num_latents=config.model.num_latents,
             k=config.model.k,
             seed=seed,
-            multi_topk=config.coders.multi_topk,
+            multi_topk=config.coders.multi_topk and not FAMILIES[family].joint,
         ).to(model.device)
         for name in config.hookpoints(family, layers)
     }

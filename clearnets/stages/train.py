@@ -65,8 +65,9 @@ def sources(config: Config) -> Iterator[Source]:
     if config.model.kind == "pretrained":
         yield Source(("model",), "name", partial(_identity, config.model, "dense"), "dense")
         if config.model.sparse is not None:
-            identity = partial(_identity, config.model, str(config.sparse))
-            yield Source(("model", "sparse"), "name", identity, config.sparse)
+            twin = config.models[1]
+            identity = partial(_identity, config.model, twin)
+            yield Source(("model", "sparse"), "name", identity, twin)
 
 
 def _identity(model: Pretrained, mlp: str) -> Mapping[str, str]:

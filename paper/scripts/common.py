@@ -25,12 +25,21 @@ plt.style.use(Path(__file__).parents[1] / "clearnets.mplstyle")
 # Widths of a figure in a two-column paper, in inches.
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 
-# A model is called by its feedforward; these are sparse by construction.
-SPARSE = ("sparse", "sparse_topk", "sparse_low_rank")
+# A model is called by its feedforward. How each is drawn: colour, marker, line style.
+MODELS = {
+    "dense": ("#000000", "s", "-"),
+    "dense_wide": ("#666666", "s", (0, (1, 1))),
+    "dense_weight_sparse": ("#666666", "D", (0, (3, 1, 1, 1))),
+    "sparse": ("#0072B2", "o", (0, (4, 1.2))),
+    "sparse_topk": ("#56B4E9", "o", (0, (2, 1))),
+    "sparse_low_rank": ("#56B4E9", "v", (0, (1, 1))),
+    "sparse_product_key": ("#56B4E9", "^", (0, (3, 1, 1, 1))),
+    "sparse_kronecker": ("#56B4E9", "P", (0, (5, 1, 1, 1, 1, 1))),
+}
 
 # How models and families are drawn, by name. `load_families` adds the families.
-COLOR = {"dense": "#000000", **dict.fromkeys(SPARSE, "#0072B2")}
-MARKER = {"dense": "s", **dict.fromkeys(SPARSE, "o")}
+COLOR = {name: color for name, (color, _, _) in MODELS.items()}
+MARKER = {name: marker for name, (_, marker, _) in MODELS.items()}
 LABEL: dict[str, str] = {}
 FAMILIES: dict[str, pd.Series] = {}
 # Families with the controls that are drawn in the same panel.
@@ -180,17 +189,18 @@ def level(table: pd.DataFrame) -> str:
 
 
 def pair_note(tables: Path) -> str:
-    """Return a sentence for the caption where a pair's losses differ too much, or nothing."""
+    """Return a sentence for the caption where the models' losses differ too much, or nothing."""
     pair = read(tables, "pair")
     if pair["matched"].all():
         return ""
-    return f" The pair is not matched: losses differ by {pair['difference'].abs().max():.3f} nats."
+    return (
+        f" The models are not matched: losses differ by {pair['difference'].abs().max():.3f} nats."
+    )
 
 
 def models(column: pd.Series) -> dict[str, object]:
     """Return the models that a table names, dense first, each with its line style."""
-    present = [name for name in ("dense", *SPARSE) if (column == name).any()]
-    return dict(zip(present, ("-", (0, (4, 1.2)))))
+    return {name: style for name, (*_, style) in MODELS.items() if (column == name).any()}
 
 
 def seeds(table: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from common import (
     COLOR,
     DOTS,
     GREY,
+    MARKER,
     ONE_COLUMN,
     models,
     read,
@@ -44,12 +45,13 @@ def draw(tables: Path) -> tuple[Figure, str]:
         for index, (seed, run) in enumerate(own.groupby("seed")):
             label = named if index == 0 else None
             axes.plot(run["tokens"], run["valid_loss"], color=color, ls=style, label=label, lw=1.1)
-            step = pair.loc[pair["seed"] == seed, f"{model}_step"].iloc[0]
+            matched = (pair["seed"] == seed) & (pair["model"] == model)
+            step = pair.loc[matched, "step"].iloc[0]
             at = run[run["step"] == step]
             axes.plot(
                 at["tokens"],
                 at["valid_loss"],
-                marker="s" if model == "dense" else "o",
+                marker=MARKER[model],
                 color=color,
                 markerfacecolor="white",
                 ls="",

@@ -237,7 +237,7 @@ def test_masked_tokens_change_nothing(tmp_path):
         changed = [torch.where(masked[..., None], y * scale, y) for y in reading.outputs]
 
         def fake(*_, changed=changed):
-            return feedforward.Reading(reading.inputs, changed, []), None
+            return feedforward.Reading(reading.inputs, changed, []), changed[-1]
 
         coders = new_coders("sae")
         with pytest.MonkeyPatch.context() as patch:

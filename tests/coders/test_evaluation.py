@@ -265,6 +265,10 @@ def test_all_layers_at_once_against_hooks(models, coders, evaluated):
             loss = naive_intervened(model, CHOSEN, chain)
         assert row["loss_ablate"] == pytest.approx(floor, rel=1e-11)
         assert row["loss_splice"] == pytest.approx(loss, rel=1e-11)
+    together = evaluation.ablate_together(model, batches(CHOSEN, 4), means)
+    assert together["joint_all"] == pytest.approx(floor - row["loss_clean"], rel=1e-8)
+    # Of two layers, all but the first are one.
+    assert together["joint"] == pytest.approx(evaluated[1][1]["cost"], rel=1e-8)
 
 
 def test_native_activity_against_a_dense_encoder(models):

@@ -113,11 +113,12 @@ def write_project() -> config.Config:
                 "step": 5,
                 "path": paths.checkpoint(mlp, 0, 5).as_posix(),
                 "valid_loss": 3.8,
+                "difference": 0.0,
+                "matched": True,
             }
             for mlp in models
         }
-        text = json.dumps({**pair, "difference": 0.0, "matched": True})
-        (out / "pair.json").write_text(text)
+        (out / "pair.json").write_text(json.dumps(pair))
 
     unit("match", paths.match(0), match)
     return settings

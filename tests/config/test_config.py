@@ -45,18 +45,18 @@ def test_params_yaml_is_valid_and_frozen():
         ({"model": {"colour": 1}}, "unknown key 'model.colour'"),
         ({"data": {"corpus": {"kind": "local"}}}, "key 'data.corpus.path' is missing"),
         ({"seeds": [1, 1]}, "seeds must differ"),
-        ({"models": ["sparse", "dense"]}, "models must be dense alone, or dense and then one of"),
-        ({"models": ["dense", "dense"]}, "models must be dense alone"),
-        ({"models": ["dense", "sparse", "sparse_topk"]}, "models must be dense alone"),
+        ({"models": ["sparse", "dense"]}, "models must be dense and then, each once, any of"),
+        ({"models": ["dense", "dense"]}, "models must be dense and then, each once"),
+        ({"models": ["dense", "sparse", "sparse"]}, "models must be dense and then, each once"),
         ({"models": []}, "without models there is nothing to compare"),
-        ({"models": ["dense"]}, "families: native needs a sparse model: add one of sparse,"),
+        ({"models": ["dense"]}, "families: native reads the model sparse: add it to `models`"),
         ({"families": []}, "families must name at least one kind of latent"),
         ({"families": ["sae", "sae"]}, "families must differ"),
-        ({"families": ["saes"]}, "families.0: unknown family; there are: native, transcoder,"),
+        ({"families": ["saes"]}, "families.0: unknown family; there are: native, topk-native,"),
         ({"experiment": "../x"}, "experiment"),
         (
             {"coders": {"existing": {"random-sae": {"name": "x"}}}},
-            "coders.existing.random-sae: families that it may name: transcoder, sae, skip-",
+            "coders.existing.random-sae: families that it may name: transcoder, groupmax-",
         ),
         ({"coders": {"existing": {"seas": {"name": "x"}}}}, "coders.existing.seas"),
     ],
@@ -129,14 +129,14 @@ def test_what_there_is_is_chosen_by_its_name():
 @pytest.mark.parametrize(
     ("parse", "name", "says"),
     [
-        (cfg.parse_family, "saes", "unknown family 'saes'; choose one of native, transcoder"),
+        (cfg.parse_family, "saes", "unknown family 'saes'; choose one of native, topk-native"),
         (
             cfg.parse_family,
             "neurons",
             "experiment 'few' has no family 'neurons'; choose one of native",
         ),
         (cfg.parse_mlp, "thin", "unknown --mlp 'thin'; choose one of dense, sparse"),
-        (cfg.parse_mlp, "sparse_topk", "experiment 'few' has no 'sparse_topk' model; choose one"),
+        (cfg.parse_mlp, "dense_wide", "experiment 'few' has no 'dense_wide' model; choose one"),
         (cfg.parse_task, "chess", "unknown task 'chess'; choose one of grokking"),
         (cfg.parse_task, "cifar10", "experiment 'few' has no task 'cifar10'; choose one of grokk"),
         (cfg.parse_seed, 7, "no training seed 7; choose one of 0"),
@@ -163,13 +163,10 @@ def test_nothing_is_offered_where_an_experiment_has_no_families(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("mode", ["sparse", "sparse_topk", "sparse_low_rank"])
-def test_native_weights_follow_the_sparse_model(mode):
-    families = ["native", "random-native", "neurons", "sae"]
-    config = cfg.parse(with_({"models": ["dense", mode], "families": families}), "params.yaml")
-    assert config.sparse == mode
-    weights = [FAMILIES[family].weights(config.sparse) for family in config.families]
-    assert weights == [f"train/{mode}", f"train/{mode}", "train/dense", "coders/sae"]
+def test_weights_are_those_of_the_model_that_is_read():
+    families = ["native", "random-topk-native", "neurons", "sae", "token-unigram"]
+    weights = [FAMILIES[family].weights for family in families]
+    assert weights == ["train/sparse", "train/sparse_topk", "train/dense", "coders/sae", "data"]
 
 
 def test_results_of_what_an_experiment_lacks_are_dropped_in_every_stage(tmp_path, monkeypatch):
@@ -177,7 +174,11 @@ def test_results_of_what_an_experiment_lacks_are_dropped_in_every_stage(tmp_path
     whole = cfg.parse(PARAMS, "params.yaml")
     few = {"models": ["dense"], "families": ["sae", "neurons"], "generalize": {"tasks": ["digits"]}}
     config = cfg.parse(with_(few), "params.yaml")
-    gone = {"sparse", *whole.families, *whole.generalize.tasks} - {"sae", "neurons", "digits"}
+    gone = {"sparse", "sparse_topk", *whole.families, *whole.generalize.tasks} - {
+        "sae",
+        "neurons",
+        "digits",
+    }
     monkeypatch.chdir(tmp_path)
     made = [
         Path(template.format(item=item, experiment=whole.experiment))

@@ -20,12 +20,15 @@ NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 PARAMETERS = {
     ("tinystories-8m", "dense"): 11_463_168,
     ("tinystories-8m", "sparse"): 40_880_640,
+    ("tinystories-8m", "sparse_topk"): 40_880_640,
     ("tinystories-8m-low-rank", "dense"): 11_463_168,
     ("tinystories-8m-low-rank", "sparse_low_rank"): 11_651_584,
     ("simplestories-8m", "dense"): 11_463_168,
     ("simplestories-8m", "sparse"): 40_880_640,
+    ("simplestories-8m", "sparse_topk"): 40_880_640,
     ("fineweb-28m", "dense"): 43_786_752,
     ("fineweb-28m", "sparse"): 175_993_344,
+    ("fineweb-28m", "sparse_topk"): 175_993_344,
     ("reduced-wide", "dense"): 1_389_184,
     ("reduced-wide", "sparse"): 1_389_184,
 }

@@ -101,14 +101,14 @@ def test_random_directions_are_centred_and_chosen_like_native_latents():
         highest = (grouped == grouped.max(axis=-1, keepdims=True)).reshape(pre_RSL.shape)
         expected_RSL = np.where(highest & (pre_RSL > 0), pre_RSL, 0)
         expected_RSL[~store.counted(tokens_RS)] = 0
-        cached = load_layer(paths.directions(tiny.SEED, "concept_test"), point)
+        cached = load_layer(paths.directions("native", tiny.SEED, "concept_test"), point)
         got_RSL = np.zeros_like(expected_RSL)
         got_RSL[cached.row, cached.position, cached.latent] = cached.act
         np.testing.assert_allclose(got_RSL, expected_RSL, atol=2e-3)
         seen.append(got_RSL > 0)
     assert (seen[0] != seen[1]).any()
     for split in ("explain", "score"):
-        assert not paths.directions(tiny.SEED, split).exists()
+        assert not paths.directions("native", tiny.SEED, split).exists()
 
 
 def test_a_corpus_without_labels_is_cached_on_two_splits():

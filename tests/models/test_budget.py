@@ -60,7 +60,7 @@ def test_the_fair_budget_spends_the_surplus():
     dense, sparse = budget.models(over)[:2]
     # Whole rows of 128 tokens, whole batches of 8 rows, two epochs.
     assert dense.tokens == sparse.tokens == 1_000_000 // 128 * 2 // 8 * 8 * 128
-    surplus = budget.surplus(over)
+    surplus = budget.surplus(over)["sparse"]
     assert surplus == dense.tokens * (sparse.training - dense.training)
     (sae,) = [cost for cost in budget.coders(over) if cost.name == "sae"]
     text = "\n".join(budget.report(over))
@@ -77,7 +77,7 @@ def test_only_what_the_experiment_trains_is_listed():
     assert by_name["step0-transcoder"].total == by_name["transcoder"].total
     few = settings(
         models=["dense", "sparse_low_rank"],
-        families=["native", "random-native", "transcoder"],
+        families=["low-rank-native", "random-low-rank-native", "transcoder"],
     )  # fmt: skip
     names = [line.split()[0] for line in budget.report(few) if line[:1].isalpha()][1:4]
     assert names == ["dense", "sparse_low_rank", "transcoder"]
@@ -116,7 +116,7 @@ def test_the_budget_of_the_original_calculator():
     # that its surplus is about a third, and the model that is read counts both of a product's.
     one = flops.coder(FAMILIES["sae"], d_in=d, num_latents=2048, k=k, multi_topk=True).training
     reading = flops.trunk(budget.architecture(over, "dense")).forward
-    fair = budget.surplus(over) // ((reading + one) * 1280 * context)
+    fair = budget.surplus(over)["sparse"] // ((reading + one) * 1280 * context)
     assert 0.25 < fair / steps < 0.5
     # All layers are fitted in one run, which reads the model once.
     (cost,) = [cost for cost in budget.coders(over) if cost.name == "sae"]
@@ -126,7 +126,7 @@ def test_the_budget_of_the_original_calculator():
 
 def test_a_sparse_model_that_costs_less_has_no_surplus():
     over = settings(model={"expansion": 1, "mlp_ratio": 8})
-    assert budget.surplus(over) < 0
+    assert budget.surplus(over)["sparse"] < 0
     assert "costs no more" in list(budget.report(over))[-1]
 
 

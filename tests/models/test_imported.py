@@ -123,8 +123,8 @@ def test_the_whole_comparison_on_two_checkpoints_of_the_original():
         assert evaluated["heldout_loss"] == pytest.approx(expected, abs=1e-4)
         assert evaluated["training_tokens"] is None
     difference = pair["sparse"]["valid_loss"] - pair["dense"]["valid_loss"]
-    assert pair["difference"] == pytest.approx(difference, abs=1e-6)
-    assert pair["matched"] == (abs(difference) <= config.match.tolerance)
+    assert pair["sparse"]["difference"] == pytest.approx(difference, abs=1e-6)
+    assert pair["sparse"]["matched"] == (abs(difference) <= config.match.tolerance)
 
     for layer in config.model.layers:
         expected_RSL = native_latents(weights["sparse"], layer)
@@ -187,8 +187,8 @@ def test_sizes_and_feedforwards_that_differ_are_one_line():
 
     def refusal(config: cfg.Config) -> str:
         with pytest.raises(UserError) as error:
-            train.run(config, runtime=RUNTIME, mlp=str(config.sparse))
-        assert not paths.train(str(config.sparse), 0).exists()
+            train.run(config, runtime=RUNTIME, mlp=config.models[1])
+        assert not paths.train(config.models[1], 0).exists()
         assert "\n" not in str(error.value)
         return str(error.value)
 

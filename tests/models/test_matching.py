@@ -18,15 +18,29 @@ def test_the_better_model_is_taken_back() -> None:
     dense = {0: 7.0, 100: 2.0, 200: 1.61}
     sparse = {0: 7.0, 100: 1.7, 150: 1.6, 200: 1.4}
     assert match({"dense": dense, "sparse": sparse}, tolerance=0.02) == {
-        "dense": {"step": 200, "valid_loss": 1.61},
-        "sparse": {"step": 150, "valid_loss": 1.6},
-        "difference": -0.01,
-        "matched": True,
+        "dense": {"step": 200, "valid_loss": 1.61, "difference": 0.0, "matched": True},
+        "sparse": {"step": 150, "valid_loss": 1.6, "difference": -0.01, "matched": True},
     }
-    assert not match({"dense": dense, "sparse": sparse}, tolerance=0.005)["matched"]
+    assert not match({"dense": dense, "sparse": sparse}, tolerance=0.005)["sparse"]["matched"]
     swapped = match({"dense": sparse, "sparse": dense}, tolerance=0.02)
     assert swapped["dense"]["step"] == 150
-    assert swapped["difference"] == 0.01
+    assert swapped["sparse"]["difference"] == 0.01
+
+
+def test_all_models_are_taken_to_the_worst_final_loss() -> None:
+    curves = {
+        "dense": {0: 7.0, 100: 2.0, 200: 1.4},
+        "sparse": {0: 7.0, 100: 1.99, 200: 1.5},
+        "sparse_topk": {0: 7.0, 100: 3.0, 200: 1.98},
+    }
+    matched = match(curves, tolerance=0.015)
+    assert {name: one["step"] for name, one in matched.items()} == {
+        "dense": 100,
+        "sparse": 100,
+        "sparse_topk": 200,
+    }
+    assert [one["difference"] for one in matched.values()] == [0.0, -0.01, -0.02]
+    assert [one["matched"] for one in matched.values()] == [True, True, False]
 
 
 def test_equal_finals_pair_the_finals() -> None:
@@ -37,7 +51,7 @@ def test_equal_finals_pair_the_finals() -> None:
 
 def test_a_model_alone_is_taken_at_its_end() -> None:
     alone = match({"dense": {0: 7.0, 9: 1.5, 12: 1.6}}, tolerance=0.02)
-    assert alone == {"dense": {"step": 12, "valid_loss": 1.6}}
+    assert (alone["dense"]["step"], alone["dense"]["valid_loss"]) == (12, 1.6)
 
 
 @given(curves, curves)
@@ -50,7 +64,7 @@ def test_no_checkpoint_of_the_better_model_is_nearer(
     curve = {"dense": sparse, "sparse": dense}[worse]
     assert pair[worse]["valid_loss"] == final[worse]
     nearest = min(abs(loss - final[worse]) for loss in curve.values())
-    assert abs(pair["difference"]) == pytest.approx(nearest, abs=1e-6)
+    assert abs(pair["sparse"]["difference"]) == pytest.approx(nearest, abs=1e-6)
     assert dense[pair["dense"]["step"]] == pair["dense"]["valid_loss"]
     assert sparse[pair["sparse"]["step"]] == pair["sparse"]["valid_loss"]
 

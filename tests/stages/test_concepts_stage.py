@@ -129,7 +129,7 @@ def _root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_unit(paths.data(), make_data)
     for split in SPLITS:
-        for out in (paths.cache("native", 0, split), paths.directions(0, split)):
+        for out in (paths.cache("native", 0, split), paths.directions("native", 0, split)):
             make_unit(out, lambda folder, s=split: make_cache(folder, s))
     for layer in LAYERS:
         make_unit(paths.explain("native", 0, hookpoint(layer)), make_explanations)

@@ -33,6 +33,8 @@ def settings() -> config.Config:
     base = config.read_yaml(tiny_run.ROOT / "params.yaml")
     small = {
         "seeds": [0, 1],
+        "models": ["dense", "sparse"],
+        "families": ["native", "groupmax-transcoder"],
         "data": {"ctx_len": tiny_run.CTX},
         "model": tiny_run.model_settings().model_dump(mode="json"),
         "train": {**tiny_run.train_settings(epochs=1).model_dump(mode="json")},
@@ -166,12 +168,16 @@ def test_pair(settings: config.Config) -> None:
         pair = load_pair(seed)
         record = json.loads((paths.match(seed) / "pair.json").read_text())
         assert pair.dense == paths.checkpoint("dense", seed, record["dense"]["step"])
-        assert pair.untrained_sparse.name == "step-000000"
+        assert pair.untrained["sparse"].name == "step-000000"
         assert load(pair.dense).config.mlp == "dense"
-        assert load(pair.sparse).config.mlp == load(pair.untrained_sparse).config.mlp == "sparse"
+        for folder in (pair.trained["sparse"], pair.untrained["sparse"]):
+            assert load(folder).config.mlp == "sparse"
         last = {"dense": 62 // 4, "sparse": 62 // 4}
         assert any(record[mlp]["step"] == last[mlp] for mlp in last)
-        assert read_json(paths.metrics("match"))[f"seed-{seed}"]["matched"] is record["matched"]
+        assert (
+            read_json(paths.metrics("match"))[f"seed-{seed}"]["sparse_matched"]
+            is record["sparse"]["matched"]
+        )
 
 
 def test_a_missing_pair_or_run_names_its_stage(settings: config.Config) -> None:

@@ -1,0 +1,71 @@
+"""Train the coders of all layers together, end to end: on what the model predicts with all of them
+in place.
+
+The loss is the Kullback-Leibler divergence of those predictions from the clean model's, in nats per
+predicted token (Braun et al. 2024). Coders stand in the model as `evaluation.splice_all` puts them
+there: at counted positions, each reading what those below have made of the stream.
+
+Shapes: B rows, S positions, N counted tokens, M predicted tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clearnets.coders import feedforward
+from clearnets.coders.batches import Batch
+from clearnets.coders.cross_layer import InOrder
+from clearnets.coders.objective import Loss
+from clearnets.coders.training import Activations, Schedule
+
+if TYPE_CHECKING:
+    from sparsify import SparseCoder
+
+
+def add_gradient(
+    model: Any, coders: Mapping[str, SparseCoder], activations: Activations, schedule: Schedule
+) -> dict[str, list[Loss]]:
+    """Add a batch's share of the step's gradient; return by hookpoint the losses of its pieces.
+
+    The residuals that are returned are those from the clean model's outputs.
+
+    Args:
+        model: frozen.
+        coders: of all layers, in order.
+        activations: of the clean model.
+        schedule: the batch is cut into its `micro_acc_steps` pieces, by rows.
+    """
+    batch = activations.batch
+    rows = -(-len(batch.tokens_BS) // schedule.micro_acc_steps)
+    scale = 1 / (batch.predicted_BS[:, 1:].sum() * schedule.grad_acc_steps)
+    pieces = batch.split(rows)
+    counts = [int(piece.counted_BS.sum()) for piece in pieces]
+    targets = zip(*(activations.outputs[name].split(counts) for name in coders), strict=True)
+    found: dict[str, list[Loss]] = {name: [] for name in coders}
+    for piece, clean_BSD, y in zip(pieces, activations.hidden_BSD.split(rows), targets):
+        spliced = InOrder(coders.values(), schedule.precision)
+        value = _divergence(model, spliced, piece, clean_BSD)
+        (value * scale).backward()
+        for name, output, y_ND in zip(coders, spliced.made, y, strict=True):
+            residual = (output.output_ND.detach() - y_ND).pow(2).sum()
+            acts_Nk = output.acts_Nk.detach()
+            found[name].append(Loss(value.detach(), residual, acts_Nk, output.indices_Nk))
+    return found
+
+
+def _divergence(model: Any, spliced: InOrder, batch: Batch, clean_BSD: Tensor) -> Tensor:
+    """Return the divergence from the clean model's predictions, summed over predicted tokens."""
+    with feedforward.replaced(model, spliced.replacements, batch.counted_BS):
+        hidden_BSD = model.base_model(
+            batch.tokens_BS, position_ids=batch.positions_BS, use_cache=False
+        ).last_hidden_state
+    predicted_BS, unembed = batch.predicted_BS[:, 1:], model.get_output_embeddings()
+    with torch.no_grad():
+        clean_MV = unembed(clean_BSD[:, :-1][predicted_BS]).float().log_softmax(-1)
+    made_MV = unembed(hidden_BSD[:, :-1][predicted_BS]).float().log_softmax(-1)
+    return F.kl_div(made_MV, clean_MV, reduction="sum", log_target=True)
