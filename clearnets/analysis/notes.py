@@ -87,9 +87,9 @@ def _on_primary(frames: Mapping[str, pd.DataFrame]) -> list[str]:
         return []
     row = primary.iloc[0]
     return [
-        "Primary: native latents against transcoders of the same selection, on explained latents "
-        f"of all layers. P-values are over {row['level']} and corrected by Holm over all "
-        f"{row['tests']} rows; of equivalence: that the difference is at least "
+        "Primary: native latents against transcoders of the same selection, on live latents of "
+        f"layers that matter, as registered. P-values are over {row['level']} and corrected by "
+        f"Holm over all {row['tests']} rows; of equivalence: that the difference is at least "
         f"{row['equivalence']:g}. Simultaneous intervals hold all true differences together "
         f"with {percent(row['confidence'])}. All other contrasts are exploratory. All live: "
         "latents that are active at all, those without an explanation or score at chance. By "

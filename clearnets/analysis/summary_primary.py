@@ -8,7 +8,7 @@ import pandas as pd
 
 from clearnets.analysis.frames import pick, records
 from clearnets.analysis.layer_contrasts import KEYS
-from clearnets.analysis.samples import WHICH
+from clearnets.analysis.samples import ACCURACY, WHICH
 from clearnets.analysis.text import DASH, Row, difference, number, percent, table
 from clearnets.families import FAMILIES
 
@@ -20,27 +20,25 @@ def primary_parts(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return the table of primary contrasts, and by layer; nothing where there are none."""
     if not len(frames["primary"]):
         return []
-    tables = ("contrasts", "embedding_contrasts")
-    every = pd.concat([frames[name] for name in tables if name in frames])
-    return [_primary_table(frames["primary"], every), _layer_table(frames)]
+    return [_primary_table(frames["primary"], frames["contrasts"]), _layer_table(frames)]
 
 
 def _primary_table(primary: pd.DataFrame, contrasts: pd.DataFrame) -> str:
-    """Return the primary contrasts: of explained, live and all latents, tested of the first."""
-    shown = pick(contrasts, kind="primary", seed="all", matching="none", layers="all")
+    """Return the primary contrasts in layers that matter: of explained, live and all latents,
+    tested of live ones; beside them those of live latents of all layers."""
+    shown = pick(contrasts, kind="primary", seed="all", matching="none", measure=ACCURACY)
     rows = []
     for row in records(primary):
         own = _of(shown, row)
-        # Embeddings have no other measure.
-        own = own[own["measure"].isna() | (own["measure"] == "balanced_accuracy")]
-        cells = [difference(records(pick(own, latents=which))[0]) for which in WHICH]
+        places = [*((which, "matter") for which in WHICH), ("live", "all")]
+        cells = [difference(records(pick(own, latents=w, layers=on))[0]) for w, on in places]
         simultaneous = difference(row).partition(" ")[2] or DASH
         tests = [_p(row["p_adjusted"]), _p(row["p_equivalent_adjusted"])]
         rows.append([_pair(row), row["scorer"], *cells, simultaneous, row["level"], *tests])
     return table(
         [
             *("primary contrast", "scorer", "explained", "all live", "all (coverage-adjusted)"),
-            *("simultaneous", "over", "p", "p of equivalence"),
+            *("all live, every layer", "simultaneous", "over", "p", "p of equivalence"),
         ],
         rows,
     )
