@@ -20,7 +20,7 @@ from common import (
     LABEL,
     SCORERS,
     TWO_COLUMNS,
-    is_control,
+    is_twin,
     legend,
     load_families,
     marker_style,
@@ -156,7 +156,7 @@ def pareto(found: pd.DataFrame) -> Figure:
         for axes, (factor, cells) in zip(line, columns.items()):
             there = own[own["cell"].isin(cells)]
             for family, rows in there.groupby("family", sort=False):
-                if family in FAMILIES and not is_control(str(family)):
+                if family in FAMILIES and not is_twin(str(family)):
                     _curve(axes, rows, str(family), FACTORS.get(factor, {}))
             axes.axvline(0, color="0.6", lw=0.6, zorder=0)
         line[0].set_ylabel(scorer)
