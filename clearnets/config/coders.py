@@ -53,6 +53,11 @@ class Coders(Frozen):
     silent_steps: Positive
     """Steps without an activation from which a latent is silent."""
 
+    def rate(self, family: str) -> float:
+        """Return a family's peak learning rate."""
+        own = {str(name): rate for name, rate in self.learning_rates.items()}
+        return own.get(family, self.learning_rate)
+
 
 class Cache(Frozen):
     """Caching of latent activations."""
