@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from clearnets.config.fields import Count, External, Frozen, Positive, PositiveFloat, Precision
+from clearnets.config.fields import (
+    Count,
+    External,
+    Fraction,
+    Frozen,
+    Positive,
+    PositiveFloat,
+    Precision,
+)
 from clearnets.config.names import Family
 
 
@@ -37,6 +45,9 @@ class Coders(Frozen):
     """Peak rate; it decays linearly to zero, as in sparsify."""
     warmup_steps: Count
     """Steps over which the learning rate rises from zero."""
+    end_to_end_fvu: Fraction
+    """Of coders trained end to end, the weight of the layers' mean fvu beside the divergence in
+    nats. The fvu is from the clean model's outputs."""
 
 
 class Cache(Frozen):

@@ -33,7 +33,7 @@ STAGE = Stage(
         *("seeds", "threads"),
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
-        *("coders.learning_rate", "coders.warmup_steps"),
+        *("coders.learning_rate", "coders.warmup_steps", "coders.end_to_end_fvu"),
     ),
     reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
     writes=("artifacts/coders/{item}",),
@@ -225,7 +225,8 @@ def _chain(
     if spec.cross_layer:
         cross_layer.extend(coders)
     if spec.objective == "kl":
-        return Chain(coders, state, partial(end_to_end.add_gradient, model))
+        objective = partial(end_to_end.add_gradient, model, fvu=config.coders.end_to_end_fvu)
+        return Chain(coders, state, objective)
     return (
         Chain(coders, state, cross_layer.add_gradient) if spec.cross_layer else Chain(coders, state)
     )
