@@ -112,7 +112,7 @@ def _chain(
         cross_layer.extend(coders)
         add_gradient = cross_layer.add_gradient
     if spec.objective == "kl":
-        add_gradient = partial(end_to_end.add_gradient, model)
+        add_gradient = partial(end_to_end.add_gradient, model, fvu=config.coders.end_to_end_fvu)
     return Chain(coders, state, add_gradient, config.coders.rate(family))
 
 

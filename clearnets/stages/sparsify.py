@@ -29,7 +29,7 @@ STAGE = Stage(
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
         *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
-        *("coders.bias_step", "coders.silent_steps"),
+        *("coders.bias_step", "coders.silent_steps", "coders.end_to_end_fvu"),
     ),
     reads=("artifacts/data", "artifacts/match", "artifacts/train/dense"),
     writes=("artifacts/coders/{item}",),
