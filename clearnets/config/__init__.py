@@ -68,7 +68,7 @@ from clearnets.config.models import (
     PretrainedSparse,
     Train,
 )
-from clearnets.config.names import MLPS, SPLITS, Family, Mlp, Split
+from clearnets.config.names import MLPS, SPARSE, SPLITS, Family, Mlp, Split
 from clearnets.config.pictures import (
     AnyClassifier,
     ConvNeXtV2,

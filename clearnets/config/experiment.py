@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
+from math import isqrt
 from operator import getitem
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from clearnets.config.embeddings import Embed, Similarity
 from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
-from clearnets.config.names import MLPS, Family, Mlp, Optional, Split
+from clearnets.config.names import MLPS, SPARSE, Family, Mlp, Optional, Split
 from clearnets.config.results import Collate, Concepts
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
 
@@ -83,6 +84,13 @@ class Config(Frozen):
         modes = ", ".join(MLPS[1:])
         if self.models[0] != "dense" or len(set(self.models)) != len(self.models):
             raise ValueError(f"models must be dense and then, each once, any of {modes}")
+        if "sparse_product_key" in self.models:
+            latents = self.model.num_latents
+            if isqrt(latents) ** 2 != latents or self.model.hidden_size % 2:
+                raise ValueError(
+                    f"sparse_product_key needs a square number of latents, not {latents}, and an "
+                    "even hidden_size: choose another model.expansion, or take it out of `models`"
+                )
         if isinstance(self.model, Pretrained):
             twins = len(self.models) - 1
             if twins > 1:
@@ -93,7 +101,9 @@ class Config(Frozen):
                     "with model.sparse"
                 )
             if not twins and self.model.sparse is not None:
-                raise ValueError(f"model.sparse is not used: add its mode to `models` ({modes})")
+                raise ValueError(
+                    f"model.sparse is not used: add its mode to `models` ({', '.join(SPARSE)})"
+                )
 
     def _check_families(self) -> None:
         if not self.families:
