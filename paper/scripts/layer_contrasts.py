@@ -74,7 +74,8 @@ def _contrast(axes: Axes, rows: pd.DataFrame, pair: tuple[str, str], offset: flo
         label=f"{LABEL[a]} − {LABEL[b]}",
     )
     hollow = ~rows["matters"].astype(bool)
-    axes.plot(x[hollow], y[hollow], ls="", marker=MARKER[b], ms=2.5, mfc="white", mec="white")
+    white = {"mfc": "white", "mec": "white", "zorder": 4}
+    axes.plot(x[hollow], y[hollow], ls="", marker=MARKER[b], ms=2, **white)
 
 
 def _tests(tests: pd.DataFrame) -> str:
