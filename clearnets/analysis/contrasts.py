@@ -65,7 +65,8 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     for row in natives[1:]:
         other = first[row.selection] if row != first[row.selection] else natives[0]
         pairs.append(("secondary", other.name, row.name))
-    pairs.sort(key=lambda pair: pair[0])
+    order = [row.name for row in natives]
+    pairs.sort(key=lambda pair: (pair[0], order.index(pair[1])))
     pairs += [("untrained twin", row.name, row.untrained_twin) for row in subjects]
     pairs += [("untrained model", row.name, row.untrained_model_twin) for row in subjects]
     controls = [row.name for row in rows if row.control_of_all]
