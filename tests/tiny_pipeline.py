@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from clearnets.config import Config, load
+from clearnets.config import MLPS, Config, load
 from clearnets.data.tokenizer import save_tokenizer, train_tokenizer
 from clearnets.families import FAMILIES
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_json
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-CTX, LAYERS, HIDDEN, LATENTS, K = 16, 2, 8, 32, 4
+CTX, LAYERS, HIDDEN, LATENTS, K = 16, 2, 8, 64, 4
 SEED = 0
-MODELS = ("dense", "sparse")
+MODELS = MLPS
 
 
 def config() -> Config:

@@ -64,7 +64,7 @@ Mlp = Annotated[
     typer.Option(
         "--mlp",
         metavar="MODE",
-        help="Feedforward: dense, sparse (GroupMax), sparse_topk or sparse_low_rank.",
+        help="Feedforward, one of `models`: dense, sparse (GroupMax), sparse_topk, ...",
     ),
 ]
 

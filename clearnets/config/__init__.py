@@ -26,6 +26,7 @@ from clearnets.config.choices import (
     parse_layers,
     parse_mlp,
     parse_seed,
+    parse_subject,
     parse_task,
 )
 from clearnets.config.coders import Cache, Coders, Existing
@@ -68,7 +69,7 @@ from clearnets.config.models import (
     PretrainedSparse,
     Train,
 )
-from clearnets.config.names import MLPS, SPLITS, Family, Mlp, Split
+from clearnets.config.names import MLPS, SPARSE, SPLITS, Family, Mlp, Split
 from clearnets.config.pictures import (
     AnyClassifier,
     ConvNeXtV2,

@@ -62,6 +62,20 @@ class Transformer(Frozen):
         return self.model_dump(mode="json")
 
 
+# The parameters that only models with some feedforwards depend on.
+_LATENTS = {"expansion", "k"}
+_USES = {
+    "dense": set(),
+    "dense_wide": {"expansion"},
+    "dense_weight_sparse": {"weight_share"},
+    "sparse": _LATENTS,
+    "sparse_topk": _LATENTS,
+    "sparse_low_rank": {*_LATENTS, "rank_ratio"},
+    "sparse_product_key": _LATENTS,
+    "sparse_kronecker": _LATENTS,
+}
+
+
 class GPTNeoX(Transformer):
     """A GPT-NeoX that is trained here; the members of the pair share all but their feedforward."""
 
@@ -72,6 +86,8 @@ class GPTNeoX(Transformer):
     """Width of the dense feedforward, in multiples of hidden_size."""
     rank_ratio: Positive
     """sparse_low_rank factors encoder and decoder through hidden_size / rank_ratio."""
+    weight_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the weights that dense_weight_sparse keeps in each matrix of its layers."""
     parallel_residual: bool
     """Attention and feedforward read the same residual stream (GPT-NeoX) or one after the other."""
     rotary_fraction: Fraction
@@ -100,10 +116,20 @@ class GPTNeoX(Transformer):
         return self
 
     def made_with(self, mlp: str) -> dict[str, Any]:
-        """Return what a model with this feedforward depends on, as JSON values: the dense one does
+        """Return what a model with this feedforward depends on, as JSON values: a dense one does
         not on the latents, so that experiments which differ in them share it."""
-        only_sparse = {"expansion", "k", "rank_ratio"} if mlp == "dense" else None
-        return self.model_dump(mode="json", exclude=only_sparse)
+        unused = {"expansion", "k", "rank_ratio", "weight_share"} - _USES[mlp]
+        return self.model_dump(mode="json", exclude=unused)
+
+    def own_sizes(self, mlp: str) -> dict[str, Any]:
+        """Return those values of a model's config that other feedforwards do not depend on."""
+        sizes = {
+            "expansion": ("num_latents", self.num_latents),
+            "k": ("k", self.k),
+            "rank_ratio": ("rank", self.hidden_size // self.rank_ratio),
+            "weight_share": ("weight_share", self.weight_share),
+        }
+        return dict(sizes[key] for key in sorted(_USES[mlp]))
 
     @property
     def rotary_dims(self) -> int:

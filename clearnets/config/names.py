@@ -8,7 +8,16 @@ from pydantic import AfterValidator
 
 from clearnets.families import FAMILIES
 
-Mlp = Literal["dense", "sparse", "sparse_topk", "sparse_low_rank"]
+Mlp = Literal[
+    "dense",
+    "dense_wide",
+    "dense_weight_sparse",
+    "sparse",
+    "sparse_topk",
+    "sparse_low_rank",
+    "sparse_product_key",
+    "sparse_kronecker",
+]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
 Optional = Literal["overlap", "similarity", "concepts", "browse"]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
@@ -23,4 +32,8 @@ def _known(name: str) -> str:
 Family = Annotated[str, AfterValidator(_known)]
 
 MLPS: tuple[Mlp, ...] = get_args(Mlp)
+# Sparse by construction: those whose own latents are a family.
+SPARSE = tuple(
+    m for m in MLPS if any((f.kind, f.model) == ("native", m) for f in FAMILIES.values())
+)
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 from clearnets import UserError
@@ -18,7 +19,7 @@ from clearnets.config import Config, Pretrained
 from clearnets.families import FAMILIES
 from clearnets.models import flops as compute
 from clearnets.models import pretrained
-from clearnets.models.flops import Architecture
+from clearnets.models.flops import Architecture, nearest_factors
 
 DASH = "–"
 """Where a number is not known."""
@@ -75,10 +76,15 @@ def parameters(sizes: Architecture) -> int:
     """Return parameters of a GPT-NeoX with untied embeddings and biases, in closed form."""
     d, inner, latents = sizes.hidden_size, sizes.intermediate_size, sizes.num_latents
     match sizes.mlp:
-        case "dense":
+        case "dense" | "dense_weight_sparse":
             mlp = d * inner + inner + inner * d + d
         case "sparse_low_rank":
             mlp = 2 * d * sizes.rank + 2 * latents * sizes.rank + latents + d
+        case "sparse_product_key":
+            mlp = d * d + isqrt(latents) * d + latents * d + latents + d
+        case "sparse_kronecker":
+            (high, wide), (rows, columns) = nearest_factors(latents), nearest_factors(d)
+            mlp = high * rows + wide * columns + latents * d + latents + d
         case _:
             mlp = 2 * latents * d + latents + d
     attention = 4 * (d * d + d)

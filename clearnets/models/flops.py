@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 from clearnets.models.pretrained import KINDS, OURS
@@ -58,7 +59,7 @@ class Architecture:
     """The sizes of a transformer that decide its FLOPs; most names as in GPT-NeoX's config.
 
     Attributes:
-        mlp: `dense`, `gated` (a dense one with a linear branch beside), or a sparse mode.
+        mlp: a feedforward of our models, or `gated` (a dense one with a linear branch beside).
         query_width: heads times their width.
         key_width: the same of keys and of values, which several query heads may share.
         num_latents, k, rank: of a sparse mode.
@@ -107,6 +108,12 @@ def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -
     return value
 
 
+def nearest_factors(size: int) -> tuple[int, int]:
+    """Return the two factors of a size that are nearest to each other, the smaller one first."""
+    small = next(n for n in range(isqrt(size), 0, -1) if size % n == 0)
+    return small, size // small
+
+
 def attention(architecture: Architecture) -> Flops:
     """Return one layer's attention: queries, keys, values, scores, weighted sum, output map."""
     d, context = architecture.hidden_size, architecture.ctx_len
@@ -120,8 +127,10 @@ def feedforward(architecture: Architecture) -> Flops:
     d, width, k = architecture.hidden_size, architecture.num_latents, architecture.k
     inner = architecture.intermediate_size
     match architecture.mlp:
-        case "dense":
+        case "dense" | "dense_weight_sparse":
             return dense_product(d, inner) + dense_product(inner, d)
+        case "dense_wide":
+            return dense_product(d, width) + dense_product(width, d)
         case "gated":
             return dense_product(d, inner) * 2 + dense_product(inner, d)
         case "sparse" | "sparse_topk":
@@ -130,6 +139,13 @@ def feedforward(architecture: Architecture) -> Flops:
             rank = architecture.rank
             core = sparse_encoder(rank, width, k) + sparse_decoder(rank, k)
             return dense_product(d, rank) + core + dense_product(rank, d)
+        case "sparse_product_key":
+            keys = dense_product(d // 2, isqrt(width)) * 2
+            return dense_product(d, d) + keys + sparse_decoder(d, k)
+        case "sparse_kronecker":
+            (high, wide), (rows, _) = nearest_factors(width), nearest_factors(d)
+            products = dense_product(d, wide) + dense_product(rows * wide, high)
+            return products + sparse_decoder(d, k)
     raise ValueError(f"unknown feedforward {architecture.mlp!r}")
 
 

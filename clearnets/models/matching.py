@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clearnets import UserError
-from clearnets.families import FAMILIES, FamilySpec
+from clearnets.config import SPARSE
+from clearnets.families import FamilySpec
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import check, missing, read_json, remake, settings_of
 
@@ -117,7 +118,7 @@ def load_pair(seed: int) -> Pair:
         if not (folder / "config.json").exists():
             raise UserError(missing(folder))
     untrained = {}
-    for mlp in trained.keys() & {row.model for row in FAMILIES.values() if row.kind == "native"}:
+    for mlp in trained.keys() & SPARSE:
         # A model that was taken over was not untrained at its only checkpoint.
         beside = paths.untrained(mlp, seed)
         untrained[mlp] = beside if beside.exists() else paths.checkpoint(mlp, seed, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clearnets import UserError
-from clearnets.config import MLPS, Pretrained, PretrainedSparse
+from clearnets.config import SPARSE, Pretrained, PretrainedSparse
 from clearnets.pipeline.artifacts import check_unchanged, read_json, sha256
 from clearnets.pipeline.hub_client import detect_offline, is_id, one_line_errors
 
@@ -144,7 +144,7 @@ def read_config(base: Base) -> dict[str, Any]:
     kind = values.get("model_type") if isinstance(values, dict) else None
     mlp = values.get("mlp") if kind == OURS else "dense"
     if isinstance(base, PretrainedSparse):
-        if mlp not in MLPS[1:]:
+        if mlp not in SPARSE:
             made = "what `clearnets import` made of a sparse checkpoint"
             raise UserError(f"{base.name} is not sparse by construction; name {made}")
         return values

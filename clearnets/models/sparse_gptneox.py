@@ -10,6 +10,7 @@ ordinary forward hook reads; `mlp.decoder` maps them to the feedforward's output
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import ClassVar, Literal
 
@@ -26,11 +27,12 @@ from transformers import (
     GPTNeoXPreTrainedModel,
     initialization,
 )
+from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXMLP
 
 from clearnets import config as settings
+from clearnets.config import Mlp
 from clearnets.models import sparse_ops
-
-Mlp = Literal["dense", "sparse", "sparse_topk", "sparse_low_rank"]
+from clearnets.models.latent_encoders import ENCODERS, LatentEncoder
 
 
 @strict
@@ -38,12 +40,16 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
     """GPT-NeoX's configuration and what the feedforward is.
 
     Attributes:
-        mlp: `dense` (GPT-NeoX's own), `sparse` (the maximum of each of k groups of latents),
-            `sparse_topk` (the k largest latents) or `sparse_low_rank` (the k largest, with
-            encoder and decoder factored through `rank` dimensions).
-        num_latents: latents per layer of a sparse feedforward.
+        mlp: `dense` (GPT-NeoX's own), `dense_wide` (the same with a neuron for each latent of a
+            sparse one, and so as many parameters), `dense_weight_sparse` (the same as `dense`,
+            trained to have few weights), `sparse` (the maximum of each of k groups of latents),
+            `sparse_topk` (the k largest latents), or the k largest of encoders with fewer
+            parameters: `sparse_low_rank` (encoder and decoder factored through `rank` dimensions),
+            `sparse_product_key` or `sparse_kronecker` (see `latent_encoders`).
+        num_latents: latents per layer of a sparse feedforward, neurons of a wide one.
         k: latents that may be active per token.
         rank: inner width of `sparse_low_rank`.
+        weight_share: share of the weights that `dense_weight_sparse` is trained to keep.
         embedding_std: standard deviation of the initial embeddings.
         zero_unembedding: start the unembedding at zero, so that the first loss is log(vocabulary).
         latent_act: what the value of an active latent goes through: `relu`, which changes nothing
@@ -56,6 +62,7 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
     num_latents: int = 8192
     k: int = 32
     rank: int = 32
+    weight_share: float = 1.0
     embedding_std: float = 0.02
     zero_unembedding: bool = True
     latent_act: ClassVar[Literal["relu", "gelu"]] = "relu"
@@ -72,43 +79,11 @@ class SparseGPTNeoXConfig(GPTNeoXConfig):
             raise ValueError(f"num_latents = {self.num_latents} is no multiple of k = {self.k}")
         if self.mlp == "sparse_low_rank" and self.rank < 1:
             raise ValueError(f"rank = {self.rank} must be positive")
-
-
-class LatentEncoder(nn.Module):
-    """Dense map to the latents, of which k per token are kept.
-
-    `weight` is (L, D) with one row per latent, or (L, R) behind the projection `down`.
-    """
-
-    def __init__(self, config: SparseGPTNeoXConfig) -> None:
-        super().__init__()
-        low_rank = config.mlp == "sparse_low_rank"
-        width = config.rank if low_rank else config.hidden_size
-        self.down = nn.Linear(config.hidden_size, width, bias=False) if low_rank else None
-        self.weight = nn.Parameter(torch.empty(config.num_latents, width))
-        self.bias = nn.Parameter(torch.empty(config.num_latents))
-        self.d_in, self.k = config.hidden_size, config.k
-        self.selection: sparse_ops.Selection = "groupmax" if config.mlp == "sparse" else "topk"
-        self.gelu = config.latent_act == "gelu"
-
-    def forward(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `(top_acts_BSK, top_indices_BSK)`: values ≥ 0 (0 is not active), int64 indices."""
-        if self.down is not None:
-            x_BSD = self.down(x_BSD)
-        acts_NK, indices_NK = sparse_ops.encode(
-            x_BSD.flatten(0, -2), self.weight, self.bias, k=self.k, selection=self.selection
-        )
-        if self.gelu:
-            # It rises above zero, so the same latents are the largest before and behind it.
-            acts_NK = nn.functional.gelu(acts_NK)
-        shape = (*x_BSD.shape[:-1], self.k)
-        return acts_NK.view(shape), indices_NK.view(shape)
-
-    def products(self, x_D: Tensor) -> Tensor:
-        """Return the latents' pre-activations (L,) without their bias."""
-        # Of matrices: the product of a matrix and a vector depends on the processor.
-        x_1D = x_D[None]
-        return ((x_1D if self.down is None else self.down(x_1D)) @ self.weight.mT)[0]
+        if self.mlp == "sparse_product_key":
+            if math.isqrt(self.num_latents) ** 2 != self.num_latents:
+                raise ValueError(f"num_latents = {self.num_latents} is no square (product keys)")
+            if self.hidden_size % 2:
+                raise ValueError(f"hidden_size = {self.hidden_size} is odd (product keys)")
 
 
 class LatentDecoder(nn.Module):
@@ -135,7 +110,7 @@ class SparseMLP(nn.Module):
 
     def __init__(self, config: SparseGPTNeoXConfig) -> None:
         super().__init__()
-        self.encoder = LatentEncoder(config)
+        self.encoder = ENCODERS[config.mlp](config)
         self.decoder = LatentDecoder(config)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -159,17 +134,13 @@ class SparseGPTNeoXPreTrainedModel(GPTNeoXPreTrainedModel):
 
 
 def _init_sparse(module: nn.Module, config: SparseGPTNeoXConfig) -> None:
-    # The projections of the low-rank kind keep the variance. Children are initialised first, so
-    # this replaces the default that they got.
-    projection = module.down if isinstance(module, LatentEncoder) else None
-    projection = module.up if isinstance(module, LatentDecoder) else projection
-    if projection is not None:
-        initialization.normal_(projection.weight, std=1 / math.sqrt(projection.in_features))
-    # The input is layer-normalised: rows of unit length give pre-activations of unit variance,
-    # so that the competition for the k places is open from the first step.
+    # Children are initialised first, so this replaces the default that their projections got.
     if isinstance(module, LatentEncoder):
-        initialization.normal_(module.weight, std=1 / math.sqrt(module.weight.shape[1]))
+        module.init_weights()
         initialization.zeros_(module.bias)
+    # The projection of the low-rank kind keeps the variance.
+    if isinstance(module, LatentDecoder) and module.up is not None:
+        initialization.normal_(module.up.weight, std=1 / math.sqrt(module.up.in_features))
     # Maxima of unit normals are about 2.5. With GPT-2's factor for what is added to the residual
     # stream the output then starts about as large as a dense feedforward's.
     if isinstance(module, LatentDecoder):
@@ -183,10 +154,17 @@ class SparseGPTNeoXModel(SparseGPTNeoXPreTrainedModel, GPTNeoXModel):
 
     def __init__(self, config: SparseGPTNeoXConfig) -> None:
         super().__init__(config)
-        if config.mlp != "dense":
+        if config.mlp in ENCODERS or config.mlp == "dense_wide":
+            # In place of ordinary ones, behind whose draws all twins have the same other weights.
             for layer in self.layers:
-                layer.mlp = SparseMLP(config)
+                layer.mlp = SparseMLP(config) if config.mlp in ENCODERS else _wide(config)
             self.post_init()
+
+
+def _wide(config: SparseGPTNeoXConfig) -> nn.Module:
+    wide = copy.copy(config)
+    wide.intermediate_size = config.num_latents
+    return GPTNeoXMLP(wide)
 
 
 class SparseGPTNeoXForCausalLM(SparseGPTNeoXPreTrainedModel, GPTNeoXForCausalLM):
@@ -226,13 +204,9 @@ def build_model(
 
     Twins of one seed share every initial weight outside their feedforwards.
     """
-    latents: dict[str, int] = {}  # The dense model must not depend on them.
-    if mlp != "dense":
-        latents = {"num_latents": model.num_latents, "k": model.k}
-        latents["rank"] = model.hidden_size // model.rank_ratio
     config = SparseGPTNeoXConfig(
         mlp=mlp,
-        **latents,
+        **model.own_sizes(mlp),
         embedding_std=model.embedding_std,
         zero_unembedding=model.zero_unembedding,
         vocab_size=vocab_size,

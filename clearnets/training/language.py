@@ -34,6 +34,7 @@ from clearnets.pipeline.progress import progress
 from clearnets.pipeline.runtime import autocast, seed_for
 from clearnets.training.revival import Encoders
 from clearnets.training.schedule_free import ExactScheduleFree
+from clearnets.training.weight_sparsity import keep_largest
 
 IGNORED = -100
 """Label of a position that no loss counts (torch's and transformers' convention)."""
@@ -381,6 +382,7 @@ class _Loop:
         self._encoders.end_step(self._optimizer)
         self._curve.add(step_loss)
         self.step += 1
+        keep_largest(self._model, self._optimizer, self.step, self.steps)
 
     @torch.no_grad()
     def measure(self) -> None:

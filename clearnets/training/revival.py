@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from clearnets import config
-from clearnets.models.sparse_gptneox import LatentEncoder
+from clearnets.models.latent_encoders import LatentEncoder
 from clearnets.pipeline import processes
 
 
@@ -124,7 +124,7 @@ class _Encoder:
     def fold(self) -> Tensor:
         """Take the mean into the bias; return the bias as it was."""
         before_L = self._module.bias.detach().clone()
-        self._module.bias -= self._module.products(self.mean_D)
+        self._module.bias.sub_(self._module.products(self.mean_D[None])[0])
         return before_L
 
     @torch.no_grad()

@@ -9,12 +9,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPTNeoXCon
 from transformers import GPTNeoXForCausalLM as Reference
 
 from clearnets import UserError
-from clearnets.config import GPTNeoX
+from clearnets.config import MLPS, SPARSE, GPTNeoX
 from clearnets.models.loading import load
 from clearnets.models.sparse_gptneox import SparseGPTNeoXConfig, SparseGPTNeoXModel, build_model
 
-MLPS = ("dense", "sparse", "sparse_topk", "sparse_low_rank")
-SPARSE = MLPS[1:]
 VOCAB = 50
 
 SMALL = GPTNeoX(
@@ -26,6 +24,7 @@ SMALL = GPTNeoX(
     expansion=4,
     k=4,
     rank_ratio=4,
+    weight_share=0.5,
     parallel_residual=False,
     rotary_fraction=0.5,
     attention="across",
@@ -66,11 +65,26 @@ def test_dense_equals_transformers_bit_for_bit(parallel):
     assert all(a == b and torch.equal(p.grad, q.grad) for (a, p), (b, q) in pairs)
 
 
+def encoder_matrix(encoder):
+    """The dense matrix (L, D) that an encoder stands for."""
+    if hasattr(encoder, "down"):
+        return encoder.weight @ encoder.down.weight
+    if hasattr(encoder, "query"):
+        first_HD, second_HD = (
+            keys_HE @ half_ED
+            for keys_HE, half_ED in zip(encoder.keys, encoder.query.weight.chunk(2), strict=True)
+        )
+        return torch.stack([one_D + other_D for one_D in first_HD for other_D in second_HD])
+    if hasattr(encoder, "left"):
+        return torch.kron(encoder.left, encoder.right)
+    return encoder.weight
+
+
 def naive_mlp(mlp, x_D):
     """One token through a sparse feedforward, in plain Python over the latents."""
     encoder, decoder = mlp.encoder, mlp.decoder
-    inner = encoder.down(x_D) if encoder.down is not None else x_D
-    acts = [max(0.0, float(w @ inner + b)) for w, b in zip(encoder.weight, encoder.bias)]
+    rows = zip(encoder_matrix(encoder), encoder.bias, strict=True)
+    acts = [max(0.0, float(w_D @ x_D + b)) for w_D, b in rows]
     if encoder.selection == "groupmax":
         size = len(acts) // encoder.k
         groups = [range(g * size, (g + 1) * size) for g in range(encoder.k)]
@@ -125,7 +139,9 @@ def test_save_and_load(mlp, tmp_path: Path):
     assert torch.equal(base(ids_BS).last_hidden_state, model.gpt_neox(ids_BS).last_hidden_state)
     config = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(config, SparseGPTNeoXConfig)
-    assert (config.mlp, config.k, config.num_latents) == (mlp, SMALL.k, SMALL.num_latents)
+    sizes = SMALL.own_sizes(mlp)
+    assert config.mlp == mlp
+    assert {key: getattr(config, key) for key in sizes} == sizes
 
 
 def test_loading_refuses_what_is_not_whole(tmp_path: Path):
@@ -230,7 +246,7 @@ def test_seeded_initialisation():
     assert not torch.equal(first[name], other[name])
 
 
-@pytest.mark.parametrize("mlp", SPARSE)
+@pytest.mark.parametrize("mlp", MLPS[1:])
 def test_twins_share_all_but_the_feedforward(mlp):
     dense, other = build("dense").state_dict(), build(mlp).state_dict()
     shared = {name for name in dense if ".mlp." not in name}
@@ -248,8 +264,8 @@ def test_initial_scales(mlp):
     encoder = feedforward.encoder
     x_ND = torch.randn(512, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        inner = encoder.down(x_ND) if encoder.down is not None else x_ND
-        pre_NL = inner @ encoder.weight.T + encoder.bias
+        pre_NL = x_ND @ encoder_matrix(encoder).T + encoder.bias
+        torch.testing.assert_close(encoder.products(x_ND), pre_NL)
         dense = build("dense", **changes).gpt_neox.layers[0].mlp(x_ND).std().item()
         sparse = feedforward(x_ND).std().item()
     # Weights factored through 8 dimensions vary more from draw to draw.
@@ -268,3 +284,36 @@ def test_widths_that_do_not_fit_are_refused():
         SparseGPTNeoXConfig(hidden_size=16, num_attention_heads=2, num_latents=30, k=4)
     with pytest.raises(Exception, match="between 1 and num_latents"):
         SparseGPTNeoXConfig(hidden_size=16, num_attention_heads=2, num_latents=30, k=0)
+    with pytest.raises(Exception, match="no square"):
+        SparseGPTNeoXConfig(mlp="sparse_product_key", num_latents=1000)
+
+
+@pytest.mark.parametrize("mlp", SPARSE)
+def test_gradients_are_those_of_the_dense_computation(mlp):
+    """Of every parameter and the input, against autograd through all latents."""
+    module = build(mlp).gpt_neox.layers[0].mlp.double()
+    torch.nn.init.normal_(module.encoder.bias)
+    x_ND = torch.randn(7, 16, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    target_ND = torch.randn(7, 16, dtype=torch.double, generator=torch.Generator().manual_seed(2))
+
+    def dense(x_ND):
+        pre_NL = (x_ND @ encoder_matrix(module.encoder).T + module.encoder.bias).relu()
+        _, chosen_NK = module.encoder(x_ND)
+        acts_NL = pre_NL * torch.zeros_like(pre_NL).scatter(1, chosen_NK, 1.0)
+        y_NW = acts_NL @ module.decoder.weight
+        up = module.decoder.up
+        return (y_NW if up is None else up(y_NW)) + module.decoder.bias
+
+    gradients = []
+    for forward in (module, dense):
+        read_ND = x_ND.clone().requires_grad_()
+        loss = (forward(read_ND) - target_ND).square().sum()
+        gradients.append(torch.autograd.grad(loss, [read_ND, *module.parameters()]))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 32, "expansion": 8}])
+def test_a_wide_dense_model_has_the_parameters_of_the_sparse_one(changes):
+    wide, sparse = (build(mlp, **changes).num_parameters() for mlp in ("dense_wide", "sparse"))
+    assert wide == sparse
