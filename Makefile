@@ -24,7 +24,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env quick repro grid figures test nightly test-all check docs clean lock
+.PHONY: help env quick repro grid figures test nightly test-all check docs clean lock reference
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,16 @@ nightly: env ## Run the tests that take minutes: kills, simulations of coverage,
 	$(BIN)/python -m pytest $(PARALLEL) -m nightly
 
 test-all: test nightly ## Run both
+
+REFERENCE := .venv-reference/bin/python
+reference: env ## Compare coders with the library dictionary-learning, in an environment of its own
+	@test -x $(REFERENCE) || $(UV) venv -q --python '>=3.11' .venv-reference
+	$(UV) pip install -q --python $(REFERENCE) $(LINKS) $(INDEX) --no-deps -r benchmarks/reference-requirements.txt
+	$(BIN)/clearnets data && $(BIN)/clearnets train --mlp dense
+	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/reference_coders.py ours benchmarks/out/reference \
+		--model $$(ls -d artifacts/train/dense/seed-0/checkpoints/* | tail -1)
+	$(REFERENCE) benchmarks/reference_coders.py theirs benchmarks/out/reference
+	$(BIN)/python benchmarks/reference_coders.py table benchmarks/out/reference
 
 check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/ruff check .

@@ -75,7 +75,8 @@ def ours(train_SND: torch.Tensor, test_ND: torch.Tensor, selection: str, rate: f
         return training.Activations({}, y_ND, {"layer": total}, None, None)  # pyright: ignore
 
     schedule = training.Schedule("adam", rate, WARMUP, len(train_SND), bias_step=0.02)
-    training.fit(read, [training.Chain({"layer": coder}, Path("absent"))], schedule, save_every=10**9)
+    chain = training.Chain({"layer": coder}, Path("absent"))
+    training.fit(read, [chain], schedule, save_every=10**9)
     made = objective.reconstruct(coder, test_ND)
     l0 = float((made.acts_Nk > 0).sum() / len(test_ND))
     return measured(test_ND, made.output_ND, l0)
@@ -117,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # pyright: ignore
     parser.add_argument("what", choices=("ours", "theirs", "table"))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, default=Path("artifacts/train/dense/seed-0/final"))
+    parser.add_argument("--model", type=Path, help="of a dense model")
     parser.add_argument("--layer", type=int, default=4)
     parser.add_argument("--rows", type=int, default=2400)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
@@ -127,13 +128,14 @@ def main() -> None:
     if args.what == "table":
         for who in ("ours", "theirs"):
             for row in map(json.loads, (args.out / f"{who}.jsonl").read_text().splitlines()):
-                print("{who:7} {selection:10} rate {rate:<6} fvu {fvu:.4f} l0 {l0:.2f}".format(**row))
+                where = f"{row['who']:7} {row['selection']:10} rate {row['rate']:<6}"
+                print(f"{where} fvu {row['fvu']:.4f} l0 {row['l0']:.2f}")
         return
     activations = args.out / "activations.safetensors"
     if not activations.exists():
         dump(args.out, args.model, args.layer, args.rows)
     data, fit = load_file(activations), ours if args.what == "ours" else theirs
-    with (args.out / f"{args.what}.jsonl").open("a") as file:
+    with (args.out / f"{args.what}.jsonl").open("w") as file:
         for selection in args.selections:
             for rate in args.rates:
                 start = time.process_time()

@@ -269,7 +269,9 @@ class _Reader:
 class _Run:
     """The coders of a chain in training, their optimizer and what is reported of the last steps."""
 
-    def __init__(self, chain: Chain, schedule: Schedule, reader: Callable[[int], Activations]) -> None:
+    def __init__(
+        self, chain: Chain, schedule: Schedule, reader: Callable[[int], Activations]
+    ) -> None:
         rate = chain.learning_rate or schedule.learning_rate
         self._chain, self._schedule = chain, replace(schedule, learning_rate=rate)
         coders = chain.coders
