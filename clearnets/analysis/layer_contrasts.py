@@ -18,7 +18,7 @@ from scipy.special import chdtrc
 
 from clearnets.analysis import multilevel_bootstrap
 from clearnets.analysis import statistics as stats
-from clearnets.analysis.contrasts import comparisons
+from clearnets.analysis.contrasts import PRIMARY, comparisons
 from clearnets.analysis.frames import columns_of, pick
 from clearnets.analysis.samples import Sample, bootstrap, interval, own_scores
 from clearnets.config import Config
@@ -31,7 +31,7 @@ Pair = tuple[Sample, Sample]
 def layer_contrast_tables(
     sampled: Mapping[str, pd.DataFrame], config: Config
 ) -> dict[str, pd.DataFrame]:
-    """Return both tables, over explained latents of all seeds.
+    """Return both tables, over the latents of the primary contrasts and all seeds.
 
     Args:
         sampled: by scorer, sampled latents with its scores, and whether their layer matters.
@@ -40,11 +40,12 @@ def layer_contrast_tables(
     within seeds, and `_seeds` over training seeds. `matters`: ablating the layer costs enough in
     the models of both families and all seeds.
 
-    layer_interactions, over `layers` that hold at least `min_stratum` latents of both: `q` is
-    Cochran's (1954) sum of squared distances of the layers' differences from their weighted mean,
-    in units of their bootstrap variances over latents; `p` its chi-squared test of one difference
-    in all layers, for these trained models. `slope`: how much the difference grows per layer, by
-    least squares, each layer weighing alike, with intervals over latents and over training seeds.
+    layer_interactions, over the `layers` that matter and hold at least `min_stratum` latents of
+    both: `q` is Cochran's (1954) sum of squared distances of the layers' differences from their
+    weighted mean, in units of their bootstrap variances over latents; `p` its chi-squared test of
+    one difference in all layers, for these trained models. `slope`: how much the difference grows
+    per layer, by least squares, each layer weighing alike, with intervals over latents and over
+    training seeds.
     """
     rows: list[dict[str, Any]] = []
     tests: list[dict[str, Any]] = []
@@ -56,11 +57,11 @@ def layer_contrast_tables(
         found: dict[int, Pair] = {}
         for layer in sorted(layers):
             own = [pick(one, layer=layer) for one in both]
-            x, y = (own_scores(one, scorer, "all", "explained") for one in own)
+            x, y = (own_scores(one, scorer, "all", PRIMARY["latents"]) for one in own)
             matters = all(bool(one["matters"].all()) for one in own)
             rows.append(names | {"layer": layer, **_difference(x, y, names, layer, config)})
             rows[-1] |= {"matters": matters, "confidence": config.collate.confidence}
-            if min(len(x), len(y)) >= config.collate.min_stratum:
+            if matters and min(len(x), len(y)) >= config.collate.min_stratum:
                 found[layer] = (x, y)
         tests.append(names | _interaction(found, names, config))
     ends = ("low_seeds", "high_seeds") if len(config.seeds) > 1 else ()

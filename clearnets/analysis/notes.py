@@ -87,14 +87,15 @@ def _on_primary(frames: Mapping[str, pd.DataFrame]) -> list[str]:
         return []
     row = primary.iloc[0]
     return [
-        "Primary: native latents against transcoders of the same selection, on explained latents "
-        f"of all layers. P-values are over {row['level']} and corrected by Holm over all "
+        "Primary: native latents against transcoders of the same selection, in layers that matter; "
+        "tested are live latents, which are active at all, with those that have no explanation or "
+        f"score at chance. P-values are over {row['level']} and corrected by Holm over all "
         f"{row['tests']} rows; of equivalence: that the difference is at least "
-        f"{row['equivalence']:g}. Simultaneous intervals hold all true differences together "
-        f"with {percent(row['confidence'])}. All other contrasts are exploratory. All live: "
-        "latents that are active at all, those without an explanation or score at chance. By "
-        "layer: Cochran's test of one difference in all layers, over latents, and the slope of the "
-        "difference over layers; in brackets: a layer that does not matter in both models."
+        f"{row['equivalence']:g}. Simultaneous intervals hold all true differences of live latents "
+        f"together with {percent(row['confidence'])}. All other contrasts are exploratory. By "
+        "layer: Cochran's test of one difference in all layers that matter, over latents, and the "
+        "slope of the difference over these; in brackets: a layer that does not matter in both "
+        "models."
     ]
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from clearnets.analysis.frames import pick
+from clearnets.analysis.frames import columns_of, pick
+from clearnets.analysis.multiple_testing import holm
 from clearnets.config import Config
-from clearnets.generalization.multiple_testing import holm
 
 MIN_SEEDS = 3
 COLUMNS = (
@@ -29,7 +29,7 @@ def primary_table(contrasts: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Return the primary contrasts with tests that are corrected over all of them.
 
     Args:
-        contrasts: rows of all scorers, as `contrast_tables` returns them.
+        contrasts: as `contrast_tables` returns them.
 
     `p`: two-sided, of no difference; `p_equivalent`: of a difference of at least `equivalence`, the
     larger of two one-sided tests (Schuirmann 1987); `_adjusted`: by Holm's step-down (1979) over
@@ -62,5 +62,7 @@ def primary_table(contrasts: pd.DataFrame, config: Config) -> pd.DataFrame:
         "p_adjusted": holm(p),
         "p_equivalent": inside,
         "p_equivalent_adjusted": holm(inside),
+        "equivalence": config.collate.equivalence,
+        "confidence": confidence,
     }
-    return rows.assign(**columns)[list(COLUMNS)].reset_index(drop=True)
+    return columns_of(rows.assign(**columns), COLUMNS).reset_index(drop=True)

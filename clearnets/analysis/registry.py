@@ -54,7 +54,7 @@ from clearnets.analysis import (
     protocols,
     ratings,
 )
-from clearnets.analysis.frames import columns_of, sort, stacked, to_csv
+from clearnets.analysis.frames import columns_of, sort, to_csv
 from clearnets.analysis.sources import EMBEDDING, SCORERS, Sources
 from clearnets.config import Config
 from clearnets.pipeline import artifacts
@@ -101,13 +101,12 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
 def _primary(
     sampled: pd.DataFrame, made: Mapping[str, pd.DataFrame], config: Config
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables of the primary contrasts, over all scorers that there are."""
-    tested, by_scorer = made["contrasts"], dict.fromkeys(SCORERS, sampled)
+    """Return the tables of the primary contrasts, and by layer of all scorers that there are."""
+    by_scorer: dict[str, pd.DataFrame] = dict.fromkeys(SCORERS, sampled)
     if "embedding" in made:
-        tested = stacked(tested, made["embedding_contrasts"])
         by_scorer[EMBEDDING] = made["embedding"].assign(matters=sampled["matters"].to_numpy())
     tables = layer_contrasts.layer_contrast_tables(by_scorer, config)
-    return {"primary": primary.primary_table(tested, config), **tables}
+    return {"primary": primary.primary_table(made["contrasts"], config), **tables}
 
 
 def write(frames: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from clearnets.analysis.contrasts import PRIMARY
 from clearnets.analysis.frames import pick, records
 from clearnets.analysis.layer_contrasts import KEYS
 from clearnets.analysis.samples import WHICH
@@ -14,32 +17,30 @@ from clearnets.families import FAMILIES
 
 # A row's p-value is written as a bound below this.
 SMALLEST = 0.0001
+NATS = ("sum_single", "joint", "joint_all")
 
 
 def primary_parts(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return the table of primary contrasts, and by layer; nothing where there are none."""
     if not len(frames["primary"]):
         return []
-    tables = ("contrasts", "embedding_contrasts")
-    every = pd.concat([frames[name] for name in tables if name in frames])
-    return [_primary_table(frames["primary"], every), _layer_table(frames)]
+    return [_primary_table(frames["primary"], frames["contrasts"]), _layer_table(frames)]
 
 
 def _primary_table(primary: pd.DataFrame, contrasts: pd.DataFrame) -> str:
-    """Return the primary contrasts: of explained, live and all latents, tested of the first."""
-    shown = pick(contrasts, kind="primary", seed="all", matching="none", layers="all")
+    """Return the primary contrasts, tested, and beside them those of other latents."""
+    same = {key: value for key, value in PRIMARY.items() if key != "latents"}
+    shown = pick(contrasts, **same)
     rows = []
     for row in records(primary):
         own = _of(shown, row)
-        # Embeddings have no other measure.
-        own = own[own["measure"].isna() | (own["measure"] == "balanced_accuracy")]
         cells = [difference(records(pick(own, latents=which))[0]) for which in WHICH]
         simultaneous = difference(row).partition(" ")[2] or DASH
         tests = [_p(row["p_adjusted"]), _p(row["p_equivalent_adjusted"])]
         rows.append([_pair(row), row["scorer"], *cells, simultaneous, row["level"], *tests])
     return table(
         [
-            *("primary contrast", "scorer", "explained", "all live", "all (coverage-adjusted)"),
+            *("primary contrast", "scorer", *(f"{which} latents" for which in WHICH)),
             *("simultaneous", "over", "p", "p of equivalence"),
         ],
         rows,
@@ -80,8 +81,9 @@ def dead_table(layers: pd.DataFrame) -> str:
     for family in own["name"].unique():
         if FAMILIES[family].trained:
             dead = pick(own, name=family)
-            shares = [percent(pick(dead, layer=layer)["dead"].mean()) for layer in numbers]
-            rows.append([family, *shares, percent(dead["dead"].max())])
+            by_layer: Any = dead.groupby("layer")["dead"].mean()
+            most = float(np.max(dead["dead"]))
+            rows.append([family, *map(percent, by_layer.reindex(numbers)), percent(most)])
     return table(["dead latents", *(f"layer {n:.0f}" for n in numbers), "most, any seed"], rows)
 
 
@@ -90,7 +92,7 @@ def depth_table(depth: pd.DataFrame) -> str:
     rows = []
     for model in depth["model"].unique():
         own = pick(depth, model=model)
-        nats = [number(own[name].mean(), ".3f") for name in ("sum_single", "joint", "joint_all")]
+        nats = [number(float(np.mean(own[name])), ".3f") for name in NATS]
         matter = f"{own['layers_that_matter'].min()} of {own['layers'].max()}"
         rows.append([str(model), *nats, matter])
     return table(

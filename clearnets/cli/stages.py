@@ -11,7 +11,7 @@ import typer
 from clearnets.cli import options
 from clearnets.cli.place import Place
 from clearnets.families import FAMILIES
-from clearnets.pipeline.stage import CODERS, LATENTS, MODELS, TASKS, Over, Stage
+from clearnets.pipeline.stage import CODERS, LATENTS, MODELS, TASKS, TUNED, Over, Stage
 
 if TYPE_CHECKING:
     from clearnets.config import Config
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _ITEM: dict[Over, Any] = {
     MODELS: options.Mlp,
     TASKS: Annotated[str, typer.Argument(metavar="TASK", help="A task of generalize.tasks.")],
+    TUNED: Annotated[
+        str, typer.Argument(metavar="SUBJECT", help="One of tune.models or tune.families.")
+    ],
 }
 _FAMILIES = {CODERS: [n for n, spec in FAMILIES.items() if spec.is_coder], LATENTS: list(FAMILIES)}
 
@@ -81,10 +84,12 @@ def _checked(over: Over, item: str, config: Config) -> str:
     Raises:
         UserError: there is no such item, or the experiment does not have it.
     """
-    from clearnets.config import parse_family, parse_mlp, parse_task
+    from clearnets.config import parse_family, parse_mlp, parse_subject, parse_task
 
     if over is MODELS:
         return parse_mlp(item, config)
     if over is TASKS:
         return parse_task(item, config)
+    if over is TUNED:
+        return parse_subject(item, config)
     return parse_family(item, config, "--aux", coder=over is CODERS)

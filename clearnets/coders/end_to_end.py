@@ -2,8 +2,9 @@
 in place.
 
 The loss is the Kullback-Leibler divergence of those predictions from the clean model's, in nats per
-predicted token (Braun et al. 2024). Coders stand in the model as `evaluation.splice_all` puts them
-there: at counted positions, each reading what those below have made of the stream.
+predicted token, with a share of the layers' fvu (Braun et al. 2024). Coders stand in the model as
+`evaluation.splice_all` puts them there: at counted positions, each reading what those below have
+made of the stream.
 
 Shapes: B rows, S positions, N counted tokens, M predicted tokens, D width, V vocabulary.
 """
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def add_gradient(
-    model: Any, coders: Mapping[str, SparseCoder], activations: Activations, schedule: Schedule
+    model: Any,
+    coders: Mapping[str, SparseCoder],
+    activations: Activations,
+    schedule: Schedule,
+    *,
+    fvu: float,
 ) -> dict[str, list[Loss]]:
     """Add a batch's share of the step's gradient; return by hookpoint the losses of its pieces.
 
@@ -39,22 +45,27 @@ def add_gradient(
         coders: of all layers, in order.
         activations: of the clean model.
         schedule: the batch is cut into its `micro_acc_steps` pieces, by rows.
+        fvu: weight of the layers' mean fvu in the loss.
     """
     batch = activations.batch
     rows = -(-len(batch.tokens_BS) // schedule.micro_acc_steps)
-    scale = 1 / (batch.predicted_BS[:, 1:].sum() * schedule.grad_acc_steps)
+    predicted, share = batch.predicted_BS[:, 1:].sum(), fvu / len(coders)
     pieces = batch.split(rows)
     counts = [int(piece.counted_BS.sum()) for piece in pieces]
     targets = zip(*(activations.outputs[name].split(counts) for name in coders), strict=True)
     found: dict[str, list[Loss]] = {name: [] for name in coders}
     for piece, clean_BSD, y in zip(pieces, activations.hidden_BSD.split(rows), targets):
         spliced = InOrder(coders.values(), schedule.precision)
-        value = _divergence(model, spliced, piece, clean_BSD)
-        (value * scale).backward()
-        for name, output, y_ND in zip(coders, spliced.made, y, strict=True):
-            residual = (output.output_ND.detach() - y_ND).pow(2).sum()
-            acts_Nk = output.acts_Nk.detach()
-            found[name].append(Loss(value.detach(), residual, acts_Nk, output.indices_Nk))
+        value = _divergence(model, spliced, piece, clean_BSD) / predicted
+        residuals = [
+            (made.output_ND - y_ND).pow(2).sum() for made, y_ND in zip(spliced.made, y, strict=True)
+        ]
+        for name, residual in zip(coders, residuals):
+            value = value + share * residual / activations.totals[name]
+        (value / schedule.grad_acc_steps).backward()
+        for name, made, residual in zip(coders, spliced.made, residuals):
+            codes = made.acts_Nk.detach(), made.indices_Nk
+            found[name].append(Loss(value.detach(), residual.detach(), *codes))
     return found
 
 
@@ -66,6 +77,6 @@ def _divergence(model: Any, spliced: InOrder, batch: Batch, clean_BSD: Tensor) -
         ).last_hidden_state
     predicted_BS, unembed = batch.predicted_BS[:, 1:], model.get_output_embeddings()
     with torch.no_grad():
-        clean_MV = unembed(clean_BSD[:, :-1][predicted_BS]).float().log_softmax(-1)
-    made_MV = unembed(hidden_BSD[:, :-1][predicted_BS]).float().log_softmax(-1)
+        clean_MV = unembed(clean_BSD[:, :-1][predicted_BS]).log_softmax(-1)
+    made_MV = unembed(hidden_BSD[:, :-1][predicted_BS]).log_softmax(-1)
     return F.kl_div(made_MV, clean_MV, reduction="sum", log_target=True)

@@ -181,7 +181,7 @@ class _Layer:
     """Sums over the held-out tokens of one layer: its output, the baselines and the coders."""
 
     def __init__(
-        self, coders: Mapping[str, SparseCoder], baselines: Baselines, mean_D: Tensor
+        self, coders: Mapping[str, SparseCoder], baselines: Baselines | None, mean_D: Tensor
     ) -> None:
         self._coders, self._baselines, self._mean_D = coders, baselines, mean_D
         self._total: Tensor | float = 0.0
@@ -197,7 +197,8 @@ class _Layer:
             made: by family the batch's reconstruction, layers up to the one below.
         """
         self._total = self._total + (y_ND.double() - self._mean_D).pow(2).sum()
-        for name, value in self._baselines.residuals(tokens_N, x_ND, y_ND).items():
+        plain = self._baselines.residuals(tokens_N, x_ND, y_ND) if self._baselines else {}
+        for name, value in plain.items():
             self._plain[name] = self._plain.get(name, 0.0) + value
         errors = {}
         for family, coder in self._coders.items():
@@ -234,7 +235,7 @@ class _Layer:
 def evaluate_coders(
     model: Any,
     coders: Mapping[str, Sequence[SparseCoder]],
-    baselines: Sequence[Baselines],
+    baselines: Sequence[Baselines] | None,
     means: Sequence[Tensor],
     ablation: Sequence[Row] | None,
     *,
@@ -246,7 +247,7 @@ def evaluate_coders(
     Args:
         model: the dense model that they were trained on.
         coders: by family, one coder per layer.
-        baselines: per layer, fitted elsewhere.
+        baselines: per layer, fitted elsewhere; None where they are not asked for.
         means: per layer the mean output over the whole split.
         ablation: what `ablate` found on `intervened`; None where losses are not asked for, as of
             an untrained model, which has none to lose.
@@ -255,7 +256,7 @@ def evaluate_coders(
     """
     layers = [
         _Layer({family: chain[layer] for family, chain in coders.items()}, plain, mean_D)
-        for layer, (plain, mean_D) in enumerate(zip(baselines, means))
+        for layer, (plain, mean_D) in enumerate(zip(baselines or [None] * len(means), means))
     ]
 
     def visit(batch: Batch, *, splice: bool) -> None:

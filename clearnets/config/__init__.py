@@ -26,6 +26,7 @@ from clearnets.config.choices import (
     parse_layers,
     parse_mlp,
     parse_seed,
+    parse_subject,
     parse_task,
 )
 from clearnets.config.coders import Cache, Coders, Existing

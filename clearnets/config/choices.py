@@ -53,6 +53,19 @@ def parse_mlp(name: str, config: Config) -> Mlp:
     return cast(Mlp, name)
 
 
+def parse_subject(name: str, config: Config) -> str:
+    """Return `name`, if the experiment searches for the recipe of such a model or family.
+
+    Raises:
+        UserError: it does not.
+    """
+    known = (*MLPS, *(family for family, spec in FAMILIES.items() if spec.is_coder))
+    parse_choice("subject", name, known, config.tune.subjects)
+    cure = "add it to `tune.models` or `tune.families`"
+    _check_has(name, config.tune.subjects, config, f"search for {name!r}", cure)
+    return name
+
+
 def parse_task(name: str, config: Config) -> TaskName:
     """Return `name`, if it is a task of the experiment.
 

@@ -7,6 +7,7 @@ from typing import Literal
 from clearnets.config.fields import (
     Count,
     External,
+    Fraction,
     Frozen,
     NonNegativeFloat,
     Positive,
@@ -52,6 +53,14 @@ class Coders(Frozen):
     rate over its peak, times the spread of what the encoder reads. 0 adds nothing."""
     silent_steps: Positive
     """Steps without an activation from which a latent is silent."""
+    end_to_end_fvu: Fraction
+    """Of coders trained end to end, the weight of the layers' mean fvu beside the divergence in
+    nats. The fvu is from the clean model's outputs."""
+
+    def rate(self, family: str) -> float:
+        """Return a family's peak learning rate."""
+        own = {str(name): rate for name, rate in self.learning_rates.items()}
+        return own.get(family, self.learning_rate)
 
 
 class Cache(Frozen):

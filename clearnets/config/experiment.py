@@ -20,6 +20,7 @@ from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import MLPS, SPARSE, Family, Mlp, Optional, Split
 from clearnets.config.results import Collate, Concepts
+from clearnets.config.tune import Tune
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
 
 
@@ -32,10 +33,10 @@ class Config(Frozen):
     """Training seeds; each is trained and carried into every table."""
     models: tuple[Mlp, ...]
     """Feedforwards of the models that are trained: `dense`, and after it its twins. A model is
-    called by its feedforward in paths and tables. None at all, and no families: the experiment
-    compares nothing, and only `generalize` runs."""
+    called by its feedforward in paths and tables."""
     families: tuple[Family, ...]
-    """Kinds of latent that are compared, controls among them: rows of `clearnets.families`."""
+    """Kinds of latent that are compared, controls among them: rows of `clearnets.families`. None at
+    all: the experiment compares nothing, and only `generalize` and `tune` run."""
     skip: tuple[Optional, ...]
     """Stages that are left out, with their tables and figures."""
     threads: Positive
@@ -44,6 +45,7 @@ class Config(Frozen):
     model: Model
     train: Train
     match: Match
+    tune: Tune
     coders: Coders
     cache: Cache
     embed: Embed
@@ -60,6 +62,7 @@ class Config(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         self._check_text()
+        self._check_search()
         if self.models:
             self._check_models()
             self._check_families()
@@ -79,6 +82,19 @@ class Config(Frozen):
                 "the scorer `rules` executes sentences of the explainer `tokens` only; choose "
                 "score.scorers of kind delphi"
             )
+
+    def _check_search(self) -> None:
+        if self.tune.families and not self.models:
+            raise ValueError("tune.families: coders need a model to read: set `models: [dense]`")
+        if self.tune.models and isinstance(self.model, Pretrained):
+            raise ValueError("tune.models: a pretrained model is not trained; remove them")
+        for section, values, kind in (
+            ("train", self.tune.train, Train),
+            ("coders", self.tune.coders, Coders),
+        ):
+            for key in values:
+                if key not in kind.model_fields:
+                    raise ValueError(f"tune.{section}: the section {section} has no key {key!r}")
 
     def _check_models(self) -> None:
         modes = ", ".join(MLPS[1:])
@@ -106,8 +122,6 @@ class Config(Frozen):
                 )
 
     def _check_families(self) -> None:
-        if not self.families:
-            raise ValueError("families must name at least one kind of latent")
         if len(set(self.families)) != len(self.families):
             raise ValueError("families must differ")
         scored = "explain" if self.explain.protocol == "delphi" else "score"
@@ -136,8 +150,10 @@ class Config(Frozen):
                 "without models there is nothing to compare: set `families: []` and "
                 "`coders.existing: {}`, or set models"
             )
-        if not self.generalize.tasks:
-            raise ValueError("without models and generalize.tasks there is nothing to run")
+        if not (self.generalize.tasks or self.tune.subjects):
+            raise ValueError(
+                "without models there is nothing to run: name generalize.tasks or tune.models"
+            )
         if "checkpoints" in self.generalize.tasks and self.generalize.reads_own_models:
             raise ValueError(
                 "generalize.tasks: checkpoints reads the models that are trained here, and "
@@ -147,7 +163,7 @@ class Config(Frozen):
     @property
     def compares(self) -> bool:
         """Whether there are models, and latents of them, to compare."""
-        return bool(self.models)
+        return bool(self.families)
 
     @property
     def coder_families(self) -> tuple[Family, ...]:

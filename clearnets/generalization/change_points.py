@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from clearnets.analysis.multiple_testing import permutation_p_values
 from clearnets.analysis.statistics import NOTHING, Estimate, mean_draws, percentile_interval
-from clearnets.generalization.multiple_testing import permutation_p_values
 
 Floats = NDArray[np.float64]
 

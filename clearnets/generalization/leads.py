@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clearnets.analysis.frames import pick, records
+from clearnets.analysis.multiple_testing import holm
 from clearnets.analysis.statistics import Estimate
 from clearnets.generalization import change_points
 from clearnets.generalization.change_points import Transition
-from clearnets.generalization.multiple_testing import holm
 from clearnets.generalization.runs import KINDS, LEVEL, by_metric, is_log_spaced, seed_groups
 from clearnets.pipeline.runtime import seed_for
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from clearnets.analysis.multiple_testing import permutation_p_values
 from clearnets.analysis.statistics import NOTHING, Estimate, percentile_interval
-from clearnets.generalization.multiple_testing import permutation_p_values
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

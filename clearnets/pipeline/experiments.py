@@ -179,12 +179,15 @@ def run(name: str, assignments: list[str], *, dry_run: bool, options: str = "") 
 def _commands(values: Mapping[str, Any], options: str) -> list[str]:
     """Return the commands that an experiment runs.
 
-    One that compares nothing has only the stages of the observatory: DVC cannot run the last two,
-    which also read results of the others.
+    One that compares nothing has only its observatory and its search for recipes: DVC cannot run
+    the last two, which also read results of the others.
     """
-    if values["models"]:
+    if values["families"]:
         return [f"clearnets repro{options}"]
-    return [f"clearnets repro generalize{options}", "clearnets collate", "clearnets figures"]
+    there = {"generalize": values["generalize"]["tasks"]}
+    there |= {"tune": [*values["tune"]["models"], *values["tune"]["families"]]}
+    stages = " ".join(stage for stage, items in there.items() if items)
+    return [f"clearnets repro {stages}{options}", "clearnets collate", "clearnets figures"]
 
 
 def _run(words: str, name: str) -> None:

@@ -103,6 +103,11 @@ def concepts(family: str, seed: int) -> Path:
     return ARTIFACTS / "concepts" / family / f"seed-{seed}"
 
 
+def tune(subject: str, seed: int, trial: int) -> Path:
+    """`trial.json`: a recipe, and the loss that it came to."""
+    return ARTIFACTS / "tune" / subject / f"seed-{seed}" / f"trial-{trial}"
+
+
 def generalize(task: str) -> Path:
     """`runs.csv`, `curves.csv`, `measures.csv`: what one task's checkpoints look like."""
     return ARTIFACTS / "generalize" / task

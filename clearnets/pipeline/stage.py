@@ -73,6 +73,10 @@ def _models_of(config: Config, task: str) -> str:
 MODELS = Over("mlp", "--mlp", "models", lambda c: c.models, lambda c, mlp: f"artifacts/train/{mlp}")
 LATENTS = Over("family", "--aux", "families", lambda c: c.families, _weights)
 CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of)
+TUNED = Over(
+    *("subject", "", None, lambda c: c.tune.subjects),
+    lambda c, subject: f"artifacts/{'match' if subject in c.tune.families else 'data'}",
+)
 TASKS = Over("task", "", "generalize.tasks", lambda c: c.generalize.tasks, _models_of)
 
 

@@ -20,13 +20,20 @@ STAGE = Stage(
     params=(
         *("experiment", "seeds", "models", "families", "skip", "coders.existing", "match"),
         *("explain.protocol", "score.n_examples_test", "score.n_non_activating"),
-        *("score.non_activating", "score.scorers", "concepts", "generalize.tasks", "collate"),
+        *(
+            "score.non_activating",
+            "score.scorers",
+            "concepts",
+            "generalize.tasks",
+            "tune",
+            "collate",
+        ),
     ),
     reads=(
         *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/evaluate"),
         *("artifacts/cache", "artifacts/explain", "artifacts/qualify", "artifacts/score"),
         *("artifacts/similarity", "artifacts/overlap", "artifacts/concepts"),
-        *("artifacts/generalize", "paper/ratings"),
+        *("artifacts/generalize", "artifacts/tune", "paper/ratings"),
     ),
     small=("paper/results/{experiment}",),
     without_models=True,
@@ -35,7 +42,7 @@ STAGE = Stage(
 
 def units(config: Config) -> list[Unit]:
     """The one unit of this stage: the folder of tables."""
-    from clearnets.analysis import rating_files, sources, transcript_sample
+    from clearnets.analysis import rating_files, sources, transcript_sample, tuning
     from clearnets.generalization import tables as generalization
 
     rated = {path.name: artifacts.sha256(path) for path in rating_files.files(config)}
@@ -48,6 +55,7 @@ def units(config: Config) -> list[Unit]:
                 **sources.inputs(config),
                 **transcript_sample.inputs(config),
                 **generalization.inputs(config),
+                **tuning.inputs(config),
             },
         )
     ]
@@ -59,16 +67,17 @@ def run(config: Config, *, runtime: Runtime) -> None:
     Raises:
         UserError: a result is missing or damaged; it names the stage to run.
     """
-    from clearnets.analysis import registry, sources, summary, transcript_sample
+    from clearnets.analysis import registry, sources, summary, transcript_sample, tuning
     from clearnets.generalization import summary as observatory
     from clearnets.generalization import tables as generalization
 
     for _, work in artifacts.build_all(units(config)):
         frames = registry.make(sources.read(config), config) if config.compares else {}
-        frames |= generalization.make(config)
+        frames |= generalization.make(config) | tuning.make(config)
         registry.write(frames, work.out)
         compared = summary.markdown(frames, config) if config.compares else ""
         text = compared + observatory.markdown(frames)
+        text += tuning.markdown(frames["tuning"]) if "tuning" in frames else ""
         artifacts.write_text(work.out / "summary.md", text)
         said = [f"{artifacts.to_line(one)}\n" for one in transcript_sample.sample(config)]
         if said:

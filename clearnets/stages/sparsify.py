@@ -6,22 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import FAMILIES
 from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, Work, build_groups, read_json, write_json
-from clearnets.pipeline.runtime import Runtime, progress
+from clearnets.pipeline.runtime import Runtime
 from clearnets.pipeline.stage import CODERS, Source, Stage
 
 if TYPE_CHECKING:
-    import torch
-    from sparsify import SparseCoder
-
-    from clearnets.coders.training import Chain
     from clearnets.config import Config, Existing
-    from clearnets.families import FamilySpec
 
 
 STAGE = Stage(
@@ -35,7 +29,7 @@ STAGE = Stage(
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
         *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
-        *("coders.bias_step", "coders.silent_steps"),
+        *("coders.bias_step", "coders.silent_steps", "coders.end_to_end_fvu"),
     ),
     reads=("artifacts/data", "artifacts/match", "{source}"),
     writes=("artifacts/coders/{item}",),
@@ -50,7 +44,7 @@ def units(config: Config, *, family: str) -> list[Unit]:
     settings = {"family": family, **config.dump("threads", "model.expansion", "model.k", "coders")}
     model = str(FAMILIES[family].model)
     # Of what concerns single families, only that of this one.
-    own = {"existing": None, "learning_rate": _rate(config, family)}
+    own = {"existing": None, "learning_rate": config.coders.rate(family)}
     settings["coders"] = {**settings["coders"], **own, "learning_rates": None}
     if source := _existing(config, family):
         from clearnets.coders import existing
@@ -114,12 +108,6 @@ def _existing(config: Config, family: str) -> Existing | None:
     return {str(name): source for name, source in config.coders.existing.items()}.get(family)
 
 
-def _rate(config: Config, family: str) -> float:
-    """Return a family's peak learning rate."""
-    own = {str(name): rate for name, rate in config.coders.learning_rates.items()}
-    return own.get(family, config.coders.learning_rate)
-
-
 def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     """Write coders that others trained in place of trained ones; their training is not known."""
     from clearnets.coders import existing
@@ -165,44 +153,13 @@ def _build_layers(
     config: Config, seed: int, works: Mapping[str, Work], layers: Sequence[int], runtime: Runtime
 ) -> dict[str, dict[str, Any]]:
     """Write the coders of some layers; return by family what is told of their training."""
-    from clearnets.coders import batches, cross_layer, training
-    from clearnets.data.tokens import open_tokens
-    from clearnets.models.matching import attention_within
+    from clearnets.coders import cross_layer, fitting
 
-    device, settings, store = runtime.torch_device(), config.coders, open_tokens(paths.data())
-    within, split = attention_within(seed), store.split("train")
-    rows = batches.plan_rows(
-        len(split),
-        tokens=settings.tokens,
-        batch_size=settings.batch_size,
-        grad_acc_steps=settings.grad_acc_steps,
-        ctx_len=store.ctx_len,
-        seed=seed,
-    )
-    first = FAMILIES[next(iter(works))]
-    model = _model(seed, device, first)
-    chains = [
-        _chain(config, family, seed, layers, model, work.state / _state_of(layers))
-        for family, work in works.items()
-    ]
-    steps = len(rows) // settings.grad_acc_steps if first.trained else 0
-    tokens_per_step = settings.batch_size * settings.grad_acc_steps * store.ctx_len
-    with progress(_label(works, seed, layers), steps * tokens_per_step, "tokens") as bar:
-        reports = training.train(
-            model,
-            chains,
-            lambda some: batches.make_batch(
-                store, split[rows[some.start : some.stop].ravel()], device, within=within
-            ),
-            training.Schedule.of(settings, steps),
-            per_read=max(1, training.READ_TOKENS // (settings.batch_size * store.ctx_len)),
-            on_step=lambda _: bar.advance(tokens_per_step),
-        )
-    for work, chain in zip(works.values(), chains, strict=True):
-        cross_layer.save(chain.coders, work.out)
-    numbers = {"steps": steps, "tokens": steps * tokens_per_step}
-    told = [numbers | {"layers": report.layers()} for report in reports]
-    return dict(zip(works, told, strict=True))
+    states = {family: work.state / _state_of(layers) for family, work in works.items()}
+    fitted = fitting.fit(config, seed, states, layers, runtime, label=_label(works, seed, layers))
+    for family, work in works.items():
+        cross_layer.save(fitted[family].coders, work.out)
+    return {family: found.told for family, found in fitted.items()}
 
 
 def _state_of(layers: Sequence[int]) -> str:
@@ -212,54 +169,6 @@ def _state_of(layers: Sequence[int]) -> str:
 
 def _label(works: Mapping[str, Work], seed: int, layers: Sequence[int]) -> str:
     return f"sparsify {', '.join(works)} seed {seed} layers {', '.join(map(str, layers))}"
-
-
-def _model(seed: int, device: torch.device, family: FamilySpec) -> Any:
-    """Return the model that a family reads, as trained or before, frozen."""
-    from clearnets.models.loading import load
-    from clearnets.models.matching import load_pair
-    from clearnets.models.untrained import untrained as begun
-
-    trained = load_pair(seed).checkpoint(family)
-    model: Any = begun(trained, seed) if family.untrained_model else load(trained)
-    return model.to(device).requires_grad_(False)
-
-
-def _chain(
-    config: Config, family: str, seed: int, layers: Sequence[int], model: Any, state: Path
-) -> Chain:
-    """Return new coders of some layers, and what they are trained on."""
-    from clearnets.coders import cross_layer, end_to_end
-    from clearnets.coders.training import Chain, separately
-
-    spec, coders = FAMILIES[family], _new_coders(config, family, seed, layers, model)
-    add_gradient = separately
-    if spec.cross_layer:
-        cross_layer.extend(coders)
-        add_gradient = cross_layer.add_gradient
-    if spec.objective == "kl":
-        add_gradient = partial(end_to_end.add_gradient, model)
-    return Chain(coders, state, add_gradient, _rate(config, family))
-
-
-def _new_coders(
-    config: Config, family: str, seed: int, layers: Sequence[int], model: Any
-) -> dict[str, SparseCoder]:
-    """Return the coders of some layers at their initial weights, on the model's device."""
-    from clearnets.coders import library
-
-    return {
-        name: library.new_coder(
-            name,
-            **FAMILIES[family].coder_kind,
-            d_in=model.config.hidden_size,
-            num_latents=config.model.num_latents,
-            k=config.model.k,
-            seed=seed,
-            multi_topk=config.coders.multi_topk and not FAMILIES[family].joint,
-        ).to(model.device)
-        for name in config.hookpoints(family, layers)
-    }
 
 
 def _metrics(training: dict) -> dict[str, float | int | None]:

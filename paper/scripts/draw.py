@@ -22,7 +22,15 @@ import pandas as pd
 from common import FAMILIES, load_families, save
 
 MODELS = ("losses", "fvu", "ablation", "recovered")
-RULES = ("scores", "precision_recall", "layers", "rates", "densities", "contrasts")
+RULES = (
+    "scores",
+    "precision_recall",
+    "layers",
+    "rates",
+    "densities",
+    "contrasts",
+    "layer_contrasts",
+)
 # By module, the table without which it draws nothing: an experiment may leave out its stage.
 OTHER_SCORES = {
     "embedding": "embedding",

@@ -20,7 +20,7 @@ from common import (
     LABEL,
     SCORERS,
     TWO_COLUMNS,
-    is_control,
+    is_twin,
     legend,
     load_families,
     marker_style,
@@ -44,7 +44,8 @@ CELLS = tuple(dict.fromkeys([*(cell for own in FACTORS.values() for cell in own)
 TITLES = {"k": "k", "tokens": "million tokens", "width": "width"}
 # Of latents that are not dead, those without an explanation at chance, in layers that matter.
 CHOSEN = {"explanation": "own", "measure": ACCURACY, "latents": "live", "layers": "matter"}
-# Half a 95 % interval in standard errors, by the number of seeds (Student's t).
+LEVEL = 0.95
+# Half an interval of that level in standard errors, by the number of seeds (Student's t).
 REACH = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
@@ -129,7 +130,7 @@ def draw(tables: Path) -> dict[str, tuple[Figure, str]] | None:
     if found.empty or CENTRE not in set(found["cell"]) or found["cell"].nunique() < 2:
         return None
     seeds = found["seed"].nunique()
-    over = f"Bars: 95 % intervals over {seeds} training seeds (Student's t)."
+    over = f"Bars: {100 * LEVEL:g} % intervals over {seeds} training seeds (Student's t)."
     kinds = "live latents, those without an explanation at chance, in layers that matter"
     score = (
         f"Score ({kinds}) against the loss of the model that computes with the latents, in nats "
@@ -155,7 +156,7 @@ def pareto(found: pd.DataFrame) -> Figure:
         for axes, (factor, cells) in zip(line, columns.items()):
             there = own[own["cell"].isin(cells)]
             for family, rows in there.groupby("family", sort=False):
-                if family in FAMILIES and not is_control(str(family)):
+                if family in FAMILIES and not is_twin(str(family)):
                     _curve(axes, rows, str(family), FACTORS.get(factor, {}))
             axes.axvline(0, color="0.6", lw=0.6, zorder=0)
         line[0].set_ylabel(scorer)

@@ -127,6 +127,7 @@ def test_all_tables_are_there(tables):
     }  # fmt: skip
 
 
+PRIMARY = {("native", "groupmax-transcoder"), ("topk-native", "transcoder")}
 # Ends of live latents without a score.
 SILENT = ("too_rare", "too_frequent", "unscorable")
 
@@ -218,11 +219,9 @@ def test_shuffled_explanations_lie_at_chance(tables):
 
 def test_contrasts_find_the_planted_differences(tables):
     contrasts = tables["contrasts"]
-    assert tuple(contrasts.loc[0, ["kind", "a", "b"]]) == (
-        "primary",
-        "native",
-        "groupmax-transcoder",
-    )
+    primary = contrasts[contrasts["kind"] == "primary"]
+    assert set(zip(primary["a"], primary["b"])) == PRIMARY
+    assert contrasts.loc[0, "kind"] == "primary"
     for matching in ("none", "rate", "activity"):
         key = ALL | ACCURACY | {"a": "native", "b": "random-native", "matching": matching}
         row = one(contrasts, **key, scorer="rule-detection")
@@ -256,8 +255,8 @@ def test_every_seed_has_its_own_rows(tables, seed):
     row = one(tables["means"], **key, family="sae", explanation="own")
     assert row["n"] == len(scores)
     assert row["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
-    other = one(tables["means"], **key, family="native", explanation="own")["mean"]
-    found = one(tables["contrasts"], **key, a="native", b="sae", matching="none")
+    other = one(tables["means"], **key, family="topk-native", explanation="own")["mean"]
+    found = one(tables["contrasts"], **key, a="topk-native", b="sae", matching="none")
     assert found["difference"] == pytest.approx(other - row["mean"], abs=2e-5)
 
 
@@ -437,6 +436,46 @@ def test_few_latents_give_no_interval(project, monkeypatch):
     # The ranges of concepts are over draws of latents.
     text, _, _ = summary.markdown(frames, config).partition("| concepts:")
     assert "[" not in text
+
+
+def test_the_depth_of_models_is_summed_over_later_layers(tables):
+    layers, depth = tables["layers"], tables["depth"]
+    assert set(depth["model"]) == set(CONFIG.models)
+    for row in depth.itertuples():
+        own = layers[(layers["name"] == row.model) & (layers["seed"] == row.seed)]
+        cost = own.sort_values("layer")["cost"].tolist()
+        assert row.sum_single == pytest.approx(sum(cost[1:]), rel=1e-4)
+        assert row.joint == pytest.approx(1.5 * sum(cost[1:]), rel=1e-4)
+        assert (row.layers_that_matter, row.layers) == (2, 3)
+
+
+def test_losses_are_told_in_nats_above_the_clean_model(tables):
+    coders = pd.read_csv(paths.evaluate(0) / "coders.csv").query("family == 'sae'")
+    found = tables["layers"].query("name == 'sae' and seed == 0")["nats_splice"]
+    expected = (coders["loss_splice"] - coders["loss_clean"]).to_numpy()
+    assert found.to_numpy() == pytest.approx(expected, rel=1e-4)
+    splice = tables["splice_all"]
+    nats = splice["loss_ablate"] - splice["loss_clean"]
+    assert splice["nats_ablate"].to_numpy() == pytest.approx(nats.to_numpy(), rel=1e-4)
+    row = one(tables["summary"], family="sae")
+    own = splice.query("family == 'sae'")["nats_splice"]
+    assert row["nats_splice_all_layers"] == pytest.approx(own.mean(), rel=1e-4)
+    every = tables["depth"].query("model == 'dense'")["joint_all"]
+    assert row["nats_ablate_all_layers"] == pytest.approx(every.mean(), rel=1e-4)
+    assert row["dead_max"] == pytest.approx(0.05)
+
+
+def test_the_primary_contrasts_of_live_latents_are_tested(tables):
+    primary, contrasts = tables["primary"], tables["contrasts"]
+    assert set(zip(primary["a"], primary["b"])) == PRIMARY
+    assert set(primary["tests"]) == {4}
+    key = {"layers": "matter", "latents": "live", "seed": "all", "matching": "none"}
+    for row in primary.itertuples():
+        found = one(contrasts, **key, **ACCURACY, a=row.a, b=row.b, scorer=row.scorer)
+        assert found["role"] == "primary"
+        assert row.low < found["low"] < row.difference == found["difference"]
+    assert (contrasts["role"] == "primary").sum() == 4
+    assert set(tables["embedding_contrasts"]["role"]) == {"exploratory"}
 
 
 def test_all_layers_at_once_recover_what_was_measured(tables):
@@ -672,8 +711,8 @@ def test_scores_by_embeddings_have_tables_of_their_own(tables):
     del key["family"]
     above = one(tables["embedding_contrasts"], **key, kind="own shuffled", a="sae")
     both = {f: one(tables["embedding_means"], **key, family=f, explanation="own") for f in TRUTH}
-    contrast = one(tables["embedding_contrasts"], **key, a="native", b="sae", matching="none")
-    difference = both["native"]["mean"] - both["sae"]["mean"]
+    contrast = one(tables["embedding_contrasts"], **key, a="topk-native", b="sae", matching="none")
+    difference = both["topk-native"]["mean"] - both["sae"]["mean"]
     assert contrast["difference"] == pytest.approx(difference, abs=2e-5)
     expected = np.mean([r["auroc"] - r["shuffled"] for r in there])
     assert above["difference"] == pytest.approx(expected, abs=1e-5)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from clearnets.analysis.multiple_testing import holm
 from clearnets.analysis.statistics import NOTHING, Estimate
 from clearnets.generalization import change_points
-from clearnets.generalization.multiple_testing import holm
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -31,7 +31,7 @@ SCRIPTS = ROOT / "paper/scripts"
 CONFIG = synthetic_results.small(generalize={"tasks": ["grokking", "digits"]})
 NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
-    *("scores", "precision_recall", "layers", "rates", "densities", "contrasts"),
+    *("scores", "precision_recall", "layers", "rates", "densities", "contrasts", "layer_contrasts"),
     *("embedding", "roc", "protocols", "concepts", "concept_map", "leads"),
     *(f"observed-{task}{end}" for task in CONFIG.generalize.tasks for end in ("", "-all")),
 }

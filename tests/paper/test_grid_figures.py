@@ -97,7 +97,9 @@ def test_orders_are_kendalls_tau_within_seeds(results, grid):
     assert orders.loc["rule-detection", "grid-k4"]["low"] == 1
     mean = np.mean(list(by_cell.values()), axis=0)
     row = orders.loc["rule-detection", "all"]
-    low, high = t.interval(0.95, 2, mean.mean(), mean.std(ddof=1) / 3**0.5)
+    for seeds, reach in grid.REACH.items():
+        assert reach == pytest.approx(t.ppf((1 + grid.LEVEL) / 2, seeds - 1), abs=1e-3)
+    low, high = t.interval(grid.LEVEL, 2, mean.mean(), mean.std(ddof=1) / 3**0.5)
     assert row["tau"] == pytest.approx(mean.mean())
     if mean.std():
         assert row[["low", "high"]].tolist() == pytest.approx([low, min(high, 1)], abs=1e-4)

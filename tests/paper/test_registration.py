@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clearnets import UserError
+from clearnets.analysis import contrasts
 from clearnets.config import load, read_yaml
 from clearnets.families import FAMILIES
 from clearnets.paper import claims
@@ -42,6 +43,10 @@ def test_primary_hypotheses_compare_families_of_one_selection():
         assert coder.contrast == "primary"
         assert native.selection == coder.selection
     design = REGISTERED["design"]
+    tested = design["where"].items() | {("kind", "primary")}
+    assert contrasts.PRIMARY.items() == tested
+    for scorer in design["scorers"]:
+        assert contrasts.role(contrasts.PRIMARY | {"scorer": scorer}) == "primary"
     assert design["tests"] == len(primary) * len(design["scorers"])
 
 
