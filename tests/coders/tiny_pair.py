@@ -22,6 +22,11 @@ def tiny_config(**over) -> config.Config:
     tiny = {
         "data": {"tokenizer": {"vocab_size": 300}, "ctx_len": CTX},
         "model": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "expansion": 4, "k": 4},
+        "models": ["dense", "sparse"],
+        "families": [
+            *("native", "transcoder", "sae", "skip-transcoder", "random-native"),
+            *("random-transcoder", "random-sae", "step0-transcoder"),
+        ],
         "explain": {"window": 8},
         "coders": {"tokens": 12 * 4 * CTX, "batch_size": 4, "warmup_steps": 2},
     }
