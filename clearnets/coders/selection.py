@@ -33,7 +33,7 @@ BATCH = ("batchtopk", "matryoshka")
 JUMP = "jumprelu"
 PREFIXES = (16, 8, 4, 2, 1)
 """Parts of Matryoshka's dictionary that reconstruct by themselves: its first 1/16, ... and all."""
-_DECAY = 0.99
+_DECAY = 0.95
 """Of the moving average of a batch's threshold, per batch."""
 _WIDTH = 0.5
 """Of JumpReLU's kernel, as a share of the threshold."""

@@ -195,6 +195,18 @@ def train(
     """
     count = max(1, schedule.steps * schedule.grad_acc_steps)
     reader = _Reader(model, batches, count, per_read)
+    return fit(reader, chains, schedule, on_step=on_step, save_every=save_every)
+
+
+def fit(
+    reader: Callable[[int], Activations],
+    chains: Sequence[Chain],
+    schedule: Schedule,
+    *,
+    on_step: Callable[[int], None] = lambda step: None,
+    save_every: int = SAVE_EVERY,
+) -> list[Report]:
+    """Do the same with activations that `reader` gives by the number of a batch."""
     runs = [_Run(chain, schedule, reader) for chain in chains]
     for step in range(min(run.done for run in runs), schedule.steps):
         due = [run for run in runs if run.done == step]
@@ -257,7 +269,9 @@ class _Reader:
 class _Run:
     """The coders of a chain in training, their optimizer and what is reported of the last steps."""
 
-    def __init__(self, chain: Chain, schedule: Schedule, reader: _Reader) -> None:
+    def __init__(
+        self, chain: Chain, schedule: Schedule, reader: Callable[[int], Activations]
+    ) -> None:
         rate = chain.learning_rate or schedule.learning_rate
         self._chain, self._schedule = chain, replace(schedule, learning_rate=rate)
         coders = chain.coders

@@ -90,6 +90,7 @@ def interrupt(monkeypatch, *, step: int) -> None:
 
 
 FAMILIES_OF_DENSE = ["transcoder", "sae", "random-sae", "skip-transcoder"]
+TOGETHER = ["e2e-transcoder", "cross-layer-transcoder"]
 
 
 def train_in(folder: Path, project: config.Config, families: list[str]) -> dict[str, bytes]:
@@ -139,6 +140,28 @@ def test_layers_on_two_workers_are_those_on_one(project, alone, tmp_path, monkey
     if workers == "here":
         monkeypatch.setattr(processes, "each", lambda call, jobs, **_: [call(*job) for job in jobs])
     assert train_in(copy(tmp_path, "two"), project, FAMILIES_OF_DENSE) == alone
+
+
+def test_coders_of_all_layers_together_in_the_stages(project, tmp_path, monkeypatch):
+    """Alone as beside others, on one worker as on two; evaluated as other coders are."""
+    families = [*TOGETHER, "transcoder"]
+    expected = {}
+    for family in families:
+        expected |= train_in(copy(tmp_path, family), project, [family])
+    assert "cross-layer-transcoder/layers.0.mlp/cross.safetensors" in expected
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    monkeypatch.setattr(processes, "each", lambda call, jobs, **_: [call(*job) for job in jobs])
+    assert train_in(tmp_path, project, families) == expected
+
+    evaluate.run(project.model_copy(update={"families": tuple(families)}), runtime=RUNTIME)
+    assert len(table(paths.evaluate(0) / "coders.csv")) == 6
+    costs = json.loads((paths.evaluate(0) / "summary.json").read_text())["coders"]
+    own = costs["transcoder"]
+    cross, end_to_end = costs["cross-layer-transcoder"], costs["e2e-transcoder"]
+    assert cross["parameters"] == own["parameters"] + 64 * 16
+    assert cross["flops_per_token_forward"] == own["flops_per_token_forward"] + 2 * 4 * 16
+    assert end_to_end["parameters"] == own["parameters"]
+    assert end_to_end["training_flops"] > 2 * own["training_flops"]
 
 
 def test_the_twin_is_where_training_began(project):

@@ -62,7 +62,7 @@ def test_choice_by_batch_equals_the_dense_reference(family):
     # The threshold is the smallest kept one, and follows as an average.
     assert coder.threshold == pytest.approx(float(least.detach()))
     selection.track(coder, made.acts_Nk * 3)
-    assert coder.threshold == pytest.approx(float(least.detach()) * 1.02)
+    assert coder.threshold == pytest.approx(float(least.detach()) * 1.1)
 
 
 @pytest.mark.parametrize("family", JUMPS)

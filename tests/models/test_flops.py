@@ -13,8 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clearnets import config
+from clearnets.coders import cross_layer, feedforward
 from clearnets.coders.library import new_coder
 from clearnets.coders.objective import add_gradient, reconstruct, variation
+from clearnets.coders.training import Activations, Schedule
 from clearnets.families import FAMILIES
 from clearnets.models import flops as compute
 from clearnets.models import sparse_ops
@@ -117,6 +119,37 @@ def test_coders_equal_torchs_counter(family, multi_topk):
     with counter() as training:
         add_gradient(coder, x_ND, target_ND, variation(target_ND))
     assert flops.training == training.get_total_flops() / tokens
+
+
+def test_cross_layer_coders_equal_torchs_counter():
+    tokens, sizes = 8, {"d_in": 10, "num_latents": 100, "k": 3}
+    coders = {name: new_coder(name, transcode=True, seed=0, **sizes) for name in ("a", "b", "c")}
+    cross_layer.extend(coders)
+    x_ND, y_ND = torch.randn(2, tokens, 10, generator=torch.Generator().manual_seed(0))
+    by_name = [dict.fromkeys(coders, part) for part in (x_ND, y_ND, variation(y_ND))]
+    activations = Activations(*by_name, None, None)
+    with counter() as training:
+        cross_layer.add_gradient(coders, activations, Schedule("adam", 1.0, 0, 1))
+    family = FAMILIES["cross-layer-transcoder"]
+    flops = [compute.coder(family, **sizes, later=later) for later in (2, 1, 0)]
+    assert sum(part.training for part in flops) == training.get_total_flops() / tokens
+
+
+def test_end_to_end_training_equals_torchs_counter():
+    """The model's part: with feedforwards scaled in place of coders, all positions counted."""
+    model, architecture = make("dense")
+    model.requires_grad_(False)
+    tokens_BS = torch.randint(3, VOCAB, (ROWS, CTX), generator=torch.Generator().manual_seed(0))
+    scale = torch.ones((), requires_grad=True)
+    every_BS = torch.ones_like(tokens_BS, dtype=torch.bool)
+    with (
+        counter() as flops,
+        feedforward.replaced(
+            model, dict.fromkeys(range(2), lambda x_ND, _: x_ND * scale), every_BS
+        ),
+    ):
+        model(tokens_BS, use_cache=False).logits.sum().backward()
+    assert compute.spliced(architecture).training == flops.get_total_flops() / (ROWS * CTX)
 
 
 @pytest.mark.parametrize("mlp", ["sparse", "sparse_topk"])
