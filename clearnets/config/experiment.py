@@ -138,6 +138,10 @@ class Config(Frozen):
                     f"families: {family} reads the model {model}: add it to `models`, or remove "
                     "the family"
                 )
+        for family in self.families:
+            coders = FAMILIES[family].equal_loss
+            if coders and coders not in self.families:
+                raise ValueError(f"families: {family} is chosen by the loss with {coders}: add it")
         trainable = [f for f in self.coder_families if FAMILIES[f].is_subject]
         for family in self.coders.existing:
             if family not in trainable:
