@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from clearnets.config import overlay, parse
-from clearnets.config.names import MLPS
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, write_json
 from clearnets.pipeline.runtime import Runtime, seed_for
@@ -36,14 +34,15 @@ STAGE = Stage(
 
 def units(config: Config, *, subject: str) -> list[Unit]:
     """One unit per trial and seed."""
+    section = config.tune.section(subject)
     inputs = {"data": paths.data()}
-    own = config.dump("threads", "model", config.tune.section(subject))
+    own = config.dump("threads", "model", section)
     return [
         Unit(
             stage="tune",
             out=paths.tune(subject, seed, number),
             settings={"subject": subject, "seed": seed, "trial": dict(trial), **own},
-            inputs=inputs | ({} if subject in MLPS else {"match": paths.match(seed)}),
+            inputs=inputs | ({"match": paths.match(seed)} if section == "coders" else {}),
         )
         for seed in config.seeds
         for number, trial in enumerate(config.tune.trials(subject))
@@ -52,17 +51,21 @@ def units(config: Config, *, subject: str) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime, subject: str) -> None:
     """Write `trial.json` of every trial: its values, validation loss or fvu, dead share."""
+    section = config.tune.section(subject)
+    measure = _train if section == "train" else _fit
     for unit, work in build_all(units(config, subject=subject)):
         trial, seed = unit.settings["trial"], unit.settings["seed"]
-        tried = _with(config, config.tune.section(subject), trial)
-        measure = _train if subject in MLPS else _fit
+        tried = _with(config, section, trial)
         found = measure(tried, runtime, subject, seed, work)
         write_json(work.out / "trial.json", {"values": trial, **found})
 
 
 def _with(config: Config, section: str, values: Mapping[str, Any]) -> Config:
     """Return the experiment with other values in one section."""
-    changed = overlay(config.model_dump(mode="json"), {section: dict(values)})
+    from clearnets.config import parse
+
+    changed = config.model_dump(mode="json")
+    changed[section] |= values
     return parse(changed, f"a trial of {config.experiment}")
 
 
