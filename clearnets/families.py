@@ -44,6 +44,9 @@ class FamilySpec:
             those without.
         frozen: of a coder, the half that keeps its initial weights.
         cross_layer: of a coder, whether the latents of a layer also write to all layers above.
+        equal_loss: of native latents, the coders that choose the checkpoint of the model: the one
+            whose loss is nearest to the dense model's with all of them in place (equal end-to-end
+            loss). None takes the checkpoint of the dense model's own loss.
         reads, reconstructs: the same in words, for tables.
         contrast: where native latents are compared with it, the kind of that contrast. The primary
             one is between families of the same selection.
@@ -68,6 +71,7 @@ class FamilySpec:
     objective: Literal["fvu", "kl"] = "fvu"
     frozen: Literal["encoder", "decoder"] | None = None
     cross_layer: bool = False
+    equal_loss: str | None = None
     reads: str
     reconstructs: str
     contrast: Literal["primary", "secondary"] | None = None
@@ -108,13 +112,16 @@ class FamilySpec:
     def model_state(self) -> str:
         """Name the model that it reads, as trained or untrained; families of one name can be
         read in one pass."""
-        return f"{self.model or TOKENS}{', untrained' if self.untrained_model else ''}"
+        at = f", of the loss of {self.equal_loss}" if self.equal_loss else ""
+        return f"{self.model or TOKENS}{', untrained' if self.untrained_model else ''}{at}"
 
     @property
     def weights(self) -> str:
         """The folder below `artifacts/` with its weights."""
         if self.is_coder:
             return f"coders/{self.name}"
+        if self.equal_loss:
+            return f"equalize/{self.name}"
         return f"train/{self.model}" if self.model else "data"
 
     def hookpoints(self, layers: Iterable[str]) -> list[str]:
@@ -128,7 +135,7 @@ class FamilySpec:
         """
         computed = (
             *("kind", "model", "untrained_model", "trained", "transcode", "skip", "null"),
-            *("selection", "objective", "frozen", "cross_layer"),
+            *("selection", "objective", "frozen", "cross_layer", "equal_loss"),
         )
         return {key: value for key, value in asdict(self).items() if key in computed}
 
@@ -300,10 +307,30 @@ def _on_step_0(subject: FamilySpec) -> FamilySpec:
     )
 
 
+def _early(native: FamilySpec, coders: FamilySpec) -> FamilySpec:
+    """Return the latents of a sparse model of equal end-to-end loss."""
+    return replace(
+        native,
+        name=f"early-{native.name}",
+        label=f"early {native.label}",
+        about=f"{native.about}, at the loss of the dense model with all {coders.name}s in place",
+        equal_loss=coders.name,
+        untrained_twin=f"random-{native.name}",
+        null=None,
+        fill="left",
+    )
+
+
 _ROWS = (
     *(
         replace(row, untrained_twin=_OTHERS_TWIN.get(row.name, f"random-{row.name}"))
         for row in _SUBJECTS
+    ),
+    *(
+        _early(native, coders)
+        for native in _SUBJECTS[:2]
+        for coders in _SUBJECTS
+        if coders.contrast == "primary" and coders.selection == native.selection
     ),
     _neurons("", "dense", "the dense model's neurons", control_of_all=True),
     _neurons(

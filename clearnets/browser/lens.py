@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from clearnets import UserError
 from clearnets.families import FAMILIES
 from clearnets.latents import neighbours
-from clearnets.models.matching import load_pair
+from clearnets.models.matching import checkpoint_of
 from clearnets.models.pretrained import OURS, WEIGHTS, kind_of
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import missing, read_json, remake
@@ -145,7 +145,6 @@ class Lenses:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._pair = load_pair(seed)
         self._open: dict[Path, tuple[Checkpoint, np.ndarray]] = {}
 
     def logits(self, family: str, layer: int, hookpoint: str) -> np.ndarray | None:
@@ -158,7 +157,7 @@ class Lenses:
         if not has_lens(family):
             return None
         spec = FAMILIES[family]
-        folder = self._pair.checkpoint(spec)
+        folder = checkpoint_of(spec, self._seed)
         if folder not in self._open:
             model = Checkpoint(folder)
             self._open[folder] = model, model.lens()

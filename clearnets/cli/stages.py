@@ -11,7 +11,7 @@ import typer
 from clearnets.cli import options
 from clearnets.cli.place import Place
 from clearnets.families import FAMILIES
-from clearnets.pipeline.stage import CODERS, LATENTS, MODELS, TASKS, TUNED, Over, Stage
+from clearnets.pipeline.stage import CODERS, EARLY, LATENTS, MODELS, TASKS, TUNED, Over, Stage
 
 if TYPE_CHECKING:
     from clearnets.config import Config
@@ -24,7 +24,11 @@ _ITEM: dict[Over, Any] = {
         str, typer.Argument(metavar="SUBJECT", help="One of tune.models or tune.families.")
     ],
 }
-_FAMILIES = {CODERS: [n for n, spec in FAMILIES.items() if spec.is_coder], LATENTS: list(FAMILIES)}
+_FAMILIES = {
+    CODERS: [name for name, spec in FAMILIES.items() if spec.is_coder],
+    EARLY: [name for name, spec in FAMILIES.items() if spec.equal_loss],
+    LATENTS: list(FAMILIES),
+}
 
 
 def command(stage: Stage) -> Callable[..., None]:
@@ -92,4 +96,4 @@ def _checked(over: Over, item: str, config: Config) -> str:
         return parse_task(item, config)
     if over is TUNED:
         return parse_subject(item, config)
-    return parse_family(item, config, "--aux", coder=over is CODERS)
+    return parse_family(item, config, "--aux", among=_FAMILIES[over])

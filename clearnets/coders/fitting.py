@@ -14,7 +14,7 @@ from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.families import FAMILIES
 from clearnets.models.loading import load
-from clearnets.models.matching import attention_within, load_pair
+from clearnets.models.matching import attention_within, checkpoint_of
 from clearnets.models.untrained import untrained as begun
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import Runtime, progress
@@ -97,7 +97,7 @@ def fit(
 
 def _model(seed: int, device: torch.device, family: FamilySpec) -> Any:
     """Return the model that a family reads, as trained or before, frozen."""
-    trained = load_pair(seed).checkpoint(family)
+    trained = checkpoint_of(family, seed)
     model: Any = begun(trained, seed) if family.untrained_model else load(trained)
     return model.to(device).requires_grad_(False)
 

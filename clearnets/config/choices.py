@@ -28,16 +28,15 @@ def parse_choice(label: str, name: str, known: Sequence[str], offered: Sequence[
 
 
 def parse_family(
-    name: str, config: Config, label: str = "family", *, coder: bool = False
+    name: str, config: Config, label: str = "family", *, among: Sequence[str] = tuple(FAMILIES)
 ) -> Family:
-    """Return `name`, if it is a family of the experiment; with `coder`, one that has coders.
+    """Return `name`, if it is a family of the experiment, and one of some.
 
     Raises:
         UserError: it is not.
     """
-    known = [family for family, spec in FAMILIES.items() if spec.is_coder or not coder]
-    own = [family for family in known if family in config.families]
-    parse_choice(label, name, known, own)
+    own = [family for family in among if family in config.families]
+    parse_choice(label, name, among, own)
     _check_has(name, own, config, f"family {name!r}", "add it to `families`")
     return name
 

@@ -107,6 +107,10 @@ class Config(Frozen):
                     f"sparse_product_key needs a square number of latents, not {latents}, and an "
                     "even hidden_size: choose another model.expansion, or take it out of `models`"
                 )
+        rates = self.train.learning_rate
+        for mlp in self.models:
+            if isinstance(rates, dict) and mlp not in rates:
+                raise ValueError(f"train.learning_rate names no rate of {mlp}: add it")
         if isinstance(self.model, Pretrained):
             twins = len(self.models) - 1
             if twins > 1:
@@ -138,6 +142,10 @@ class Config(Frozen):
                     f"families: {family} reads the model {model}: add it to `models`, or remove "
                     "the family"
                 )
+        for family in self.families:
+            coders = FAMILIES[family].equal_loss
+            if coders and coders not in self.families:
+                raise ValueError(f"families: {family} is chosen by the loss with {coders}: add it")
         trainable = [f for f in self.coder_families if FAMILIES[f].is_subject]
         for family in self.coders.existing:
             if family not in trainable:

@@ -17,6 +17,7 @@ from clearnets.config.fields import (
     PositiveFloat,
     Precision,
 )
+from clearnets.config.names import Mlp
 
 # Modules in every layer of a transformer: what its base model is called, its list of layers, the
 # layer's number, a path below the layer.
@@ -209,8 +210,9 @@ class Train(Frozen):
     """Of the products in training. Weights, their updates and every measured loss are float32."""
     epochs: Positive
     """Passes over the train split."""
-    learning_rate: PositiveFloat
-    """Peak rate; there is no decay, the average takes its place."""
+    learning_rate: PositiveFloat | dict[Mlp, PositiveFloat]
+    """Peak rate, of all models or by feedforward; there is no decay, the average takes its
+    place."""
     warmup_steps: Count
     """Steps over which the learning rate rises from zero."""
     betas: tuple[Decay, Decay]
@@ -230,6 +232,12 @@ class Train(Frozen):
     """Steps without a token that activates a latent, after which its bias is raised."""
     eval_steps: Positive
     """Steps between two measurements of the validation loss."""
+
+    def of(self, mlp: str) -> Train:
+        """Return the settings of the model with one feedforward, with its own rate."""
+        rate = self.learning_rate
+        own = {str(name): value for name, value in rate.items()} if isinstance(rate, dict) else {}
+        return self.model_copy(update={"learning_rate": own.get(mlp, rate)})
 
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> Train:

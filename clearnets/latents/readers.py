@@ -292,10 +292,10 @@ def open_model(family: str, seed: int, device: torch.device | str = "cpu") -> Op
     if spec.model is None:
         return Opened(None, None, device)
     from clearnets.models.loading import load
-    from clearnets.models.matching import load_pair
+    from clearnets.models.matching import checkpoint_of
     from clearnets.models.untrained import untrained
 
-    source: Path | None = load_pair(seed).checkpoint(spec)
+    source: Path | None = checkpoint_of(spec, seed)
     if spec.kind != "native" and spec.untrained_model:
         model, source = untrained(source, seed), None
     else:

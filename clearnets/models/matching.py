@@ -53,6 +53,19 @@ class Pair:
         return found
 
 
+def checkpoint_of(family: FamilySpec, seed: int) -> Path:
+    """Return the checkpoint of the model that a family reads.
+
+    Raises:
+        UserError: it is missing or damaged, or its model was not matched.
+    """
+    if family.equal_loss is None:
+        return load_pair(seed).checkpoint(family)
+    folder = paths.equalize(family.name, seed)
+    check(folder)
+    return folder / "model"
+
+
 def match(
     curves: Mapping[str, Mapping[int, float]], *, tolerance: float
 ) -> dict[str, dict[str, Any]]:

@@ -58,6 +58,11 @@ def coders(family: str, seed: int) -> Path:
     return ARTIFACTS / "coders" / family / f"seed-{seed}"
 
 
+def equalize(family: str, seed: int) -> Path:
+    """`model/`, a checkpoint of equal end-to-end loss, and `equal.json`, how equal it is."""
+    return ARTIFACTS / "equalize" / family / f"seed-{seed}"
+
+
 def evaluate(seed: int) -> Path:
     """Tables about the pair and its coders."""
     return ARTIFACTS / "evaluate" / f"seed-{seed}"

@@ -47,6 +47,7 @@ class Over:
         key: of params.yaml, where the items are just its list.
         items: the items of an experiment.
         source: what one item reads: the path that `{source}` stands for.
+        sources: the templates of all that it may stand for.
     """
 
     keyword: str
@@ -54,6 +55,7 @@ class Over:
     key: str | None
     items: Callable[[Config], Sequence[str]]
     source: Callable[[Config, str], str]
+    sources: tuple[str, ...]
 
 
 def _weights(_: Config, family: str) -> str:
@@ -70,14 +72,29 @@ def _models_of(config: Config, task: str) -> str:
     return "artifacts/train" if config.generalize.reads_own_models else "artifacts/data"
 
 
-MODELS = Over("mlp", "--mlp", "models", lambda c: c.models, lambda c, mlp: f"artifacts/train/{mlp}")
-LATENTS = Over("family", "--aux", "families", lambda c: c.families, _weights)
-CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of)
+_TRAINED, _CODED = "artifacts/train/{item}", "artifacts/coders/{item}"
+MODELS = Over(
+    *("mlp", "--mlp", "models", lambda c: c.models),
+    *(lambda c, mlp: f"artifacts/train/{mlp}", (_TRAINED,)),
+)
+LATENTS = Over(
+    *("family", "--aux", "families", lambda c: c.families),
+    *(_weights, (_TRAINED, _CODED, "artifacts/equalize/{item}")),
+)
+CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of, (_TRAINED,))
+EARLY = Over(
+    *("family", "--aux", None, lambda c: [f for f in c.families if FAMILIES[f].equal_loss]),
+    *(lambda c, family: f"artifacts/coders/{FAMILIES[family].equal_loss}", (_CODED,)),
+)
 TUNED = Over(
     *("subject", "", None, lambda c: c.tune.subjects),
     lambda c, subject: f"artifacts/{'match' if subject in c.tune.families else 'data'}",
+    ("artifacts/match", "artifacts/data"),
 )
-TASKS = Over("task", "", "generalize.tasks", lambda c: c.generalize.tasks, _models_of)
+TASKS = Over(
+    *("task", "", "generalize.tasks", lambda c: c.generalize.tasks),
+    *(_models_of, (_TRAINED, "artifacts/data")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,13 +224,10 @@ def table() -> dict[str, Stage]:
 
 
 def _reads(stage: Stage) -> tuple[str, ...]:
-    """Return the templates of what a stage reads; of a `{source}`, all that it may stand for, but
-    what the stage itself writes."""
-    possible = ("artifacts/train/{item}", "artifacts/coders/{item}")
+    """Return the templates of what a stage reads; of a `{source}`, all that it may stand for."""
+    sources = stage.over.sources if stage.over else ()
     return tuple(
-        path
-        for read in stage.reads
-        for path in (set(possible) - set(stage.writes) if read == "{source}" else (read,))
+        path for read in stage.reads for path in (sources if read == "{source}" else (read,))
     )
 
 

@@ -64,6 +64,8 @@ def _inputs(family: Family, seed: int) -> dict[str, Path]:
     if spec.model is None:
         return inputs
     inputs |= {"match": paths.match(seed), spec.model: paths.train(spec.model, seed)}
+    if spec.equal_loss:
+        inputs["equalize"] = paths.equalize(family, seed)
     if spec.is_coder:
         inputs["coders"] = paths.coders(family, seed)
     return inputs

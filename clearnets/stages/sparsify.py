@@ -114,9 +114,9 @@ def _take_over(source: Existing, family: str, seed: int, work: Work) -> None:
     from clearnets.coders.library import save_coder
     from clearnets.models import hookpoints
     from clearnets.models.loading import load
-    from clearnets.models.matching import load_pair
+    from clearnets.models.matching import checkpoint_of
 
-    model: Any = load(load_pair(seed).checkpoint(FAMILIES[family]))
+    model: Any = load(checkpoint_of(FAMILIES[family], seed))
     names = hookpoints.names(model)
     coders = existing.take_over(source, FAMILIES[family], names, d_in=model.config.hidden_size)
     for name, coder in coders.items():

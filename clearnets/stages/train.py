@@ -37,7 +37,8 @@ STAGE = Stage(
 
 def units(config: Config, *, mlp: str) -> list[Unit]:
     """One training run per seed. A pretrained model is known by its files, or its commit."""
-    settings: dict[str, Any] = {"mlp": mlp, **config.dump("threads", "train")}
+    settings: dict[str, Any] = {"mlp": mlp, **config.dump("threads")}
+    settings["train"] = config.train.of(mlp).model_dump(mode="json")
     settings["model"] = config.model.made_with(mlp)
     if config.model.kind == "pretrained":
         from clearnets.models import pretrained
@@ -156,7 +157,7 @@ def _train(
     start = time.monotonic()
     text = language.Text.of(tokens, within=settings.attention == "within")
     where = language.Run(seed, work.out, work.state, device, f"train {mlp}, seed {seed}")
-    summary = language.train(model, config.train, text, where)
+    summary = language.train(model, config.train.of(mlp), text, where)
     seconds = time.monotonic() - start
     if not processes.is_main():
         return []

@@ -62,9 +62,10 @@ def run(config: Config, *, runtime: Runtime, subject: str) -> None:
 
 def _with(config: Config, section: str, values: Mapping[str, Any]) -> Config:
     """Return the experiment with other values in one section."""
-    from clearnets.config import overlay, parse
+    from clearnets.config import parse
 
-    changed = overlay(config.model_dump(mode="json"), {section: dict(values)})
+    changed = config.model_dump(mode="json")
+    changed[section] |= values
     return parse(changed, f"a trial of {config.experiment}")
 
 
