@@ -93,7 +93,7 @@ def _train(
     out.mkdir(exist_ok=True)
     label = f"tune {mlp}, seed {seed}, {work.out.parent.name}"
     summary = language.train(
-        model, config.train, text, language.Run(seed, out, work.state, device, label)
+        model, config.train.of(mlp), text, language.Run(seed, out, work.state, device, label)
     )
     held_out = HeldOut.of(tokens, "valid", device)
     found = evaluation.survey(model, held_out.all())
