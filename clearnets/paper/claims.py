@@ -140,11 +140,12 @@ def read(path: Path = SOURCE) -> list[Claim]:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(f"{path}, claim {number}: {where}: {first['msg']}") from None
-    known = read_yaml(REGISTRATION)["hypotheses"] if REGISTRATION.exists() else {}
+    registration = path.with_name(REGISTRATION.name)
+    known = read_yaml(registration)["hypotheses"] if registration.exists() else {}
     for claim in claims:
         if claim.registered not in (None, *known):
             raise UserError(
-                f"{path}: {claim.name}: {REGISTRATION} has no hypothesis {claim.registered}; "
+                f"{path}: {claim.name}: {registration} has no hypothesis {claim.registered}; "
                 f"there are: {', '.join(known) or 'none'}"
             )
     return claims

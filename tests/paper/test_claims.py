@@ -231,7 +231,7 @@ def test_another_experiment_breaks_no_claim_that_it_does_not_ask_about(
 ):
     """Only the paper's own tables must have what its claims are about."""
     shutil.copytree(committed / "paper/results/smollm2", tmp_path / "paper/results/smollm2")
-    for name in ("params.yaml", "paper/claims.yaml"):
+    for name in ("params.yaml", "paper/claims.yaml", "paper/registration.yaml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     few = [
