@@ -28,9 +28,8 @@ def panels(
         2, len(shown), figsize=(TWO_COLUMNS, height), sharex=True, sharey=True, squeeze=False
     )
     for axes, family in zip(grid[0], shown):
-        axes.set_title(LABEL[family])
-    for axes in grid[-1]:
-        axes.set_xlabel(label)
+        axes.set_title(title(family))
+    name_x(figure, label)
     for line, scorer in zip(grid, SCORERS):
         line[0].set_ylabel(scorer)
         for axes in line:
@@ -41,6 +40,17 @@ def panels(
         for axes, family in zip(line, shown)
     )
     return figure, cells
+
+
+def title(family: str) -> str:
+    """Return a family's name in lines that are narrow enough for a panel."""
+    label = LABEL[family]
+    return label.replace("-", "-\n", 1) if len(label) > 12 else label
+
+
+def name_x(figure: Figure, label: str) -> None:
+    """Name what all panels share, once."""
+    figure.supxlabel(label, fontsize=plt.rcParams["axes.labelsize"])
 
 
 def points(axes: Axes, x: pd.Series, y: pd.Series, family: str) -> None:
