@@ -136,7 +136,7 @@ def test_a_killed_search_goes_on_to_the_same_bytes(subject, project, monkeypatch
         step(loop)
 
     def unmeasured(*_: object) -> None:
-        if any(path.name == "trial.json" for path in paths.WORK.rglob("trial.json")):
+        if any(paths.WORK.rglob("trial.json")):
             raise Killed
         return splice(*_)
 
@@ -173,6 +173,10 @@ def test_the_best_has_the_lowest_mean_over_seeds(monkeypatch):
         for subject in settings.tune.subjects
     }
     assert best == {("sparse", 1), ("transcoder", 0)}
+    models = settings.tune.model_copy(update={"families": ()})
+    alone = tuning.make(settings.model_copy(update={"tune": models}))["tuning"]
+    assert alone["best"].tolist() == frame["best"].tolist()[:4] == [False, True] * 2
+    assert "–" in tuning.markdown(alone)
     lines = tuning.markdown(frame).splitlines()
     assert [line.startswith("| sparse") for line in lines if "best" in line] == [True, False]
     assert "| 1.6 |" in next(line for line in lines if "best" in line)
