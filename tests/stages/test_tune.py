@@ -154,6 +154,12 @@ def test_a_killed_search_goes_on_to_the_same_bytes(subject, project, monkeypatch
     assert trials(Path(), subject) == trials(project, subject)
 
 
+def test_a_trial_has_its_rate_where_the_family_has_one_of_its_own():
+    settings = searching(coders={"learning_rates": {"transcoder": 0.5}})
+    tried = tune._with(settings, "coders", {"learning_rate": 0.01})
+    assert (settings.coders.rate("transcoder"), tried.coders.rate("transcoder")) == (0.5, 0.01)
+
+
 def test_the_best_has_the_lowest_mean_over_seeds(monkeypatch):
     """The seed with the lowest single loss isn't that of the best mean."""
     settings = searching(seeds=[0, 1])
