@@ -341,6 +341,7 @@ class _Loop:
             gpus = [self._device] if self._device.type == "cuda" else None
             self._parallel = DistributedDataParallel(self._model, gpus)
         self._params = [p for p in model.parameters() if p.requires_grad]
+        assert not isinstance(settings.learning_rate, dict), "these are the settings of one model"
         self._optimizer = ExactScheduleFree(
             self._params,
             lr=settings.learning_rate,

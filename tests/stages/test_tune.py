@@ -16,7 +16,7 @@ from clearnets import UserError, config
 from clearnets.analysis import tuning
 from clearnets.coders import evaluation
 from clearnets.config.choices import parse_subject
-from clearnets.pipeline import paths
+from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, build_all, check, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import evaluate, sparsify, tune
@@ -97,8 +97,9 @@ def _trained(settings: config.Config, ids: dict[str, int]):
     return model
 
 
-def test_a_trial_of_coders_is_what_their_stages_measure(project, tmp_path):
+def test_a_trial_of_coders_is_what_their_stages_measure(project, monkeypatch):
     """With the values of a trial as parameters, `sparsify` and `evaluate` find the same."""
+    monkeypatch.setattr(processes, "cores", lambda: 1)
     tiny_pair.write_project()
     settings = searching(families=["transcoder"], coders={"learning_rate": 0.01, "tokens": 512})
     sparsify.run(settings, runtime=CPU, families=["transcoder"])
@@ -160,7 +161,7 @@ def test_a_trial_has_its_rate_where_the_family_has_one_of_its_own():
     assert (settings.coders.rate("transcoder"), tried.coders.rate("transcoder")) == (0.5, 0.01)
 
 
-def test_the_best_has_the_lowest_mean_over_seeds(monkeypatch):
+def test_the_best_has_the_lowest_mean_over_seeds():
     """The seed with the lowest single loss isn't that of the best mean."""
     settings = searching(seeds=[0, 1])
     losses = {("sparse", 0): [1.0, 3.0], ("sparse", 1): [1.5, 1.7]}
@@ -188,7 +189,7 @@ def test_the_best_has_the_lowest_mean_over_seeds(monkeypatch):
     assert "| 1.6 |" in next(line for line in lines if "best" in line)
 
 
-def test_mistakes_are_one_line_that_names_the_cure(monkeypatch):
+def test_mistakes_are_one_line_that_names_the_cure():
     settings = searching()
     with pytest.raises(UserError, match=r"add it to `tune\.models` or `tune\.families`"):
         parse_subject("sae", settings)
