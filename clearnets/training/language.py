@@ -341,10 +341,9 @@ class _Loop:
             gpus = [self._device] if self._device.type == "cuda" else None
             self._parallel = DistributedDataParallel(self._model, gpus)
         self._params = [p for p in model.parameters() if p.requires_grad]
-        assert not isinstance(settings.learning_rate, dict), "these are the settings of one model"
         self._optimizer = ExactScheduleFree(
             self._params,
-            lr=settings.learning_rate,
+            lr=settings.learning_rate,  # pyright: ignore[reportArgumentType] - of one model
             betas=settings.betas,
             weight_decay=settings.weight_decay,
             warmup_steps=settings.warmup_steps,
