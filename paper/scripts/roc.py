@@ -52,7 +52,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         axes.set_ylim(-0.02, 1.02)
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     grid[0][0].set_ylabel("share of active windows")
-    name_x(figure, "share of silent windows")
+    name_x(grid[0], "share of silent windows")
     keys = _keys(drawn)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     windows = read(tables, "embedding")[["positives", "negatives"]].sum(axis=1).max()

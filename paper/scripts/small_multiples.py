@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +29,7 @@ def panels(
     )
     for axes, family in zip(grid[0], shown):
         axes.set_title(title(family))
-    name_x(figure, label)
+    name_x(grid[-1], label)
     for line, scorer in zip(grid, SCORERS):
         line[0].set_ylabel(scorer)
         for axes in line:
@@ -48,9 +48,9 @@ def title(family: str) -> str:
     return label.replace("-", "-\n", 1) if len(label) > 12 else label
 
 
-def name_x(figure: Figure, label: str) -> None:
-    """Name what all panels share, once."""
-    figure.supxlabel(label, fontsize=plt.rcParams["axes.labelsize"])
+def name_x(line: Sequence[Axes], label: str) -> None:
+    """Name what the panels of a line share once, below the middle."""
+    line[len(line) // 2].set_xlabel(label)
 
 
 def points(axes: Axes, x: pd.Series, y: pd.Series, family: str) -> None:
