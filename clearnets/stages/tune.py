@@ -66,6 +66,8 @@ def _with(config: Config, section: str, values: Mapping[str, Any]) -> Config:
 
     changed = config.model_dump(mode="json")
     changed[section] |= values
+    if "learning_rate" in values:  # A family's own rate would take its place.
+        changed["coders"]["learning_rates"] = {}
     return parse(changed, f"a trial of {config.experiment}")
 
 
