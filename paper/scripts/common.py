@@ -117,7 +117,7 @@ def is_twin(family: str) -> bool:
 
 
 def is_step0(family: str) -> bool:
-    """Whether the family is of coders that were trained on the untrained model."""
+    """Whether the family is of an earlier state of its model, such as step 0."""
     return FAMILIES[family]["fill"] == "left"
 
 
@@ -218,7 +218,7 @@ def control_keys(present: Iterable[str], *more: Line2D) -> list[Line2D]:
         keys.append(Line2D([], [], marker="o", **hollow, **PLAIN, label="its untrained twin"))  # pyright: ignore
     if any(is_step0(family) for family in present):
         half = {"fillstyle": "left", "markerfacecoloralt": "white"}
-        label = "coders trained on the untrained model"
+        label = "its model at an earlier step"
         keys.append(Line2D([], [], marker="o", **half, **PLAIN, label=label))  # pyright: ignore
     return [*keys, *more]
 

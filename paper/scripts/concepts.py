@@ -62,7 +62,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         f"with the central {100 * first['confidence']:g} % of the draws; crosses: the best of all "
         "latents. Hollow: untrained twins, and random directions in the input of the sparse "
         "model's feedforwards, the null of the native latents as untrained coders are that of "
-        "trained ones; half filled: coders trained on the untrained model. Dotted: "
+        "trained ones; half filled: of its model at an earlier step. Dotted: "
         "the best sets of tokens. Last panel: every latent with the concept "
         "that it recovers best; dashed: untrained twins and random directions. The draws say how "
         "much hangs on which latents a family has, and describe these trained models only."

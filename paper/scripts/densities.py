@@ -67,8 +67,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     caption = (
         "Scores of explained latents within strata of their firing rate, half a decade each (above "
         "the panels, of all tokens, to one digit). Violins: distribution over a family's latents; "
-        "markers: their means, hollow of untrained twins, half filled of coders trained on the "
-        f"untrained model, with {confidence} bootstrap intervals over latents, which describe "
+        "markers: their means, hollow of untrained twins, half filled of its model at an "
+        f"earlier step, with {confidence} bootstrap intervals over latents, which describe "
         "these trained models only. Left out: strata in which fewer than two families, and "
         "families of which fewer than five latents, lie. Dotted: chance." + pair_note(tables)
     )

@@ -47,7 +47,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     caption = (
         "Scores of explained latents by layer: means, and bands that hold the central "
         f"{' and '.join(f'{100 * share:g} %' for share in sorted(BANDS))} of a family's latents; "
-        "beside them means of its untrained twin (hollow) and of coders trained on the untrained "
-        "model (half filled). " + ONLY_THESE.format(level=level(means)) + pair_note(tables)
+        "beside them means of its untrained twin (hollow) and of its model at an "
+        "earlier step (half filled). " + ONLY_THESE.format(level=level(means)) + pair_note(tables)
     )
     return figure, caption

@@ -82,7 +82,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         f"are {left:,.0f} of the {left + compared:,.0f} latents that could be explained, whose "
         "windows are too few for one of the draws (unseen ones among them), and families and bins "
         "with too few latents. Negative windows are never shared. Hollow: "
-        "untrained twins; half filled: coders trained on the untrained model. "
+        "untrained twins; half filled: of its model at an earlier step. "
         + ONLY_THESE.format(level=level(table))
     )
     return figure, caption

@@ -56,8 +56,8 @@ def draw(tables: Path) -> tuple[Figure, str]:
         "Scores of explained latents: balanced accuracy of a short rule, parsed back from the "
         "explanation, at telling which unseen windows (rule-detection) or marked positions "
         "(rule-fuzzing) the latent is active in. Violins: distribution over latents; filled "
-        "markers: means; hollow markers: means of untrained twins; half filled: of coders trained "
-        "on the untrained model; crosses: the same latents with shuffled explanations, which must "
+        "markers: means; hollow markers: means of untrained twins; half filled: of its model at an "
+        "earlier step; crosses: the same latents with shuffled explanations, which must "
         "lie at chance (dotted). "
         + OVER_LAYERS
         + ONLY_THESE.format(level=level(means))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,8 +45,7 @@ def panels(
 
 def title(family: str) -> str:
     """Return a family's name in lines that are narrow enough for a panel."""
-    label = LABEL[family]
-    return label.replace("-", "-\n", 1) if len(label) > 12 else label
+    return fill(LABEL[family], 11)
 
 
 def name_x(line: Sequence[Axes], label: str) -> None:
