@@ -72,7 +72,7 @@ def stepper(
     )
     model.to(tokens_BS.device).train()  # pyright: ignore[reportArgumentType]
     params = [*model.parameters()]
-    optimizer = ExactScheduleFree(params, lr=config.train.learning_rate)
+    optimizer = ExactScheduleFree(params, lr=0.01)
     optimizer.train()
     plainly = {"encode": plain_encode, "decode": plain_decode}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from clearnets.analysis.frames import columns_of
 from clearnets.analysis.text import number, table
 from clearnets.config import Config
 from clearnets.pipeline import artifacts, paths
@@ -49,7 +48,8 @@ def make(config: Config) -> dict[str, pd.DataFrame]:
         return {}
     keys = list(dict.fromkeys([*config.tune.train, *config.tune.coders]))
     columns = ["subject", "seed", "trial", *keys, *(c for c in _COLUMNS if c not in keys)]
-    frame = columns_of(pd.DataFrame(rows), columns)
+    # A search of models alone measures nothing of coders, and the other way round.
+    frame = pd.DataFrame(rows).reindex(columns=columns)
     judged = frame[CRITERIA[0]].fillna(frame[CRITERIA[1]])
     means = judged.groupby([frame["subject"], frame["trial"]]).transform("mean")
     best = means == means.groupby(frame["subject"]).transform("min")
@@ -59,13 +59,14 @@ def make(config: Config) -> dict[str, pd.DataFrame]:
 def markdown(frame: pd.DataFrame) -> str:
     """Return the table for people, means over seeds, the best recipe of each subject marked."""
     values = [c for c in frame if c not in ("subject", "seed", "trial", "best")]
-    means = frame.groupby(["subject", "trial"], sort=False)[[*values, "best"]].mean().reset_index()
+    numbers = frame.astype(dict.fromkeys(values, float))
+    means = numbers.groupby(["subject", "trial"], sort=False)[[*values, "best"]].mean()
     rows = [
         [
             str(row["subject"]),
             *(number(row[value], ",.5g") for value in values),
             "best" if row["best"] else "",
         ]
-        for row in means.to_dict("records")
+        for row in means.reset_index().to_dict("records")
     ]
     return "# Search for recipes\n\n" + table(["subject", *values, ""], rows)

@@ -108,9 +108,10 @@ class Config(Frozen):
                     "even hidden_size: choose another model.expansion, or take it out of `models`"
                 )
         rates = self.train.learning_rate
-        for mlp in self.models:
-            if isinstance(rates, dict) and mlp not in rates:
-                raise ValueError(f"train.learning_rate names no rate of {mlp}: add it")
+        if isinstance(rates, dict) and not isinstance(self.model, Pretrained):
+            for mlp in self.models:
+                if mlp not in rates:
+                    raise ValueError(f"train.learning_rate names no rate of {mlp}: add it")
         if isinstance(self.model, Pretrained):
             twins = len(self.models) - 1
             if twins > 1:

@@ -66,6 +66,8 @@ def _with(config: Config, section: str, values: Mapping[str, Any]) -> Config:
 
     changed = config.model_dump(mode="json")
     changed[section] |= values
+    if "learning_rate" in values:  # A family's own rate would take its place.
+        changed["coders"]["learning_rates"] = {}
     return parse(changed, f"a trial of {config.experiment}")
 
 
@@ -93,7 +95,7 @@ def _train(
     out.mkdir(exist_ok=True)
     label = f"tune {mlp}, seed {seed}, {work.out.parent.name}"
     summary = language.train(
-        model, config.train, text, language.Run(seed, out, work.state, device, label)
+        model, config.train.of(mlp), text, language.Run(seed, out, work.state, device, label)
     )
     held_out = HeldOut.of(tokens, "valid", device)
     found = evaluation.survey(model, held_out.all())

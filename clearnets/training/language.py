@@ -343,7 +343,7 @@ class _Loop:
         self._params = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = ExactScheduleFree(
             self._params,
-            lr=settings.learning_rate,
+            lr=settings.learning_rate,  # pyright: ignore[reportArgumentType] - of one model
             betas=settings.betas,
             weight_decay=settings.weight_decay,
             warmup_steps=settings.warmup_steps,

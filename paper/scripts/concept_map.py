@@ -23,7 +23,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     by_family = by_family.reindex(index=tokens.index, columns=families)
     values = np.column_stack([tokens["token_set_f1"], by_family])
     lexical = int((tokens["kind"] == "lexical").sum())
-    figure, axes = plt.subplots(figsize=(ONE_COLUMN, 0.9 + 0.115 * len(tokens)))
+    figure, axes = plt.subplots(figsize=(ONE_COLUMN, 1.6 + 0.115 * len(tokens)))
     # A gap sets the tokens' column apart, another one lexical from contextual concepts.
     gap = 0.4
     x = np.concatenate([[0, 1], 1 + gap + np.arange(len(families) + 1)])

@@ -24,6 +24,7 @@ from common import (
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 # Offsets that distinguish the parts of a difference; a family keeps its colour and marker.
 SHIFT = {"overlap": -0.17, "both": 0.17}
@@ -121,6 +122,7 @@ def _by_rate(axes: Axes, bins: pd.DataFrame, column: str) -> None:
             )
         axes.plot(middle, own[column], **style)  # pyright: ignore[reportArgumentType]
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y")
     axes.set_xlabel("firing rate per token")
 

@@ -10,7 +10,6 @@ from common import (
     CONTROLS,
     DOTS,
     GREY,
-    LABEL,
     TWO_COLUMNS,
     chance_key,
     is_control,
@@ -23,6 +22,7 @@ from common import (
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from small_multiples import name_x, title
 
 
 def draw(tables: Path) -> tuple[Figure, str] | None:
@@ -46,13 +46,13 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         for one in (*controls, family):
             _curve(axes, roc, one, "own", **{**line_style(one), "marker": "", "label": None})
         drawn |= {family, *controls}
-        axes.set_title(f"{LABEL[family]}\nAUROC {areas[family]:.2f}")
+        axes.set_title(f"{title(family)}\nAUROC {areas[family]:.2f}")
         axes.set_aspect("equal")
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_xlabel("share of silent windows")
     grid[0][0].set_ylabel("share of active windows")
+    name_x(grid[0], "share of silent windows")
     keys = _keys(drawn)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     windows = read(tables, "embedding")[["positives", "negatives"]].sum(axis=1).max()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,9 +28,8 @@ def panels(
         2, len(shown), figsize=(TWO_COLUMNS, height), sharex=True, sharey=True, squeeze=False
     )
     for axes, family in zip(grid[0], shown):
-        axes.set_title(LABEL[family])
-    for axes in grid[-1]:
-        axes.set_xlabel(label)
+        axes.set_title(title(family))
+    name_x(grid[-1], label)
     for line, scorer in zip(grid, SCORERS):
         line[0].set_ylabel(scorer)
         for axes in line:
@@ -41,6 +40,17 @@ def panels(
         for axes, family in zip(line, shown)
     )
     return figure, cells
+
+
+def title(family: str) -> str:
+    """Return a family's name in lines that are narrow enough for a panel."""
+    label = LABEL[family]
+    return label.replace("-", "-\n", 1) if len(label) > 12 else label
+
+
+def name_x(line: Sequence[Axes], label: str) -> None:
+    """Name what the panels of a line share once, below the middle."""
+    line[len(line) // 2].set_xlabel(label)
 
 
 def points(axes: Axes, x: pd.Series, y: pd.Series, family: str) -> None:

@@ -80,6 +80,7 @@ def test_only_what_the_experiment_trains_is_listed():
     few = settings(
         models=["dense", "sparse_low_rank"],
         families=["low-rank-native", "random-low-rank-native", "transcoder"],
+        train={"learning_rate": 0.01},
     )  # fmt: skip
     names = [line.split()[0] for line in budget.report(few) if line[:1].isalpha()][1:4]
     assert names == ["dense", "sparse_low_rank", "transcoder"]

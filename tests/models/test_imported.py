@@ -47,12 +47,12 @@ def imported(mode: str, out: str) -> originals.State:
     return weights
 
 
-def settings(mlp: str = "sparse", **model) -> cfg.Config:
+def settings(mlp: str = "sparse", families: tuple[str, ...] = FAMILIES, **model: Any) -> cfg.Config:
     """The default with an imported pair, at a tiny size."""
     base = cfg.read_yaml(ROOT / "params.yaml")
     over = {
         "models": ["dense", mlp],
-        "families": list(FAMILIES),
+        "families": list(families),
         "data": {"ctx_len": synthetic.CTX, "tokens": {"concept_fit": 0, "concept_test": 0}},
         "model": {
             "kind": "pretrained",
@@ -154,13 +154,18 @@ def test_the_whole_comparison_on_two_checkpoints_of_the_original():
 
 
 @pytest.mark.parametrize(
-    ("mode", "mlp"), [("early_topk", "sparse_topk"), ("sparse_low_rank", "sparse_low_rank")]
+    ("mode", "mlp", "family"),
+    [
+        ("early_topk", "sparse_topk", "topk-native"),
+        ("sparse_low_rank", "sparse_low_rank", "low-rank-native"),
+    ],
 )
-def test_the_top_k_modes_with_their_untrained_twin(mode, mlp):
+def test_the_top_k_modes_with_their_untrained_twin(mode, mlp, family):
     make_data()
     imported("dense", "models/dense")
     weights = imported(mode, "models/sparse")
-    config = settings(mlp)
+    twin = f"random-{family}"
+    config = settings(mlp, (family, twin))
     for member in config.models:
         train.run(config, runtime=RUNTIME, mlp=member)
     match.run(config, runtime=RUNTIME)
@@ -173,10 +178,8 @@ def test_the_top_k_modes_with_their_untrained_twin(mode, mlp):
         other = untrained.get_parameter(name)
         assert other.shape == value.shape
         assert "weight" not in name or not torch.equal(other, value)
-    cache.run(config, runtime=RUNTIME, families=["random-native"])
-    config_beside = read_json(
-        paths.cache("random-native", 0, "explain") / "layers.0.mlp/config.json"
-    )
+    cache.run(config, runtime=RUNTIME, families=[twin])
+    config_beside = read_json(paths.cache(twin, 0, "explain") / "layers.0.mlp/config.json")
     assert config_beside["checkpoint"] == paths.untrained(mlp, 0).as_posix()
 
 
@@ -196,7 +199,9 @@ def test_sizes_and_feedforwards_that_differ_are_one_line():
     assert said.endswith(
         "set model.hidden_size to 32, model.num_layers to 2, model.expansion to 32, model.k to 4"
     )
-    assert refusal(settings("sparse_topk")).endswith("set `models: [dense, sparse]`")
+    assert refusal(settings("sparse_topk", ("topk-native",))).endswith(
+        "set `models: [dense, sparse]`"
+    )
     said = refusal(settings(sparse={"name": "models/dense"}))
     assert "models/dense is not sparse by construction" in said
     assert "model.sparse.name './nowhere'" in refusal(settings(sparse={"name": "./nowhere"}))

@@ -123,7 +123,7 @@ def test_the_whole_comparison_on_a_base(kind):
     }
     assert (paths.results("default") / "summary.csv").exists()
     text = (paths.results("default") / "summary.md").read_text()
-    assert "the dense one is taken over as it is." in text
+    assert "There is one model: it is taken over as it is." in text
     assert f"| – + {config.coders.tokens:,} |" in text
     assert f"| dense | {summary['parameters']:,} |" in text
     assert "nan" not in text

@@ -19,7 +19,6 @@ from clearnets.pipeline import artifacts
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "paper"
 RESULTS = Path("paper/results/default")
-PRIMARY = {"a": "native", "b": "transcoder"}
 
 
 def text_of(place: manuscript.Place) -> str:
@@ -59,8 +58,7 @@ def change(table: str, where: dict[str, str], values: dict[str, object]) -> None
     assert len(found) == 1
     frame = tables(table).copy()
     frame.loc[found.index, list(values)] = list(map(str, values.values()))
-    folder = RESULTS.parent if "/" in table else RESULTS
-    frame.to_csv(folder / f"{table}.csv", index=False)
+    frame.to_csv(RESULTS / f"{table}.csv", index=False)
     reseal()
 
 
@@ -73,32 +71,70 @@ def reseal() -> None:
     (RESULTS / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_another_result_is_another_sentence(project):
-    words = []
-    for low, high in ((0.1111, 0.2222), (-0.2222, -0.1111), (-0.1111, 0.1111)):
-        middle = (low + high) / 2
-        change("contrasts", PRIMARY, {"difference": middle, "low": low, "high": high})
-        text = text_of(place())
-        abstract = text[text.index("Abstract") : text.index("Introduction")]
-        words.append(re.search(r"explained latents score (.*?) those of transcoders", abstract)[1])
-        signed = [f"{value:+.3f}".replace("-", "−") for value in (middle, low, high)]
-        number = "{} [{}, {}]".format(*signed)
-        # In the abstract, in the section on scores, and in the table of contrasts.
-        assert text.count(number) == 3
-        assert number in abstract
-    assert words == ["higher than", "lower than", "not distinguishably higher or lower than"]
+def primary(a: str = "topk-native", scorer: str = "rule-detection", **values: object) -> None:
+    pairs = {"topk-native": "transcoder", "native": "groupmax-transcoder"}
+    change("primary", {"a": a, "b": pairs[a], "scorer": scorer}, values)
+
+
+CLEARER, LESS = "are clearer than those of top-k", "are less clear than those of top-k"
+ALIKE, OPEN = "are as clear as those of top-k", "are neither shown to be as clear as"
+
+
+@pytest.mark.parametrize(
+    ("differences", "p", "p_equivalent", "words"),
+    [
+        ((0.0333, 0.0333), (0.01, 0.01), (0.9, 0.9), CLEARER),
+        ((0.0333, 0.0011), (0.01, 0.9), (0.9, 0.9), CLEARER),
+        ((-0.0333, -0.0333), (0.01, 0.2), (0.9, 0.9), LESS),
+        ((0.0111, -0.0111), (0.01, 0.2), (0.01, 0.04), ALIKE),
+        ((0.0111, -0.0111), (0.01, 0.2), (0.01, 0.06), OPEN),  # of one scorer only
+        ((0.0111, 0.0111), (0.01, 0.01), (0.2, 0.2), OPEN),  # a difference within the margin
+        ((0.0333, 0.0333), (0.06, 0.06), (0.9, 0.9), OPEN),
+        ((0.0333, -0.0333), (0.01, 0.01), (0.9, 0.9), OPEN),  # one on either side
+    ],
+)
+def test_the_registered_decision_follows_from_both_tests(
+    project, differences, p, p_equivalent, words
+):
+    scorers = ("rule-detection", "rule-fuzzing")
+    for scorer, difference, one, other in zip(scorers, differences, p, p_equivalent):
+        ends = {"difference": difference, "low": difference - 0.1, "high": difference + 0.1}
+        primary(scorer=scorer, **ends, p_adjusted=one, p_equivalent_adjusted=other)
+    text = text_of(place())
+    abstract = text[text.index("Abstract") : text.index("Introduction")]
+    said = re.search(r"and top- ?k native latents (.*?) transcoders", abstract)[1]
+    assert re.sub(r"top- k", "top-k", said).startswith(words)
+    difference = differences[0]
+    signed = [f"{difference + way:+.3f}".replace("-", "−") for way in (0, -0.1, 0.1)]
+    # In the abstract, in the section on it, and in the table.
+    assert text.count("{} [{}, {}]".format(*signed)) >= 3
+
+
+def test_layers_are_counted_by_their_intervals_where_they_matter(project):
+    path = RESULTS / "layer_contrasts.csv"
+    table = pd.read_csv(path)
+    own = (table["a"] == "topk-native") & (table["scorer"] == "rule-detection")
+    table.loc[own, ["low", "high", "matters"]] = (-0.1, 0.1, True)
+    layers = list(table.index[own])
+    table.loc[layers[:3], "low"] = 0.01
+    table.loc[layers[2], "matters"] = False
+    table.loc[layers[3], "high"] = -0.01
+    table.to_csv(path, index=False)
+    reseal()
+    assert "score higher in 2 and lower in 1." in text_of(place())
 
 
 def test_a_claim_that_the_tables_break_says_so_where_it_is_made_and_in_the_table(project):
     known = [claim.name for claim in claims.read()]
-    mark = f"[C{known.index('native-below-transcoder') + 1}"
-    for high, broken in ((-0.1111, False), (0.1111, True)):
-        change("contrasts", PRIMARY, {"difference": -0.15, "low": -0.2222, "high": high})
+    mark = f"[C{known.index('transcoder-above-step0') + 1}"
+    where = {"a": "transcoder", "b": "step0-transcoder", "layers": "matter", "latents": "live"}
+    for low, broken in ((0.1111, False), (-0.1111, True)):
+        change("contrasts", where, {"difference": 0.15, "low": low, "high": 0.2222})
         text = text_of(place())
         assert (f"{mark} does not hold]" in text) == broken
         assert (f"{mark}]" in text) != broken
         state = "FAILS" if broken else "holds"
-        assert f"{state} (high = {high:g}, below 0)" in text[text.index("What the text claims") :]
+        assert f"{state} (low = {low:g}, above 0)" in text[text.index("What the text claims") :]
 
 
 def test_words_for_all_or_none_of_no_rows_are_refused(project, monkeypatch):
@@ -196,8 +232,8 @@ def test_what_is_missing_is_one_line_that_names_the_cure(project):
 
 
 def test_a_row_that_is_not_there_stops_the_compiler(project):
-    change("contrasts", PRIMARY, {"seed": "none"})
-    with pytest.raises(UserError, match=r"contrasts.csv has 0 rows with a=.native.*not one;"):
+    change("depth", {"model": "dense"}, {"model": "none"})
+    with pytest.raises(UserError, match=r"depth.csv has 0 rows with model=.dense.*not one;"):
         manuscript.run(place())
 
 
@@ -262,26 +298,6 @@ def test_another_experiment_enters_the_text_where_it_has_run(project):
     accuracy = runs.loc[("grokking", "sparse-0"), "test_accuracy"]
     assert f"ends at {accuracy:.3f} and 8.06;" in sparse
     assert "clean-up has not ended." in sparse
-
-
-def test_what_holds_over_seeds_follows_from_the_experiment_that_has_them(project, committed):
-    assert "The experiment reduced repeats" not in text_of(place())
-    folder = Path("paper/results/reduced")
-    shutil.copytree(committed / folder, folder, ignore=shutil.ignore_patterns("figures"))
-    sentences = []
-    for low, high, equivalent in ((0.1111, 0.2222, False), (-0.0111, -0.0033, True)):
-        ends = {"difference": (low + high) / 2, "low_seeds": low, "high_seeds": high}
-        change("reduced/contrasts", PRIMARY, ends | {"equivalent_seeds": equivalent})
-        text = text_of(place())
-        sentences.append(re.search(r"Native latents score (\w+) than transcoders’ \(.*?;", text)[0])
-    higher, lower = sentences
-    assert higher.startswith("Native latents score higher")
-    assert "+0.167 [+0.111, +0.222]" in higher
-    assert "not shown to do so by less than the margin" in higher
-    assert lower.startswith("Native latents score lower")
-    assert "−0.007 [−0.011, −0.003]" in lower
-    assert "by less than the margin" in lower
-    assert "not shown" not in lower
 
 
 def test_every_reference_is_cited_and_every_citation_has_one():

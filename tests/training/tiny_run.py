@@ -24,7 +24,7 @@ def model_settings() -> config.GPTNeoX:
 
 def train_settings(**values: Any) -> config.Train:
     small = {"batch_size": 4, "epochs": 2, "warmup_steps": 3, "eval_steps": 5, **values}
-    return config.load(ROOT / "params.yaml").train.model_copy(update=small)
+    return config.load(ROOT / "params.yaml").train.of("dense").model_copy(update=small)
 
 
 def rows(count: int, *, seed: int) -> np.ndarray:
