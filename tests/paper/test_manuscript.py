@@ -126,15 +126,15 @@ def test_layers_are_counted_by_their_intervals_where_they_matter(project):
 
 def test_a_claim_that_the_tables_break_says_so_where_it_is_made_and_in_the_table(project):
     known = [claim.name for claim in claims.read()]
-    mark = f"[C{known.index('transcoder-above-step0') + 1}"
+    mark = f"[C{known.index('transcoder-like-step0') + 1}"
     where = {"a": "transcoder", "b": "step0-transcoder", "layers": "matter", "latents": "live"}
-    for low, broken in ((0.1111, False), (-0.1111, True)):
+    for low, broken in ((-0.1111, False), (0.1111, True)):
         change("contrasts", where, {"difference": 0.15, "low": low, "high": 0.2222})
         text = text_of(place())
         assert (f"{mark} does not hold]" in text) == broken
         assert (f"{mark}]" in text) != broken
         state = "FAILS" if broken else "holds"
-        assert f"{state} (low = {low:g}, above 0)" in text[text.index("What the text claims") :]
+        assert f"{state} (low = {low:g}, below 0)" in text[text.index("What the text claims") :]
 
 
 def test_words_for_all_or_none_of_no_rows_are_refused(project, monkeypatch):
