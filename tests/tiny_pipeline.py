@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,19 @@ def make_coders() -> None:
                 write_json(folder / "cfg.json", {**cfg, "d_in": HIDDEN, "num_latents": LATENTS})
 
 
+def make_equal_models() -> None:
+    """The checkpoints of equal end-to-end loss: the models before their training."""
+    for family in FAMILIES.values():
+        if family.equal_loss:
+            out = paths.equalize(family.name, SEED)
+            for _, work in build_all([Unit("equalize", out, {}, {})]):
+                begun = paths.checkpoint(str(family.model), SEED, 0)
+                shutil.copytree(begun, work.out / "model")
+
+
 def make_all() -> None:
     """Everything, in the current folder."""
     make_data()
     make_models()
     make_coders()
+    make_equal_models()

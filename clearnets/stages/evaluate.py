@@ -261,7 +261,7 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
 def _native(
     trained: Mapping[str, Survey], untrained: Mapping[str, Survey], config: Config
 ) -> Table:
-    """Return the activity of sparse models' latents, from surveys by model."""
+    """Return the activity of sparse models' latents, from surveys of the matched checkpoints."""
     return [
         {
             "family": name,
@@ -272,7 +272,7 @@ def _native(
             "dead": activity.dead,
         }
         for name, family in FAMILIES.items()
-        if family.kind == "native" and family.model in untrained
+        if family.kind == "native" and family.model in untrained and not family.equal_loss
         for layer, activity in enumerate(
             (untrained if family.untrained_model else trained)[str(family.model)].activity
         )
