@@ -86,7 +86,7 @@ def test_families_without_layers_or_lens():
         (("native", "2", 0), "no layer '2'; layers go from 0 to 1"),
         (("native", "tokens", 0), "no layer 'tokens'"),
         (("token-unigram", "0", 0), "token-unigram has no layers; write `tokens`"),
-        (("native", "1", 32), "no latent 32: native has latents 0 to 31 in each layer"),
+        (("native", "1", 64), "no latent 64: native has latents 0 to 63 in each layer"),
         (("native", "1", -1), "no latent -1"),
     ],
 )
