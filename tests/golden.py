@@ -88,9 +88,9 @@ def run_pipeline(clone: Path, log: Path) -> None:
     """Run the smoke experiment in a clone, with its code, all families and a single thread."""
     overlay = clone / "experiments/smoke.yaml"
     values = YAML().load(overlay)
-    # Without its own lists of families, the experiment has those of the default.
-    values.pop("families", None)
-    values["coders"].pop("families", None)
+    # Without its own lists, the experiment has the models and families of the default.
+    for key in ("families", "models"):
+        values.pop(key, None)
     YAML().dump(values, overlay)
     environment = {**os.environ, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "clearnets", "exp", "smoke"]

@@ -15,8 +15,8 @@ def main() -> None:
     os.chdir(sys.argv[1])
     default = config.read_yaml(ROOT / "params.yaml")
     smoke = config.read_yaml(ROOT / "experiments/smoke.yaml")
-    # Without its own list of families, the experiment has those of the default.
-    del smoke["families"]
+    # Without its own lists, the experiment has the models and families of the default.
+    del smoke["families"], smoke["models"]
     cfg = config.parse(config.overlay(default, smoke), "smoke")
     for stage, item in items_of(cfg):
         if stage.name not in ("plan", "figures", "paper"):

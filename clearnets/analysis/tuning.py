@@ -67,6 +67,6 @@ def markdown(frame: pd.DataFrame) -> str:
             *(number(row[value], ",.5g") for value in values),
             "best" if row["best"] else "",
         ]
-        for row in means.reset_index().to_dict("records")
+        for row in means.reset_index().to_dict("records")  # pyright: ignore[reportAttributeAccessIssue]
     ]
     return "# Search for recipes\n\n" + table(["subject", *values, ""], rows)
