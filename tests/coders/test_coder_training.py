@@ -12,66 +12,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_pair import BOS, CTX, EOS, VOCAB, build_models, packed_rows, tiny_config
+from tiny_pair import BOS, CTX, EOS, build_models, packed_rows, tiny_config
+from tiny_training import (
+    NAMES,
+    PER_READ,
+    REVIVAL,
+    ROWS,
+    STEPS,
+    Stopped,
+    assert_same_bits,
+    batch,
+    batches,
+    new_coders,
+    stop_at,
+    tensors,
+    trained,
+)
 from transformers import get_linear_schedule_with_warmup
 
 from clearnets import UserError
 from clearnets.coders import feedforward, library, training
-from clearnets.coders.batches import make_batch, plan_rows
-from clearnets.data.tokens import TokenStore
+from clearnets.coders.batches import plan_rows
 from clearnets.families import FAMILIES
 
-STORE = TokenStore(Path(), VOCAB, CTX, 0, BOS, EOS, ())
-NAMES = ("layers.0.mlp", "layers.1.mlp")
 KINDS = ("sae", "transcoder", "skip-transcoder", "groupmax-transcoder")
-STEPS, ROWS, PER_READ = 12, 4, 3
-REVIVAL = {"bias_step": 0.1, "silent_steps": 2}
-
-
-def batches(which: range):
-    rows = packed_rows(STEPS * ROWS, 0)
-    return make_batch(STORE, rows[which.start * ROWS : which.stop * ROWS], "cpu")
-
-
-def batch(step: int):
-    return batches(range(step, step + 1))
-
-
-def new_coders(family: str, seed: int = 0):
-    return {
-        name: library.new_coder(
-            name, **FAMILIES[family].coder_kind, d_in=16, num_latents=64, k=4, seed=seed
-        )
-        for name in NAMES
-    }
-
-
-def trained(
-    family: str, state: Path, *, steps: int = STEPS, optimizer="adam", on_step=None, **pieces
-):
-    """Coders after a run of some steps; `python -m` of this file does the same with a kill."""
-    coders = new_coders(family)
-    (report,) = training.train(
-        build_models(tiny_config())["dense"],
-        [training.Chain(coders, state / "coders.pt")],
-        batches,
-        training.Schedule(optimizer, 5e-3, 2, steps, **REVIVAL | pieces),
-        per_read=PER_READ,
-        on_step=on_step or (lambda step: None),
-        save_every=5,
-    )
-    return coders, report
-
-
-def tensors(coders) -> dict[str, torch.Tensor]:
-    return {f"{n}.{p}": t for n, coder in coders.items() for p, t in coder.state_dict().items()}
-
-
-def assert_same_bits(left, right):
-    left, right = tensors(left), tensors(right)
-    assert left.keys() == right.keys()
-    for name, tensor in left.items():
-        assert torch.equal(tensor, right[name]), name
 
 
 @pytest.mark.parametrize("family", ["sae", "transcoder", "skip-transcoder"])
@@ -148,17 +112,10 @@ def test_steps_of_two_batches_by_hand(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adam", "signum"])
 def test_accumulated_steps_resume_to_the_same_bits(optimizer, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(step):
-        if step == 5:
-            raise Stop
-
     run = {"steps": STEPS // 2, "grad_acc_steps": 2, "micro_acc_steps": 2, "optimizer": optimizer}
     expected, report = trained("sae", tmp_path / "whole", **run)
-    with pytest.raises(Stop):
-        trained("sae", tmp_path / "cut", on_step=stop, **run)
+    with pytest.raises(Stopped):
+        trained("sae", tmp_path / "cut", on_step=stop_at(5), **run)
     steps = []
     resumed, again = trained("sae", tmp_path / "cut", on_step=steps.append, **run)
     assert steps == [5]
@@ -251,16 +208,9 @@ def test_masked_tokens_change_nothing(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adam", "signum"])
 def test_interrupted_run_goes_on_to_the_same_bits(optimizer, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(step):
-        if step == 7:
-            raise Stop
-
     expected, report = trained("sae", tmp_path / "whole", optimizer=optimizer)
-    with pytest.raises(Stop):
-        trained("sae", tmp_path / "cut", optimizer=optimizer, on_step=stop)
+    with pytest.raises(Stopped):
+        trained("sae", tmp_path / "cut", optimizer=optimizer, on_step=stop_at(7))
     steps = []
     resumed, again = trained("sae", tmp_path / "cut", optimizer=optimizer, on_step=steps.append)
     assert steps == list(range(5, STEPS))
@@ -272,17 +222,10 @@ def test_interrupted_run_goes_on_to_the_same_bits(optimizer, tmp_path):
 def test_families_trained_together_are_those_trained_alone(optimizer, tmp_path):
     """One pass over the data, one family of it interrupted before: the same bits."""
 
-    class Stop(Exception):
-        pass
-
-    def stop(step):
-        if step == 7:
-            raise Stop
-
     alone = {kind: trained(kind, tmp_path / kind / "alone", optimizer=optimizer) for kind in KINDS}
     together = {family: new_coders(family) for family in KINDS}
-    with pytest.raises(Stop):
-        trained("transcoder", tmp_path / "transcoder", optimizer=optimizer, on_step=stop)
+    with pytest.raises(Stopped):
+        trained("transcoder", tmp_path / "transcoder", optimizer=optimizer, on_step=stop_at(7))
     assert (tmp_path / "transcoder" / "coders.pt").exists()
     steps = []
     reports = training.train(

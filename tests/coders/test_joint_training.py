@@ -6,8 +6,17 @@ from functools import partial
 
 import pytest
 import torch
-from test_coder_training import NAMES, PER_READ, STEPS, assert_same_bits, batch, batches
 from tiny_pair import build_models, tiny_config
+from tiny_training import (
+    NAMES,
+    PER_READ,
+    STEPS,
+    Stopped,
+    assert_same_bits,
+    batch,
+    batches,
+    stop_at,
+)
 from torch import nn
 
 from clearnets.coders import cross_layer, end_to_end, evaluation, feedforward, library, training
@@ -181,16 +190,9 @@ def test_writing_to_later_layers_explains_them_better(model, tmp_path):
 
 @pytest.mark.parametrize("family", KINDS)
 def test_interrupted_run_goes_on_to_the_same_bits(family, model, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(step):
-        if step == 7:
-            raise Stop
-
     expected, report = trained(model, family, tmp_path / "whole")
-    with pytest.raises(Stop):
-        trained(model, family, tmp_path / "cut", on_step=stop)
+    with pytest.raises(Stopped):
+        trained(model, family, tmp_path / "cut", on_step=stop_at(7))
     steps = []
     resumed, again = trained(model, family, tmp_path / "cut", on_step=steps.append)
     assert steps == list(range(5, STEPS))

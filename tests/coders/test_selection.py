@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_coder_training import assert_same_bits, trained
-from test_objective import K, L, N, gradients, make
+from tiny_objective import K, L, N, gradients, make
+from tiny_training import Stopped, assert_same_bits, stop_at, trained
 
 from clearnets.coders import library, selection
 from clearnets.coders.objective import add_gradient, reconstruct, variation
@@ -156,16 +156,9 @@ def test_after_training_each_token_is_chosen_for_by_itself(family, tmp_path):
     "family", ["batchtopk-sae", "jumprelu-transcoder", "matryoshka-transcoder"]
 )
 def test_interrupted_run_goes_on_to_the_same_bits(family, optimizer, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(step):
-        if step == 7:
-            raise Stop
-
     expected, report = trained(family, tmp_path / "whole", optimizer=optimizer)
-    with pytest.raises(Stop):
-        trained(family, tmp_path / "cut", optimizer=optimizer, on_step=stop)
+    with pytest.raises(Stopped):
+        trained(family, tmp_path / "cut", optimizer=optimizer, on_step=stop_at(7))
     resumed, again = trained(family, tmp_path / "cut", optimizer=optimizer)
     assert_same_bits(expected, resumed)
     assert report == again
