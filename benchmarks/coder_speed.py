@@ -89,7 +89,7 @@ def ours(task: Task, families: Sequence[str]) -> Coders:
             task.model,
             [training.Chain(made, Path(folder) / f"{name}.pt") for name, made in coders.items()],
             lambda some: task.batch(some.start * size, some.stop * size),
-            training.Schedule.of(task.config.coders, task.steps),
+            training.Schedule.of(task.config.coders, task.steps, "transcoder"),
             per_read=max(1, training.READ_TOKENS // (size * task.store.ctx_len)),
         )
     return coders

@@ -146,12 +146,13 @@ _BLUE, _RED, _ORANGE, _GREEN, _SKY = "#0072B2", "#D55E00", "#E69F00", "#009E73",
 _PINK, _GREY = "#CC79A7", "#666666"
 
 
-def _native(model: str, selection: Selection, label: str, how: str, color: str) -> FamilySpec:
+def _native(
+    model: str, selection: Selection, prefix: str, how: str, color: str, kind: str = ""
+) -> FamilySpec:
     """Return the latents that one kind of sparse feedforward computes with."""
-    prefix = label.removesuffix("native").replace(" ", "-")
     return FamilySpec(
         name=f"{prefix}native",
-        label=label,
+        label=f"{kind} native".strip(),
         about=f"the sparse model's own feedforward latents, {how}",
         kind="native",
         model=model,
@@ -216,16 +217,32 @@ def _neurons(prefix: str, model: str, about: str, **changes: Any) -> FamilySpec:
     )
 
 
+# Other selections than the primary ones: selection, name in figures, in words.
+_SELECTIONS = (
+    ("batchtopk", "BatchTopK", ", k per token on average"),
+    ("jumprelu", "JumpReLU", ", above a learned threshold"),
+    ("matryoshka", "Matryoshka", ", nested"),
+)
 # Kinds of latent whose clarity is the question. Each has an untrained twin, its own or another's.
 _SUBJECTS = (
-    _native("sparse", "groupmax", "native", "the maximum of each of k groups (GroupMax)", _BLUE),
-    _native("sparse_topk", "topk", "topk native", "the k largest (top-k)", _SKY),
-    _native("sparse_low_rank", "topk", "low-rank native", "factored through few dimensions", _SKY),
-    _native("sparse_product_key", "topk", "product-key native", "the sums of two halves", _SKY),
-    _native("sparse_kronecker", "topk", "kronecker native", "an encoder that is a product", _SKY),
+    _native("sparse", "groupmax", "", "the maximum of each of k groups (GroupMax)", _BLUE),
+    _native("sparse_topk", "topk", "topk-", "the k largest (top-k)", _SKY, "top-k"),
+    _native(
+        *("sparse_low_rank", "topk", "low-rank-", "factored through few dimensions", _SKY),
+        "low-rank",
+    ),
+    _native(
+        *("sparse_product_key", "topk", "product-key-", "the sums of two halves", _SKY),
+        "product-key",
+    ),
+    _native(
+        *("sparse_kronecker", "topk", "kronecker-", "an encoder that is a product", _SKY),
+        "Kronecker",
+    ),
     _transcoder(contrast="primary", untrained_model_twin="step0-transcoder"),
     _transcoder(
         *("groupmax-", ", the maximum of each of k groups (GroupMax)"),
+        label="GroupMax transcoder",
         selection="groupmax",
         contrast="primary",
         null="random-groupmax-transcoder",
@@ -240,14 +257,14 @@ _SUBJECTS = (
         color=_ORANGE,
         marker="D",
     ),
-    _transcoder("batchtopk-", ", k per token on average", selection="batchtopk", marker="p"),
-    _transcoder("jumprelu-", ", above a learned threshold", selection="jumprelu", marker="X"),
-    _transcoder("matryoshka-", ", nested", selection="matryoshka", marker="h"),
-    _sae("batchtopk-", ", k per token on average", selection="batchtopk", marker="<"),
-    _sae("jumprelu-", ", above a learned threshold", selection="jumprelu", marker=">"),
-    _sae("matryoshka-", ", nested", selection="matryoshka", marker="*"),
+    *(
+        make(f"{selection}-", how, selection=selection, label=f"{name} {noun}", marker=marker)
+        for make, noun, markers in ((_transcoder, "transcoder", "pXh"), (_sae, "SAE", "<>*"))
+        for (selection, name, how), marker in zip(_SELECTIONS, markers)
+    ),
     _transcoder(
         *("e2e-", ", trained end to end on the model's predictions"),
+        label="end-to-end transcoder",
         objective="kl",
         reconstructs="the model's predictions, by way of the feedforward output",
         color=_PINK,
@@ -255,12 +272,17 @@ _SUBJECTS = (
     ),
     _transcoder(
         *("cross-layer-", " and those of all layers above"),
+        label="cross-layer transcoder",
         cross_layer=True,
         reconstructs="outputs of its own and all later feedforwards",
         color=_PINK,
         marker="P",
     ),
-    _transcoder("wide-", " (the dense twin of as many parameters)", "dense_wide", marker="H"),
+    _transcoder(
+        *("wide-", " (the dense twin of as many parameters)", "dense_wide"),
+        label="wide transcoder",
+        marker="H",
+    ),
 )
 # The name of a subject's untrained twin, where that is not its own; `None` of no one.
 _OTHERS_TWIN = {
@@ -270,39 +292,37 @@ _OTHERS_TWIN = {
 }
 
 
+def _control(subject: FamilySpec, kind: str, how: str, **changes: Any) -> FamilySpec:
+    """Return a control of a subject, which no contrast and no null of its own concerns."""
+    compared = ("contrast", "untrained_twin", "untrained_model_twin", "null")
+    fields = {"about": f"control: {subject.about}; {how}", **dict.fromkeys(compared), **changes}
+    return replace(subject, label=f"{kind} {subject.label}", **fields)
+
+
 def _untrained(subject: FamilySpec) -> FamilySpec:
     """Return a subject's own untrained twin."""
     native = subject.kind == "native"
-    what = "the sparse model before its training" if native else "untrained weights"
-    return replace(
+    return _control(
         subject,
+        "untrained",
+        "the sparse model before its training" if native else "untrained weights",
         name=f"random-{subject.name}",
-        label=f"untrained {subject.label}",
-        about=f"control: {subject.about}; {what}",
         untrained_model=native,
         trained=False,
         reconstructs="nothing: an untrained feedforward" if native else f"{_OUT}, untrained",
-        contrast=None,
-        untrained_twin=None,
-        untrained_model_twin=None,
-        null=None,
         fill="none",
     )
 
 
 def _on_step_0(subject: FamilySpec) -> FamilySpec:
     """Return the same coders, trained on the model before its training."""
-    return replace(
+    return _control(
         subject,
+        "step-0",
+        "trained on the model before its training",
         name=f"step0-{subject.name}",
-        label=f"step-0 {subject.label}",
-        about=f"control: {subject.about}; trained on the model before its training",
         untrained_model=True,
         reconstructs=f"{_OUT}, of the untrained model",
-        contrast=None,
-        untrained_twin=None,
-        untrained_model_twin=None,
-        null=None,
         fill="left",
     )
 
@@ -342,6 +362,7 @@ _ROWS = (
     # Sanity checks of 2026 found such coders close to trained ones.
     _transcoder(
         *("frozen-decoder-", "; control: the decoder keeps its initial weights"),
+        label="frozen-decoder transcoder",
         frozen="decoder",
         contrast=None,
         null=None,
@@ -350,6 +371,7 @@ _ROWS = (
     ),
     _transcoder(
         *("frozen-encoder-", "; control: the encoder keeps its initial weights"),
+        label="frozen-encoder transcoder",
         frozen="encoder",
         contrast=None,
         null=None,

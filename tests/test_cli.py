@@ -207,6 +207,26 @@ def test_set_writes_what_it_resolves(place):
     assert "# The tests' size" in (place / "experiments/smoke.yaml").read_text()
 
 
+def test_an_overlay_starts_from_its_base(place, run):
+    """It resolves to what one file with the keys of both would."""
+    (place / "experiments/mine.yaml").write_text(
+        "experiment: mine\nbase: smoke\nfamilies: [transcoder]\nmodel: {k: 2}\n"
+    )
+    smoke = experiments.resolve("smoke", [])
+    expected = smoke | {
+        "experiment": "mine",
+        "families": ["transcoder"],
+        "model": smoke["model"] | {"k": 2},
+    }
+    assert experiments.resolve("mine", []) == expected
+    (place / "experiments/smoke.yaml").write_text("experiment: smoke\nbase: mine\n")
+    code, output = run("exp", "mine", "--dry-run")
+    assert (code, output) == (
+        2,
+        "clearnets: experiments/mine.yaml: base: 'mine' is no other experiment\n",
+    )
+
+
 def test_compute_refuses_parameters_that_are_no_mapping(place, run):
     (place / "params.yaml").write_text("[]\n")
     code, output = run("compute", "--set", "model.k=8")

@@ -301,6 +301,11 @@ def loss_with(
     return mean.value
 
 
+def loss_spliced(model: Any, coders: Sequence[SparseCoder], batches: Iterable[Batch]) -> float:
+    """Return the loss with the coders of all layers in place."""
+    return loss_with(model, lambda: InOrder(coders).replacements, batches)
+
+
 def _ablated(means: Iterable[tuple[int, Tensor]]) -> Replacements:
     """Return what puts the mean output, (D,), in the place of each given layer's."""
 
@@ -335,12 +340,7 @@ def splice_all(
     return [
         {
             "family": family,
-            # The replacements of one forward pass each.
-            **_recovered(
-                clean,
-                ablated,
-                loss_with(model, lambda chain=per_layer: InOrder(chain).replacements, batches),
-            ),
+            **_recovered(clean, ablated, loss_spliced(model, per_layer, batches)),
         }
         for family, per_layer in coders.items()
     ]

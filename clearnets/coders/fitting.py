@@ -84,7 +84,7 @@ def fit(
             lambda some: batches.make_batch(
                 store, split[rows[some.start : some.stop].ravel()], device, within=within
             ),
-            training.Schedule.of(settings, steps),
+            training.Schedule.of(settings, steps, first.name),
             per_read=max(1, training.READ_TOKENS // (settings.batch_size * store.ctx_len)),
             on_step=lambda _: bar.advance(tokens_per_step),
         )

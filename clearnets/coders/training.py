@@ -23,9 +23,9 @@ from torch import Tensor
 from clearnets import UserError
 from clearnets.coders import feedforward, objective, selection
 from clearnets.coders.batches import Batch
-from clearnets.coders.revival import Silence
 from clearnets.config import Coders, Precision
 from clearnets.models import hookpoints
+from clearnets.models.revival import Silence
 from clearnets.pipeline.artifacts import write_bytes
 from clearnets.pipeline.runtime import autocast
 
@@ -56,11 +56,12 @@ class Schedule:
     silent_steps: int = 16
 
     @classmethod
-    def of(cls, settings: Coders, steps: int) -> Schedule:
-        """Return the schedule of the parameters' section `coders`, for this many steps."""
+    def of(cls, settings: Coders, steps: int, family: str) -> Schedule:
+        """Return the schedule of the parameters' section `coders`, for this many steps, with the
+        rate of a family."""
         return cls(
             settings.optimizer,
-            settings.learning_rate,
+            settings.rate(family),
             settings.warmup_steps,
             steps,
             settings.grad_acc_steps,
@@ -282,7 +283,9 @@ class _Run:
         ]
         self.done = 0
         """Steps that have been made."""
-        self._silence: dict[str, Silence] = {}
+        self._silence = {name: Silence.of(coder.encoder.bias) for name, coder in coders.items()}
+        self._spread: dict[str, Tensor] = {}
+        """The unit of a bias: standard deviation of what the encoder read in the first batch."""
         if not chain.state.exists():
             self._start(reader(0))
         self._optimizer = _optimizer(coders, self._schedule)
@@ -301,7 +304,7 @@ class _Run:
                 )
             start_biases(coder, x_ND, y_ND)
             selection.start(coder, x_ND if coder.cfg.transcode else x_ND - coder.b_dec)
-            self._silence[name] = Silence.new(coder, x_ND)
+            self._spread[name] = (x_ND - x_ND.mean(0)).pow(2).mean().sqrt()
 
     def normalize_decoders(self) -> None:
         """Give the rows of SAEs' decoders unit norm, as before every step."""
@@ -315,7 +318,7 @@ class _Run:
         losses = self._chain.add_gradient(self._chain.coders, activations, self._schedule)
         for name, pieces in losses.items():
             for piece in pieces:
-                self._silence[name].hear(piece.acts_Nk, piece.indices_Nk)
+                self._silence[name].hear(piece.acts_Nk > 0, piece.indices_Nk)
                 selection.track(self._chain.coders[name], piece.acts_Nk)
             if reported:
                 self._tail[name].add(pieces, activations.totals[name])
@@ -332,9 +335,9 @@ class _Run:
         self._optimizer.zero_grad()
         for name, coder in self._chain.coders.items():
             self._silence[name].end_step(
-                coder,
+                coder.encoder.bias,
                 self._optimizer,
-                bias_step=schedule.bias_step * rate / schedule.learning_rate,
+                bias_step=schedule.bias_step * rate / schedule.learning_rate * self._spread[name],
                 silent_steps=schedule.silent_steps,
             )
         self.done += 1
@@ -361,7 +364,8 @@ class _Run:
             "coders": {name: coder.state_dict() for name, coder in self._chain.coders.items()},
             "optimizer": self._optimizer.state_dict(),
             "tail": {name: vars(part) for name, part in self._tail.items()},
-            "silence": {name: vars(part) for name, part in self._silence.items()},
+            "silence": {name: part.steps_L for name, part in self._silence.items()},
+            "spread": self._spread,
         }
         torch.save(state, data)
         write_bytes(self._chain.state, data.getvalue())
@@ -373,7 +377,8 @@ class _Run:
         for name, coder in self._chain.coders.items():
             coder.load_state_dict(state["coders"][name])
             self._tail[name] = _Tail(**state["tail"][name])
-            self._silence[name] = Silence(**state["silence"][name])
+            self._silence[name] = Silence(state["silence"][name])
+        self._spread = state["spread"]
         self._optimizer.load_state_dict(state["optimizer"])
         self.done = state["step"]
 

@@ -41,10 +41,8 @@ class Coders(Frozen):
     """Of the coders' products. Weights, their updates, fvu and the model they read are float32."""
     optimizer: Literal["signum", "adam"]
     """As in sparsify, whose muon is left out: it does not resume to the same bits."""
-    learning_rate: PositiveFloat
-    """Peak rate; it decays linearly to zero, as in sparsify."""
-    learning_rates: dict[Family, PositiveFloat]
-    """By family, the peak rate where it is another."""
+    learning_rate: PositiveFloat | dict[Family, PositiveFloat]
+    """Peak rate, of all coders or by trained family; it decays linearly to zero, as in sparsify."""
     warmup_steps: Count
     """Steps over which the learning rate rises from zero."""
     bias_step: NonNegativeFloat
@@ -58,9 +56,11 @@ class Coders(Frozen):
     an fvu about 1, and spliced losses were higher after equally many tokens."""
 
     def rate(self, family: str) -> float:
-        """Return a family's peak learning rate."""
-        own = {str(name): rate for name, rate in self.learning_rates.items()}
-        return own.get(family, self.learning_rate)
+        """Return a family's peak learning rate; 0 where a mapping names none (untrained ones)."""
+        rate = self.learning_rate
+        if not isinstance(rate, dict):
+            return rate
+        return {str(name): value for name, value in rate.items()}.get(family, 0.0)
 
 
 class Cache(Frozen):

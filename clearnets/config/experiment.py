@@ -147,7 +147,13 @@ class Config(Frozen):
             coders = FAMILIES[family].equal_loss
             if coders and coders not in self.families:
                 raise ValueError(f"families: {family} is chosen by the loss with {coders}: add it")
-        trainable = [f for f in self.coder_families if FAMILIES[f].is_subject]
+        rates = self.coders.learning_rate
+        for family in self.coder_families:
+            if isinstance(rates, dict) and FAMILIES[family].trained and family not in rates:
+                raise ValueError(f"coders.learning_rate names no rate of {family}: add it")
+        trainable = [
+            f for f in self.coder_families if FAMILIES[f].is_subject and not FAMILIES[f].cross_layer
+        ]
         for family in self.coders.existing:
             if family not in trainable:
                 listed = ", ".join(trainable) or "none"

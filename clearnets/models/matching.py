@@ -6,13 +6,15 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
 from clearnets.config import SPARSE
-from clearnets.families import FamilySpec
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import check, missing, read_json, remake, settings_of
+
+if TYPE_CHECKING:
+    from clearnets.families import FamilySpec
 
 PAIR = "pair.json"
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,29 @@ def resolve(name: str | None, assignments: list[str]) -> dict[str, Any]:
     """
     base = cfg.read_yaml(cfg.PARAMS)
     cfg.parse(base, str(cfg.PARAMS))
-    over = _read_overlay(name, assignments) if name else {}
+    overs = _overlays(name, assignments) if name else [{}]
     for key, value in parse_assignments(assignments).items():
         _check_key(base, key)
-        _assign(over, key, value)
-    values = cfg.overlay(base, over)
+        _assign(overs[-1], key, value)
+    values = reduce(cfg.overlay, overs, base)
     if values.get("models") == []:  # An overlay need not also remove what compares them.
         values["families"], values["coders"] = [], {**values["coders"], "existing": {}}
     if name:
         config = cfg.parse(values, str(_overlay_file(name)))
         _name_sources_from_worktree(name, config, values)
     return values
+
+
+def _overlays(name: str, assignments: list[str]) -> list[dict[str, Any]]:
+    """Return the overlays of an experiment in order: below it that of its `base`, if it has one."""
+    over = _read_overlay(name, assignments)
+    found, base = [over], over.pop("base", None)
+    while base is not None:
+        if base not in cfg.overlays() or base in {each["experiment"] for each in found}:
+            raise UserError(f"{_overlay_file(name)}: base: {base!r} is no other experiment")
+        found.insert(0, _read_overlay(base, []))
+        base = found[0].pop("base", None)
+    return found
 
 
 def _read_overlay(name: str, assignments: list[str]) -> dict[str, Any]:

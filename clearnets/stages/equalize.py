@@ -84,6 +84,4 @@ def _lost(seed: int, family: str, runtime: Runtime) -> float:
     model = load(load_pair(seed).dense).to(device)  # pyright: ignore[reportArgumentType]
     coders = cross_layer.load(paths.coders(family, seed), hookpoints.names(model), device)
     rows = list(HeldOut.of(open_tokens(paths.data()), "valid", device).intervened())
-    every = evaluation.InOrder
-    spliced = evaluation.loss_with(model, lambda: every(coders).replacements, rows)
-    return spliced - evaluation.loss_with(model, dict, rows)
+    return evaluation.loss_spliced(model, coders, rows) - evaluation.loss_with(model, dict, rows)

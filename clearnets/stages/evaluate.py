@@ -53,7 +53,13 @@ STAGE = Stage(
     does="Measure the models and their coders on held-out text: losses, ablations, fvu, FLOPs.",
     example="clearnets evaluate",
     params=("seeds", "threads", "models", "model.expansion", "model.k", "families"),
-    reads=("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
+    reads=(
+        "artifacts/data",
+        "artifacts/match",
+        "artifacts/train",
+        "artifacts/coders",
+        "artifacts/equalize",
+    ),
     small=("artifacts/evaluate",),
     metrics=True,
     on_device=True,
@@ -72,10 +78,16 @@ def units(config: Config) -> list[Unit]:
                 "match": paths.match(seed),
                 **{mlp: paths.train(mlp, seed) for mlp in config.models},
                 **{family: paths.coders(family, seed) for family in config.coder_families},
+                **{family: paths.equalize(family, seed) for family in _early(config)},
             },
         )
         for seed in config.seeds
     ]
+
+
+def _early(config: Config) -> list[str]:
+    """Return the families of sparse models at equal end-to-end loss."""
+    return [family for family in config.families if FAMILIES[family].equal_loss]
 
 
 def run(config: Config, *, runtime: Runtime) -> None:
@@ -113,10 +125,9 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
             | evaluation.ablate_together(model, list(held_out.intervened()), surveys[name].means)
             for name, model in models.items()
         ]
-        untrained = {
-            mlp: evaluation.survey(_frozen(pair.untrained[mlp], device), held_out.all())
-            for mlp in config.models
-            if mlp in pair.untrained
+        other = {
+            name: evaluation.survey(_frozen(path, device), held_out.all())
+            for name, path in _other_checkpoints(config, pair, seed).items()
         }
         measured = _OnHeldOut(pair, seed, store, held_out, config.model.k)
         per_layer, spliced = [], []
@@ -130,7 +141,7 @@ def _build(config: Config, seed: int, work: Work, device: torch.device) -> None:
     write_table(work.out / "depth.csv", DEPTH_COLUMNS, together)
     write_table(work.out / "coders.csv", CODER_COLUMNS, per_layer)
     write_table(work.out / "splice_all.csv", ("family", *SPLICE_COLUMNS), spliced)
-    native = _native(surveys, untrained, config)
+    native = _native(surveys | other, config)
     write_table(work.out / "native.csv", NATIVE_COLUMNS, native)
     losses = {name: found.nll.value for name, found in surveys.items()}
     summary = {
@@ -166,6 +177,19 @@ def _costs(
         cost = coder_cost(spec, chain, models[str(spec.model)], ctx_len, tokens)
         by_family[family] = cost
     return {"models": by_model, "coders": by_family}
+
+
+def _other_checkpoints(config: Config, pair: Pair, seed: int) -> dict[str, Path]:
+    """Return checkpoints of sparse models whose latents alone are measured, by the `model_state` of
+    the families that read them: untrained ones, and those of equal end-to-end loss."""
+    from clearnets.models.matching import checkpoint_of
+
+    begun = {f"{mlp}, untrained": path for mlp, path in pair.untrained.items()}
+    early = {
+        FAMILIES[family].model_state: checkpoint_of(FAMILIES[family], seed)
+        for family in _early(config)
+    }
+    return begun | early
 
 
 def _frozen(path: Path, device: torch.device) -> Any:
@@ -258,10 +282,8 @@ def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
     return split[rows.flatten()]
 
 
-def _native(
-    trained: Mapping[str, Survey], untrained: Mapping[str, Survey], config: Config
-) -> Table:
-    """Return the activity of sparse models' latents, from surveys of the matched checkpoints."""
+def _native(surveys: Mapping[str, Survey], config: Config) -> Table:
+    """Return the activity of sparse models' latents, from surveys of models by `model_state`."""
     return [
         {
             "family": name,
@@ -272,10 +294,8 @@ def _native(
             "dead": activity.dead,
         }
         for name, family in FAMILIES.items()
-        if family.kind == "native" and family.model in untrained and not family.equal_loss
-        for layer, activity in enumerate(
-            (untrained if family.untrained_model else trained)[str(family.model)].activity
-        )
+        if family.kind == "native" and family.model_state in surveys
+        for layer, activity in enumerate(surveys[family.model_state].activity)
     ]
 
 

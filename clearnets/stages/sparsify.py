@@ -28,7 +28,7 @@ STAGE = Stage(
         *("seeds", "threads", "model.expansion", "model.k"),
         *("coders.tokens", "coders.batch_size", "coders.grad_acc_steps"),
         *("coders.micro_acc_steps", "coders.multi_topk", "coders.precision", "coders.optimizer"),
-        *("coders.learning_rate", "coders.learning_rates", "coders.warmup_steps"),
+        *("coders.learning_rate", "coders.warmup_steps"),
         *("coders.bias_step", "coders.silent_steps", "coders.end_to_end_fvu"),
     ),
     reads=("artifacts/data", "artifacts/match", "{source}"),
@@ -45,7 +45,7 @@ def units(config: Config, *, family: str) -> list[Unit]:
     model = str(FAMILIES[family].model)
     # Of what concerns single families, only that of this one.
     own = {"existing": None, "learning_rate": config.coders.rate(family)}
-    settings["coders"] = {**settings["coders"], **own, "learning_rates": None}
+    settings["coders"] = {**settings["coders"], **own}
     if source := _existing(config, family):
         from clearnets.coders import existing
 

@@ -135,29 +135,23 @@ def _train(
 ) -> list[str]:
     """Train one model; return lines for the log."""
     # Seconds to import, so not before there is something to train.
-    from clearnets.models.sparse_gptneox import build_model
     from clearnets.training import language
 
     device = runtime.torch_device()
-    model = build_model(
-        settings,
-        mlp=mlp,  # type: ignore[arg-type]  # The CLI has checked it.
-        vocab_size=tokens.vocab_size,
-        ctx_len=tokens.ctx_len,
-        pad=tokens.pad,
-        bos=tokens.bos,
-        eos=tokens.eos,
-        seed=seed_for(seed, "init"),
-    )
     resumed = any(work.state.iterdir())
     if device.type == "cuda":
         import torch
 
         torch.cuda.reset_peak_memory_stats()  # Another seed may have trained before.
     start = time.monotonic()
-    text = language.Text.of(tokens, within=settings.attention == "within")
     where = language.Run(seed, work.out, work.state, device, f"train {mlp}, seed {seed}")
-    summary = language.train(model, config.train.of(mlp), text, where)
+    model, summary = language.train_new(
+        mlp,  # type: ignore[arg-type]  # The CLI has checked it.
+        settings,
+        config.train,
+        tokens,
+        where,
+    )
     seconds = time.monotonic() - start
     if not processes.is_main():
         return []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, Work, build_all, write_json
-from clearnets.pipeline.runtime import Runtime, seed_for
+from clearnets.pipeline.runtime import Runtime
 from clearnets.pipeline.stage import TUNED, Stage
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ def _with(config: Config, section: str, values: Mapping[str, Any]) -> Config:
 
     changed = config.model_dump(mode="json")
     changed[section] |= values
-    if "learning_rate" in values:  # A family's own rate would take its place.
-        changed["coders"]["learning_rates"] = {}
     return parse(changed, f"a trial of {config.experiment}")
 
 
@@ -78,24 +76,19 @@ def _train(
     from clearnets.coders import evaluation
     from clearnets.coders.batches import HeldOut
     from clearnets.data.tokens import open_tokens
-    from clearnets.models.sparse_gptneox import build_model
     from clearnets.training import language
 
     device, tokens = runtime.torch_device(), open_tokens(paths.data())
     assert config.model.kind == "gptneox", "the configuration has checked it"
-    ids = {name: getattr(tokens, name) for name in ("vocab_size", "ctx_len", "pad", "bos", "eos")}
-    model = build_model(
-        config.model,
-        mlp=mlp,  # type: ignore[arg-type]
-        seed=seed_for(seed, "init"),
-        **ids,
-    )
-    text = language.Text.of(tokens, within=config.model.attention == "within")
     out = work.state / "run"
     out.mkdir(exist_ok=True)
     label = f"tune {mlp}, seed {seed}, {work.out.parent.name}"
-    summary = language.train(
-        model, config.train.of(mlp), text, language.Run(seed, out, work.state, device, label)
+    model, summary = language.train_new(
+        mlp,  # type: ignore[arg-type]
+        config.model,
+        config.train,
+        tokens,
+        language.Run(seed, out, work.state, device, label),
     )
     held_out = HeldOut.of(tokens, "valid", device)
     found = evaluation.survey(model, held_out.all())

@@ -26,8 +26,10 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from clearnets import UserError, config
+from clearnets.config import Mlp
 from clearnets.data.tokens import TokenStore
 from clearnets.models.loading import embedding_parameters
+from clearnets.models.sparse_gptneox import build_model
 from clearnets.pipeline import processes
 from clearnets.pipeline.artifacts import write_bytes, write_json, write_text
 from clearnets.pipeline.progress import progress
@@ -247,6 +249,28 @@ class Run:
     device: torch.device
     label: str = "train"
     save_seconds: float = SAVE_SECONDS
+
+
+def train_new(
+    mlp: Mlp, sizes: config.GPTNeoX, settings: config.Train, tokens: TokenStore, run: Run
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Build a model with one kind of feedforward and train it on a token store.
+
+    Returns:
+        The model, and what `train` returns.
+    """
+    model = build_model(
+        sizes,
+        mlp=mlp,
+        vocab_size=tokens.vocab_size,
+        ctx_len=tokens.ctx_len,
+        pad=tokens.pad,
+        bos=tokens.bos,
+        eos=tokens.eos,
+        seed=seed_for(run.seed, "init"),
+    )
+    text = Text.of(tokens, within=sizes.attention == "within")
+    return model, train(model, settings.of(mlp), text, run)
 
 
 def train(model: PreTrainedModel, settings: config.Train, text: Text, run: Run) -> dict[str, Any]:

@@ -6,7 +6,7 @@ bias:
 - *Centring*: it reads its input minus a running mean of that input. The layer norm before it leaves
   a large mean that all tokens share; without it the bias need not follow every change of the rows.
 - *Revival*: after each step a constant is added to the bias of every latent that no token has
-  activated for some steps, so that it comes back where inputs have moved away from it.
+  activated for some steps (`models.revival`).
 
 Shapes: D what an encoder reads, L latents.
 """
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from clearnets import config
 from clearnets.models.latent_encoders import LatentEncoder
+from clearnets.models.revival import Silence
 from clearnets.pipeline import processes
 
 
@@ -31,16 +32,20 @@ class Encoders:
     def __init__(self, model: nn.Module, settings: config.Train) -> None:
         found = [module for module in model.modules() if isinstance(module, LatentEncoder)]
         self._each = [_Encoder(module, settings) for module in found]
+        self._tokens = 0
 
-    def reads(self, there_BS: Tensor) -> None:
+    def reads(self, counted_BS: Tensor) -> None:
         """Take which positions of the next batch hold tokens; padding counts nowhere."""
+        counted_N = counted_BS.flatten()
+        self._tokens += int(counted_N.sum())
         for encoder in self._each:
-            encoder.there_N = there_BS.flatten()
+            encoder.counted_N = counted_N
 
     def end_step(self, optimizer: Any) -> None:
         """Move means and biases after a step of a schedule-free optimizer."""
         for encoder in self._each:
-            encoder.end_step(optimizer)
+            encoder.end_step(optimizer, self._tokens)
+        self._tokens = 0
 
     @contextmanager
     def folded(self) -> Iterator[None]:
@@ -60,23 +65,21 @@ class Encoders:
 
     def state(self) -> list[dict[str, Tensor]]:
         """Return what a resumed run needs."""
-        return [{"mean": one.mean_D, "silent": one.silent_L} for one in self._each]
+        return [{"mean": one.mean_D, "silent": one.silence.steps_L} for one in self._each]
 
     def load(self, state: list[dict[str, Tensor]]) -> None:
         """Take up what `state` returned."""
         for encoder, values in zip(self._each, state, strict=True):
-            encoder.mean_D, encoder.silent_L = values["mean"], values["silent"]
+            encoder.mean_D, encoder.silence.steps_L = values["mean"], values["silent"]
 
 
 class _Encoder:
     def __init__(self, module: LatentEncoder, settings: config.Train) -> None:
         self._module, self._settings = module, settings
-        bias_L = module.bias
-        self.mean_D = torch.zeros(module.d_in, device=bias_L.device)
-        self.silent_L = torch.zeros(len(bias_L), dtype=torch.int64, device=bias_L.device)
-        """Steps since a token last activated each latent."""
-        self.there_N = torch.ones(0, dtype=torch.bool)
-        self._reset()
+        self.mean_D = torch.zeros(module.d_in, device=module.bias.device)
+        self.silence = Silence.of(module.bias)
+        self.counted_N = torch.ones(0, dtype=torch.bool)
+        self._sum_D = torch.zeros_like(self.mean_D)
         self._hooks = [
             module.register_forward_pre_hook(self._centre),
             module.register_forward_hook(self._watch),
@@ -87,38 +90,34 @@ class _Encoder:
         for hook in self._hooks:
             hook.remove()
 
-    def _reset(self) -> None:
-        self._sum_D, self._count = torch.zeros_like(self.mean_D), 0
-        self._fired_L = torch.zeros(len(self.silent_L), device=self.silent_L.device)
-
     def _centre(self, module: LatentEncoder, args: tuple[Tensor]) -> tuple[Tensor] | None:
         if not module.training:  # Measured, with the mean in its bias.
             return None
         (x_BSD,) = args
         x_ND = x_BSD.detach().flatten(0, -2).float()
-        self._sum_D += torch.where(self.there_N[:, None], x_ND, 0.0).sum(0)
-        self._count += int(self.there_N.sum())
+        self._sum_D += torch.where(self.counted_N[:, None], x_ND, 0.0).sum(0)
         return (x_BSD - self.mean_D.to(x_BSD.dtype),)
 
     def _watch(self, module: LatentEncoder, _: Any, output: tuple[Tensor, Tensor]) -> None:
         if module.training:
             acts_NK, indices_NK = (part.flatten(0, -2) for part in output)
-            active_NK = (acts_NK > 0) & self.there_N[:, None]
-            self._fired_L[indices_NK[active_NK]] = 1.0
+            self.silence.hear((acts_NK > 0) & self.counted_N[:, None], indices_NK)
 
     @torch.no_grad()
-    def end_step(self, optimizer: Any) -> None:
-        settings, bias_L = self._settings, self._module.bias
-        count = torch.full((1,), float(self._count), device=bias_L.device)
-        sums = processes.summed(torch.cat([self._sum_D, count]))
+    def end_step(self, optimizer: Any, tokens: int) -> None:
+        settings, steps_L = self._settings, self.silence.steps_L
+        sums = processes.summed(torch.cat([self._sum_D, self._sum_D.new_tensor([tokens])]))
         self.mean_D = self.mean_D.lerp(sums[:-1] / sums[-1], settings.centring)
-        fired_L = processes.summed(self._fired_L) > 0
-        self.silent_L = torch.where(fired_L, 0, self.silent_L + 1)
-        step_L = settings.bias_step * (self.silent_L >= settings.silent_steps)
+        self._sum_D = torch.zeros_like(self._sum_D)
+        # In any process.
+        steps_L[processes.summed((steps_L < 0).float()) > 0] = -1
         # The iterate moves with the weights in use, and so the average does.
-        bias_L += step_L
-        optimizer.state[bias_L]["z"] += step_L
-        self._reset()
+        self.silence.end_step(
+            self._module.bias,
+            optimizer,
+            bias_step=settings.bias_step,
+            silent_steps=settings.silent_steps,
+        )
 
     @torch.no_grad()
     def fold(self) -> Tensor:

@@ -106,7 +106,7 @@ def test_what_is_no_row_of_the_table_of_families_counts(fingerprints, before):
     edit("clearnets/families.py", "if self.model else [TOKENS]", "if self.is_coder else [TOKENS]")
     found = changed(before, fingerprints())
     assert {"cache", "evaluate", "collate"} <= found
-    assert not {"data", "train", "embed", "qualify", "figures", "paper"} & found
+    assert not {"data", "train", "match", "embed", "qualify", "figures", "paper"} & found
 
 
 def test_functions_of_parameters_count_where_they_are_named(fingerprints, before):

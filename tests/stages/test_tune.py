@@ -16,6 +16,7 @@ from clearnets import UserError, config
 from clearnets.analysis import tuning
 from clearnets.coders import evaluation
 from clearnets.config.choices import parse_subject
+from clearnets.families import FAMILIES
 from clearnets.pipeline import paths, processes
 from clearnets.pipeline.artifacts import Unit, build_all, check, read_json, write_json
 from clearnets.pipeline.runtime import Runtime
@@ -156,7 +157,8 @@ def test_a_killed_search_goes_on_to_the_same_bytes(subject, project, monkeypatch
 
 
 def test_a_trial_has_its_rate_where_the_family_has_one_of_its_own():
-    settings = searching(coders={"learning_rates": {"transcoder": 0.5}})
+    rates = {family: 0.5 for family in searching().coder_families if FAMILIES[family].trained}
+    settings = searching(coders={"learning_rate": rates})
     tried = tune._with(settings, "coders", {"learning_rate": 0.01})
     assert (settings.coders.rate("transcoder"), tried.coders.rate("transcoder")) == (0.5, 0.01)
 
