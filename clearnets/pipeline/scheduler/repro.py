@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clearnets.pipeline.scheduler.cluster import Cluster
 
 _LOCK = paths.WORK.parent / "repro.lock"
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2
 _ESTIMATE_SECONDS = 1.0
 _COUNT_SECONDS = 1.0
 # A stage that waits for others of its kind lets all that need not wait go first.
