@@ -94,6 +94,21 @@ class FamilySpec:
         return self.objective == "kl" or self.cross_layer
 
     @property
+    def writes(self) -> bool:
+        """Whether its latents write to the feedforward output of their own layer and of no other,
+        so that something else can be put in their place there."""
+        return self.model is not None and not self.cross_layer
+
+    @property
+    def refits(self) -> Literal["decoder", "bias"] | None:
+        """What is fitted to its codes before they are put in place: the decoder of untrained
+        coders, which begins at zero or at random; the bias of neurons, which makes up for the mean
+        of all that are not among the k largest."""
+        if self.is_coder and not self.trained:
+            return "decoder"
+        return "bias" if self.kind == "neurons" else None
+
+    @property
     def coder_kind(self) -> dict[str, Any]:
         """What kind of coder it is, as arguments of `clearnets.coders.library.new_coder`."""
         return {

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 PANELS = {
     "Pipeline": [
         *("data", "plan", "embed", "qualify", "train", "generalize", "match", "sparsify", "tune"),
-        *("equalize", "evaluate", "cache", "explain", "overlap", "concepts", "score"),
-        *("similarity", "browse", "collate"),
+        *("equalize", "evaluate", "cache", "execute", "explain", "overlap", "concepts"),
+        *("score", "similarity", "browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "status"],

@@ -28,6 +28,7 @@ give the same bytes.
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
 | judge | test of the language model that judges, where one does: how well it did |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
+| execution ... | see `clearnets.analysis.execution`: models that run on explanations |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -43,6 +44,7 @@ from clearnets.analysis import (
     concepts,
     contrasts,
     embedding,
+    execution,
     families,
     latents,
     layer_contrasts,
@@ -89,6 +91,8 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     }
     if "overlap" not in config.skip:
         made["protocols"] = protocols.protocol_table(sources.overlap, config)
+    if sources.executed:
+        made |= execution.tables(sources.executed, config)
     if "similarity" not in config.skip:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:

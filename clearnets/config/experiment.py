@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from clearnets.config.autointerp import Explain, Overlap, Qualify, Score
+from clearnets.config.autointerp import Execute, Explain, Overlap, Qualify, Score
 from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
@@ -51,6 +51,7 @@ class Config(Frozen):
     embed: Embed
     explain: Explain
     score: Score
+    execute: Execute
     overlap: Overlap
     similarity: Similarity
     concepts: Concepts
@@ -178,6 +179,12 @@ class Config(Frozen):
     def coder_families(self) -> tuple[Family, ...]:
         """The families whose latents `clearnets sparsify` trains."""
         return tuple(family for family in self.families if FAMILIES[family].is_coder)
+
+    @property
+    def executed_families(self) -> tuple[Family, ...]:
+        """The families whose explanations `clearnets execute` executes."""
+        wanted = self.families if self.execute.families == "all" else self.execute.families
+        return tuple(f for f in self.families if f in wanted and FAMILIES[f].writes)
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
         """Return where a family's latents are: at some layers, or at all of them."""
