@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,7 @@ def execution_table(execution: pd.DataFrame, latents: pd.DataFrame) -> str:
                 number(single["explained"] / single["latents"], ".2f"),
                 number(single["r2"], ".2f"),
                 *(_kept(pick(own, layer=place, stand_in="rules")) for place in (TOGETHER, LATER)),
-                *(number(whole[name], ".2f") for name in SHOWN),
+                *(number(whole.get(name, math.nan), ".2f") for name in SHOWN),
             ]
         )
     head = ["executed: family", "explained", "R²", "share kept, all layers", "later layers summed"]

@@ -211,9 +211,9 @@ class Execute(Frozen):
     `clearnets.autointerp.execution`). All latents of every layer are explained, by `tokens`; the
     rest is as in `explain`."""
 
-    families: Literal["all"] | tuple[Family, ...]
-    """Those of the families that are compared for which it is done: `all` whose latents write into
-    a model, or these."""
+    families: tuple[Family, ...] | None
+    """Those of the families that are compared for which it is done; null means all whose latents
+    write into a model."""
     fit_rows: Positive
     """Rows of `explain`, evenly spaced, on which what stands in for latents is fitted; all where
     there are fewer."""
@@ -226,7 +226,7 @@ class Execute(Frozen):
 
     @model_validator(mode="after")
     def _can_be_executed(self) -> Execute:
-        for family in self.families if self.families != "all" else ():
+        for family in self.families or ():
             if not FAMILIES[family].writes:
                 raise ValueError(
                     f"families: nothing can stand in for the latents of {family}, which do not "

@@ -183,7 +183,7 @@ class Config(Frozen):
     @property
     def executed_families(self) -> tuple[Family, ...]:
         """The families whose explanations `clearnets execute` executes."""
-        wanted = self.families if self.execute.families == "all" else self.execute.families
+        wanted = self.families if self.execute.families is None else self.execute.families
         return tuple(f for f in self.families if f in wanted and FAMILIES[f].writes)
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:

@@ -146,7 +146,7 @@ def _execute(config: Config, unit: Unit, work: Work, texts: Texts, device: torch
     import numpy as np
     from safetensors.numpy import load_file, save
 
-    from clearnets.autointerp.execution import NAMES, ROWS, SUMMARY, kept
+    from clearnets.autointerp.execution import EXACT, ROWS, SUMMARY, kept
     from clearnets.coders.substitution import measure
 
     points = config.hookpoints(unit.settings["family"])
@@ -154,20 +154,20 @@ def _execute(config: Config, unit: Unit, work: Work, texts: Texts, device: torch
     run = _Run.of(config, unit, texts, device)
     with progress(f"{label}: fit", len(points), "layers") as bar:
         layers = [bar.advance() or layer for layer in run.fit(work)]
-    parts = []
+    names, parts = [EXACT, *layers[0].stand_ins], []
     with progress(f"{label}: run", len(run.shown.row_R), "rows") as bar:
         for number, (batch, positions) in enumerate(run.shown.batches(device)):
             part = work.state / f"batch-{number}.safetensors"
             if not part.exists():
-                found = measure(run.model, layers, batch, positions, NAMES)
+                found = measure(run.model, layers, batch, positions, names)
                 write_bytes(part, save(found))
             parts.append(load_file(part))
             bar.advance(len(batch.tokens_BS))
     sums = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
     sums["document"] = run.shown.documents
     write_bytes(work.out / ROWS, save(sums))
-    share_kept = kept(sums["kl"], [*points, TOGETHER])
-    summary = {"stand_ins": NAMES, "layers": run.latents, "share_kept": share_kept}
+    share_kept = kept(sums["kl"], [*points, TOGETHER], names)
+    summary = {"stand_ins": names, "layers": run.latents, "share_kept": share_kept}
     write_json(work.out / SUMMARY, summary)
 
 
@@ -313,7 +313,10 @@ class _Run:
         told = execution.tell(records, made, shown, decoder)
         write_jsonl(work.out / LATENTS / f"{point}.jsonl", told)
         self.latents[point] = execution.pooled(told)
-        return Layer(written, {name: one.output for name, one in made.stand_ins.items()})
+        stand_ins = {name: one.output for name, one in made.stand_ins.items()}
+        if written.whole:  # The latents' mean by token is the output's.
+            del stand_ins["token-latents"]
+        return Layer(written, stand_ins)
 
     def _decoder(
         self, number: int, codes_NL: csc_array, output_ND: np.ndarray
