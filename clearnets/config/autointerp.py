@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from clearnets.config.fields import Count, Fraction, Frozen, Positive, PositiveFloat
-from clearnets.config.names import Family
+from clearnets.config.names import ALL, FamilyOrAll
 from clearnets.families import FAMILIES
 
 
@@ -211,8 +211,8 @@ class Execute(Frozen):
     `clearnets.autointerp.execution`). All latents of every layer are explained, by `tokens`; the
     rest is as in `explain`."""
 
-    families: tuple[Family, ...] | None
-    """Those of the families that are compared for which it is done; null means all whose latents
+    families: tuple[FamilyOrAll, ...]
+    """Those of the families that are compared for which it is done; `[all]` means all whose latents
     write into a model."""
     fit_rows: Positive
     """Rows of `explain`, evenly spaced, on which what stands in for latents is fitted; all where
@@ -226,8 +226,8 @@ class Execute(Frozen):
 
     @model_validator(mode="after")
     def _can_be_executed(self) -> Execute:
-        for family in self.families or ():
-            if not FAMILIES[family].writes:
+        for family in self.families:
+            if family != ALL and not FAMILIES[family].writes:
                 raise ValueError(
                     f"families: nothing can stand in for the latents of {family}, which do not "
                     "write to the output of their own layer alone: remove it"

@@ -18,7 +18,7 @@ from clearnets.config.embeddings import Embed, Similarity
 from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
-from clearnets.config.names import MLPS, SPARSE, Family, Mlp, Optional, Split
+from clearnets.config.names import ALL, MLPS, SPARSE, Family, Mlp, Optional, Split
 from clearnets.config.results import Collate, Concepts
 from clearnets.config.tune import Tune
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
@@ -183,8 +183,9 @@ class Config(Frozen):
     @property
     def executed_families(self) -> tuple[Family, ...]:
         """The families whose explanations `clearnets execute` executes."""
-        wanted = self.families if self.execute.families is None else self.execute.families
-        return tuple(f for f in self.families if f in wanted and FAMILIES[f].writes)
+        wanted = self.execute.families
+        there = [name for name in self.families if FAMILIES[name].writes]
+        return tuple(name for name in there if name in wanted or ALL in wanted)
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
         """Return where a family's latents are: at some layers, or at all of them."""

@@ -28,7 +28,7 @@ def settings(**over):
     """The tiny experiment with text enough for explanations."""
     values = tiny.config().model_dump(mode="json")
     values["explain"] |= {"min_windows": 2, "n_examples_train": 4, "n_non_activating": 4}
-    values["execute"] |= {"families": None, "rows": 9, "fit_rows": 30} | over
+    values["execute"] |= {"families": ["all"], "rows": 9, "fit_rows": 30} | over
     return config.parse(values, "test")
 
 
