@@ -123,7 +123,7 @@ def test_all_tables_are_there(tables):
         "embedding_roc", "depth", "primary", "layer_contrasts", "layer_interactions",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
-        "generalization_leads", "generalization_ranking",
+        "generalization_leads", "generalization_ranking", "execution", "execution_latents",
     }  # fmt: skip
 
 
