@@ -33,6 +33,11 @@ def data() -> Path:
     return ARTIFACTS / "data"
 
 
+def words() -> Path:
+    """`classes.jsonl`: classes of words, which rules may name."""
+    return ARTIFACTS / "words"
+
+
 def train(mlp: str, seed: int) -> Path:
     """One training run: `final/`, `checkpoints/step-*/`, `curve.csv`."""
     return ARTIFACTS / "train" / mlp / f"seed-{seed}"

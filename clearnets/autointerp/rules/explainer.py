@@ -1,19 +1,12 @@
-"""The `tokens` explainer: a short rule over trigger words and their near context, learned greedily.
+"""The `tokens` explainer: a short rule over trigger words and their context, learned greedily.
 
 It sees a sample of active and non-activating windows of one latent and looks for the rule of
 `clearnets.autointerp.rules.language` that best predicts both which windows are active and at which
-positions. The objective is what the judge will measure on held-out text, made smooth:
+positions, by `clearnets.autointerp.rules.objective`. Each word, class and context costs something.
 
-    1/2 (hit - false + recall - stray)
-
-where hit and false are the shares of active and of non-activating windows in which the rule fires,
-recall is the mean share of an active window's active positions at which it fires, and stray is the
-share of non-activating positions at which it fires: half of the weight lies on positions that hold
-the latent's trigger word, half on all others. Each quoted word and each context costs something.
-
-Shape suffixes: W windows, L positions, M = NEAR + L, B machine words of a window's bits (see
-`matcher`), C states of the text, K candidate words, S searches that run side by side, V words of
-the lexicon.
+Shape suffixes: W windows, L positions, B machine words of a window's bits (see `matcher`), C states
+of the text, K candidate words and classes, S searches that run side by side, V words of the
+lexicon.
 """
 
 from __future__ import annotations
@@ -23,16 +16,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clearnets.autointerp.rules.language import AFTERS, STATES, Clause, Context, Kind, Rule
-from clearnets.autointerp.rules.matcher import NEAR, Text, count, fires, pack, shortly_after
+from clearnets.autointerp.rules.language import (
+    AFTERS,
+    STATES,
+    SUCH,
+    Clause,
+    Context,
+    Kind,
+    Rule,
+)
+from clearnets.autointerp.rules.matcher import (
+    NEAR,
+    NOTHING,
+    Lexicon,
+    Role,
+    Text,
+    fires,
+    pack,
+)
+from clearnets.autointerp.rules.objective import Objective
 from clearnets.latents.examples import Activity, Examples
 
-# What a quoted word and a context must add to the objective; against learning single windows, and
-# for sentences that a person would write. With 0.01 and 0.03 scores are 0.01 to 0.02 higher, three
-# sentences of four list seven words or eight, and latents that are active at random positions
-# get 0.53 in rule-fuzzing instead of 0.52: broad contexts find the marks put on triggers.
-WORD_COST = 0.02
-CONTEXT_COST = 0.08
+# What a word or class and a context must add to the objective; against learning single windows, and
+# for sentences that a person would write.
+WORD_COST = 0.025
+CONTEXT_COST = 0.05
 # A second clause makes a sentence harder to read.
 CLAUSE_COST = 0.02
 # A word is only named if it says something about this many active windows.
@@ -40,6 +48,7 @@ MIN_SUPPORT = 2
 # Words tried: those that the latent prefers most, and those at which it is active most often.
 PREFERRED = 16
 FREQUENT = 8
+GROUPS = 12
 
 
 # Kind of a context, the numbers of its words, and whether it is negated.
@@ -49,11 +58,13 @@ _STATES: tuple[_ContextKey | None, ...] = (
     None,
     *((kind, (), negated) for kind in STATES for negated in (False, True)),
 )
-# How far to the left stands the word that is looked for, by the role of that word.
-_BACK: dict[str, tuple[int, ...]] = {
-    "trigger": (0,),
-    "right-after": (1,),
-    "shortly-after": tuple(range(1, NEAR + 1)),
+# How far before a position the words of each role are counted for candidates: from, to.
+_BACK: dict[Role, tuple[int, int]] = {
+    "here": (0, 0),
+    "right-after": (1, 1),
+    "shortly-after": (1, NEAR),
+    "sentence-after": (1, 12),
+    "text-after": (1, 128),
 }
 
 
@@ -82,13 +93,13 @@ class _Option(NamedTuple):
         """Return what the clause must add to the objective to be worth it."""
         return _cost(self.num_words, self.context is not None)
 
-    def clause(self, words: Sequence[str]) -> Clause:
-        """Return the clause with its words as text, given the texts of all words."""
-        named = tuple(words[word] for word in self.words)
+    def clause(self, lexicon: Lexicon) -> Clause:
+        """Return the clause with its words and classes by name."""
+        named = tuple(lexicon.item(word) for word in self.words)
         if self.context is None:
             return Clause(named)
         kind, behind, negated = self.context
-        return Clause(named, Context(kind, tuple(words[word] for word in behind), negated))
+        return Clause(named, Context(kind, tuple(lexicon.item(word) for word in behind), negated))
 
 
 class _Atoms(NamedTuple):
@@ -108,20 +119,21 @@ class _Grown(NamedTuple):
 
 def trigger(text: Text, found: Activity) -> str:
     """Return the word at which a latent is active most often; it must be active somewhere."""
-    word_E = text.word_NM[found.window_E, NEAR + found.place_E]
+    word_E = text.word_NL[found.window_E, found.place_E]
     return text.lexicon.words[int(np.bincount(word_E).argmax())]
 
 
-def explain(text: Text, examples: Examples, *, trigger: str, max_words: int) -> Rule:
+def explain(text: Text, examples: Examples, *, trigger: str, share: float, max_words: int) -> Rule:
     """Return the best rule found for a latent.
 
     Args:
         text: the split that the examples are from.
         examples: active and non-activating windows, at least one of each.
         trigger: the latent's trigger word, by `trigger`.
+        share: of the text's windows, those in which the latent is active.
         max_words: cap on the quoted words of the whole rule.
     """
-    search, words = _Search(text, examples, trigger), text.lexicon.words
+    search, words = _Search(text, examples, trigger, share), text.lexicon
     nothing_WB = np.zeros_like(search.counted_WB)
     first = max(search.options(nothing_WB, max_words), key=lambda option: option.worth)
     rule = Rule((first.clause(words),))
@@ -156,54 +168,26 @@ def _prune(text: Text, examples: Examples, search: _Search, rule: Rule) -> Rule:
 class _Search:
     """The search for one latent's rule, with what its steps share."""
 
-    def __init__(self, text: Text, examples: Examples, trigger: str) -> None:
+    def __init__(self, text: Text, examples: Examples, trigger: str, share: float) -> None:
         window_W = examples.window_W
-        self.num_active = examples.num_active
-        self.word_WM = text.word_NM[window_W]
+        self.text, self.window_W = text, window_W
+        self.seen = Text.of(text.rows, text.windows.these(window_W))
+        self.word_WL = text.word_NL[window_W]
         self.num_words = len(text.lexicon.words)
+        windows = text.windows.these(window_W)
+        self.row_W, self.start_W = windows.row_N, windows.start_N
         self.active_WL = examples.active_WL
-        self.active_WB = pack(examples.active_WL)
         self.counted_WB = text.counted_NB[window_W]
-        self.recall_weight_A = 1 / (
-            np.maximum(examples.active_WL[: self.num_active].sum(axis=1), 1) * self.num_active
-        )
-        off_WB = self.counted_WB & ~self.active_WB
-        trigger_WB = pack(self.word_WM[:, NEAR:] == text.lexicon.id(trigger))
-        hard_WB, soft_WB = off_WB & trigger_WB, off_WB & ~trigger_WB
-        hard, soft = (int(np.bitwise_count(bits).sum()) for bits in (hard_WB, soft_WB))
-        self.off_WB, self.hard_WB = off_WB, hard_WB
-        # stray = soft_weight * |fired & off| + hard_weight * |fired & hard|, off: not active.
-        share = 0.5 if hard and soft else 1.0
-        soft_weight = share / soft if soft else 0.0
-        self.soft_weight = soft_weight
-        self.hard_weight = (share / hard if hard else 0.0) - soft_weight
-        # A product with these counts the active and the non-activating windows that fire. Such sums
-        # of ones are exact in any order.
-        active_W = np.arange(len(window_W)) < self.num_active
-        self.kind_W2 = np.stack([active_W, ~active_W], axis=1).astype(np.float32)
+        trigger_WB = text.marked("here", text.lexicon.id(trigger))[window_W]
+        self.quality = Objective(examples, self.counted_WB, trigger_WB, share)
 
         state_KWB = np.stack([text.state_NB[kind][window_W] for kind in STATES])
         both_K2WB = np.stack([state_KWB, ~state_KWB], axis=1) & self.counted_WB
         self.states_CWB = np.concatenate(
             [self.counted_WB[None], both_K2WB.reshape(-1, *self.counted_WB.shape)]
         )
-        off_WL = (self.word_WM[:, NEAR:] >= 0) & ~self.active_WL
-        self._off_E = self._flat(off_WL)
-        self._off_V: dict[str, np.ndarray] = {}
-
-    def quality(self, fired_xWB: np.ndarray) -> np.ndarray:
-        """Return the objective of each of many sets of positions: 0 is chance, 1 perfect."""
-        a = self.num_active
-        fires_x2 = fires(fired_xWB).astype(np.float32) @ self.kind_W2
-        hit_x = fires_x2[..., 0].astype(np.float64) / a
-        false_x = fires_x2[..., 1].astype(np.float64) / (fired_xWB.shape[-2] - a)
-        right_xA = count(fired_xWB[..., :a, :] & self.active_WB[:a])
-        # Not `@`: BLAS may sum in another order with other threads.
-        recall_x = np.einsum("...a,a->...", right_xA, self.recall_weight_A)
-        soft_x = count(fired_xWB & self.off_WB).sum(axis=-1, dtype=np.int32)
-        hard_x = count(fired_xWB & self.hard_WB).sum(axis=-1, dtype=np.int32)
-        stray_x = soft_x * self.soft_weight + hard_x * self.hard_weight
-        return (hit_x - false_x + recall_x - stray_x) / 2
+        self._off_WL = (self.word_WL >= 0) & ~self.active_WL
+        self._off_V: dict[Role, np.ndarray] = {}
 
     def options(self, fired_WB: np.ndarray, max_words: int) -> list[_Option]:
         """Return clauses that could be added to a rule that fires at `fired_WB` so far."""
@@ -213,17 +197,33 @@ class _Search:
         found = self._any_words(fired_WB)
         if not max_words:
             return found
-        triggers = self._candidates("trigger", wanted_WL)
+        triggers = self._candidates("here", wanted_WL)
         left = [max_words] * len(_STATES)
         sets = self._grow(fired_WB, self.states_CWB, [triggers] * len(_STATES), left)
         found += [_option(one.words, state, one) for state, one in zip(_STATES, sets) if one.words]
-        seeds = self._seeds(sets[0].words, wanted_WL, max_words - 1)
+        seeds = self._seeds(sets[0].words, triggers, wanted_WL, max_words)
+        found += self._such(fired_WB, seeds)
+        seeds = [seed[: max_words - 1] for seed in seeds]
+        seeds = list(dict.fromkeys(seed for seed in seeds if seed))
         behind = self._behind_words(fired_WB, wanted_WL, seeds, max_words)
         others = self._triggers_behind(fired_WB, triggers, behind, max_words)
         for kind in AFTERS:
             for options in ([option for option, _ in behind], others):
                 found += [one for one in options if one.context and one.context[0] == kind]
         return found
+
+    def _such(self, fired_WB: np.ndarray, seeds: Sequence[tuple[int, ...]]) -> list[_Option]:
+        """Return the clauses with the words of a seed as the first or second such word."""
+        options = []
+        for seed in seeds:
+            here_WB = self._union("here", seed) & self.counted_WB
+            for kind in SUCH:
+                such_WB = self.seen.such(seed, kind)
+                for negated in (False, True):
+                    bits_WB = fired_WB | (here_WB & (~such_WB if negated else such_WB))
+                    grown = _Grown(seed, bits_WB, float(self.quality(bits_WB)))
+                    options.append(_option(seed, (kind, (), negated), grown))
+        return options
 
     def _any_words(self, fired_WB: np.ndarray) -> list[_Option]:
         """Return the clauses with any word as trigger, in each state of the text."""
@@ -242,10 +242,7 @@ class _Search:
     ) -> list[tuple[_Option, _Atoms]]:
         """Return clauses with any word, or the words of a seed, as triggers behind other words; and
         the candidates that these were chosen from."""
-        seed_masks = [
-            np.bitwise_or.reduce(self._marked("trigger", np.array(seed))) & self.counted_WB
-            for seed in seeds
-        ]
+        seed_masks = [self._union("here", seed) & self.counted_WB for seed in seeds]
         tries: list[_ContextKey] = []
         bases, atoms = [], []
         for kind in AFTERS:
@@ -342,50 +339,61 @@ class _Search:
             for words, bits_WB, value in zip(chosen, bits_SWB, value_S.tolist())
         ]
 
-    def _candidates(self, role: str, wanted_WL: np.ndarray) -> _Atoms:
-        """Return the words to try as triggers, or as words before the wanted positions."""
-        wanted_V = self._count(role, self._flat(wanted_WL))
+    def _candidates(self, role: Role, wanted_WL: np.ndarray) -> _Atoms:
+        """Return the words and classes to try as triggers, or before the wanted positions."""
+        wanted_V = self._count(role, wanted_WL)
         if role not in self._off_V:
-            self._off_V[role] = self._count(role, self._off_E)
+            self._off_V[role] = self._count(role, self._off_WL)
         off_V = self._off_V[role]
-        wanted_V[0] = 0
-        lift_V = wanted_V / max(wanted_V.sum(), 1) - off_V / max(off_V.sum(), 1)
+        lift_V = wanted_V / max(wanted_V[: self.num_words].sum(), 1)
+        lift_V -= off_V / max(off_V[: self.num_words].sum(), 1)
         common = np.flatnonzero(wanted_V >= MIN_SUPPORT)
-        preferred = common[np.argsort(-lift_V[common], kind="stable")[:PREFERRED]]
-        frequent = common[np.argsort(-wanted_V[common], kind="stable")[:FREQUENT]]
-        words = list(dict.fromkeys([*preferred.tolist(), *frequent.tolist()]))
-        words_K = np.array(words, dtype=np.int64) - 1
-        bits_KWB = self._marked(role, words_K)
+        word, group = common[common < self.num_words], common[common >= self.num_words]
+        chosen = [
+            *word[np.argsort(-lift_V[word], kind="stable")[:PREFERRED]],
+            *word[np.argsort(-wanted_V[word], kind="stable")[:FREQUENT]],
+            *group[np.argsort(-lift_V[group], kind="stable")[:GROUPS]],
+        ]
+        words = list(dict.fromkeys(int(v) for v in chosen))
+        words_K = np.array(words, dtype=np.int64)
+        bits_KWB = np.zeros((len(words), *self.counted_WB.shape), dtype=self.counted_WB.dtype)
+        for bits_WB, v in zip(bits_KWB, words):
+            bits_WB[:] = self.text.marked(role, v)[self.window_W]
         supported_K = fires(bits_KWB & pack(wanted_WL)).sum(axis=-1) >= MIN_SUPPORT
         return _Atoms(words_K[supported_K], bits_KWB[supported_K])
 
-    def _flat(self, flag_WL: np.ndarray) -> np.ndarray:
-        """Return the indices into the flat `word_WM` of the flagged positions."""
-        window_E, index_E = np.nonzero(flag_WL)
-        return window_E * self.word_WM.shape[1] + NEAR + index_E
-
-    def _count(self, role: str, index_E: np.ndarray) -> np.ndarray:
-        """Return how often each word has a role at the given indices; at 0, how often none has."""
-        word_xE = self.word_WM.ravel()[index_E - np.array(_BACK[role])[:, None]]
-        return np.bincount(word_xE.ravel() + 1, minlength=self.num_words + 1)
+    def _count(self, role: Role, flag_WL: np.ndarray) -> np.ndarray:
+        """Return how often each word and class has a role at the flagged positions."""
+        if role == "text-after":  # Once a window.
+            flag_WL = flag_WL & (np.cumsum(flag_WL, axis=1) == 1)
+        window_E, place_E = np.nonzero(flag_WL)
+        row_E, place_E = self.row_W[window_E], place_E + self.start_W[window_E]
+        first, last = _BACK[role]
+        back_E = place_E[:, None] - np.arange(first, last + 1)
+        least_E = self.text.rows.begin_RS[row_E, place_E] if role == "sentence-after" else 0
+        word_E = np.where(
+            back_E >= np.reshape(least_E, (-1, 1)),
+            self.text.rows.word_RS[row_E[:, None], np.maximum(back_E, 0)],
+            NOTHING,
+        )
+        count_V = np.bincount(word_E.ravel() + 1, minlength=self.num_words + 1)[1:]
+        return np.concatenate([count_V, self.text.lexicon.class_sums(count_V)])
 
     def _seeds(
-        self, best: tuple[int, ...], wanted_WL: np.ndarray, max_words: int
+        self, best: tuple[int, ...], triggers: _Atoms, wanted_WL: np.ndarray, max_words: int
     ) -> list[tuple[int, ...]]:
         """Return sets of trigger words to try contexts with: the best set, the most frequent
-        words."""
-        count_V = np.bincount(self.word_WM[:, NEAR:][wanted_WL])
+        words, the best classes."""
+        count_V = np.bincount(self.word_WL[wanted_WL])
         order = [int(v) for v in np.argsort(-count_V, kind="stable")[:4] if count_V[v]]
+        groups = [int(v) for v in triggers.words_K if v >= self.num_words][:3]
         seeds = [best[:max_words], *(tuple(order[:n]) for n in (1, 2, 4) if n <= max_words)]
+        seeds += [(group,) for group in groups]
         return list(dict.fromkeys(seed for seed in seeds if seed))
 
-    def _marked(self, role: str, words_K: np.ndarray) -> np.ndarray:
-        """Return the positions of each word, or those behind it, (K, W, B)."""
-        if role == "shortly-after":
-            return pack(shortly_after(self.word_WM == words_K[:, None, None]))
-        (back,) = _BACK[role]
-        word_WL = self.word_WM[:, NEAR - back : self.word_WM.shape[1] - back]
-        return pack(word_WL == words_K[:, None, None])
+    def _union(self, role: Role, words: Sequence[int]) -> np.ndarray:
+        marked = [self.text.marked(role, word)[self.window_W] for word in words]
+        return np.bitwise_or.reduce(marked)
 
 
 def _cost(num_words: int, has_context: bool) -> float:

@@ -28,7 +28,7 @@ import numpy as np
 
 from clearnets.autointerp.ranking import mean_of_others
 from clearnets.autointerp.rules.language import Rule
-from clearnets.autointerp.rules.matcher import NEAR, Text, count, fires, pack
+from clearnets.autointerp.rules.matcher import Text, count, fires, pack
 from clearnets.latents.examples import Examples, Windows
 
 
@@ -75,7 +75,7 @@ class Marks:
 def mark(text: Text, examples: Examples, *, trigger: str, rng: np.random.Generator) -> Marks:
     """Mark positions for rule-fuzzing, as the docstring of the module says."""
     size = examples.active_WL.shape[1]
-    word_WL = text.word_NM[examples.window_W, NEAR:]
+    word_WL = text.word_NL[examples.window_W]
     most = max(size // 4, 1)
     positive_P = np.arange(examples.num_active)
     key_PL = np.where(examples.active_WL[positive_P], rng.random((len(positive_P), size)), np.inf)
