@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
 PANELS = {
     "Pipeline": [
-        *("data", "plan", "embed", "qualify", "train", "generalize", "match", "sparsify", "tune"),
-        *("equalize", "evaluate", "cache", "explain", "overlap", "concepts", "score"),
+        *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "sparsify"),
+        *("tune", "equalize", "evaluate", "cache", "explain", "overlap", "concepts", "score"),
         *("similarity", "browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],

@@ -167,7 +167,7 @@ def _shown(trials: Sequence[Trial]) -> tuple[Text, list[np.ndarray]]:
     place = [windows.row_N * length + windows.start_N for windows in seen]
     place_U, number = np.unique(np.concatenate(place), return_inverse=True)
     row_U, start_U = np.divmod(place_U, length)
-    shown = Text.of(rows, Windows(seen[0].size, rows.counted_RS, row_U, start_U))
+    shown = Text(rows, Windows(seen[0].size, rows.counted_RS, row_U, start_U))
     return shown, np.split(number, np.cumsum([len(windows) for windows in seen])[:-1])
 
 

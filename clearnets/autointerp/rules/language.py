@@ -17,14 +17,8 @@ any of them does. `render` writes it as a sentence, `parse` reads the sentence b
               | "when it has occurred before"    | "when it occurs for the first time"
               | "when it has followed the same word before"
               | "when it has not followed the same word before"
-              | "as the first such word in the sentence"
-              | "but not as the first such word in the sentence"
-              | "as the second such word in the sentence"
-              | "but not as the second such word in the sentence"
               | "right after " list              | "but not right after " list
               | "shortly after " list            | "but not shortly after " list
-              | "later in the sentence than " list
-              | "but not later in the sentence than " list
               | "later in the text than " list   | "but not later in the text than " list
     list     := item | item {", " item} " or " item
     item     := quoted | "a word like " quoted " and " quoted    ("A" at the start of a sentence)
@@ -54,12 +48,10 @@ State = Literal[
     "seen",
     "followed",
 ]
-Such = Literal["first-such", "second-such"]
-After = Literal["right-after", "shortly-after", "sentence-after", "text-after"]
-Kind = State | Such | After
+After = Literal["right-after", "shortly-after", "text-after"]
+Kind = State | After
 
 STATES: tuple[State, ...] = get_args(State)
-SUCH: tuple[Such, ...] = get_args(Such)
 AFTERS: tuple[After, ...] = get_args(After)
 
 # The phrase of each context, and of its negation.
@@ -77,17 +69,8 @@ _PHRASES: dict[Kind, tuple[str, str]] = {
         "when it has followed the same word before",
         "when it has not followed the same word before",
     ),
-    "first-such": (
-        "as the first such word in the sentence",
-        "but not as the first such word in the sentence",
-    ),
-    "second-such": (
-        "as the second such word in the sentence",
-        "but not as the second such word in the sentence",
-    ),
     "right-after": ("right after", "but not right after"),
     "shortly-after": ("shortly after", "but not shortly after"),
-    "sentence-after": ("later in the sentence than", "but not later in the sentence than"),
     "text-after": ("later in the text than", "but not later in the text than"),
 }
 # The kind of context, and whether it is negated, by phrase.
@@ -115,8 +98,8 @@ class Context:
     """Where a trigger counts: a state of the text, or behind one of some words.
 
     Attributes:
-        kind: one of STATES or SUCH, or of AFTERS, which take words.
-        words: the words and classes of a context of AFTERS; empty otherwise.
+        kind: one of STATES, or of AFTERS, which take words.
+        words: the words and classes of a context of AFTERS; empty for a state.
         negated: the trigger counts where the context does not hold.
     """
 

@@ -14,12 +14,9 @@ A rule is read from the start of the row on, so a window's first positions have 
 - *in the first sentence*: of its text, which begins behind an uncounted position;
 - *has occurred before*: the same word stands earlier in the row;
 - *has followed the same word before*: so do this word and the one before it, side by side;
-- *as the first such word*, *as the second*: before it in its sentence stand none, one of the
-  clause's own triggers;
 - *right after*: directly before stands one of the words;
 - *shortly after*: one of them is among the `NEAR` tokens before;
-- *later in the sentence*, *later in the text*: one of them stands before in the same sentence, or
-  in the same row.
+- *later in the text*: one of them stands earlier in the row.
 
 Sets of positions are bits: a window of up to 64 positions is one integer, so that a rule is tried
 on a hundred windows by a handful of integer operations.
@@ -31,7 +28,7 @@ positions of a window, B machine words per window.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -40,14 +37,12 @@ import numpy as np
 from clearnets.autointerp.rules.language import (
     AFTERS,
     STATES,
-    SUCH,
     After,
     Clause,
     Item,
     Like,
     Rule,
     State,
-    Such,
 )
 from clearnets.autointerp.rules.word_classes import NO_CLASSES, WordClasses
 from clearnets.latents.examples import Grid, Windows, windows_of
@@ -62,8 +57,6 @@ NEAR = 5
 NOTHING = -1
 _QUOTES = '"“”'
 _ENDS = ".!?\n"
-# Bytes of marked positions that a text keeps.
-_KEPT = 1 << 27
 
 
 def pack(flags_xL: np.ndarray) -> np.ndarray:
@@ -180,59 +173,52 @@ class Rows:
         word_RS: the word of each position, NOTHING where none counts.
         counted_RS: counted positions.
         state_RS: counted positions in each state.
-        begin_RS: the first position of each position's sentence.
-        end_RS: where that sentence ends, in flat order.
     """
 
     lexicon: Lexicon
     word_RS: np.ndarray
     counted_RS: np.ndarray
     state_RS: dict[State, np.ndarray]
-    begin_RS: np.ndarray
-    end_RS: np.ndarray
 
     @cached_property
     def leaf_RS(self) -> np.ndarray:
         """The place of each position's word in the order of the classes, -1 where it has none."""
         return self.lexicon.leaf_V[self.word_RS]
 
-    def holds(self, number: int) -> np.ndarray:
-        """Return the positions (R, S) of a word or class."""
-        words = len(self.lexicon.words)
-        if number < words:
-            return self.word_RS == number
-        first, end = self.lexicon.classes.spans[number - words]
-        return (self.leaf_RS >= first) & (self.leaf_RS < end)
-
     def only(self, row_U: np.ndarray) -> Rows:
         """Return some of the rows."""
         state_RS = {kind: flag_RS[row_U] for kind, flag_RS in self.state_RS.items()}
-        parts = self.word_RS[row_U], self.counted_RS[row_U], state_RS, self.begin_RS[row_U]
-        moved_R = (np.arange(len(row_U)) - row_U) * self.word_RS.shape[1]
-        return Rows(self.lexicon, *parts, self.end_RS[row_U] + moved_R[:, None])
+        return Rows(self.lexicon, self.word_RS[row_U], self.counted_RS[row_U], state_RS)
 
-    def behind(self, role: Role, hit_RS: np.ndarray) -> np.ndarray:
-        """Return the positions that have one of the given ones in a role (R, S)."""
-        if role == "here":
-            return hit_RS
+    def holding(self, number: int, out_RS: np.ndarray) -> None:
+        """Write the positions of a word or class; of a number below zero there is none."""
+        words = len(self.lexicon.words)
+        if number < 0:
+            out_RS[:] = False
+        elif number < words:
+            np.equal(self.word_RS, number, out=out_RS)
+        else:
+            first, end = self.lexicon.classes.spans[number - words]
+            np.greater_equal(self.leaf_RS, first, out=out_RS)
+            out_RS &= self.leaf_RS < end
+
+    def marked(self, role: Role, numbers: Sequence[int]) -> np.ndarray:
+        """Return the positions (K, R, S) of each word or class, or those that have it in a role."""
+        hit_KRS = np.empty((len(numbers), *self.word_RS.shape), dtype=bool)
+        for hit_RS, number in zip(hit_KRS, numbers):
+            self.holding(number, hit_RS)
         if role == "right-after":
-            return _before(hit_RS, False)
-        if role == "text-after":
-            first_R = np.where(hit_RS.any(axis=1), hit_RS.argmax(axis=1), hit_RS.shape[1])
-            return np.arange(hit_RS.shape[1]) > first_R[:, None]
-        hit_E = np.flatnonzero(hit_RS)
-        end_E = self.end_RS.flat[hit_E]
+            return _before(hit_KRS, False)
         if role == "shortly-after":
-            size = hit_RS.shape[1]
-            end_E = np.minimum(hit_E + 1 + NEAR, (hit_E // size + 1) * size)
-        behind_RS = np.zeros(hit_RS.shape, dtype=bool)
-        behind_RS.flat[_ranges(hit_E + 1, end_E)] = True
-        return behind_RS
-
-    def before(self, hit_RS: np.ndarray) -> np.ndarray:
-        """Return how many of the given positions stand before each one in its sentence."""
-        up_to_RS = _before(np.cumsum(hit_RS, axis=1, dtype=np.int32), 0)
-        return up_to_RS - np.take_along_axis(up_to_RS, self.begin_RS, axis=1)
+            near_KRS = _before(hit_KRS, False)
+            for back in range(2, NEAR + 1):
+                near_KRS[..., back:] |= hit_KRS[..., :-back]
+            return near_KRS
+        if role == "text-after":
+            size = hit_KRS.shape[-1]
+            first_KR = np.where(hit_KRS.any(axis=-1), hit_KRS.argmax(axis=-1), size)
+            return np.arange(size) > first_KR[..., None]
+        return hit_KRS
 
 
 @dataclass(frozen=True)
@@ -242,28 +228,40 @@ class Text(Generic[W]):
     Attributes:
         rows: the split.
         windows: the windows.
-        word_NL: the words of each window; NOTHING where none counts.
-        counted_NB: counted positions as bits.
-        state_NB: positions in each state, as bits.
     """
 
     rows: Rows
     windows: W
-    word_NL: np.ndarray
-    counted_NB: np.ndarray
-    state_NB: dict[State, np.ndarray]
-    _marked: dict[tuple[Role, int], np.ndarray] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def of(cls, rows: Rows, windows: W) -> Text[W]:
-        """Return the given windows of a split."""
-        return cls(
-            rows=rows,
-            windows=windows,
-            word_NL=windows.cut(rows.word_RS),
-            counted_NB=_bits(windows, rows.counted_RS),
-            state_NB={kind: _bits(windows, flag_RS) for kind, flag_RS in rows.state_RS.items()},
-        )
+    @cached_property
+    def word_NL(self) -> np.ndarray:
+        """The words of each window; NOTHING where none counts."""
+        return self.windows.cut(self.rows.word_RS)
+
+    @cached_property
+    def counted_NB(self) -> np.ndarray:
+        """Counted positions as bits."""
+        return _bits(self.windows, self.rows.counted_RS)
+
+    @cached_property
+    def shown(self) -> tuple[Rows, Windows]:
+        """The rows that hold a window, and the windows in these; all rows, where most do."""
+        rows, windows = self.rows, self.windows
+        row_U, row_N = np.unique(windows.row_N, return_inverse=True)
+        if 2 * len(row_U) > len(rows.word_RS):
+            return rows, windows
+        rows = rows.only(row_U)
+        return rows, Windows(windows.size, rows.counted_RS, row_N, windows.start_N)
+
+    def state(self, kind: State) -> np.ndarray:
+        """Return the positions in a state, as bits (N, B)."""
+        return _bits(self.windows, self.rows.state_RS[kind])
+
+    def marked(self, role: Role, numbers: Sequence[int]) -> np.ndarray:
+        """Return the positions, as bits (K, N, B), at which each word or class stands (`here`), or
+        before which it does."""
+        rows, windows = self.shown
+        return _bits(windows, rows.marked(role, numbers))
 
     @property
     def lexicon(self) -> Lexicon:
@@ -284,89 +282,48 @@ class Text(Generic[W]):
         holders = holders[begins[word] : begins[word + 1]]
         return holders[np.diff(holders, prepend=-1) > 0]
 
-    @cached_property
-    def _shown(self) -> tuple[Rows, Windows]:
-        """Return the rows that hold a window, and the windows in these; all, where most do."""
-        rows, windows = self.rows, self.windows
-        row_U, row_N = np.unique(windows.row_N, return_inverse=True)
-        if 2 * len(row_U) > len(rows.word_RS):
-            return rows, windows
-        rows = rows.only(row_U)
-        return rows, Windows(windows.size, rows.counted_RS, row_N, windows.start_N)
+    def fires(self, rule: Rule, window_W: np.ndarray | None = None) -> np.ndarray:
+        """Return the positions, as bits (W, B), at which a rule fires in the given windows, or in
+        all."""
+        if window_W is not None:
+            return Text(self.rows, self.windows.these(window_W)).fires(rule)
+        return np.bitwise_or.reduce([self._clause(clause) for clause in rule.clauses])
 
-    def marked(self, role: Role, number: int) -> np.ndarray:
-        """Return the positions, as bits (N, B), at which a word or class stands (`here`), or before
-        which it does."""
-        key = (role, number)
-        if key not in self._marked:
-            if (len(self._marked) + 1) * self.counted_NB.nbytes > _KEPT:
-                self._marked.clear()
-            self._marked[key] = self._mark(role, number)
-        return self._marked[key]
-
-    def _mark(self, role: Role, number: int) -> np.ndarray:
-        if number < 0:
-            return np.zeros_like(self.counted_NB)
-        rows, windows = self._shown
-        return _bits(windows, rows.behind(role, rows.holds(number)))
-
-    def fires(self, rule: Rule, window_W: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Return the positions, as bits (W, B), at which a rule fires in the given windows."""
-        masks = [self._clause(clause, window_W) for clause in rule.clauses]
-        return np.bitwise_or.reduce(masks)
-
-    def _clause(self, clause: Clause, window_W: np.ndarray | slice) -> np.ndarray:
-        fired_WB = self.counted_NB[window_W]
+    def _clause(self, clause: Clause) -> np.ndarray:
+        fired_NB = self.counted_NB
         if clause.words:
-            fired_WB = fired_WB & self._among("here", clause.words)[window_W]
+            fired_NB = fired_NB & self._among("here", clause.words)
         context = clause.context
         if context is None:
-            return fired_WB
+            return fired_NB
         if context.kind in AFTERS:
             where_NB = self._among(context.kind, context.words)
-        elif context.kind in SUCH:
-            where_NB = self.such([self.lexicon.id(word) for word in clause.words], context.kind)
         else:
-            where_NB = self.state_NB[context.kind]
-        where_WB = where_NB[window_W]
-        return fired_WB & (~where_WB if context.negated else where_WB)
+            where_NB = self.state(context.kind)
+        return fired_NB & (~where_NB if context.negated else where_NB)
 
     def _among(self, role: Role, words: tuple[Item, ...]) -> np.ndarray:
-        marked = [self.marked(role, self.lexicon.id(word)) for word in words]
-        return np.bitwise_or.reduce(marked)
-
-    def such(self, numbers: Sequence[int], kind: Such) -> np.ndarray:
-        """Return the positions, as bits (N, B), before which as many of the given words and
-        classes, or of any words where none is given, stand in the sentence as `kind` says."""
-        rows, windows = self._shown
-        hit_RS = rows.counted_RS
-        if numbers:
-            hit_RS = np.logical_or.reduce([rows.holds(number) for number in numbers])
-        return _bits(windows, rows.before(hit_RS) == SUCH.index(kind))
+        rows, windows = self.shown
+        numbers = [self.lexicon.id(word) for word in words]
+        return _bits(windows, np.logical_or.reduce(rows.marked(role, numbers)))
 
 
-def _bits(windows: Windows, flag_RS: np.ndarray) -> np.ndarray:
-    """Return flags by window, as bits (N, B)."""
-    if not isinstance(windows, Grid):
-        return pack(windows.cut(flag_RS))
-    # All slots in order take less time than the chosen ones one by one.
-    flag_RKL = flag_RS.reshape(len(flag_RS), -1, windows.size)
-    return pack(flag_RKL)[windows.row_N, windows.slot_N]
+def _bits(windows: Windows, flag_xRS: np.ndarray) -> np.ndarray:
+    """Return flags of rows by window, as bits (..., N, B)."""
+    if isinstance(windows, Grid):
+        # All slots in order take less time than the chosen ones one by one.
+        flag_xRKL = flag_xRS.reshape(*flag_xRS.shape[:-1], -1, windows.size)
+        return pack(flag_xRKL)[..., windows.row_N, windows.slot_N, :]
+    place_L = np.arange(windows.size)
+    return pack(flag_xRS[..., windows.row_N[:, None], windows.start_N[:, None] + place_L])
 
 
-def _ranges(first_E: np.ndarray, end_E: np.ndarray) -> np.ndarray:
-    """Return all indices from each first one to before its end."""
-    length_E = end_E - first_E
-    return np.repeat(end_E - np.cumsum(length_E), length_E) + np.arange(length_E.sum())
-
-
-def _before(values_RS: np.ndarray, first: int | bool, by: int = 1) -> np.ndarray:
-    """Return the values of the position before each, or further before; `first` where there is
-    none."""
-    shifted_RS = np.empty_like(values_RS)
-    shifted_RS[:, :by] = first
-    shifted_RS[:, by:] = values_RS[:, :-by]
-    return shifted_RS
+def _before(values_xS: np.ndarray, first: int | bool) -> np.ndarray:
+    """Return the values of the position before each; `first` at the row's start."""
+    shifted_xS = np.empty_like(values_xS)
+    shifted_xS[..., 0] = first
+    shifted_xS[..., 1:] = values_xS[..., :-1]
+    return shifted_xS
 
 
 def _last(flag_RS: np.ndarray) -> np.ndarray:
@@ -375,19 +332,11 @@ def _last(flag_RS: np.ndarray) -> np.ndarray:
     return _before(np.maximum.accumulate(np.where(flag_RS, position_S, -1), axis=1), -1)
 
 
-def _next(edge_RS: np.ndarray) -> np.ndarray:
-    """Return the flat index behind the nearest position, here or later in the row, with the
-    flag, or behind the row."""
-    flat_RS = np.arange(edge_RS.size).reshape(edge_RS.shape)
-    end_RS = np.where(edge_RS, flat_RS, flat_RS[:, -1:])
-    return np.minimum.accumulate(end_RS[:, ::-1], axis=1)[:, ::-1] + 1
-
-
 def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) -> Text[Grid]:
     """Return rows of tokens as rules see them; `counted` maps tokens to the mask of counted
     ones."""
     rows = words_of(tokens_RS, counted, lexicon)
-    return Text.of(rows, windows_of(rows.counted_RS, size=size))
+    return Text(rows, windows_of(rows.counted_RS, size=size))
 
 
 def words_of(tokens_RS: np.ndarray, counted, lexicon: Lexicon) -> Rows:
@@ -429,8 +378,6 @@ def words_of(tokens_RS: np.ndarray, counted, lexicon: Lexicon) -> Rows:
         word_RS.astype(np.int32),
         counted_RS,
         {kind: flag_RS & counted_RS for kind, flag_RS in state_RS.items()},
-        last_edge_RS + 1,
-        _next(edge_RS | ~counted_RS),
     )
 
 
