@@ -54,6 +54,9 @@ class FamilySpec:
         untrained_model_twin: the family of the same coders, trained on the untrained model.
         null: its null in concept recovery: random directions of the space that it reads.
         control_of_all: whether every trained family is compared with it.
+        planted: of latents that are made for a test of the scores, what they are active on (see
+            `latents.planted`); None of all others.
+        clearer: of planted latents, the family that is clearer by construction.
         color, marker, fill: how figures draw it. Controls have the colour and marker of their
             family, with a hollow (`none`) or half-filled (`left`) marker.
     """
@@ -79,6 +82,8 @@ class FamilySpec:
     untrained_model_twin: str | None = None
     null: str | None = None
     control_of_all: bool = False
+    planted: Literal["rule", "noisy", "mixture"] | None = None
+    clearer: str | None = None
     color: str
     marker: str
     fill: Literal["full", "none", "left"] = "full"
@@ -92,6 +97,21 @@ class FamilySpec:
     def joint(self) -> bool:
         """Whether its coders of all layers are trained together."""
         return self.objective == "kl" or self.cross_layer
+
+    @property
+    def writes(self) -> bool:
+        """Whether its latents write to the feedforward output of their own layer and of no other,
+        so that something else can be put in their place there."""
+        return self.model is not None and not self.cross_layer
+
+    @property
+    def refits(self) -> Literal["decoder", "bias"] | None:
+        """What is fitted to its codes before they are put in place: the decoder of untrained
+        coders, which begins at zero or at random; the bias of neurons, which makes up for the mean
+        of all that are not among the k largest."""
+        if self.is_coder and not self.trained:
+            return "decoder"
+        return "bias" if self.kind == "neurons" else None
 
     @property
     def coder_kind(self) -> dict[str, Any]:
@@ -135,7 +155,7 @@ class FamilySpec:
         """
         computed = (
             *("kind", "model", "untrained_model", "trained", "transcode", "skip", "null"),
-            *("selection", "objective", "frozen", "cross_layer", "equal_loss"),
+            *("selection", "objective", "frozen", "cross_layer", "equal_loss", "planted"),
         )
         return {key: value for key, value in asdict(self).items() if key in computed}
 
@@ -223,6 +243,23 @@ _SELECTIONS = (
     ("jumprelu", "JumpReLU", ", above a learned threshold"),
     ("matryoshka", "Matryoshka", ", nested"),
 )
+
+
+def _on_tokens(name: str, label: str, about: str, **changes: Any) -> FamilySpec:
+    """Return latents that read tokens and no model."""
+    return FamilySpec(
+        name=name,
+        label=label,
+        about=about,
+        kind="tokens",
+        model=None,
+        reads="current token" if name == "token-unigram" else "tokens",
+        reconstructs="nothing",
+        color=_GREY,
+        **changes,
+    )
+
+
 # Kinds of latent whose clarity is the question. Each has an untrained twin, its own or another's.
 _SUBJECTS = (
     _native("sparse", "groupmax", "", "the maximum of each of k groups (GroupMax)", _BLUE),
@@ -378,17 +415,27 @@ _ROWS = (
         fill="left",
         marker="X",
     ),
-    FamilySpec(
-        name="token-unigram",
-        label="token unigram",
-        about="control: active on one fixed token",
-        kind="tokens",
-        model=None,
-        reads="current token",
-        reconstructs="nothing",
+    _on_tokens(
+        *("token-unigram", "token unigram", "control: active on one fixed token"),
         control_of_all=True,
-        color=_GREY,
         marker="P",
+    ),
+    _on_tokens(
+        *("planted-rule", "planted rule", "test: active on a frequent word or pair of words"),
+        planted="rule",
+        marker="1",
+    ),
+    _on_tokens(
+        *("planted-noisy", "planted noisy rule", "test: half as planted rules, half at random"),
+        planted="noisy",
+        clearer="planted-rule",
+        marker="2",
+    ),
+    _on_tokens(
+        *("planted-mixture", "planted mixture", "test: active on two planted rules"),
+        planted="mixture",
+        clearer="planted-rule",
+        marker="3",
     ),
 )
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from clearnets import config
 from clearnets.analysis.sources import CONCEPT_TABLES
-from clearnets.autointerp.records import ROC_STEPS
+from clearnets.autointerp import execution
+from clearnets.autointerp.records import EFFECTS, ROC_STEPS
 from clearnets.autointerp.rules.concept_naming import RULE_COLUMNS
 from clearnets.config import Config
 from clearnets.families import DIRECTIONS, FAMILIES
@@ -88,6 +90,9 @@ def write(cfg: Config) -> None:
             _unit("cache", paths.cache(family, seed, "explain"), _cache, cfg, family)
             _unit("overlap", paths.overlap(family, seed), _overlap, cfg, family, seed)
             _unit("concepts", paths.concepts(family, seed), _concepts, cfg, family, seed)
+            if family in cfg.executed_families:
+                _unit("execute", paths.execute(family, seed), _executed, cfg, family, seed)
+                _unit("effects", paths.effects(family, seed), _effects, cfg, family, seed)
             for layer, point in _points(cfg, family):
                 own = (family, seed, point)
                 _unit("score", paths.score(*own), _scores, cfg, family, seed, layer)
@@ -266,6 +271,46 @@ def _overlap(out: Path, cfg: Config, family: str, seed: int) -> None:
                     one |= {f"{scorer}_{cell}": value for cell, value in cells.items()}
                 rows.append(one)
     artifacts.write_table(out / overlap.TABLE, overlap.COLUMNS, rows)
+
+
+# What is left of the divergence of latents at their mean with each stand-in.
+LEFT = {"bits": 0.1, "joint": 0.3, "rules": 0.6, "trigger": 0.8, "token-latents": 0.4}
+LEFT |= {"token-output": 0.5, "shuffled": 0.99, "mean": 1.0, "exact": 0.0}
+
+
+def _executed(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Forty rows of thirty documents; each layer is worth as much as all below it together."""
+    rng = _rng("executed", family, seed)
+    points = [point for _, point in _points(cfg, family)]
+    worth_P = 0.1 * 2.0 ** np.arange(len(points) + 1)
+    left_C = np.array([LEFT[name] for name in execution.NAMES])
+    row_R = 0.5 + rng.random(40)
+    tokens_R = rng.integers(50, 100, 40)
+    kl_PCR = worth_P[:, None, None] * left_C[:, None] * row_R * tokens_R
+    clean_R = 2.0 * tokens_R
+    sums = {"nll": clean_R + 1.5 * kl_PCR, "kl": kl_PCR, "clean": clean_R, "tokens": tokens_R}
+    sums["document"] = np.minimum(np.arange(40), 29)
+    artifacts.write_bytes(out / execution.ROWS, save(sums))
+    layer = {"latents": 1024, "explained": 900, "error": 3.0, "variance": 4.0}
+    told = {"stand_ins": execution.NAMES, "layers": dict.fromkeys(points, layer)}
+    artifacts.write_json(out / execution.SUMMARY, told)
+
+
+def _effects(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Of thirty latents in each layer; own sentences are well above those of others."""
+    rng = _rng("effects", family, seed)
+    records = []
+    for layer, _ in _points(cfg, family):
+        for latent in range(30):
+            record: dict[str, Any] = {"layer": layer, "latent": latent, "effect": 'Raises "he".'}
+            record |= {"tokens_explain": 16, "tokens_score": 16, "cost": rng.normal(0, 0.01)}
+            record |= {"divergence": 0.02 * rng.random(), "divergence_random": 0.01}
+            for source in ("effect", "lens", "random"):
+                chance = source == "random"
+                record[f"{source}_auroc"] = (0.5 if chance else 0.8) + 0.1 * rng.normal()
+                record[f"{source}_auroc_shuffled"] = 0.5 + 0.05 * rng.normal()
+            records.append(record)
+    artifacts.write_jsonl(out / EFFECTS, records)
 
 
 def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:

@@ -16,7 +16,7 @@ from clearnets.config import Config, load
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, write_json
 from clearnets.pipeline.runtime import Runtime
-from clearnets.stages import explain, score
+from clearnets.stages import explain, score, words
 
 SIZE, LATENTS, LAYERS = 16, 12, (0, 1)
 RULES = [
@@ -40,7 +40,8 @@ def config(**changes) -> Config:
 
 
 def make_data() -> None:
-    """Write a corpus with the splits `explain`, `score` and, with labels, `concept_fit`."""
+    """Write a corpus with the splits `train`, `explain`, `score` and, with labels, `concept_fit`;
+    and the classes of its words."""
     for _, work in build_all([Unit("data", paths.data(), {}, {})]):
         (work.out / "tokenizer").mkdir()
         vocab = {string: token for token, string in enumerate(synthetic.STRINGS)}
@@ -50,7 +51,7 @@ def make_data() -> None:
         sizes = {"vocab_size": len(vocab), "ctx_len": synthetic.CTX}
         write_json(work.out / "meta.json", {**sizes, **special, "concepts": CONCEPTS})
         (work.out / "tokens").mkdir()
-        for seed, split in enumerate(("explain", "score")):
+        for seed, split in enumerate(("explain", "score", "train")):
             np.save(work.out / "tokens" / f"{split}.npy", synthetic.rows(seed, 300))
         tokens_RS = synthetic.rows(7, 80)
         np.save(work.out / "tokens" / "concept_fit.npy", tokens_RS)
@@ -59,6 +60,7 @@ def make_data() -> None:
         quote_RS = np.isin(tokens_RS, [synthetic.ID[mark] for mark in (' "', ',"', '?"', '."')])
         labels_RS = (fox_RS + 2 * quote_RS).astype(np.uint64)
         np.save(work.out / "labels" / "concept_fit.npy", labels_RS)
+    words.run(config(), runtime=RUNTIME)
 
 
 def acts_of(latent: int, split: str, layer: int, tokens_RS: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def make_data(rows: int = 10) -> None:
         meta = {"vocab_size": vocab, "ctx_len": CTX, "pad": 0, "bos": 1, "eos": 2, "concepts": []}
         write_json(work.out / "meta.json", meta)
         (work.out / "tokens").mkdir()
-        for split in ("explain", "score", "concept_fit", "concept_test", "train"):
+        for split in ("explain", "score", "concept_fit", "concept_test", "train", "valid"):
             tokens_RS = generator.integers(3, vocab, (rows, CTX)).astype(np.uint16)
             tokens_RS[:, 0] = 1
             for row, length in enumerate(generator.integers(2, CTX, rows)):

@@ -45,6 +45,7 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     row says so. Secondary: any other coder that a row names, against the native family of its
     selection or else the first of all; further native families of a selection against its primary
     coders; and native families against the first of their selection, or the first of all.
+    Planted: a is clearer than b by construction.
     """
     present = set(families)
     rows = [row for row in FAMILIES.values() if row.name in present]
@@ -69,6 +70,7 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     pairs.sort(key=lambda pair: (pair[0], order.index(pair[1])))
     pairs += [("untrained twin", row.name, row.untrained_twin) for row in subjects]
     pairs += [("untrained model", row.name, row.untrained_model_twin) for row in subjects]
+    pairs += [("planted", row.clearer, row.name) for row in rows if row.clearer in present]
     controls = [row.name for row in rows if row.control_of_all]
     pairs += [(control, row.name, control) for control, row in product(controls, subjects)]
     return [(kind, a, b) for kind, a, b in pairs if b in present]

@@ -11,6 +11,7 @@ import pandas as pd
 from clearnets.analysis.contrasts import SUBJECTS
 from clearnets.analysis.frames import pick, records
 from clearnets.analysis.sources import SCORERS
+from clearnets.analysis.summary_execution import execution_note
 from clearnets.analysis.text import Row, number, percent
 from clearnets.autointerp.records import SCORERS as SCORES
 from clearnets.config import Config, NonActivating
@@ -75,6 +76,8 @@ def notes(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         said.append(_on_judge())
     if len(frames.get("protocols", ())):
         said.append(_on_protocols(frames["protocols"]))
+    if "execution" in frames:
+        said.append(execution_note(frames["execution"]))
     if len(frames.get("concept_summary", ())):
         said.append(_on_concepts(frames["concept_summary"]))
     return " ".join(said)

@@ -21,6 +21,7 @@ give the same bytes.
 | contrasts | seed or all, pair of families, scorer, way of matching: difference with its interval |
 | primary | primary contrast, scorer: tested under one correction |
 | layer ... | see `clearnets.analysis.layer_contrasts`: primary contrasts by layer |
+| instruments | score, test, pair of families of which one is known to be clearer |
 | strata | pair of families, scorer, bin of firing rate; all seeds |
 | summary | family; all seeds |
 | embedding ... | see `clearnets.analysis.embedding` |
@@ -28,6 +29,8 @@ give the same bytes.
 | demonstration ... | the same by one that has not: no figure and no other table shows them |
 | judge | test of the language model that judges, where one does: how well it did |
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
+| execution ... | see `clearnets.analysis.execution`: models that run on explanations |
+| effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -42,8 +45,11 @@ import pandas as pd
 from clearnets.analysis import (
     concepts,
     contrasts,
+    effects,
     embedding,
+    execution,
     families,
+    instruments,
     latents,
     layer_contrasts,
     layers,
@@ -89,11 +95,20 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
     }
     if "overlap" not in config.skip:
         made["protocols"] = protocols.protocol_table(sources.overlap, config)
+    if sources.executed:
+        made |= execution.tables(sources.executed, config)
+    if len(sources.effects):
+        made |= effects.tables(sources.effects, sampled, config)
     if "similarity" not in config.skip:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:
         made |= concepts.tables(sources.concepts, config)
     made |= _primary(sampled, made, config)
+    by_scorer = [made[name] for name in ("contrasts", "embedding_contrasts") if name in made]
+    told = effects.above_others(sources.effects, config) if len(sources.effects) else None
+    made["instruments"] = instruments.instrument_table(
+        by_scorer, made.get("concept_summary"), config, told
+    )
     made["summary"] = families.summary_table(sources, config, made)
     return made | {"latents": sampled.drop(columns="matters")}
 

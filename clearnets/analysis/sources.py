@@ -12,10 +12,18 @@ import numpy as np
 import pandas as pd
 
 from clearnets import UserError
-from clearnets.analysis import llm_judge_rows, rating_files
+from clearnets.analysis import executed, llm_judge_rows, rating_files
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of
-from clearnets.autointerp.records import JUDGED, PROBABILITIES, ROC, ROC_STEPS, SCORED, SIMILAR
+from clearnets.autointerp.records import (
+    EFFECTS,
+    JUDGED,
+    PROBABILITIES,
+    ROC,
+    ROC_STEPS,
+    SCORED,
+    SIMILAR,
+)
 from clearnets.config import Config
 from clearnets.latents.store import STATS
 from clearnets.pipeline import artifacts, paths
@@ -59,6 +67,8 @@ class Sources:
             of the scorer by embeddings over the latents of a layer that have a score.
         overlap: seed, family, layer, latent, status, rate, windows, protocol, positives, seen, and
             per scorer the balanced accuracy; no protocol where a latent has too few windows.
+        executed: what `clearnets execute` wrote, by family and seed.
+        effects: seed, family and what `clearnets effects` wrote of each explained latent.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -87,6 +97,8 @@ class Sources:
     similarity: pd.DataFrame
     roc: pd.DataFrame
     overlap: pd.DataFrame
+    executed: Mapping[executed.Key, executed.Executed]
+    effects: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -109,6 +121,10 @@ def inputs(config: Config) -> dict[str, Path]:
             for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
                 if stage not in config.skip:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
+            if "execute" not in config.skip and family in config.executed_families:
+                named[f"execute/{family}/seed-{seed}"] = paths.execute(family, seed)
+            if "effects" not in config.skip and family in config.executed_families:
+                named[f"effects/{family}/seed-{seed}"] = paths.effects(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
@@ -166,6 +182,8 @@ def read(config: Config) -> Sources:
         similarity=_joined(_similarity(*place) for place in similar),
         roc=_joined(_roc(*place) for place in similar),
         overlap=pd.DataFrame() if "overlap" in config.skip else _overlap(config),
+        executed=executed.read(config),
+        effects=_effects(config),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -179,6 +197,18 @@ def read(config: Config) -> Sources:
 def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return all rows; no column where there is no frame, because the stage was left out."""
     return pd.concat([pd.DataFrame(), *frames], ignore_index=True)
+
+
+def _effects(config: Config) -> pd.DataFrame:
+    """Read the records of `clearnets effects`."""
+    if "effects" in config.skip:
+        return pd.DataFrame()
+    return _joined(
+        pd.DataFrame(artifacts.read_jsonl(paths.effects(family, seed) / EFFECTS)).assign(
+            family=family, seed=seed
+        )
+        for family, seed in product(config.executed_families, config.seeds)
+    )
 
 
 def _overlap(config: Config) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from clearnets.analysis.frames import pick, records
 from clearnets.analysis.notes import notes, off_chance
 from clearnets.analysis.samples import ACCURACY
 from clearnets.analysis.sources import MEASURES, SCORERS
+from clearnets.analysis.summary_effects import effect_table, instrument_table
+from clearnets.analysis.summary_execution import execution_table
 from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
 from clearnets.analysis.text import (
     DASH,
@@ -59,6 +61,11 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(_contrast_table(frames["judged_contrasts"], "contrast by the judge"))
     if len(frames.get("protocols", ())):
         parts.append(_protocol_table(frames["protocols"]))
+    if "execution" in frames:
+        parts.append(execution_table(frames["execution"], frames["execution_latents"]))
+    if "effect_means" in frames:
+        parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
+    parts.append(instrument_table(frames["instruments"]))
     if len(frames.get("concept_summary", ())):
         parts.append(_concept_table(frames["concept_summary"]))
     parts.append(notes(frames, config))

@@ -92,7 +92,11 @@ class ExplainedLayer:
         """Return a latent's record with the sentence of the rule that `tokens` finds."""
         record, seen = self.survey(latent)
         if seen is not None:
-            words = self.settings.max_words
-            rule = explainer.explain(*seen, trigger=record["trigger"], max_words=words)
+            rule = explainer.explain(
+                *seen,
+                trigger=record["trigger"],
+                share=record["windows"],
+                max_words=self.settings.max_words,
+            )
             record["explanation"] = render(rule)
         return record

@@ -10,11 +10,11 @@ One latent, one explanation by `tokens`, and three protocols by which the judge 
 
 The explanation, the draw from quantiles and the choice of non-activating windows are the same in
 all three. The explainer reads of the latent, its trigger word included, only what it does in the
-active windows that are shown to it. `delphi` and `disjoint` have the same non-activating windows,
-so they differ by the overlap alone; `disjoint` and `held-out` differ by the text. The explainer has
-seen none of the non-activating windows that score it, as in delphi. How they are chosen,
-`explain.non_activating` says for all three: with the default, `trigger`, half of them hold the
-trigger word; delphi's own are random (`random`).
+active windows that are shown to it, and in what share of the text's windows it is active. `delphi`
+and `disjoint` have the same non-activating windows, so they differ by the overlap alone; `disjoint`
+and `held-out` differ by the text. The explainer has seen none of the non-activating windows that
+score it, as in delphi. How they are chosen, `explain.non_activating` says for all three: with the
+default, `trigger`, half of them hold the trigger word; delphi's own are random (`random`).
 
 Windows are those of the grid, whatever `explain.center_examples` says: moved ones would overlap,
 and `disjoint` would not be disjoint.
@@ -107,7 +107,13 @@ def compare(
     draws = _Draws(explain, found, latent, trigger, settings.n_non_activating, seed)
     there = replace(draws, side=score, found=elsewhere)
     train, tests = _tests(draws, there, chosen)
-    rule = explainer.explain(explain.text, train, trigger=trigger, max_words=explained.max_words)
+    rule = explainer.explain(
+        explain.text,
+        train,
+        trigger=trigger,
+        share=record["windows"],
+        max_words=explained.max_words,
+    )
     rule = parse(render(rule))
     records = []
     for protocol, test in tests.items():

@@ -51,6 +51,7 @@ PROBABILITY_BINS = 50
 # In the folder of a unit that was made with a language model: a sample of its exchanges.
 TRANSCRIPT_SAMPLE = "transcript-sample.jsonl"
 SIMILAR = "similarity.jsonl"
+EFFECTS = "effects.jsonl"
 ROC = "roc.json"
 ROC_STEPS = 50
 

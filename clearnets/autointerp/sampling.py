@@ -118,7 +118,7 @@ def centred(
     windows = replace(windows, start_N=start_W)
     window_W = np.arange(len(windows))
     active_WL = activations(cache, latent, windows, window_W) > 0
-    return Text.of(text.rows, windows), replace(examples, window_W=window_W, active_WL=active_WL)
+    return Text(text.rows, windows), replace(examples, window_W=window_W, active_WL=active_WL)
 
 
 def needed(kind: NonActivating, family: str, *, embed: Path, coders: Path) -> dict[str, Path]:

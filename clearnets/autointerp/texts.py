@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from clearnets.autointerp.rules.matcher import Lexicon, Store, Text, read_rows
+from clearnets.autointerp.rules.word_classes import CLASSES, WordClasses
+from clearnets.data.tokens import open_tokens
 from clearnets.latents.examples import Grid
+from clearnets.pipeline import paths
 
 
 class Texts:
@@ -15,11 +18,11 @@ class Texts:
         strings: the text of each token id.
     """
 
-    def __init__(self, store: Store, split: str) -> None:
+    def __init__(self, store: Store, split: str, classes: WordClasses) -> None:
         self.split = split
         self.tokens_RS = store.split(split)
         self.strings = store.strings()
-        self._counted, self._lexicon = store.counted, Lexicon(self.strings)
+        self._counted, self._lexicon = store.counted, Lexicon(self.strings, classes)
         self._by_size: dict[int, Text[Grid]] = {}
 
     def of(self, size: int) -> Text[Grid]:
@@ -28,3 +31,12 @@ class Texts:
             made = read_rows(self.tokens_RS, self._counted, self._lexicon, size=size)
             self._by_size[size] = made
         return self._by_size[size]
+
+
+def open_texts(split: str) -> Texts:
+    """Open a split of `artifacts/data`, with the classes of its words.
+
+    Raises:
+        UserError: a file is missing or unreadable.
+    """
+    return Texts(open_tokens(paths.data()), split, WordClasses.load(paths.words() / CLASSES))

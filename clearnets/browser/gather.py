@@ -19,11 +19,11 @@ from scipy.sparse import hstack
 from clearnets.browser import nearest
 from clearnets.browser.activity import Example, held_out, see
 from clearnets.browser.findings import REASONS, Known, Transcripts, of_layer, recovered, scorers
-from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.families import FAMILIES
 from clearnets.latents.examples import Grid, windows_of
+from clearnets.latents.lens import Lenses, extremes
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json

@@ -16,11 +16,11 @@ from clearnets.browser.activity import TOP, Activations, Example, see
 from clearnets.browser.findings import REASONS, Known
 from clearnets.browser.gather import SPLIT
 from clearnets.browser.gather import Text as Split
-from clearnets.browser.lens import Lenses, extremes
 from clearnets.config import Config, Family, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
 from clearnets.families import NO_LAYER, TOKENS
 from clearnets.latents.examples import activity
+from clearnets.latents.lens import Lenses, extremes
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
 from clearnets.pipeline.runtime import seed_for

@@ -11,7 +11,17 @@ import typer
 from clearnets.cli import options
 from clearnets.cli.place import Place
 from clearnets.families import FAMILIES
-from clearnets.pipeline.stage import CODERS, EARLY, LATENTS, MODELS, TASKS, TUNED, Over, Stage
+from clearnets.pipeline.stage import (
+    CODERS,
+    EARLY,
+    EXECUTED,
+    LATENTS,
+    MODELS,
+    TASKS,
+    TUNED,
+    Over,
+    Stage,
+)
 
 if TYPE_CHECKING:
     from clearnets.config import Config
@@ -27,6 +37,7 @@ _ITEM: dict[Over, Any] = {
 _FAMILIES = {
     CODERS: [name for name, spec in FAMILIES.items() if spec.is_coder],
     EARLY: [name for name, spec in FAMILIES.items() if spec.equal_loss],
+    EXECUTED: [name for name, spec in FAMILIES.items() if spec.writes],
     LATENTS: list(FAMILIES),
 }
 

@@ -110,10 +110,13 @@ class _Replay(nn.Module):
 
 
 @torch.no_grad()
-def run_above(model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
+def run_above(
+    model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor, **inputs: Tensor
+) -> Tensor:
     """Return the last hidden state (B, S, D) for a residual stream `residual_BSD` behind `layer`.
 
-    The layers up to `layer` are skipped. The tokens give positions and attention mask only.
+    The layers up to `layer` are skipped. The tokens give positions and attention mask only, where
+    `inputs` of the model do not.
     """
     base, whole = model.base_model, layers(model)
     replay = _Replay(residual_BSD, in_tuple=kind(model).returns_tuple)
@@ -121,6 +124,6 @@ def run_above(model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor) -
     partial = nn.ModuleList([*[replay] * (layer + 1), *whole[layer + 1 :]])
     try:
         setattr(base, kind(model).layers, partial)
-        return base(tokens_BS, use_cache=False).last_hidden_state
+        return base(tokens_BS, use_cache=False, **inputs).last_hidden_state
     finally:
         setattr(base, kind(model).layers, whole)

@@ -8,6 +8,7 @@ from clearnets.config.autointerp import (
     ClientSettings,
     DelphiExplainer,
     DelphiScorer,
+    Effects,
     Explain,
     GGUFClient,
     NonActivating,

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from clearnets.config.fields import Count, Fraction, Frozen, Positive
+from clearnets.config.fields import Count, Fraction, Frozen, Positive, PositiveFloat
+from clearnets.config.names import ALL, FamilyOrAll
+from clearnets.families import FAMILIES
 
 
 class OpenAIClient(Frozen):
@@ -202,6 +204,50 @@ class Score(Frozen):
     def judge(self) -> DelphiScorer | None:
         """The language model among the scorers, if there is one."""
         return next((scorer for scorer in self.scorers if scorer.kind == "delphi"), None)
+
+
+class Execute(Frozen):
+    """Executed explanations: the models run on latents that are simulated from their sentences (see
+    `clearnets.autointerp.execution`). All latents of every layer are explained, by `tokens`; the
+    rest is as in `explain`."""
+
+    families: tuple[FamilyOrAll, ...]
+    """Those of the families that are compared for which it is done; `[all]` means all whose latents
+    write into a model."""
+    fit_rows: Positive
+    """Rows of `explain`, evenly spaced, on which what stands in for latents is fitted; all where
+    there are fewer."""
+    rows: Positive
+    """Rows of `valid`, evenly spaced, on which the models run; all where there are fewer."""
+    ridge: PositiveFloat
+    """Penalty of maps from codes to the output, in mean variances of a code."""
+    seed: Count
+    """Seed of the shuffling of sentences within each layer."""
+
+    @model_validator(mode="after")
+    def _can_be_executed(self) -> Execute:
+        for family in self.families:
+            if family != ALL and not FAMILIES[family].writes:
+                raise ValueError(
+                    f"families: nothing can stand in for the latents of {family}, which do not "
+                    "write to the output of their own layer alone: remove it"
+                )
+        return self
+
+
+class Effects(Frozen):
+    """What explained latents do to the next token, of the families that `execute` names."""
+
+    rows: Positive
+    """Rows of `explain` and of `score`, evenly spaced, in which latents are ablated."""
+    tokens: Positive
+    """Active tokens of each latent and split at which it is ablated, at most."""
+    min_tokens: Positive
+    """Least number of them, in either split, from which a latent gets a sentence."""
+    words: Positive
+    """Cap on the words that a sentence names in each direction."""
+    seed: Count
+    """Seed of the draw of tokens, and of random directions."""
 
 
 class Overlap(Frozen):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from clearnets.config.autointerp import Explain, Overlap, Qualify, Score
+from clearnets.config.autointerp import Effects, Execute, Explain, Overlap, Qualify, Score
 from clearnets.config.browse import Browse
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
@@ -18,7 +18,7 @@ from clearnets.config.embeddings import Embed, Similarity
 from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
-from clearnets.config.names import MLPS, SPARSE, Family, Mlp, Optional, Split
+from clearnets.config.names import ALL, MLPS, SPARSE, Family, Mlp, Optional, Split
 from clearnets.config.results import Collate, Concepts
 from clearnets.config.tune import Tune
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
@@ -51,6 +51,8 @@ class Config(Frozen):
     embed: Embed
     explain: Explain
     score: Score
+    execute: Execute
+    effects: Effects
     overlap: Overlap
     similarity: Similarity
     concepts: Concepts
@@ -184,6 +186,13 @@ class Config(Frozen):
     def coder_families(self) -> tuple[Family, ...]:
         """The families whose latents `clearnets sparsify` trains."""
         return tuple(family for family in self.families if FAMILIES[family].is_coder)
+
+    @property
+    def executed_families(self) -> tuple[Family, ...]:
+        """The families whose explanations `clearnets execute` executes."""
+        wanted = self.execute.families
+        there = [name for name in self.families if FAMILIES[name].writes]
+        return tuple(name for name in there if name in wanted or ALL in wanted)
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
         """Return where a family's latents are: at some layers, or at all of them."""

@@ -19,7 +19,7 @@ Mlp = Literal[
     "sparse_kronecker",
 ]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
-Optional = Literal["overlap", "similarity", "concepts", "browse"]
+Optional = Literal["overlap", "execute", "effects", "similarity", "concepts", "browse"]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 
 
@@ -29,7 +29,15 @@ def _known(name: str) -> str:
     return name
 
 
+ALL = "all"
+
+
+def _known_or_all(name: str) -> str:
+    return name if name == ALL else _known(name)
+
+
 Family = Annotated[str, AfterValidator(_known)]
+FamilyOrAll = Annotated[str, AfterValidator(_known_or_all)]
 
 MLPS: tuple[Mlp, ...] = get_args(Mlp)
 # Sparse by construction: those whose own latents are a family.

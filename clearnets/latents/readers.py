@@ -7,7 +7,7 @@ as a dense vector. There is one class for each kind of family (`clearnets.famili
     coder      a coder on the output (SAE) or input (transcoder) of the dense model's feedforward
     neurons    what the last map of the dense model's feedforward reads (its post-activation),
                the k largest by magnitude per token
-    tokens     no model: a latent is active on one token id
+    tokens     no model: a latent is active on one token id, or as `latents.planted` says
 
 `open_directions` reads random directions of the native latents' space: their null.
 
@@ -31,8 +31,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clearnets import UserError
-from clearnets.families import DIRECTIONS, FAMILIES, TOKENS
+from clearnets.data.tokens import open_tokens
+from clearnets.families import DIRECTIONS, FAMILIES, TOKENS, FamilySpec
 from clearnets.latents.hooks import capture, watch
+from clearnets.latents.planted import Planted
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, remake
 from clearnets.pipeline.runtime import seed_for
@@ -265,6 +267,19 @@ class TokenReader(LatentReader):
         return {TOKENS: (torch.ones_like(indices_BS1, dtype=torch.float32), indices_BS1)}
 
 
+class PlantedReader(LatentReader):
+    """Latents that are made for a test of the scores, see `latents.planted`; all have value 1."""
+
+    def __init__(self, planted: Planted) -> None:
+        self.num_latents = planted.num_latents
+        self.hookpoints = (TOKENS,)
+        self._planted = planted
+
+    def _read(self, input_ids_BS: Tensor) -> Latents:
+        active_BSK = torch.from_numpy(self._planted(input_ids_BS.numpy(force=True)))
+        return {TOKENS: _plain(active_BSK >= 0, active_BSK.clamp(min=0))}
+
+
 @dataclass(frozen=True)
 class Opened:
     """The model that families of one `model_state` read; none for those of tokens.
@@ -327,7 +342,7 @@ def open_reader(
     opened = opened or open_model(family, seed)
     spec, model = FAMILIES[family], opened.model
     if model is None:
-        return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
+        return _open_tokens(spec)
     from clearnets.models import hookpoints
 
     every = hookpoints.names(model)
@@ -351,6 +366,15 @@ def open_reader(
         reader = NativeReader(model, points, num_latents=model.config.num_latents)
     reader.source = opened.source
     return reader
+
+
+def _open_tokens(spec: FamilySpec) -> LatentReader:
+    """Return the reader of a family that reads tokens alone."""
+    if spec.planted is None:
+        return TokenReader(read_json(paths.data() / "meta.json")["vocab_size"])
+    store = open_tokens(paths.data())
+    tokens_RS = np.asarray(store.split("explain"))
+    return PlantedReader(Planted.of(spec.planted, tokens_RS, store.counted(tokens_RS)))
 
 
 def open_directions(

@@ -7,6 +7,10 @@ experiment's own worktree for every other.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clearnets.families import FamilySpec
 
 ARTIFACTS = Path("artifacts")
 WORK = Path(".clearnets/work")
@@ -31,6 +35,11 @@ COMMIT = "commit.txt"
 def data() -> Path:
     """Tokenizer, packed tokens per split, concept labels."""
     return ARTIFACTS / "data"
+
+
+def words() -> Path:
+    """`classes.jsonl`: classes of words, which rules may name."""
+    return ARTIFACTS / "words"
 
 
 def train(mlp: str, seed: int) -> Path:
@@ -63,6 +72,18 @@ def equalize(family: str, seed: int) -> Path:
     return ARTIFACTS / "equalize" / family / f"seed-{seed}"
 
 
+def read_by(family: FamilySpec, seed: int) -> dict[str, Path]:
+    """The units that the latents of a family are read from, by name."""
+    if family.model is None:
+        return {"data": data()}
+    read = {"data": data(), "match": match(seed), family.model: train(family.model, seed)}
+    if family.equal_loss:
+        read["equalize"] = equalize(family.name, seed)
+    if family.is_coder:
+        read["coders"] = coders(family.name, seed)
+    return read
+
+
 def evaluate(seed: int) -> Path:
     """Tables about the pair and its coders."""
     return ARTIFACTS / "evaluate" / f"seed-{seed}"
@@ -91,6 +112,16 @@ def explain(family: str, seed: int, hookpoint: str) -> Path:
 def score(family: str, seed: int, hookpoint: str) -> Path:
     """`scores.jsonl` for one layer."""
     return ARTIFACTS / "score" / family / f"seed-{seed}" / hookpoint
+
+
+def execute(family: str, seed: int) -> Path:
+    """What a model predicts with the explanations of one family in the place of its latents."""
+    return ARTIFACTS / "execute" / family / f"seed-{seed}"
+
+
+def effects(family: str, seed: int) -> Path:
+    """What the latents of one family do to the next token."""
+    return ARTIFACTS / "effects" / family / f"seed-{seed}"
 
 
 def overlap(family: str, seed: int) -> Path:

@@ -81,6 +81,10 @@ LATENTS = Over(
     *("family", "--aux", "families", lambda c: c.families),
     *(_weights, (_TRAINED, _CODED, "artifacts/equalize/{item}")),
 )
+EXECUTED = Over(
+    *("family", "--aux", None, lambda c: c.executed_families),
+    *(_weights, (_TRAINED, _CODED, "artifacts/equalize/{item}")),
+)
 CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of, (_TRAINED,))
 EARLY = Over(
     *("family", "--aux", None, lambda c: [f for f in c.families if FAMILIES[f].equal_loss]),

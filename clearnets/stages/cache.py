@@ -7,7 +7,6 @@ native latents those of random directions in the space that they read, their nul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearnets.families import DIRECTIONS, FAMILIES
@@ -51,24 +50,12 @@ def units(config: Config, *, family: Family) -> list[Unit]:
                 "split": split,
                 **config.dump(*STAGE.settings),
             }
-            inputs = _inputs(family, seed)
+            inputs = paths.read_by(FAMILIES[family], seed)
             made.append(Unit("cache", paths.cache(family, seed, split), settings, inputs))
             if (null := FAMILIES[family].null) in DIRECTIONS and split in config.concept_splits:
                 folder = paths.directions(family, seed, split)
                 made.append(Unit("cache", folder, {**settings, "family": null}, inputs))
     return made
-
-
-def _inputs(family: Family, seed: int) -> dict[str, Path]:
-    spec, inputs = FAMILIES[family], {"data": paths.data()}
-    if spec.model is None:
-        return inputs
-    inputs |= {"match": paths.match(seed), spec.model: paths.train(spec.model, seed)}
-    if spec.equal_loss:
-        inputs["equalize"] = paths.equalize(family, seed)
-    if spec.is_coder:
-        inputs["coders"] = paths.coders(family, seed)
-    return inputs
 
 
 def run(config: Config, *, runtime: Runtime, families: Sequence[Family]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clearnets.config import Concepts, Config, Family
     from clearnets.data.tokens import TokenStore
     from clearnets.latents.concept_tables import Corpus
-    from clearnets.latents.concepts import Ranked
+    from clearnets.latents.concepts import Labels, Ranked
 
 FIT, TEST = "concept_fit", "concept_test"
 OWN = "own"
@@ -46,7 +46,10 @@ STAGE = pipeline.Stage(
     example="clearnets concepts --aux native",
     over=pipeline.LATENTS,
     params=("seeds", "concepts"),
-    reads=("artifacts/data", "artifacts/cache/{item}", "artifacts/explain/{item}"),
+    reads=(
+        *("artifacts/data", "artifacts/words"),
+        *("artifacts/cache/{item}", "artifacts/explain/{item}"),
+    ),
     writes=("artifacts/concepts/{item}",),
     metrics=True,
 )
@@ -73,6 +76,7 @@ def _inputs(config: Config, family: Family, seed: int) -> dict[str, Path]:
             inputs[f"{split} {null}"] = paths.directions(family, seed, split)
     # What a sentence says of a concept is known of rules alone, which can be executed.
     if config.concept_splits and config.explain.explainer.kind != "delphi":
+        inputs["words"] = paths.words()
         for point in config.hookpoints(family):
             inputs[f"explain {point}"] = paths.explain(family, seed, point)
     return inputs
@@ -148,8 +152,12 @@ def _corpus(store: TokenStore, settings: Concepts) -> Corpus:
 def _truths(store: TokenStore, corpus: Corpus) -> tuple[Truth, Truth]:
     """Return both splits as rules read them, whole rows at a time."""
     from clearnets.autointerp.rules.concept_naming import Truth
+    from clearnets.autointerp.texts import open_texts
 
-    return Truth.load(store, FIT, corpus.on_fit), Truth.load(store, TEST, corpus.on_test)
+    def read(split: str, labels: Labels) -> Truth:
+        return Truth.load(open_texts(split).of(store.ctx_len), labels)
+
+    return read(FIT, corpus.on_fit), read(TEST, corpus.on_test)
 
 
 @dataclass(frozen=True)

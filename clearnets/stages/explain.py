@@ -33,7 +33,7 @@ STAGE = Stage(
     example="clearnets explain --aux transcoder --layers 0-7",
     over=LATENTS,
     params=("seeds", "explain"),
-    reads=("artifacts/data", "artifacts/cache/{item}", "artifacts/embed"),
+    reads=("artifacts/data", "artifacts/words", "artifacts/cache/{item}", "artifacts/embed"),
     writes=("artifacts/transcripts/explain/{item}",),
     small=("artifacts/explain/{item}",),
     by_layer=True,
@@ -56,6 +56,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             },
             inputs={
                 "data": paths.data(),
+                "words": paths.words(),
                 "cache": paths.cache(family, seed, SPLIT),
                 **needed(
                     config.explain.non_activating,
@@ -95,12 +96,11 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
 def _loader(settings: Explain) -> Callable[[Unit], tuple[ExplainedLayer, Texts]]:
     """Return a function that loads a unit's layer, and the text of the split at its first call."""
     from clearnets.autointerp.explained_layer import ExplainedLayer
-    from clearnets.autointerp.texts import Texts
-    from clearnets.data.tokens import open_tokens
+    from clearnets.autointerp.texts import open_texts
 
     @cache
     def texts() -> Texts:
-        return Texts(open_tokens(paths.data()), SPLIT)
+        return open_texts(SPLIT)
 
     def load(unit: Unit) -> tuple[ExplainedLayer, Texts]:
         return ExplainedLayer.of(settings, layer_names(unit), unit.inputs, texts()), texts()

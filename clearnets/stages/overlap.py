@@ -35,7 +35,7 @@ STAGE = Stage(
     example="clearnets overlap --aux native",
     over=LATENTS,
     params=("seeds", "explain", "overlap"),
-    reads=("artifacts/data", "artifacts/cache/{item}", "artifacts/embed"),
+    reads=("artifacts/data", "artifacts/words", "artifacts/cache/{item}", "artifacts/embed"),
     writes=("artifacts/overlap/{item}",),
 )
 
@@ -51,6 +51,7 @@ def units(config: Config, *, family: Family) -> list[Unit]:
             settings={"seed": seed, "family": family, **config.dump(*STAGE.settings)},
             inputs={
                 "data": paths.data(),
+                "words": paths.words(),
                 EXPLAIN: paths.cache(family, seed, EXPLAIN),
                 SCORE: paths.cache(family, seed, SCORE),
                 **needed(
@@ -67,13 +68,11 @@ def units(config: Config, *, family: Family) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime, family: Family) -> None:
     """Write the table of a family for every seed."""
-    from clearnets.autointerp.texts import Texts
-    from clearnets.data.tokens import open_tokens
+    from clearnets.autointerp.texts import open_texts
 
     texts: dict[str, Texts] = {}
     for unit, work in build_all(units(config, family=family)):
-        store = open_tokens(paths.data())
-        texts = texts or {split: Texts(store, split) for split in (EXPLAIN, SCORE)}
+        texts = texts or {split: open_texts(split) for split in (EXPLAIN, SCORE)}
         rows = []
         for point in config.hookpoints(family):
             part = work.state / f"{point}.json"

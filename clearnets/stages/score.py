@@ -47,8 +47,8 @@ STAGE = Stage(
     over=LATENTS,
     params=("seeds", "score"),
     reads=(
-        *("artifacts/data", "artifacts/cache/{item}", "artifacts/explain/{item}"),
-        *("artifacts/embed", "artifacts/qualify"),
+        *("artifacts/data", "artifacts/words", "artifacts/cache/{item}"),
+        *("artifacts/explain/{item}", "artifacts/embed", "artifacts/qualify"),
     ),
     writes=("artifacts/transcripts/score/{item}",),
     small=("artifacts/score/{item}",),
@@ -77,6 +77,7 @@ def units(config: Config, *, family: Family, layers: tuple[int, ...]) -> list[Un
             },
             inputs={
                 "data": paths.data(),
+                "words": paths.words(),
                 "cache": paths.cache(family, seed, split),
                 "explain": paths.explain(family, seed, point),
                 **({"qualify": paths.qualify()} if config.score.judge else {}),
@@ -123,12 +124,11 @@ def run(config: Config, *, runtime: Runtime, family: Family, layers: tuple[int, 
 def _loader(config: Config) -> Callable[[Unit], tuple[ScoredLayer, Texts]]:
     """Return a function that loads a unit's layer, and the text of the split at its first call."""
     from clearnets.autointerp.scored_layer import ScoredLayer
-    from clearnets.autointerp.texts import Texts
-    from clearnets.data.tokens import open_tokens
+    from clearnets.autointerp.texts import open_texts
 
     @cache
     def texts() -> Texts:
-        return Texts(open_tokens(paths.data()), SPLITS[config.explain.protocol])
+        return open_texts(SPLITS[config.explain.protocol])
 
     def load(unit: Unit) -> tuple[ScoredLayer, Texts]:
         return ScoredLayer.of(config.score, layer_names(unit), unit.inputs, texts()), texts()

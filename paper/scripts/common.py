@@ -105,8 +105,9 @@ def load_families(tables: Path) -> None:
         for family, row in same[["untrained_twin", "untrained_model_twin"]].iterrows():
             CONTROLS[str(family)] = row.dropna().tolist()
     grouped = {family for group in groups for family in group}
-    others = [family for family in table.index if family not in grouped]
-    GROUPS[:] = [*groups, others]
+    planted = table.index[table["planted"].notna()].tolist() if "planted" in table else []
+    others = [family for family in table.index if family not in {*grouped, *planted}]
+    GROUPS[:] = [*groups, others, planted]
     if others:
         CONTROLS[others[0]] = others[1:]
 

@@ -36,6 +36,8 @@ OTHER_SCORES = {
     "embedding": "embedding",
     "roc": "embedding",
     "protocols": "protocols",
+    "executed": "execution",
+    "effects": "effect_means",
     "concepts": "concepts",
     "concept_map": "concepts",
 }

@@ -121,6 +121,8 @@ def test_all_tables_are_there(tables):
         "protocols", "concepts", "concept_latents", "concept_summary",
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "embedding_roc", "depth", "primary", "layer_contrasts", "layer_interactions",
+        "effects", "effect_means", "effect_weighted", "instruments",
+        "execution", "execution_latents",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
         "generalization_leads", "generalization_ranking",

@@ -15,7 +15,7 @@ from clearnets.autointerp import protocols
 from clearnets.autointerp.delphi import sampler
 from clearnets.autointerp.protocols import Side, compare
 from clearnets.autointerp.rules import explainer
-from clearnets.autointerp.rules.matcher import NEAR, Lexicon, read_rows
+from clearnets.autointerp.rules.matcher import Lexicon, read_rows
 from clearnets.autointerp.sampling import Negatives
 from clearnets.config import NonActivating, Overlap, load
 from clearnets.latents.examples import activity
@@ -96,10 +96,10 @@ def shown(monkeypatch):
     """What the explainer was given and what the judge was asked, in order."""
     seen: dict[str, list] = {"train": [], "test": [], "trigger": [], "rule": []}
 
-    def explain(text, examples, *, trigger, max_words):
+    def explain(text, examples, *, trigger, **options):
         seen["train"].append(examples)
         seen["trigger"].append(trigger)
-        rule = tokens_explain(text, examples, trigger=trigger, max_words=max_words)
+        rule = tokens_explain(text, examples, trigger=trigger, **options)
         seen["rule"].append(rule)
         return rule
 
@@ -179,7 +179,7 @@ def test_the_explainer_reads_its_own_windows_alone(kind, shown):
     window_E = windows.number_RK[cache.row, cache.position // SIZE]
     # In the others it is now active on one word, by far most often, and on the same windows.
     others_E = ~np.isin(window_E, list(active(train)))
-    word_RS = explain.text.rows.word_RM[:, NEAR:]
+    word_RS = explain.text.rows.word_RS
     the = explain.text.lexicon.id("the")
     position_E = cache.position.copy()
     for entry in np.flatnonzero(others_E & (window_E >= 0)).tolist():

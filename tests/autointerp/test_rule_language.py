@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearnets import UserError
-from clearnets.autointerp.rules.language import AFTERS, STATES, Clause, Context, Rule, parse, render
+from clearnets.autointerp.rules.language import (
+    AFTERS,
+    STATES,
+    Clause,
+    Context,
+    Like,
+    Rule,
+    parse,
+    render,
+)
 
 AWKWARD = [
     '"',
@@ -35,14 +44,20 @@ AWKWARD += [
     "\u2028",
     "\U0001f98a",
     "Any word",
+    "a word like ",
     "[",
     "right after",
 ]
 
 
+NAME = Like("Tom", "Mia")
+
+
 def words(least: int):
     word = st.text(max_size=6) | st.sampled_from(AWKWARD)
-    return st.lists(word, min_size=least, max_size=5, unique=True).map(tuple)
+    return st.lists(
+        word | st.builds(Like, word, word), min_size=least, max_size=5, unique=True
+    ).map(tuple)
 
 
 contexts = (
@@ -86,6 +101,22 @@ def test_the_sentence_carries_the_rule(rule):
             Rule((Clause(("-ing",), Context("seen")), Clause((), Context("right-after", ("\n",))))),
             'The word part "-ing" when it has occurred before; also any word right after "\\n".',
         ),
+        (
+            Rule(
+                (
+                    Clause(("-ed", Like("Finn", "fox")), Context("shortly-after", (NAME, "a"))),
+                    Clause((NAME,), Context("text-after", (Like("-s", "-y"),), True)),
+                )
+            ),
+            '"-ed" or a word like "Finn" and "fox" shortly after a word like "Tom" '
+            'and "Mia" or "a"; also a word like "Tom" and "Mia" but not later in the text than a '
+            'word like "-s" and "-y".',
+        ),
+        (
+            Rule((Clause((), Context("followed")), Clause(("a", NAME), Context("seen", (), True)))),
+            'Any word when it has followed the same word before; also "a" or a word like "Tom" and '
+            '"Mia" when it occurs for the first time.',
+        ),
     ],
 )
 def test_sentences_read_like_sentences(rule, sentence):
@@ -96,6 +127,7 @@ def test_sentences_read_like_sentences(rule, sentence):
 def test_words_are_counted_over_the_whole_sentence():
     context = Context("right-after", ("x", "y"))
     assert Rule((Clause(("a", "b"), context), Clause(("a",)))).num_words == 5
+    assert Rule((Clause((NAME, "b"), Context("right-after", (NAME,))),)).num_words == 3
 
 
 @pytest.mark.parametrize(
@@ -111,6 +143,13 @@ def test_words_are_counted_over_the_whole_sentence():
         '"a" "b".',
         '"open.',
         "Any word\0.",
+        'The word like "a" and "b".',
+        'A word like "a".',
+        'A word like "a" or "b".',
+        'A word like "a" and "b" and "c".',
+        'The second word like "a" and "b" in a sentence.',
+        '"a" later in the text than.',
+        '"a" later in the text.',
     ],
 )
 def test_other_sentences_are_refused(sentence):

@@ -10,11 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_text import BOS, EOS, ID, STRINGS, counted, rows
 
-from clearnets.autointerp.rules.language import AFTERS, STATES, Clause, Context, Rule
+from clearnets.autointerp.rules.language import (
+    AFTERS,
+    STATES,
+    Clause,
+    Context,
+    Like,
+    Rule,
+)
 from clearnets.autointerp.rules.matcher import NEAR, Lexicon, count, fires, pack, read_rows
+from clearnets.autointerp.rules.word_classes import WordClasses
 
 ROWS = rows(0, 24)
-LEXICON = Lexicon(STRINGS)
+# Nested, and one with words that no token stands for.
+CLASSES = WordClasses(
+    words=("fox", "dog", "cat", "saw", "took", "the", "unknown", "-y"),
+    names=(Like("fox", "saw"), Like("fox", "cat"), Like("dog", "fox"), Like("the", "-y")),
+    spans=((0, 5), (0, 3), (0, 2), (5, 8)),
+)
+LEXICON = Lexicon(STRINGS, CLASSES)
 SIZE = 16
 TEXT = read_rows(ROWS, counted, LEXICON, size=SIZE)
 
@@ -40,9 +54,12 @@ def spelled(row) -> list[str | None]:
 
 def plain_states(words: list[str | None]) -> list[dict[str, bool]]:
     """The states at each position of a row, by walking through it."""
-    states, inside, new_sentence, seen = [], False, True, set()
-    previous = ""
-    for word in words:
+    states, inside, new_sentence, seen, pairs = [], False, True, set(), set()
+    previous, number = "", 0
+    for at, word in enumerate(words):
+        if word is None:
+            new_sentence, number = True, 0
+        pair = (words[at - 1] if at else None, word)
         text = word or ""
         quoted = '"' in text
         first_of_quote, first_behind = '"' in previous and inside, '"' in previous and not inside
@@ -51,10 +68,12 @@ def plain_states(words: list[str | None]) -> list[dict[str, bool]]:
         states.append(
             {
                 "sentence-start": whole and new_sentence and not text[0].islower(),
+                "first-sentence": number == 0 and bool(text),
                 "inside-quotation": inside and not quoted and bool(text),
                 "quotation-start": first_of_quote and bool(text),
                 "closed-quotation": first_behind and bool(text),
                 "seen": word in seen and bool(text),
+                "followed": pair in pairs and None not in pair,
             }
         )
         if is_word:
@@ -62,9 +81,23 @@ def plain_states(words: list[str | None]) -> list[dict[str, bool]]:
         inside ^= text.count('"') % 2 == 1
         if any(c in text for c in ".!?\n") or (quoted and inside):
             new_sentence = True
+            number += 1
         seen.add(word)
+        pairs.add(pair)
         previous = text
     return states
+
+
+def named(items) -> set[str]:
+    """The words that a list names."""
+    found = set()
+    for item in items:
+        if not isinstance(item, Like):
+            found.add(item)
+        for (first, end), name in zip(CLASSES.spans, CLASSES.names):
+            if isinstance(item, Like) and {item.one, item.other} == {name.one, name.other}:
+                found |= set(CLASSES.words[first:end])
+    return found
 
 
 def plain_fires(rule: Rule, row) -> list[bool]:
@@ -74,15 +107,19 @@ def plain_fires(rule: Rule, row) -> list[bool]:
     for at, word in enumerate(words):
         yes = False
         for clause in rule.clauses:
-            if word is None or (clause.words and word not in clause.words):
+            triggers = named(clause.words) if clause.words else {w for w in words if w}
+            if word is None or word not in triggers:
                 continue
             context = clause.context
             if context is None:
                 held = True
-            elif context.kind == "right-after":
-                held = words[at - 1] in context.words
-            elif context.kind == "shortly-after":
-                held = any(w in context.words for w in words[max(at - NEAR, 0) : at])
+            elif context.kind in AFTERS:
+                behind = {
+                    "right-after": words[at - 1 : at],
+                    "shortly-after": words[max(at - NEAR, 0) : at],
+                    "text-after": words[:at],
+                }[context.kind]
+                held = any(w in named(context.words) for w in behind)
             else:
                 held = states[at][context.kind]
             yes |= held != (context.negated if context else False)
@@ -98,6 +135,10 @@ def assert_reads_like_plain(rule: Rule) -> None:
     fired_NL = unpacked(TEXT.fires(rule, np.arange(len(TEXT.windows))))
     plain = np.array([plain_fires(rule, row) for row in ROWS])
     np.testing.assert_array_equal(fired_NL, TEXT.windows.cut(plain))
+    np.testing.assert_array_equal(unpacked(TEXT.fires(rule)), fired_NL)
+    # The same windows of few rows.
+    some = np.array([3, 1, len(TEXT.windows) - 1])
+    np.testing.assert_array_equal(unpacked(TEXT.fires(rule, some)), fired_NL[some])
 
 
 @pytest.mark.parametrize("negated", [False, True])
@@ -106,7 +147,8 @@ def test_states_equal_a_plain_reading(kind, negated):
     assert_reads_like_plain(Rule((Clause((), Context(kind, negated=negated)),)))
 
 
-some_words = st.lists(st.sampled_from([*LEXICON.words, "unknown"]), max_size=4, unique=True)
+some_items = [*LEXICON.words, "unknown", *CLASSES.names, Like("cat", "fox"), Like("saw", "cat")]
+some_words = st.lists(st.sampled_from(some_items), max_size=4, unique=True)
 some_contexts = (
     st.none()
     | st.builds(Context, st.sampled_from(STATES), negated=st.booleans())
@@ -132,16 +174,18 @@ def test_a_story_by_hand():
     read = read_rows(tokens, counted, LEXICON, size=16)
 
     def words(kind):
-        bits = read.state_NB[kind]
+        bits = read.state(kind)
         where = np.unpackbits(bits.view(np.uint8), axis=-1, count=16)[0]
-        return [LEXICON.words[w] for w in read.word_NM[0, NEAR:][where > 0]]
+        return [LEXICON.words[w] for w in read.word_NL[0][where > 0]]
 
     assert words("sentence-start") == ["The", "Where", "The"]
     assert words("inside-quotation") == ["Where", "was", "Tom"]
     assert words("quotation-start") == ["Where"]
     assert words("closed-quotation") == ["asked"]
     assert words("seen") == [".", "The", "fox"]
-    assert LEXICON.words[read.word_NM[0, -1]] == "-y"
+    assert LEXICON.words[read.word_NL[0, -1]] == "-y"
+    assert words("first-sentence") == ["The", "fox", "said", "."]
+    assert words("followed") == ["fox"]
 
 
 def test_uncounted_positions_never_fire():
@@ -165,7 +209,7 @@ def test_a_word_is_the_same_with_and_without_its_space():
 def test_holding_lists_the_windows_with_a_word():
     for word in ("fox", "-y", ' "'):
         number = LEXICON.id(word)
-        holding = [n for n in range(len(TEXT.windows)) if number in TEXT.word_NM[n, NEAR:]]
+        holding = [n for n in range(len(TEXT.windows)) if number in TEXT.word_NL[n]]
         assert TEXT.holding(number).tolist() == holding
 
 

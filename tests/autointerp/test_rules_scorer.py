@@ -16,7 +16,7 @@ from clearnets.autointerp.rules.judge import (
     mark,
 )
 from clearnets.autointerp.rules.language import Clause, Context, Rule
-from clearnets.autointerp.rules.matcher import NEAR, Lexicon, read_rows
+from clearnets.autointerp.rules.matcher import Lexicon, read_rows
 from clearnets.latents.examples import activity, choose, sample
 
 LEXICON = Lexicon(STRINGS)
@@ -47,7 +47,7 @@ CASES = [(0.5, 0.0), (0.5, 0.05), (0.5, 0.12), (0.0, 0.02), (1.0, 0.1)]
 @pytest.mark.parametrize("seed", range(3))
 def test_marks_tell_nothing_but_their_place(share, extra, seed):
     examples, marks = latent(share, extra, seed)
-    active, word_WL = examples.active_WL, TEXT.word_NM[examples.window_W, NEAR:]
+    active, word_WL = examples.active_WL, TEXT.word_NL[examples.window_W]
     assert not (marks.marked_PL & ~active[marks.positive_P]).any()
     np.testing.assert_array_equal(
         marks.marked_PL.sum(axis=1), np.minimum(active[marks.positive_P].sum(axis=1), SIZE // 4)
@@ -68,7 +68,7 @@ def test_half_of_the_negatives_are_marked_on_the_trigger():
     examples, marks = latent(0.5, 0.0)
     hard = examples.hard_W[marks.negative_Q]
     assert hard.sum() == 20
-    word_WL = TEXT.word_NM[examples.window_W, NEAR:]
+    word_WL = TEXT.word_NL[examples.window_W]
     on_trigger = (word_WL[marks.negative_Q] == LEXICON.id(TRIGGER)) & marks.marked_QL
     assert on_trigger[hard].any(axis=1).all()
     # Of the others half are windows in which the latent is active, at other positions.

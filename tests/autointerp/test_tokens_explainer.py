@@ -8,7 +8,7 @@ from synthetic_text import STRINGS, counted, entries, rows
 
 from clearnets.autointerp.rules import explainer, judge
 from clearnets.autointerp.rules.language import Clause, Context, Rule, parse, render
-from clearnets.autointerp.rules.matcher import NEAR, Lexicon, Text, read_rows
+from clearnets.autointerp.rules.matcher import Lexicon, Text, read_rows
 from clearnets.latents.examples import activity, choose, sample
 
 LEXICON = Lexicon(STRINGS)
@@ -46,10 +46,21 @@ def examples_of(split: str, acts: np.ndarray, trigger: str | None, seed: int):
     return trigger, examples
 
 
+def share_of(acts: np.ndarray, text: Text) -> float:
+    """The share of the windows in which a latent is active."""
+    return float((text.windows.cut(acts) > 0).any(axis=1).mean())
+
+
+def learned(trigger: str, seen, acts: np.ndarray, max_words: int) -> Rule:
+    text = TEXT["explain"]
+    share = share_of(acts, text)
+    return explainer.explain(text, seen, trigger=trigger, share=share, max_words=max_words)
+
+
 def explained(acts: dict[str, np.ndarray], seed: int = 0):
     """Rule, detection and fuzzing on held-out text, and what is needed to judge other rules."""
     trigger, seen = examples_of("explain", acts["explain"], None, seed)
-    rule = explainer.explain(TEXT["explain"], seen, trigger=trigger, max_words=MAX_WORDS)
+    rule = learned(trigger, seen, acts["explain"], MAX_WORDS)
     _, held_out = examples_of("score", acts["score"], trigger, seed + 1)
     rng = np.random.default_rng(seed)
     marks = judge.mark(TEXT["score"], held_out, trigger=trigger, rng=rng)
@@ -134,37 +145,46 @@ def test_the_cap_on_words_holds_for_the_whole_sentence():
     acts = acts_of(rule, TEXT["explain"])
     trigger, seen = examples_of("explain", acts, None, 0)
     for cap in (1, 2, 5, 8):
-        rule = explainer.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
+        rule = learned(trigger, seen, acts, cap)
         assert rule.num_words <= cap
-        assert rule == explainer.explain(TEXT["explain"], seen, trigger=trigger, max_words=cap)
+        assert rule == learned(trigger, seen, acts, cap)
 
 
-def test_quality_equals_its_definition():
+def test_the_objective_equals_its_definition():
     acts = acts_of(PLANTED["speech verbs"], TEXT["explain"])
     acts *= np.random.default_rng(0).random(acts.shape) < 0.7
     trigger, seen = examples_of("explain", acts, None, 0)
-    text = TEXT["explain"]
-    search = explainer._Search(text, seen, trigger)
+    text, share = TEXT["explain"], 0.2
+    search = explainer._Search(text, seen, trigger, share)
+    a, word_WL = seen.num_active, text.word_NL[seen.window_W]
+    holds = (word_WL == LEXICON.id(trigger)).any(axis=1)
+    active, drawn = np.arange(len(holds)) < a, ~seen.hard_W
+    drawn[:a] = False
+    # Windows stand for as many of the text as there are of their kind.
+    holding = (holds[drawn].sum() + 1) / (drawn.sum() + 2)
+    parts = {
+        share: active,
+        (1 - share) * holding: ~active & holds,
+        (1 - share) * (1 - holding): ~active & ~holds,
+    }
+    weight = sum(part * kind / kind.sum() for part, kind in parts.items())
+    position_weight = np.repeat(weight, SIZE)[(word_WL >= 0).ravel()]
     for name in ("speech verbs", "after a word", "two clauses"):
         bits_WB = text.fires(PLANTED[name], seen.window_W)
         fired = np.unpackbits(bits_WB.view(np.uint8), axis=-1, count=SIZE).astype(bool)
-        word_WL = text.word_NM[seen.window_W, NEAR:]
-        a = seen.num_active
         hit, false = np.mean([f.any() for f in fired[:a]]), np.mean([f.any() for f in fired[a:]])
-        recall = np.mean([f[y].mean() for f, y in zip(fired[:a], seen.active_WL[:a])])
-        silent = (word_WL >= 0) & ~seen.active_WL
-        is_trigger = word_WL == LEXICON.id(trigger)
-        assert (silent & is_trigger).any()
-        stray = (fired[silent & is_trigger].mean() + fired[silent & ~is_trigger].mean()) / 2
-        expected = (hit - false + recall - stray) / 2
-        np.testing.assert_allclose(search.quality(bits_WB), expected, rtol=1e-12)
+        pair = np.stack([fired[word_WL >= 0], seen.active_WL[word_WL >= 0]])
+        covariance = np.cov(pair, aweights=position_weight)
+        phi = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+        expected = 0.65 * (hit - false) + 0.35 * phi
+        np.testing.assert_allclose(search.quality(bits_WB), expected, rtol=1e-9)
 
 
 def test_the_trigger_is_the_word_with_most_activations():
     text = TEXT["explain"]
     acts = acts_of(PLANTED["speech verbs"], text)
     found = activity(entries(acts), 0, text.windows)
-    words = text.word_NM[:, NEAR:][text.windows.cut(acts) > 0]
+    words = text.word_NL[text.windows.cut(acts) > 0]
     names, counts = np.unique([LEXICON.words[w] for w in words], return_counts=True)
     assert explainer.trigger(text, found) == names[counts.argmax()]
 
@@ -182,9 +202,10 @@ def test_every_clause_tried_fires_as_the_text_says(size):
     seen = sample(
         found, text.windows, active_W=choose(found, 40, rng=rng), silent=40, holds=holds, rng=rng
     )
-    search = explainer._Search(text, seen, trigger)
+    share = share_of(acts, text)
+    search = explainer._Search(text, seen, trigger, share)
     options = search.options(np.zeros_like(search.counted_WB), MAX_WORDS)
-    clauses = [option.clause(LEXICON.words) for option in options]
+    clauses = [option.clause(LEXICON) for option in options]
     kinds = {clause.context.kind for clause in clauses if clause.context}
     assert {"right-after", "shortly-after", "seen"} <= kinds
     for option, clause in zip(options, clauses):

@@ -17,6 +17,7 @@ from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
 
 from clearnets import UserError
+from clearnets.autointerp.rules.word_classes import CLASSES, NO_CLASSES
 from clearnets.config import Config, load
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_json, to_line, write_json, write_text
@@ -128,6 +129,7 @@ def make_explanations(out: Path) -> None:
 def _root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_unit(paths.data(), make_data)
+    make_unit(paths.words(), lambda folder: NO_CLASSES.write(folder / CLASSES))
     for split in SPLITS:
         for out in (paths.cache("native", 0, split), paths.directions("native", 0, split)):
             make_unit(out, lambda folder, s=split: make_cache(folder, s))

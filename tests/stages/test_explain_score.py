@@ -35,9 +35,8 @@ from clearnets.autointerp.records import SPLITS
 from clearnets.autointerp.rules.language import parse
 from clearnets.autointerp.rules.matcher import Lexicon, read_rows
 from clearnets.autointerp.scored_layer import ScoredLayer, rule_scores
-from clearnets.autointerp.texts import Texts
+from clearnets.autointerp.texts import open_texts
 from clearnets.config import Config
-from clearnets.data.tokens import open_tokens
 from clearnets.latents.examples import activity
 from clearnets.latents.store import load_layer
 from clearnets.pipeline import paths
@@ -134,7 +133,7 @@ def test_shuffled_scores_are_those_of_all_other_latents_sentences():
     explained = records(paths.explain("native", 0, POINT))
     scored = records(paths.score("native", 0, POINT))
     (unit,) = score.units(settings, family="native", layers=(0,))
-    texts = Texts(open_tokens(paths.data()), "score")
+    texts = open_texts("score")
     trials = ScoredLayer.of(settings.score, ("native", POINT, 0), unit.inputs, texts).trials
     there = [latent for latent in explained if scored[latent]["detection"]]
     assert there == list(trials)

@@ -19,10 +19,8 @@ from clearnets.autointerp.records import SCORERS, SPLITS, layer_names
 from clearnets.autointerp.rules.judge import detects, recognizes
 from clearnets.autointerp.rules.language import parse
 from clearnets.autointerp.scored_layer import ScoredLayer
-from clearnets.autointerp.texts import Texts
+from clearnets.autointerp.texts import Texts, open_texts
 from clearnets.config import Config, parse_seed
-from clearnets.data.tokens import open_tokens
-from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import check
 from clearnets.pipeline.folders import check_new, made_whole
 
@@ -78,7 +76,7 @@ async def _write(
 ) -> tuple[int, int]:
     from clearnets.autointerp.llm.judged_layer import shown
 
-    texts, counts = Texts(open_tokens(paths.data()), SPLITS[config.explain.protocol]), {}
+    texts, counts = open_texts(SPLITS[config.explain.protocol]), {}
     explanations, files, least = 0, 0, 1
     scorers = _scorers(config, by)
     for unit in units:

@@ -23,8 +23,7 @@ import numpy as np
 
 from clearnets.autointerp.records import EXPLAINED
 from clearnets.autointerp.rules.language import Rule, parse
-from clearnets.autointerp.rules.matcher import Text, count, pack, read
-from clearnets.data.tokens import TokenStore
+from clearnets.autointerp.rules.matcher import Text, count, pack
 from clearnets.latents.concepts import Labels, Ranked, f1
 
 RULE_COLUMNS = (
@@ -52,9 +51,8 @@ class Truth:
         return cls(text, concept_CNB, count(concept_CNB).sum(axis=-1, dtype=np.int64))
 
     @classmethod
-    def load(cls, store: TokenStore, split: str, labels: Labels) -> Truth:
-        """Read a split of a token store, whose labels are given."""
-        text = read(store, split, size=store.ctx_len)
+    def load(cls, text: Text, labels: Labels) -> Truth:
+        """Return a split in windows of whole rows, whose labels are given."""
         bits = [pack(text.windows.cut(labels.where(c))) for c in range(labels.concepts)]
         return cls.of(text, np.stack(bits))
 

@@ -1,19 +1,12 @@
-"""The `tokens` explainer: a short rule over trigger words and their near context, learned greedily.
+"""The `tokens` explainer: a short rule over trigger words and their context, learned greedily.
 
 It sees a sample of active and non-activating windows of one latent and looks for the rule of
 `clearnets.autointerp.rules.language` that best predicts both which windows are active and at which
-positions. The objective is what the judge will measure on held-out text, made smooth:
+positions, by `clearnets.autointerp.rules.objective`. Each word, class and context costs something.
 
-    1/2 (hit - false + recall - stray)
-
-where hit and false are the shares of active and of non-activating windows in which the rule fires,
-recall is the mean share of an active window's active positions at which it fires, and stray is the
-share of non-activating positions at which it fires: half of the weight lies on positions that hold
-the latent's trigger word, half on all others. Each quoted word and each context costs something.
-
-Shape suffixes: W windows, L positions, M = NEAR + L, B machine words of a window's bits (see
-`matcher`), C states of the text, K candidate words, S searches that run side by side, V words of
-the lexicon.
+Shape suffixes: W windows, L positions, B machine words of a window's bits (see `matcher`), C states
+of the text, K candidate words and classes, S searches that run side by side, V words of the
+lexicon.
 """
 
 from __future__ import annotations
@@ -23,23 +16,42 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clearnets.autointerp.rules.language import AFTERS, STATES, Clause, Context, Kind, Rule
-from clearnets.autointerp.rules.matcher import NEAR, Text, count, fires, pack, shortly_after
+from clearnets.autointerp.rules.language import (
+    AFTERS,
+    STATES,
+    Clause,
+    Context,
+    Kind,
+    Rule,
+)
+from clearnets.autointerp.rules.matcher import (
+    NEAR,
+    NOTHING,
+    Lexicon,
+    Role,
+    Text,
+    fires,
+    pack,
+)
+from clearnets.autointerp.rules.objective import Objective
 from clearnets.latents.examples import Activity, Examples
 
-# What a quoted word and a context must add to the objective; against learning single windows, and
-# for sentences that a person would write. With 0.01 and 0.03 scores are 0.01 to 0.02 higher, three
-# sentences of four list seven words or eight, and latents that are active at random positions
-# get 0.53 in rule-fuzzing instead of 0.52: broad contexts find the marks put on triggers.
-WORD_COST = 0.02
-CONTEXT_COST = 0.08
+# What a word or class and a context must add to the objective; against learning single windows, and
+# for sentences that a person would write. With 0.025 for a word, sentences are a third longer and
+# balanced accuracy in rule-detection rises by 0.01, of untrained coders too.
+WORD_COST = 0.04
+CONTEXT_COST = 0.05
 # A second clause makes a sentence harder to read.
 CLAUSE_COST = 0.02
 # A word is only named if it says something about this many active windows.
 MIN_SUPPORT = 2
-# Words tried: those that the latent prefers most, and those at which it is active most often.
-PREFERRED = 16
-FREQUENT = 8
+# Words tried: those that the latent prefers most, and those at which it is active most often; and
+# classes that it prefers.
+PREFERRED = 12
+FREQUENT = 4
+GROUPS = 8
+# Numbers of the most frequent trigger words that contexts are tried with.
+SEEDS = (1, 2)
 
 
 # Kind of a context, the numbers of its words, and whether it is negated.
@@ -49,11 +61,14 @@ _STATES: tuple[_ContextKey | None, ...] = (
     None,
     *((kind, (), negated) for kind in STATES for negated in (False, True)),
 )
-# How far to the left stands the word that is looked for, by the role of that word.
-_BACK: dict[str, tuple[int, ...]] = {
-    "trigger": (0,),
-    "right-after": (1,),
-    "shortly-after": tuple(range(1, NEAR + 1)),
+# Words are counted so far before a position at most.
+MOST_BACK = 128
+# How far before a position the words of each role are counted for candidates: from, to.
+_BACK: dict[Role, tuple[int, int]] = {
+    "here": (0, 0),
+    "right-after": (1, 1),
+    "shortly-after": (1, NEAR),
+    "text-after": (1, MOST_BACK),
 }
 
 
@@ -82,13 +97,13 @@ class _Option(NamedTuple):
         """Return what the clause must add to the objective to be worth it."""
         return _cost(self.num_words, self.context is not None)
 
-    def clause(self, words: Sequence[str]) -> Clause:
-        """Return the clause with its words as text, given the texts of all words."""
-        named = tuple(words[word] for word in self.words)
+    def clause(self, lexicon: Lexicon) -> Clause:
+        """Return the clause with its words and classes by name."""
+        named = tuple(lexicon.item(word) for word in self.words)
         if self.context is None:
             return Clause(named)
         kind, behind, negated = self.context
-        return Clause(named, Context(kind, tuple(words[word] for word in behind), negated))
+        return Clause(named, Context(kind, tuple(lexicon.item(word) for word in behind), negated))
 
 
 class _Atoms(NamedTuple):
@@ -108,43 +123,43 @@ class _Grown(NamedTuple):
 
 def trigger(text: Text, found: Activity) -> str:
     """Return the word at which a latent is active most often; it must be active somewhere."""
-    word_E = text.word_NM[found.window_E, NEAR + found.place_E]
+    word_E = text.word_NL[found.window_E, found.place_E]
     return text.lexicon.words[int(np.bincount(word_E).argmax())]
 
 
-def explain(text: Text, examples: Examples, *, trigger: str, max_words: int) -> Rule:
+def explain(text: Text, examples: Examples, *, trigger: str, share: float, max_words: int) -> Rule:
     """Return the best rule found for a latent.
 
     Args:
         text: the split that the examples are from.
         examples: active and non-activating windows, at least one of each.
         trigger: the latent's trigger word, by `trigger`.
-        max_words: cap on the quoted words of the whole rule.
+        share: of the text's windows, those in which the latent is active.
+        max_words: cap on the words and classes of the whole rule.
     """
-    search, words = _Search(text, examples, trigger), text.lexicon.words
+    search, lexicon = _Search(text, examples, trigger, share), text.lexicon
     nothing_WB = np.zeros_like(search.counted_WB)
     first = max(search.options(nothing_WB, max_words), key=lambda option: option.worth)
-    rule = Rule((first.clause(words),))
+    rule = Rule((first.clause(lexicon),))
     if search.quality(first.fired_WB) > 1 - CLAUSE_COST:
         return rule
     more = search.options(first.fired_WB, max_words - first.num_words)
     second = max(more, key=lambda option: option.worth)
     if second.worth - first.cost > first.worth + CLAUSE_COST:
-        return _prune(text, examples, search, Rule((*rule.clauses, second.clause(words))))
+        return _prune(search, Rule((*rule.clauses, second.clause(lexicon))))
     return rule
 
 
-def _prune(text: Text, examples: Examples, search: _Search, rule: Rule) -> Rule:
+def _prune(search: _Search, rule: Rule) -> Rule:
     """Return the rule without words of its first clause that the second makes superfluous."""
-    quality = search.quality(text.fires(rule, examples.window_W))
+    quality = search.quality(search.text.fires(rule))
     first, second = rule.clauses
     while len(first.words) > 1:
         shorter = [
             Rule((Clause(first.words[:i] + first.words[i + 1 :], first.context), second))
             for i in range(len(first.words))
         ]
-        fired_KWB = np.stack([text.fires(one, examples.window_W) for one in shorter])
-        quality_K = search.quality(fired_KWB)
+        quality_K = search.quality(np.stack([search.text.fires(one) for one in shorter]))
         best = int(quality_K.argmax())
         if quality_K[best] < quality - WORD_COST:
             break
@@ -156,54 +171,20 @@ def _prune(text: Text, examples: Examples, search: _Search, rule: Rule) -> Rule:
 class _Search:
     """The search for one latent's rule, with what its steps share."""
 
-    def __init__(self, text: Text, examples: Examples, trigger: str) -> None:
-        window_W = examples.window_W
-        self.num_active = examples.num_active
-        self.word_WM = text.word_NM[window_W]
+    def __init__(self, text: Text, examples: Examples, trigger: str, share: float) -> None:
+        self.text = Text(text.rows, text.windows.these(examples.window_W))
         self.num_words = len(text.lexicon.words)
-        self.active_WL = examples.active_WL
-        self.active_WB = pack(examples.active_WL)
-        self.counted_WB = text.counted_NB[window_W]
-        self.recall_weight_A = 1 / (
-            np.maximum(examples.active_WL[: self.num_active].sum(axis=1), 1) * self.num_active
-        )
-        off_WB = self.counted_WB & ~self.active_WB
-        trigger_WB = pack(self.word_WM[:, NEAR:] == text.lexicon.id(trigger))
-        hard_WB, soft_WB = off_WB & trigger_WB, off_WB & ~trigger_WB
-        hard, soft = (int(np.bitwise_count(bits).sum()) for bits in (hard_WB, soft_WB))
-        self.off_WB, self.hard_WB = off_WB, hard_WB
-        # stray = soft_weight * |fired & off| + hard_weight * |fired & hard|, off: not active.
-        share = 0.5 if hard and soft else 1.0
-        soft_weight = share / soft if soft else 0.0
-        self.soft_weight = soft_weight
-        self.hard_weight = (share / hard if hard else 0.0) - soft_weight
-        # A product with these counts the active and the non-activating windows that fire. Such sums
-        # of ones are exact in any order.
-        active_W = np.arange(len(window_W)) < self.num_active
-        self.kind_W2 = np.stack([active_W, ~active_W], axis=1).astype(np.float32)
+        self.active_WL, self.counted_WB = examples.active_WL, self.text.counted_NB
+        (trigger_WB,) = self.text.marked("here", [text.lexicon.id(trigger)])
+        self.quality = Objective(examples, self.counted_WB, trigger_WB, share)
 
-        state_KWB = np.stack([text.state_NB[kind][window_W] for kind in STATES])
+        state_KWB = np.stack([self.text.state(kind) for kind in STATES])
         both_K2WB = np.stack([state_KWB, ~state_KWB], axis=1) & self.counted_WB
         self.states_CWB = np.concatenate(
             [self.counted_WB[None], both_K2WB.reshape(-1, *self.counted_WB.shape)]
         )
-        off_WL = (self.word_WM[:, NEAR:] >= 0) & ~self.active_WL
-        self._off_E = self._flat(off_WL)
-        self._off_V: dict[str, np.ndarray] = {}
-
-    def quality(self, fired_xWB: np.ndarray) -> np.ndarray:
-        """Return the objective of each of many sets of positions: 0 is chance, 1 perfect."""
-        a = self.num_active
-        fires_x2 = fires(fired_xWB).astype(np.float32) @ self.kind_W2
-        hit_x = fires_x2[..., 0].astype(np.float64) / a
-        false_x = fires_x2[..., 1].astype(np.float64) / (fired_xWB.shape[-2] - a)
-        right_xA = count(fired_xWB[..., :a, :] & self.active_WB[:a])
-        # Not `@`: BLAS may sum in another order with other threads.
-        recall_x = np.einsum("...a,a->...", right_xA, self.recall_weight_A)
-        soft_x = count(fired_xWB & self.off_WB).sum(axis=-1, dtype=np.int32)
-        hard_x = count(fired_xWB & self.hard_WB).sum(axis=-1, dtype=np.int32)
-        stray_x = soft_x * self.soft_weight + hard_x * self.hard_weight
-        return (hit_x - false_x + recall_x - stray_x) / 2
+        self._off_WL = (self.text.word_NL >= 0) & ~self.active_WL
+        self._off_V: dict[Role, np.ndarray] = {}
 
     def options(self, fired_WB: np.ndarray, max_words: int) -> list[_Option]:
         """Return clauses that could be added to a rule that fires at `fired_WB` so far."""
@@ -213,11 +194,11 @@ class _Search:
         found = self._any_words(fired_WB)
         if not max_words:
             return found
-        triggers = self._candidates("trigger", wanted_WL)
+        triggers = self._candidates("here", wanted_WL)
         left = [max_words] * len(_STATES)
         sets = self._grow(fired_WB, self.states_CWB, [triggers] * len(_STATES), left)
         found += [_option(one.words, state, one) for state, one in zip(_STATES, sets) if one.words]
-        seeds = self._seeds(sets[0].words, wanted_WL, max_words - 1)
+        seeds = self._seeds(sets[0].words, triggers, wanted_WL, max_words - 1)
         behind = self._behind_words(fired_WB, wanted_WL, seeds, max_words)
         others = self._triggers_behind(fired_WB, triggers, behind, max_words)
         for kind in AFTERS:
@@ -243,8 +224,7 @@ class _Search:
         """Return clauses with any word, or the words of a seed, as triggers behind other words; and
         the candidates that these were chosen from."""
         seed_masks = [
-            np.bitwise_or.reduce(self._marked("trigger", np.array(seed))) & self.counted_WB
-            for seed in seeds
+            np.bitwise_or.reduce(self.text.marked("here", seed)) & self.counted_WB for seed in seeds
         ]
         tries: list[_ContextKey] = []
         bases, atoms = [], []
@@ -342,50 +322,50 @@ class _Search:
             for words, bits_WB, value in zip(chosen, bits_SWB, value_S.tolist())
         ]
 
-    def _candidates(self, role: str, wanted_WL: np.ndarray) -> _Atoms:
-        """Return the words to try as triggers, or as words before the wanted positions."""
-        wanted_V = self._count(role, self._flat(wanted_WL))
+    def _candidates(self, role: Role, wanted_WL: np.ndarray) -> _Atoms:
+        """Return the words and classes to try as triggers, or before the wanted positions."""
+        wanted_V = self._count(role, wanted_WL)
         if role not in self._off_V:
-            self._off_V[role] = self._count(role, self._off_E)
+            self._off_V[role] = self._count(role, self._off_WL)
         off_V = self._off_V[role]
-        wanted_V[0] = 0
-        lift_V = wanted_V / max(wanted_V.sum(), 1) - off_V / max(off_V.sum(), 1)
+        lift_V = wanted_V / max(wanted_V[: self.num_words].sum(), 1)
+        lift_V -= off_V / max(off_V[: self.num_words].sum(), 1)
         common = np.flatnonzero(wanted_V >= MIN_SUPPORT)
-        preferred = common[np.argsort(-lift_V[common], kind="stable")[:PREFERRED]]
-        frequent = common[np.argsort(-wanted_V[common], kind="stable")[:FREQUENT]]
-        words = list(dict.fromkeys([*preferred.tolist(), *frequent.tolist()]))
-        words_K = np.array(words, dtype=np.int64) - 1
-        bits_KWB = self._marked(role, words_K)
+        word, group = common[common < self.num_words], common[common >= self.num_words]
+        chosen = [
+            *word[np.argsort(-lift_V[word], kind="stable")[:PREFERRED]],
+            *word[np.argsort(-wanted_V[word], kind="stable")[:FREQUENT]],
+            *group[np.argsort(-lift_V[group], kind="stable")[:GROUPS]],
+        ]
+        words = list(dict.fromkeys(int(v) for v in chosen))
+        bits_KWB = self.text.marked(role, words)
         supported_K = fires(bits_KWB & pack(wanted_WL)).sum(axis=-1) >= MIN_SUPPORT
-        return _Atoms(words_K[supported_K], bits_KWB[supported_K])
+        return _Atoms(np.array(words, dtype=np.int64)[supported_K], bits_KWB[supported_K])
 
-    def _flat(self, flag_WL: np.ndarray) -> np.ndarray:
-        """Return the indices into the flat `word_WM` of the flagged positions."""
-        window_E, index_E = np.nonzero(flag_WL)
-        return window_E * self.word_WM.shape[1] + NEAR + index_E
-
-    def _count(self, role: str, index_E: np.ndarray) -> np.ndarray:
-        """Return how often each word has a role at the given indices; at 0, how often none has."""
-        word_xE = self.word_WM.ravel()[index_E - np.array(_BACK[role])[:, None]]
-        return np.bincount(word_xE.ravel() + 1, minlength=self.num_words + 1)
+    def _count(self, role: Role, flag_WL: np.ndarray) -> np.ndarray:
+        """Return how often each word and class has a role at the flagged positions."""
+        if role == "text-after":  # Once a window.
+            flag_WL = flag_WL & (np.cumsum(flag_WL, axis=1) == 1)
+        rows, windows = self.text.shown
+        window_E, place_E = np.nonzero(flag_WL)
+        first, last = _BACK[role]
+        at_xE = windows.start_N[window_E] + place_E - np.arange(first, last + 1)[:, None]
+        word_xE = rows.word_RS[windows.row_N[window_E], np.maximum(at_xE, 0)]
+        word_E = np.where(at_xE >= 0, word_xE, NOTHING)
+        count_V = np.bincount(word_E.ravel() + 1, minlength=self.num_words + 1)[1:]
+        return np.concatenate([count_V, self.text.lexicon.class_sums(count_V)])
 
     def _seeds(
-        self, best: tuple[int, ...], wanted_WL: np.ndarray, max_words: int
+        self, best: tuple[int, ...], triggers: _Atoms, wanted_WL: np.ndarray, max_words: int
     ) -> list[tuple[int, ...]]:
         """Return sets of trigger words to try contexts with: the best set, the most frequent
-        words."""
-        count_V = np.bincount(self.word_WM[:, NEAR:][wanted_WL])
-        order = [int(v) for v in np.argsort(-count_V, kind="stable")[:4] if count_V[v]]
-        seeds = [best[:max_words], *(tuple(order[:n]) for n in (1, 2, 4) if n <= max_words)]
+        words, the best class."""
+        count_V = np.bincount(self.text.word_NL[wanted_WL])
+        order = [int(v) for v in np.argsort(-count_V, kind="stable")[: max(SEEDS)] if count_V[v]]
+        groups = [int(v) for v in triggers.words_K if v >= self.num_words]
+        seeds = [best[:max_words], *(tuple(order[:n]) for n in SEEDS if n <= max_words)]
+        seeds.append(tuple(groups[: min(1, max_words)]))
         return list(dict.fromkeys(seed for seed in seeds if seed))
-
-    def _marked(self, role: str, words_K: np.ndarray) -> np.ndarray:
-        """Return the positions of each word, or those behind it, (K, W, B)."""
-        if role == "shortly-after":
-            return pack(shortly_after(self.word_WM == words_K[:, None, None]))
-        (back,) = _BACK[role]
-        word_WL = self.word_WM[:, NEAR - back : self.word_WM.shape[1] - back]
-        return pack(word_WL == words_K[:, None, None])
 
 
 def _cost(num_words: int, has_context: bool) -> float:

@@ -28,7 +28,7 @@ import numpy as np
 
 from clearnets.autointerp.ranking import mean_of_others
 from clearnets.autointerp.rules.language import Rule
-from clearnets.autointerp.rules.matcher import NEAR, Text, count, fires, pack
+from clearnets.autointerp.rules.matcher import Text, count, fires, pack
 from clearnets.latents.examples import Examples, Windows
 
 
@@ -75,7 +75,7 @@ class Marks:
 def mark(text: Text, examples: Examples, *, trigger: str, rng: np.random.Generator) -> Marks:
     """Mark positions for rule-fuzzing, as the docstring of the module says."""
     size = examples.active_WL.shape[1]
-    word_WL = text.word_NM[examples.window_W, NEAR:]
+    word_WL = text.word_NL[examples.window_W]
     most = max(size // 4, 1)
     positive_P = np.arange(examples.num_active)
     key_PL = np.where(examples.active_WL[positive_P], rng.random((len(positive_P), size)), np.inf)
@@ -167,7 +167,7 @@ def _shown(trials: Sequence[Trial]) -> tuple[Text, list[np.ndarray]]:
     place = [windows.row_N * length + windows.start_N for windows in seen]
     place_U, number = np.unique(np.concatenate(place), return_inverse=True)
     row_U, start_U = np.divmod(place_U, length)
-    shown = Text.of(rows, Windows(seen[0].size, rows.counted_RS, row_U, start_U))
+    shown = Text(rows, Windows(seen[0].size, rows.counted_RS, row_U, start_U))
     return shown, np.split(number, np.cumsum([len(windows) for windows in seen])[:-1])
 
 

@@ -9,17 +9,24 @@ any of them does. `render` writes it as a sentence, `parse` reads the sentence b
     trigger  := "Any word" | "The word " quoted | "The word part " quoted | "The mark " quoted
               | list                      (the first letter is small in a second clause)
     context  := "at the start of a sentence"     | "but not at the start of a sentence"
+              | "in the first sentence"          | "but not in the first sentence"
               | "inside a quotation"             | "outside a quotation"
               | "at the start of a quotation"    | "but not at the start of a quotation"
               | "right after a closing quotation mark"
               | "but not right after a closing quotation mark"
               | "when it has occurred before"    | "when it occurs for the first time"
+              | "when it has followed the same word before"
+              | "when it has not followed the same word before"
               | "right after " list              | "but not right after " list
               | "shortly after " list            | "but not shortly after " list
-    list     := quoted | quoted {", " quoted} " or " quoted
+              | "later in the text than " list   | "but not later in the text than " list
+    list     := item | item {", " item} " or " item
+    item     := quoted | "a word like " quoted " and " quoted    ("A" at the start of a sentence)
     quoted   := a word between double quotes, or single quotes where the word holds a double one;
                 backslash escapes for the quote, the backslash and all that does not print
 
+A word like two words is any word of the smallest class that holds both; the table of classes is
+an artifact of its own (`clearnets.autointerp.rules.word_classes`).
 `clearnets.autointerp.rules.matcher`, which executes rules, defines exactly what contexts mean.
 """
 
@@ -32,8 +39,16 @@ from typing import Literal, get_args
 
 from clearnets import UserError
 
-State = Literal["sentence-start", "inside-quotation", "quotation-start", "closed-quotation", "seen"]
-After = Literal["right-after", "shortly-after"]
+State = Literal[
+    "sentence-start",
+    "first-sentence",
+    "inside-quotation",
+    "quotation-start",
+    "closed-quotation",
+    "seen",
+    "followed",
+]
+After = Literal["right-after", "shortly-after", "text-after"]
 Kind = State | After
 
 STATES: tuple[State, ...] = get_args(State)
@@ -42,6 +57,7 @@ AFTERS: tuple[After, ...] = get_args(After)
 # The phrase of each context, and of its negation.
 _PHRASES: dict[Kind, tuple[str, str]] = {
     "sentence-start": ("at the start of a sentence", "but not at the start of a sentence"),
+    "first-sentence": ("in the first sentence", "but not in the first sentence"),
     "inside-quotation": ("inside a quotation", "outside a quotation"),
     "quotation-start": ("at the start of a quotation", "but not at the start of a quotation"),
     "closed-quotation": (
@@ -49,8 +65,13 @@ _PHRASES: dict[Kind, tuple[str, str]] = {
         "but not right after a closing quotation mark",
     ),
     "seen": ("when it has occurred before", "when it occurs for the first time"),
+    "followed": (
+        "when it has followed the same word before",
+        "when it has not followed the same word before",
+    ),
     "right-after": ("right after", "but not right after"),
     "shortly-after": ("shortly after", "but not shortly after"),
+    "text-after": ("later in the text than", "but not later in the text than"),
 }
 # The kind of context, and whether it is negated, by phrase.
 _CONTEXTS: dict[str, tuple[Kind, bool]] = {
@@ -61,17 +82,29 @@ _CONTEXTS: dict[str, tuple[Kind, bool]] = {
 
 
 @dataclass(frozen=True)
+class Like:
+    """The words of the smallest class that holds two words."""
+
+    one: str
+    other: str
+
+
+# What a list names: a word, or a class of words.
+Item = str | Like
+
+
+@dataclass(frozen=True)
 class Context:
     """Where a trigger counts: a state of the text, or behind one of some words.
 
     Attributes:
         kind: one of STATES, or of AFTERS, which take words.
-        words: the words of a context of AFTERS; empty for a state.
+        words: the words and classes of a context of AFTERS; empty for a state.
         negated: the trigger counts where the context does not hold.
     """
 
     kind: Kind
-    words: tuple[str, ...] = ()
+    words: tuple[Item, ...] = ()
     negated: bool = False
 
     def __post_init__(self) -> None:
@@ -81,9 +114,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Clause:
-    """Trigger words, or any word where there are none, and the context in which they count."""
+    """Trigger words and classes, or any word where there are none, and the context in which they
+    count."""
 
-    words: tuple[str, ...] = ()
+    words: tuple[Item, ...] = ()
     context: Context | None = None
 
     def __post_init__(self) -> None:
@@ -101,7 +135,7 @@ class Rule:
 
     @property
     def num_words(self) -> int:
-        """Return the number of quoted words in the whole sentence."""
+        """Return the number of words and classes that the whole sentence names."""
         return sum(len(c.words) + len(c.context.words if c.context else ()) for c in self.clauses)
 
 
@@ -136,9 +170,20 @@ def _unquote(quoted: str) -> str:
     return _ESCAPE.sub(char, quoted[1:-1])
 
 
-def _list(words: tuple[str, ...]) -> str:
-    quoted = [_quote(word) for word in words]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+def _item(item: Item) -> str:
+    if isinstance(item, Like):
+        return f"a word like {_quote(item.one)} and {_quote(item.other)}"
+    return _quote(item)
+
+
+def _list(items: tuple[Item, ...]) -> str:
+    named = [_item(item) for item in items]
+    return " or ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+
+
+def quoted_list(words: tuple[str, ...]) -> str:
+    """Return words as a sentence lists them."""
+    return _list(words)
 
 
 def _noun(word: str) -> str:
@@ -150,11 +195,13 @@ def _noun(word: str) -> str:
 def _clause(clause: Clause, *, first: bool) -> str:
     words, context = clause.words, clause.context
     if not words:
-        text = "Any word" if first else "any word"
-    elif len(words) == 1:
-        text = f"{'The' if first else 'the'} {_noun(words[0])} {_quote(words[0])}"
+        text = "any word"
+    elif len(words) == 1 and isinstance(words[0], str):
+        text = f"the {_noun(words[0])} {_quote(words[0])}"
     else:
         text = _list(words)
+    if first:  # A quotation mark has no capital.
+        text = text[0].upper() + text[1:]
     if context is None:
         return text
     phrase = _PHRASES[context.kind][context.negated]
@@ -170,12 +217,15 @@ def render(rule: Rule) -> str:
 # The parser works on the skeleton of a sentence: each quoted word replaced by this character.
 _HOLE = "\0"
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", re.DOTALL)
-_HOLES = rf"{_HOLE}(?:(?:, {_HOLE})* or {_HOLE})?"
-_TRIGGER = rf"(?P<any>[Aa]ny word)|[Tt]he (?:word|word part|mark) {_HOLE}|{_HOLES}"
+_ITEM = rf"(?:{_HOLE}|[Aa] word like {_HOLE} and {_HOLE})"
+_ITEMS = rf"{_ITEM}(?:(?:, {_ITEM})* or {_ITEM})?"
+_TRIGGER = rf"[Aa]ny word|[Tt]he (?:word|word part|mark) {_HOLE}|{_ITEMS}"
 _CLAUSE = re.compile(
     rf"(?P<trigger>{_TRIGGER})"
-    rf"(?: (?P<phrase>[a-z ]+?)(?: (?P<words>{_HOLES}))?)?"
+    rf"(?: (?P<phrase>[a-z ]+?)(?: (?P<words>{_ITEMS}))?)?"
 )
+# The items of a list, one by one.
+_ONE = re.compile(rf"(?P<like>like {_HOLE} and )?{_HOLE}")
 
 
 def parse(sentence: str) -> Rule:
@@ -209,6 +259,10 @@ def parse(sentence: str) -> Rule:
     return Rule(tuple(clauses))
 
 
-def _take(words: Iterator[str], skeleton: str) -> tuple[str, ...]:
-    """Return the next words, one for each hole, without repetitions."""
-    return tuple(dict.fromkeys(next(words) for _ in range(skeleton.count(_HOLE))))
+def _take(words: Iterator[str], skeleton: str) -> tuple[Item, ...]:
+    """Return the next words and classes, as a list has them, without repetitions."""
+    items = [
+        Like(next(words), next(words)) if found["like"] else next(words)
+        for found in _ONE.finditer(skeleton)
+    ]
+    return tuple(dict.fromkeys(items))

@@ -9,33 +9,47 @@ A rule is read from the start of the row on, so a window's first positions have 
 - *inside a quotation*: an odd number of quotation marks stands before, and none in the token;
 - *at the start of a quotation*, *right after a closing quotation mark*: directly behind a token
   with a quotation mark that opens or closes;
-- *at the start of a sentence*: the first word behind `.`, `!`, `?`, a line break, an opening
-  quotation mark or the row's start, unless it begins with a small letter;
+- a *sentence* ends with `.`, `!`, `?`, a line break or an opening quotation mark, or its text;
+- *at the start of a sentence*: the first word of a sentence, unless it begins with a small letter;
+- *in the first sentence*: of its text, which begins behind an uncounted position;
 - *has occurred before*: the same word stands earlier in the row;
+- *has followed the same word before*: so do this word and the one before it, side by side;
 - *right after*: directly before stands one of the words;
-- *shortly after*: one of them is among the `NEAR` tokens before.
+- *shortly after*: one of them is among the `NEAR` tokens before;
+- *later in the text*: one of them stands earlier in the row.
 
 Sets of positions are bits: a window of up to 64 positions is one integer, so that a rule is tried
 on a hundred windows by a handful of integer operations.
 
-Shape suffixes: T token ids, R rows, S positions of a row, N windows, W chosen windows, L positions
-of a window, M = NEAR + L positions with their left context (of a row: NEAR + S), B machine words
-per window.
+Shape suffixes: T token ids, V words, R rows, S positions of a row, N windows, W chosen windows, L
+positions of a window, B machine words per window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
-from clearnets.autointerp.rules.language import STATES, Clause, Rule, State
+from clearnets.autointerp.rules.language import (
+    AFTERS,
+    STATES,
+    After,
+    Clause,
+    Item,
+    Like,
+    Rule,
+    State,
+)
+from clearnets.autointerp.rules.word_classes import NO_CLASSES, WordClasses
 from clearnets.latents.examples import Grid, Windows, windows_of
 
 W = TypeVar("W", bound=Windows)
+# Where a word or class stands: at a position itself, or before it.
+Role = Literal["here"] | After
 
 # Tokens back to which "shortly after" reaches.
 NEAR = 5
@@ -73,17 +87,19 @@ def fires(bits_xB: np.ndarray) -> np.ndarray:
 
 
 class Lexicon:
-    """The words that tokens stand for.
+    """The words that tokens stand for, and their classes. Both have numbers: a class that of its
+    place in the table of classes, behind all words.
 
     Attributes:
         words: the text of each word; all different.
         word_T2: word of each token where it begins a word (column 0) or goes on in one (1).
+        classes: of words.
+        leaf_V: place of each word in the order of the classes, -1 where it is in none; one more
+            for NOTHING.
     """
 
-    def __init__(self, strings: Iterable[str]) -> None:
+    def __init__(self, strings: Iterable[str], classes: WordClasses = NO_CLASSES) -> None:
         self._ids: dict[str, int] = {}
-        # Those that tokens with and without a space before share.
-        self._shared: set[str] = set()
         strings = list(strings)
         self.word_T2 = np.array([self._pair(t, s) for t, s in enumerate(strings)], dtype=np.int32)
         self.words = tuple(self._ids)
@@ -93,6 +109,11 @@ class Lexicon:
         self.small_T = np.array([s.lstrip()[:1].islower() for s in strings])
         self.quotes_T = np.array([sum(c in _QUOTES for c in s) for s in strings])
         self.ends_T = np.array([any(c in _ENDS for c in s) for s in strings])
+        self.classes = classes
+        self._spans = np.array(classes.spans, dtype=int).reshape(-1, 2)
+        self.leaf_V = np.full(len(self.words) + 1, -1, dtype=np.int32)
+        leaf = {word: i for i, word in enumerate(classes.words) if word in self._ids}
+        self.leaf_V[[self._ids[word] for word in leaf]] = list(leaf.values())
 
     def _pair(self, token: int, string: str) -> tuple[int, int]:
         if string[:1] == " " and string[1:2].isalnum():
@@ -113,9 +134,26 @@ class Lexicon:
             text = f"{text}<{token}>"
         return self._ids.setdefault(text, len(self._ids))
 
-    def id(self, word: str) -> int:
-        """Return the number of a word; NOTHING - 1, which is nowhere, if no token stands for it."""
-        return self._ids.get(word, NOTHING - 1)
+    def id(self, item: Item) -> int:
+        """Return the number of a word or class; NOTHING - 1, which is nowhere, if there is none."""
+        if isinstance(item, Like):
+            number = self.classes.number.get(item)
+            return NOTHING - 1 if number is None else len(self.words) + number
+        return self._ids.get(item, NOTHING - 1)
+
+    def class_sums(self, count_V: np.ndarray) -> np.ndarray:
+        """Return the sum over each class's words of a number per word."""
+        leaf_V = self.leaf_V[: len(self.words)]
+        member_V = leaf_V >= 0
+        up_to_F = np.zeros(len(self.classes.words) + 1, dtype=count_V.dtype)
+        up_to_F[1 + leaf_V[member_V]] = count_V[member_V]
+        np.cumsum(up_to_F, out=up_to_F)
+        return up_to_F[self._spans[:, 1]] - up_to_F[self._spans[:, 0]]
+
+    def item(self, number: int) -> Item:
+        """Return the word or class that has a number."""
+        words = len(self.words)
+        return self.words[number] if number < words else self.classes.names[number - words]
 
 
 class Store(Protocol):
@@ -132,16 +170,57 @@ class Rows:
 
     Attributes:
         lexicon: its words.
-        word_RM: the word of each position, NOTHING where none counts, and NEAR times NOTHING before
-            the row.
+        word_RS: the word of each position, NOTHING where none counts.
         counted_RS: counted positions.
         state_RS: counted positions in each state.
     """
 
     lexicon: Lexicon
-    word_RM: np.ndarray
+    word_RS: np.ndarray
     counted_RS: np.ndarray
     state_RS: dict[State, np.ndarray]
+
+    @cached_property
+    def leaf_RS(self) -> np.ndarray:
+        """The place of each position's word in the order of the classes, -1 where it has none."""
+        return self.lexicon.leaf_V[self.word_RS]
+
+    def only(self, row_U: np.ndarray) -> Rows:
+        """Return some of the rows."""
+        state_RS: dict[State, np.ndarray] = {
+            kind: flag_RS[row_U] for kind, flag_RS in self.state_RS.items()
+        }
+        return Rows(self.lexicon, self.word_RS[row_U], self.counted_RS[row_U], state_RS)
+
+    def holding(self, number: int, out_RS: np.ndarray) -> None:
+        """Write the positions of a word or class; of a number below zero there is none."""
+        words = len(self.lexicon.words)
+        if number < 0:
+            out_RS[:] = False
+        elif number < words:
+            np.equal(self.word_RS, number, out=out_RS)
+        else:
+            first, end = self.lexicon.classes.spans[number - words]
+            np.greater_equal(self.leaf_RS, first, out=out_RS)
+            out_RS &= self.leaf_RS < end
+
+    def marked(self, role: Role, numbers: Sequence[int]) -> np.ndarray:
+        """Return the positions (K, R, S) of each word or class, or those that have it in a role."""
+        hit_KRS = np.empty((len(numbers), *self.word_RS.shape), dtype=bool)
+        for hit_RS, number in zip(hit_KRS, numbers):
+            self.holding(number, hit_RS)
+        if role == "right-after":
+            return _before(hit_KRS, False)
+        if role == "shortly-after":
+            near_KRS = _before(hit_KRS, False)
+            for back in range(2, NEAR + 1):
+                near_KRS[..., back:] |= hit_KRS[..., :-back]
+            return near_KRS
+        if role == "text-after":
+            size = hit_KRS.shape[-1]
+            first_KR = np.where(hit_KRS.any(axis=-1), hit_KRS.argmax(axis=-1), size)
+            return np.arange(size) > first_KR[..., None]
+        return hit_KRS
 
 
 @dataclass(frozen=True)
@@ -151,28 +230,40 @@ class Text(Generic[W]):
     Attributes:
         rows: the split.
         windows: the windows.
-        word_NM: the words of each window, NEAR more to their left; NOTHING where none counts.
-        counted_NB: counted positions as bits.
-        state_NB: positions in each state, as bits.
     """
 
     rows: Rows
     windows: W
-    word_NM: np.ndarray
-    counted_NB: np.ndarray
-    state_NB: dict[State, np.ndarray]
 
-    @classmethod
-    def of(cls, rows: Rows, windows: W) -> Text[W]:
-        """Return the given windows of a split."""
-        near_M = np.arange(NEAR + windows.size)
-        return cls(
-            rows=rows,
-            windows=windows,
-            word_NM=rows.word_RM[windows.row_N[:, None], windows.start_N[:, None] + near_M],
-            counted_NB=pack(windows.cut(rows.counted_RS)),
-            state_NB={kind: pack(windows.cut(flag)) for kind, flag in rows.state_RS.items()},
-        )
+    @cached_property
+    def word_NL(self) -> np.ndarray:
+        """The words of each window; NOTHING where none counts."""
+        return self.windows.cut(self.rows.word_RS)
+
+    @cached_property
+    def counted_NB(self) -> np.ndarray:
+        """Counted positions as bits."""
+        return _bits(self.windows, self.rows.counted_RS)
+
+    @cached_property
+    def shown(self) -> tuple[Rows, Windows]:
+        """The rows that hold a window, and the windows in these; all rows, where most do."""
+        rows, windows = self.rows, self.windows
+        row_U, row_N = np.unique(windows.row_N, return_inverse=True)
+        if 2 * len(row_U) > len(rows.word_RS):
+            return rows, windows
+        rows = rows.only(row_U)
+        return rows, Windows(windows.size, rows.counted_RS, row_N, windows.start_N)
+
+    def state(self, kind: State) -> np.ndarray:
+        """Return the positions in a state, as bits (N, B)."""
+        return _bits(self.windows, self.rows.state_RS[kind])
+
+    def marked(self, role: Role, numbers: Sequence[int]) -> np.ndarray:
+        """Return the positions, as bits (K, N, B), at which each word or class stands (`here`), or
+        before which it does."""
+        rows, windows = self.shown
+        return _bits(windows, rows.marked(role, numbers))
 
     @property
     def lexicon(self) -> Lexicon:
@@ -182,9 +273,8 @@ class Text(Generic[W]):
     @cached_property
     def _holders(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the windows of all positions, sorted by word, and where each word's begin."""
-        word_NL = self.word_NM[:, NEAR:]
-        order = np.argsort(word_NL, axis=None, kind="stable")
-        counts = np.bincount(word_NL.ravel() + 1, minlength=len(self.lexicon.words) + 1)
+        order = np.argsort(self.word_NL, axis=None, kind="stable")
+        counts = np.bincount(self.word_NL.ravel() + 1, minlength=len(self.lexicon.words) + 1)
         return order // self.windows.size, np.cumsum(counts)
 
     def holding(self, word: int) -> np.ndarray:
@@ -194,49 +284,48 @@ class Text(Generic[W]):
         holders = holders[begins[word] : begins[word + 1]]
         return holders[np.diff(holders, prepend=-1) > 0]
 
-    def fires(self, rule: Rule, window_W: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Return the positions, as bits (W, B), at which a rule fires in the given windows."""
-        masks = [self._clause(clause, window_W) for clause in rule.clauses]
-        return np.bitwise_or.reduce(masks)
+    def fires(self, rule: Rule, window_W: np.ndarray | None = None) -> np.ndarray:
+        """Return the positions, as bits (W, B), at which a rule fires in the given windows, or in
+        all."""
+        if window_W is not None:
+            return Text(self.rows, self.windows.these(window_W)).fires(rule)
+        return np.bitwise_or.reduce([self._clause(clause) for clause in rule.clauses])
 
-    def _clause(self, clause: Clause, window_W: np.ndarray | slice) -> np.ndarray:
-        word_WM = self.word_NM[window_W]
-        fired_WB = self.counted_NB[window_W]
+    def _clause(self, clause: Clause) -> np.ndarray:
+        fired_NB = self.counted_NB
         if clause.words:
-            fired_WB = fired_WB & pack(self._among(clause.words, word_WM[:, NEAR:]))
+            fired_NB = fired_NB & self._among("here", clause.words)
         context = clause.context
         if context is None:
-            return fired_WB
-        if context.kind == "right-after":
-            where_WB = pack(self._among(context.words, word_WM[:, NEAR - 1 : -1]))
-        elif context.kind == "shortly-after":
-            where_WB = pack(shortly_after(self._among(context.words, word_WM)))
+            return fired_NB
+        if context.kind in AFTERS:
+            where_NB = self._among(context.kind, context.words)
         else:
-            where_WB = self.state_NB[context.kind][window_W]
-        return fired_WB & (~where_WB if context.negated else where_WB)
+            where_NB = self.state(cast(State, context.kind))
+        return fired_NB & (~where_NB if context.negated else where_NB)
 
-    def _among(self, words: tuple[str, ...], word_Wx: np.ndarray) -> np.ndarray:
-        found = np.zeros(word_Wx.shape, dtype=bool)
-        for word in words:
-            found |= word_Wx == self.lexicon.id(word)
-        return found
-
-
-def shortly_after(hit_xM: np.ndarray) -> np.ndarray:
-    """Return which positions (..., L) have a hit among the NEAR tokens before them."""
-    length = hit_xM.shape[-1] - NEAR
-    near_xL = hit_xM[..., NEAR - 1 : NEAR - 1 + length].copy()
-    for back in range(2, NEAR + 1):
-        near_xL |= hit_xM[..., NEAR - back : NEAR - back + length]
-    return near_xL
+    def _among(self, role: Role, words: tuple[Item, ...]) -> np.ndarray:
+        rows, windows = self.shown
+        numbers = [self.lexicon.id(word) for word in words]
+        return _bits(windows, np.logical_or.reduce(rows.marked(role, numbers)))
 
 
-def _before(values_RS: np.ndarray, first) -> np.ndarray:
+def _bits(windows: Windows, flag_xRS: np.ndarray) -> np.ndarray:
+    """Return flags of rows by window, as bits (..., N, B)."""
+    if isinstance(windows, Grid):
+        # All slots in order take less time than the chosen ones one by one.
+        flag_xRKL = flag_xRS.reshape(*flag_xRS.shape[:-1], -1, windows.size)
+        return pack(flag_xRKL)[..., windows.row_N, windows.slot_N, :]
+    place_L = np.arange(windows.size)
+    return pack(flag_xRS[..., windows.row_N[:, None], windows.start_N[:, None] + place_L])
+
+
+def _before(values_xS: np.ndarray, first: int | bool) -> np.ndarray:
     """Return the values of the position before each; `first` at the row's start."""
-    shifted_RS = np.empty_like(values_RS)
-    shifted_RS[:, 0] = first
-    shifted_RS[:, 1:] = values_RS[:, :-1]
-    return shifted_RS
+    shifted_xS = np.empty_like(values_xS)
+    shifted_xS[..., 0] = first
+    shifted_xS[..., 1:] = values_xS[..., :-1]
+    return shifted_xS
 
 
 def _last(flag_RS: np.ndarray) -> np.ndarray:
@@ -245,14 +334,15 @@ def _last(flag_RS: np.ndarray) -> np.ndarray:
     return _before(np.maximum.accumulate(np.where(flag_RS, position_S, -1), axis=1), -1)
 
 
-def read(store: Store, split: str, *, size: int) -> Text[Grid]:
-    """Return a split in windows of `size` positions, as rules see it."""
-    return read_rows(store.split(split), store.counted, Lexicon(store.strings()), size=size)
-
-
 def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) -> Text[Grid]:
     """Return rows of tokens as rules see them; `counted` maps tokens to the mask of counted
     ones."""
+    rows = words_of(tokens_RS, counted, lexicon)
+    return Text(rows, windows_of(rows.counted_RS, size=size))
+
+
+def words_of(tokens_RS: np.ndarray, counted, lexicon: Lexicon) -> Rows:
+    """Return rows of tokens as words, and in which state each position is."""
     token_RS = np.asarray(tokens_RS).astype(np.int64)
     counted_RS = counted(tokens_RS)
     at = lexicon
@@ -262,6 +352,8 @@ def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) ->
     goes_on_RS = at.solid_T[token_RS] & letter_before_RS
     word_RS = np.where(counted_RS, at.word_T2[token_RS, goes_on_RS.astype(np.int64)], NOTHING)
 
+    before_RS = _before(word_RS, NOTHING)
+
     quotes_RS = np.where(counted_RS, at.quotes_T[token_RS], 0)
     after_RS = np.cumsum(quotes_RS, axis=1) % 2
     open_RS = _before(after_RS, 0) == 1
@@ -269,29 +361,32 @@ def read_rows(tokens_RS: np.ndarray, counted, lexicon: Lexicon, *, size: int) ->
 
     has_word_RS = counted_RS & at.has_word_T[token_RS]
     edge_RS = (counted_RS & at.ends_T[token_RS]) | ((quotes_RS > 0) & (after_RS == 1))
-    edge_RS[:, 0] = True
-    starts_RS = _last(edge_RS) >= _last(has_word_RS)
+    last_edge_RS = _last(edge_RS | ~counted_RS)
+    starts_RS = last_edge_RS >= _last(has_word_RS)
     starts_RS &= has_word_RS & ~goes_on_RS & ~at.small_T[token_RS]
 
     state_RS: dict[State, np.ndarray] = {
         "sentence-start": starts_RS,
+        "first-sentence": last_edge_RS <= _last(~counted_RS),
         "inside-quotation": open_RS & (quotes_RS == 0),
         "quotation-start": open_RS & behind_quote_RS,
         "closed-quotation": ~open_RS & behind_quote_RS,
-        "seen": _seen(word_RS, len(at.words)),
+        "seen": _seen(word_RS),
+        "followed": _seen((before_RS + 1) * (len(at.words) + 1) + word_RS) & (before_RS >= 0),
     }
     assert tuple(state_RS) == STATES
-    word_RM = np.pad(word_RS, ((0, 0), (NEAR, 0)), constant_values=NOTHING).astype(np.int32)
-    state_RS = {kind: flag_RS & counted_RS for kind, flag_RS in state_RS.items()}
-    rows = Rows(lexicon, word_RM, counted_RS, state_RS)
-    return Text.of(rows, windows_of(counted_RS, size=size))
+    return Rows(
+        lexicon,
+        word_RS.astype(np.int32),
+        counted_RS,
+        {kind: flag_RS & counted_RS for kind, flag_RS in state_RS.items()},
+    )
 
 
-def _seen(word_RS: np.ndarray, num_words: int) -> np.ndarray:
-    """Return which positions hold a word that stands earlier in the row."""
-    rows, positions = word_RS.shape
-    key = (np.arange(rows)[:, None] * (num_words + 1) + word_RS + 1).ravel()
-    order = np.argsort(key, kind="stable")
-    seen = np.zeros(rows * positions, dtype=bool)
-    seen[order[1:]] = key[order[1:]] == key[order[:-1]]
-    return seen.reshape(rows, positions)
+def _seen(value_RS: np.ndarray) -> np.ndarray:
+    """Return which positions hold a value that stands earlier in the row."""
+    order_RS = np.argsort(value_RS, axis=1, kind="stable")
+    sorted_RS = np.take_along_axis(value_RS, order_RS, axis=1)
+    seen_RS = np.zeros(value_RS.shape, dtype=bool)
+    np.put_along_axis(seen_RS, order_RS[:, 1:], sorted_RS[:, 1:] == sorted_RS[:, :-1], axis=1)
+    return seen_RS

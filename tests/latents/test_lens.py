@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from clearnets import UserError
-from clearnets.browser.lens import Checkpoint, extremes
+from clearnets.latents.lens import Checkpoint, extremes
 from clearnets.pipeline.artifacts import write_json
 
 

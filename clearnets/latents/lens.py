@@ -156,12 +156,7 @@ class Lenses:
         """
         if not has_lens(family):
             return None
-        spec = FAMILIES[family]
-        folder = checkpoint_of(spec, self._seed)
-        if folder not in self._open:
-            model = Checkpoint(folder)
-            self._open[folder] = model, model.lens()
-        model, lens_VD = self._open[folder]
+        spec, (model, lens_VD) = FAMILIES[family], self._model(family)
         if spec.is_coder:
             coder = paths.coders(family, self._seed) / hookpoint
             weight_LD = neighbours.weights(coder, "decoder")
@@ -171,6 +166,18 @@ class Lenses:
             weight_LD = model.native(hookpoint)
         norm_L1 = np.linalg.norm(weight_LD, axis=1, keepdims=True)
         return (weight_LD / np.maximum(norm_L1, np.finfo(np.float32).tiny)) @ lens_VD.T
+
+    def lens(self, family: str) -> np.ndarray | None:
+        """(V, D): the lens of the model that a family reads, see `Checkpoint.lens`; None where it
+        has none."""
+        return self._model(family)[1] if has_lens(family) else None
+
+    def _model(self, family: str) -> tuple[Checkpoint, np.ndarray]:
+        folder = checkpoint_of(FAMILIES[family], self._seed)
+        if folder not in self._open:
+            model = Checkpoint(folder)
+            self._open[folder] = model, model.lens()
+        return self._open[folder]
 
 
 def extremes(logit_V: np.ndarray, count: int) -> tuple[list[int], list[int]]:
