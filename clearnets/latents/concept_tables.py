@@ -16,6 +16,7 @@ import numpy as np
 
 from clearnets import UserError
 from clearnets.config import Concepts
+from clearnets.families import FAMILIES
 from clearnets.latents import concepts as recovery
 from clearnets.pipeline.runtime import seed_for
 
@@ -115,7 +116,9 @@ class Recovery:
         """
         fit_CN = pairs["f1"].fit_CN
         count, there = settings.candidates, fit_CN.shape[1]
-        if count > there:
+        if family in FAMILIES and FAMILIES[family].planted:
+            count = min(count, there)  # No other family is compared with them.
+        elif count > there:
             raise UserError(
                 f"{family} has only {there} latents; set concepts.candidates to at most {there}"
             )

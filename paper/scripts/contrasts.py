@@ -37,6 +37,7 @@ HEADINGS = {
     "secondary": "Secondary",
     "untrained twin": "Against the untrained twin",
     "untrained model": "Against the untrained model",
+    "planted": "Planted rules",
     "own shuffled": "Against shuffled explanations",
 }
 # Level of the interval that shows equivalence: two one-sided tests at 5 % each.
@@ -120,8 +121,8 @@ def differences(contrasts: pd.DataFrame, scorers: Sequence[str], label: str) -> 
 
 
 def _is_far(kind: str) -> bool:
-    """Tell whether a kind of contrast is one with shuffled explanations or with tokens alone."""
-    return kind == "own shuffled" or (kind in FAMILIES and is_tokens(kind))
+    """Tell whether a kind of contrast has no model in it: shuffled explanations, tokens alone."""
+    return kind in ("planted", "own shuffled") or (kind in FAMILIES and is_tokens(kind))
 
 
 def _places(part: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[str, float]]:

@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 
 # What takes the place of latents besides their explanations, from floor to ceiling; how it is told.
 OTHERS = {
-    "exact": ("|", "the exact latents"),
-    "bits": ("4", "true bits, with mean values"),
-    "joint": ("+", "explanations, mapped jointly"),
-    "token-output": ("d", "mean output by current word"),
+    "exact": ("|", "exact latents"),
+    "bits": ("4", "true bits"),
+    "joint": ("+", "explanations jointly"),
+    "token-output": ("d", "mean by current word"),
     "trigger": ("x", "trigger words alone"),
     "shuffled": (".", "others' explanations"),
-    "mean": ("|", "latents at their mean"),
+    "mean": ("|", "their means"),
 }
 PLACES = {"all": ("all layers at once", 0), "later": ("layers 1 on, summed", 0.24)}
 
@@ -40,7 +40,7 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     name_rows(panels[0], rows)
     for axes in panels:
         row_axes(axes)
-    figure.legend(handles=_keys(), loc="outside lower center", ncols=4)
+    figure.legend(handles=_keys(), loc="outside lower center", ncols=3)
     caption = (
         "Executed explanations: the model runs with explanations in the place of latents. Left: "
         "loss in nats above the clean model's, all layers at once, with explanations (large "
@@ -97,5 +97,5 @@ def _keys() -> list[Line2D]:
     small = {"markersize": 3.2}
     for place, (label, _) in PLACES.items():
         size = {} if place == "all" else small
-        keys.append(Line2D([], [], marker="o", **plain | size, label=f"right: {label}"))  # pyright: ignore
+        keys.append(Line2D([], [], marker="o", **plain | size, label=label))  # pyright: ignore
     return keys
