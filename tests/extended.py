@@ -9,7 +9,7 @@ from whole_pipeline import CPU, ROOT
 
 from clearnets import config
 from clearnets.pipeline.stage import table
-from clearnets.stages import cache, data, explain, generalize, match, score, sparsify, train
+from clearnets.stages import cache, data, explain, generalize, match, score, sparsify, train, words
 
 OBSERVED = {
     "tasks": ["parity"],
@@ -37,6 +37,7 @@ def main(family: str) -> None:
         values = config.overlay(values, over)
     cfg = config.parse(values, "extended")
     data.run(cfg, runtime=CPU)
+    words.run(cfg, runtime=CPU)
     train.run(cfg, runtime=CPU, mlp="dense")
     match.run(cfg, runtime=CPU)
     sparsify.run(cfg, runtime=CPU, families=[family])

@@ -12,7 +12,7 @@ from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, to_line, write_text
 from clearnets.pipeline.runtime import Runtime
-from clearnets.stages import cache, explain, score
+from clearnets.stages import cache, explain, score, words
 
 FAMILIES = ("native", "transcoder", "neurons", "random-native", "step0-transcoder", "token-unigram")
 LATENTS = 12
@@ -34,6 +34,7 @@ def make() -> Config:
     tiny.make_models()
     tiny.make_coders()
     settings = config()
+    words.run(settings, runtime=RUNTIME)
     layers = settings.model.layers
     for _, work in build_all([Unit("qualify", paths.qualify(), {}, {})]):
         write_text(work.out / "judges.json", "{}\n")

@@ -44,7 +44,10 @@ def dense_rows(family: str, split: str) -> dict[str, np.ndarray]:
         for point, (acts_BSK, indices_BSK) in latents.items():
             half_BSK = acts_BSK.numpy().astype(np.float16).astype(np.float32)
             part_BSL = dense[point][start : start + size]
-            np.put_along_axis(part_BSL, indices_BSK.numpy(), half_BSK, axis=-1)
+            # An index with value 0 may also be active in another place.
+            for k, indices_BS in enumerate(indices_BSK.unbind(-1)):
+                at = (*np.indices(indices_BS.shape), indices_BS.numpy())
+                part_BSL[at] = np.maximum(part_BSL[at], half_BSK[..., k])
     uncounted_RS = (tokens_RS < 3) | (np.arange(tokens_RS.shape[1]) == 0)
     for rows_RSL in dense.values():
         rows_RSL[uncounted_RS] = 0

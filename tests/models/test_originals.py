@@ -103,6 +103,7 @@ def commands(cfg: Config) -> list[str]:
     coders = [family for family in cfg.families if FAMILIES[family].is_coder]
     return [
         "data",
+        "words",
         *(f"train --mlp {mlp}" for mlp in cfg.models),
         "match",
         *(f"sparsify --aux {family}" for family in coders),
@@ -110,6 +111,7 @@ def commands(cfg: Config) -> list[str]:
         "embed",
         "qualify",
         *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
+        *(f"{stage} --aux {f}" for stage in ("execute", "effects") for f in cfg.executed_families),
         "similarity",
         *(f"generalize {task}" for task in cfg.generalize.tasks),
         "collate",
