@@ -5,12 +5,14 @@ positions, each changed by one ablation. A copy attends to the row before its po
 itself, so that no copy sees another: it predicts what the model does at that position with that one
 change. What the change does to later positions is left out.
 
-Shapes: B rows, S positions of a row, Q copies, C copies of one row, D width, V vocabulary.
+Shapes: B rows, S positions of a row, Q copies, C copies of one row, D width, V vocabulary,
+T = S + C.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,14 +99,16 @@ def _predict(
     device, length = tokens_BS.device, tokens_BS.shape[1]
     at_BC = torch.from_numpy(np.where(found_BC < 0, 0, copies.position_Q[found_BC])).to(device)
     change_BCD = torch.from_numpy(copies.change_QD[found_BC]).to(device)
-    changed_BTD = feedforward.run_above(
-        model,
-        layer,
-        torch.cat([stream_BSD, _at(stream_BSD, at_BC) + change_BCD], dim=1),
-        F.pad(tokens_BS, (0, at_BC.shape[1])),
-        position_ids=_positions(tokens_BS, at_BC),
-        attention_mask=_mask(length, at_BC, stream_BSD.dtype),
-    )
+    position_BT = _positions(tokens_BS, at_BC)
+    with _own_masks(model, position_BT):
+        changed_BTD = feedforward.run_above(
+            model,
+            layer,
+            torch.cat([stream_BSD, _at(stream_BSD, at_BC) + change_BCD], dim=1),
+            F.pad(tokens_BS, (0, at_BC.shape[1])),
+            position_ids=position_BT,
+            attention_mask=_masks(model.config, position_BT, length, stream_BSD.dtype),
+        )
     there_BC = torch.from_numpy(found_BC >= 0).to(device)
     unembed, pair = model.get_output_embeddings(), (_at(hidden_BSD, at_BC), changed_BTD[:, length:])
     clean_QV, changed_QV = (unembed(h_BCD[there_BC]).log_softmax(-1) for h_BCD in pair)
@@ -121,20 +125,45 @@ def _positions(tokens_BS: Tensor, at_BC: Tensor) -> Tensor:
     return torch.cat([position_S.expand(len(at_BC), -1), at_BC], dim=1)
 
 
-def _mask(length: int, at_BC: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what attention adds, (B, 1, S + C, S + C): 0 for what a position sees, else the lowest
-    number."""
-    device, copies = at_BC.device, at_BC.shape[1]
-    position_S = torch.arange(length, device=device)
-    row_SS = position_S <= position_S[:, None]
-    seen_BCS = position_S < at_BC[:, :, None]
-    own_CC = torch.eye(copies, dtype=torch.bool, device=device)
-    seen_BTT = torch.cat(
-        [
-            F.pad(row_SS, (0, copies)).expand(len(at_BC), -1, -1),
-            torch.cat([seen_BCS, own_CC.expand(len(at_BC), -1, -1)], dim=2),
-        ],
-        dim=1,
-    )
-    mask_BTT = torch.zeros(seen_BTT.shape, dtype=dtype, device=device)
-    return mask_BTT.masked_fill_(~seen_BTT, torch.finfo(dtype).min)[:, None]
+def _masks(
+    config: Any, position_BT: Tensor, length: int, dtype: torch.dtype
+) -> Tensor | dict[str, Tensor]:
+    """Return what attention adds, (B, 1, T, T): 0 for what a position sees, else the lowest number.
+
+    By type of layer, where a model has layers that see a window only.
+    """
+    step_T = torch.arange(position_BT.shape[1], device=position_BT.device)
+    distance_BTT = position_BT[:, :, None] - position_BT[:, None, :]
+    # A copy sees the row before its position, and itself.
+    seen_BTT = torch.where(step_T < length, distance_BTT >= (step_T >= length)[:, None], False)
+    seen_BTT |= torch.diag(step_T >= length)
+
+    def added(seen_BTT: Tensor) -> Tensor:
+        mask_BTT = torch.zeros(seen_BTT.shape, dtype=dtype, device=seen_BTT.device)
+        return mask_BTT.masked_fill_(~seen_BTT, torch.finfo(dtype).min)[:, None]
+
+    if "sliding_attention" not in (getattr(config, "layer_types", None) or ()):
+        return added(seen_BTT)
+    inside_BTT = distance_BTT < config.sliding_window
+    return {
+        "full_attention": added(seen_BTT),
+        "sliding_attention": added(seen_BTT & inside_BTT),
+    }
+
+
+@contextmanager
+def _own_masks(model: Any, position_BT: Tensor) -> Iterator[None]:
+    """Let the masks that GPT-Neo's attention keeps, (1, 1, longest, longest), hold for the
+    positions of copies, which stand behind their row."""
+    of = {
+        module: module.bias
+        for module in model.modules()
+        if isinstance(getattr(module, "bias", None), Tensor) and module.bias.dtype == torch.bool
+    }
+    try:
+        for module, bias in of.items():
+            module.bias = bias[0, 0][position_BT[:, :, None], position_BT[:, None, :]][:, None]
+        yield
+    finally:
+        for module, bias in of.items():
+            module.bias = bias

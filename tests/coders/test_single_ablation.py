@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny_bases
 import tiny_pair
 import torch
 
 from clearnets.coders import feedforward, single_ablation
+from clearnets.models.pretrained import KINDS
 
 
 def alone(model, layer: int, tokens_S: np.ndarray, position: int, change_D: np.ndarray):
@@ -23,17 +25,28 @@ def alone(model, layer: int, tokens_S: np.ndarray, position: int, change_D: np.n
     return clean[0, position].log_softmax(-1), changed[0, position].log_softmax(-1)
 
 
-@pytest.mark.parametrize("mlp", ["dense", "sparse"])
+def model_and_rows(kind: str):
+    """A tiny model of the package's own or of a kind that can be a base, and rows for it."""
+    if kind in ("dense", "sparse"):
+        return tiny_pair.build_models(tiny_pair.tiny_config())[kind], tiny_pair.padded_rows(21, 1)
+    # Rows of full length: copies stand behind all positions that the model has.
+    rng = np.random.default_rng(1)
+    return tiny_bases.make(kind, vocab_size=99, eos=0, bos=0), rng.integers(
+        99, size=(19, tiny_bases.POSITIONS), dtype=np.uint16
+    )
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", *sorted(set(KINDS) - {"gpt_neox"})])
 @pytest.mark.parametrize("layer", [0, -1])
-def test_each_copy_predicts_what_its_change_alone_makes(mlp, layer):
-    model = tiny_pair.build_models(tiny_pair.tiny_config())[mlp]
+def test_each_copy_predicts_what_its_change_alone_makes(kind, layer):
+    model, tokens_RS = model_and_rows(kind)
     layer = layer % model.config.num_hidden_layers
-    tokens_RS = tiny_pair.padded_rows(21, 1)
+    highest = 4 if kind in ("dense", "sparse") else tokens_RS.shape[1]
     rng = np.random.default_rng(0)
     count, width = 60, model.config.hidden_size
     copies = single_ablation.Copies(
         rng.integers(len(tokens_RS), size=count),
-        rng.integers(4, size=count),  # Positions of text in the shortest row, some of them twice.
+        rng.integers(highest, size=count),  # Some of them twice.
         rng.normal(size=(count, width)).astype(np.float32),
     )
     seen = []
