@@ -55,6 +55,8 @@ Role = Literal["here"] | After
 NEAR = 5
 # No word: an uncounted position, or one before the row.
 NOTHING = -1
+# Marks of words are kept for the next search where those of all words take so many bytes at most.
+MOST_BYTES = 2**28
 _QUOTES = '"“”'
 _ENDS = ".!?\n"
 
@@ -222,6 +224,14 @@ class Rows:
             return np.arange(size) > first_KR[..., None]
         return hit_KRS
 
+    @cached_property
+    def kept(self) -> dict[tuple[Role, int, int], np.ndarray] | None:
+        """Marks by role, word or class, and window size: the bits (R * slots, B) of all windows
+        that begin at a multiple of their size; None of a text that is too long to keep them."""
+        numbers = len(self.lexicon.words) + len(self.lexicon.classes.spans)
+        roles = 1 + len(AFTERS)
+        return {} if self.word_RS.size // 8 * numbers * roles <= MOST_BYTES else None
+
 
 @dataclass(frozen=True)
 class Text(Generic[W]):
@@ -262,8 +272,26 @@ class Text(Generic[W]):
     def marked(self, role: Role, numbers: Sequence[int]) -> np.ndarray:
         """Return the positions, as bits (K, N, B), at which each word or class stands (`here`), or
         before which it does."""
-        rows, windows = self.shown
-        return _bits(windows, rows.marked(role, numbers))
+        rows, windows = self.rows, self.windows
+        if rows.kept is None or self._slot_N is None:
+            rows, windows = self.shown
+            return _bits(windows, rows.marked(role, numbers))
+        bits_KNB = np.empty((len(numbers), *self.counted_NB.shape), self.counted_NB.dtype)
+        for bits_NB, number in zip(bits_KNB, numbers):
+            key = role, number, windows.size
+            if key not in rows.kept:
+                (hit_RS,) = rows.marked(role, [number])
+                rows.kept[key] = pack(hit_RS.reshape(-1, windows.size))
+            np.take(rows.kept[key], self._slot_N, axis=0, out=bits_NB, mode="clip")
+        return bits_KNB
+
+    @cached_property
+    def _slot_N(self) -> np.ndarray | None:
+        """The number of each window among all that begin at a multiple of their size; None where
+        one does not."""
+        windows, length = self.windows, self.rows.word_RS.shape[1]
+        slot_N, off_N = np.divmod(windows.start_N, windows.size)
+        return None if off_N.any() else windows.row_N * (length // windows.size) + slot_N
 
     @property
     def lexicon(self) -> Lexicon:
@@ -305,9 +333,7 @@ class Text(Generic[W]):
         return fired_NB & (~where_NB if context.negated else where_NB)
 
     def _among(self, role: Role, words: tuple[Item, ...]) -> np.ndarray:
-        rows, windows = self.shown
-        numbers = [self.lexicon.id(word) for word in words]
-        return _bits(windows, np.logical_or.reduce(rows.marked(role, numbers)))
+        return np.bitwise_or.reduce(self.marked(role, [self.lexicon.id(word) for word in words]))
 
 
 def _bits(windows: Windows, flag_xRS: np.ndarray) -> np.ndarray:
