@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -202,7 +203,8 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _save(model: PreTrainedModel, folder: Path) -> None:
-    """Write config and weights in Hugging Face's format."""
+    """Write config and weights in Hugging Face's format, in place of what a killed run left."""
+    shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
 
 

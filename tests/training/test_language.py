@@ -293,6 +293,9 @@ def test_killed_runs_resume_to_the_same_bytes(straight: Path, tmp_path: Path) ->
         reached.append(newest())
     # What a kill in the middle of saving leaves must not be taken for a state.
     state.with_name(".training.pt.part").write_bytes(b"torn")
+    torn = tmp_path / "out" / "checkpoints" / f"step-{STEPS:06d}" / ".tmpAbCdEf"
+    torn.parent.mkdir()
+    torn.write_bytes(b"torn")
     assert 0 < newest() < STEPS
 
     tiny_run.run(tmp_path)
