@@ -53,6 +53,7 @@ def operations(**settings) -> dict[str, str]:
     return printed["hashes"]
 
 
+@pytest.mark.nightly
 def test_no_operation_depends_on_avx512_or_on_the_number_of_cores():
     assert operations() == operations(cores=2, **WITHOUT_AVX512)
 

@@ -229,6 +229,7 @@ def test_a_changed_list_of_families_makes_another_pipeline(home):
     assert "up to date" in run("dvc", "status", at=place(home))
 
 
+@pytest.mark.nightly
 def test_experiments_share_the_tokens_and_the_dense_model(home):
     """One that differs in the number of active latents takes them from the cache of runs."""
     cell = YAML_.load((home / "experiments/smoke.yaml").read_text())
@@ -255,6 +256,7 @@ def test_experiments_share_the_tokens_and_the_dense_model(home):
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.nightly
 def test_own_text_is_found_from_the_worktree_and_noticed_when_it_changes(home):
     overlay = YAML_.load((home / "experiments/smoke.yaml").read_text())
     overlay["experiment"] = "own"

@@ -41,6 +41,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.nightly
 def test_a_dense_model_alone():
     cfg = experiment(["dense"], ["transcoder", "neurons", "random-transcoder"])
     tables = run(cfg)
@@ -72,6 +73,7 @@ def test_a_dense_model_without_coders_has_fewer_figures():
     assert drawn == FIGURES | {"roc"}
 
 
+@pytest.mark.nightly
 def test_a_pair_with_a_low_rank_sparse_model():
     mode = "sparse_low_rank"
     cfg = experiment(["dense", mode], ["low-rank-native", "transcoder", "random-low-rank-native"])

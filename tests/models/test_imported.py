@@ -106,6 +106,7 @@ def native_latents(weights: originals.State, layer: int) -> np.ndarray:
     return kept_RSL.numpy()
 
 
+@pytest.mark.nightly
 def test_the_whole_comparison_on_two_checkpoints_of_the_original():
     make_data()
     weights = {"dense": imported("dense", "models/dense")}
