@@ -5,11 +5,13 @@ Shape suffixes: A active windows, L positions of a window, E active positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from clearnets.autointerp.rules.language import parse
+from clearnets.autointerp.rules.matcher import Text
 from clearnets.config import Browse
 from clearnets.latents.examples import Activity, Grid, activations, activity
 from clearnets.latents.store import LayerCache
@@ -26,11 +28,13 @@ class Example:
         window: its number in the split.
         quantile: TOP, or which part of the other active windows it is from, 1 the strongest.
         act_L: the activations, zero where the latent is not active.
+        fires_L: where its explanation fires; None where that is not known.
     """
 
     window: int
     quantile: int
     act_L: np.ndarray
+    fires_L: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,34 @@ class Activations:
 
 
 def see(
-    cache: LayerCache, latent: int, windows: Grid, settings: Browse, rng: np.random.Generator
+    cache: LayerCache,
+    latent: int,
+    text: Text[Grid],
+    settings: Browse,
+    rng: np.random.Generator,
+    *,
+    rule: str | None,
 ) -> Activations:
-    """Return the activity of `latent` on a split, with examples of all its strengths."""
+    """Return the activity of `latent` on a split, with examples of all its strengths.
+
+    Args:
+        rule: a sentence of the language of rules, of which the examples say where it fires.
+    """
+    windows = text.windows
     found = activity(cache, latent, windows)
     act_E = _counted(cache, latent, windows)
     largest = float(act_E.max(initial=0))
     histogram, _ = np.histogram(act_E, settings.bins, (0, largest or 1))
+    examples = _examples(cache, latent, windows, _by_strength(found, settings, rng))
+    if rule is not None and examples:
+        examples = where_fires(examples, text, rule)
     return Activations(
         count=found.count,
         rate=found.count / max(windows.tokens, 1),
         windows=len(found.active_A) / max(len(windows), 1),
         largest=largest,
         histogram=histogram.tolist(),
-        examples=_examples(cache, latent, windows, _by_strength(found, settings, rng)),
+        examples=examples,
     )
 
 
@@ -81,6 +99,14 @@ def held_out(
     non_activating = rng.permutation(found.silent(windows))[:count]
     drawn = ((int(window), TOP) for window in active)
     return _examples(cache, latent, windows, drawn), non_activating.tolist()
+
+
+def where_fires(examples: Sequence[Example], text: Text[Grid], explanation: str) -> list[Example]:
+    """Return examples with the positions at which a sentence of the language of rules fires."""
+    window_W = np.array([example.window for example in examples], dtype=np.int64)
+    bits_WB = text.fires(parse(explanation), window_W)
+    fires_WL = np.unpackbits(bits_WB.view(np.uint8), axis=-1, count=text.windows.size)
+    return [replace(one, fires_L=fires_L > 0) for one, fires_L in zip(examples, fires_WL)]
 
 
 def _counted(cache: LayerCache, latent: int, windows: Grid) -> np.ndarray:

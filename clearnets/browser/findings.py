@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clearnets import UserError
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.llm_judge_rows import MAIN_MEASURE, measured
 from clearnets.autointerp.llm.transcripts import TRANSCRIPT, read_transcript
-from clearnets.autointerp.records import EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
+from clearnets.autointerp.records import EFFECTS, EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
 from clearnets.config import Config, Family
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import missing, read_jsonl
@@ -50,6 +50,33 @@ class Exchange:
     reply: str | None
 
 
+class Simulated(NamedTuple):
+    """A latent as its explanation simulates it.
+
+    Attributes:
+        on, off: its activation where the explanation fires, and elsewhere.
+        r2: on held-out text; None where the latent is constant there.
+    """
+
+    on: float
+    off: float
+    r2: float | None
+
+
+class Effect(NamedTuple):
+    """What a latent does to the next token.
+
+    Attributes:
+        sentence: names the words that ablating it moves most.
+        auroc: how well they tell what it moves on held-out text; 0.5 is chance.
+        divergence: of the prediction without the latent from that with it, nats per token.
+    """
+
+    sentence: str
+    auroc: float
+    divergence: float
+
+
 @dataclass(frozen=True)
 class Known:
     """Results about a latent that was drawn.
@@ -60,6 +87,7 @@ class Known:
         explanation: a sentence.
         scores: by scorer, where there is one; of most scorers 0.5 is chance.
         concept: (name, F1, MCC) of the corpus's concept that the latent recovers best.
+        effect, simulated: of families whose explanations are executed.
     """
 
     status: str
@@ -67,6 +95,12 @@ class Known:
     explanation: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     concept: tuple[str, float, float] | None = None
+    effect: Effect | None = None
+    simulated: Simulated | None = None
+
+    def rule(self, config: Config) -> str | None:
+        """Return the explanation where it is of the language of rules."""
+        return self.explanation if config.explain.explainer.kind == "tokens" else None
 
 
 def scorers(config: Config) -> list[str]:
@@ -76,13 +110,27 @@ def scorers(config: Config) -> list[str]:
     return [*rules, *(f"judge-{name}" for name in judges), EMBEDDING]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Results that are in one file for all layers of a family and seed, by hookpoint and latent."""
+
+    concepts: Recovered
+    effects: Mapping[tuple[str, int], Effect]
+
+    @classmethod
+    def read(cls, config: Config, family: Family, seed: int) -> Beside:
+        """Read them.
+
+        Raises:
+            UserError: a result is missing; it names the stage to run.
+        """
+        return cls(recovered(config, family, seed), _effects(config, family, seed))
+
+
 def of_layer(
-    config: Config, family: Family, seed: int, hookpoint: str, concepts: Recovered
+    config: Config, family: Family, seed: int, hookpoint: str, beside: Beside
 ) -> dict[int, Known]:
     """Read the results about each drawn latent of one hookpoint, by its number.
-
-    Args:
-        concepts: what `recovered` gave.
 
     Raises:
         UserError: a result is missing or broken; it names the stage to run.
@@ -108,15 +156,51 @@ def of_layer(
     for record in similar:
         if record["auroc"] is not None:
             scores[record["latent"]][EMBEDDING] = record["auroc"]
+    simulated = simulations(config, family, seed, hookpoint)
     return {
         record["latent"]: Known(
             status=scored.get(record["latent"], record)["status"],
             trigger=record["trigger"],
             explanation=record["explanation"],
             scores=scores[record["latent"]],
-            concept=concepts.get((hookpoint, record["latent"])),
+            concept=beside.concepts.get((hookpoint, record["latent"])),
+            effect=beside.effects.get((hookpoint, record["latent"])),
+            simulated=simulated.get(record["latent"]),
         )
         for record in explained
+    }
+
+
+def simulations(config: Config, family: Family, seed: int, hookpoint: str) -> dict[int, Simulated]:
+    """Read how the explanations of one hookpoint simulate its latents, where they are executed.
+
+    Raises:
+        UserError: a result is missing; it names the stage to run.
+    """
+    if "execute" in config.skip or family not in config.executed_families:
+        return {}
+    records = read_jsonl(paths.execute(family, seed) / "latents" / f"{hookpoint}.jsonl")
+    return {
+        record["latent"]: Simulated(
+            record["on"],
+            record["off"],
+            1 - record["error"] / record["variance"] if record["variance"] else None,
+        )
+        for record in records
+        if record["explanation"]
+    }
+
+
+def _effects(config: Config, family: Family, seed: int) -> dict[tuple[str, int], Effect]:
+    if "effects" in config.skip or family not in config.executed_families:
+        return {}
+    points = config.hookpoints_by_layer(family)
+    return {
+        (points[record["layer"]], record["latent"]): Effect(
+            record["effect"], record["effect_auroc"], record["divergence"]
+        )
+        for record in read_jsonl(paths.effects(family, seed) / EFFECTS)
+        if record["effect"]
     }
 
 

@@ -7,7 +7,7 @@ latents are a few megabytes. Windows and tokens are written once and named by nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,15 +16,24 @@ from typing import Any
 import numpy as np
 from scipy.sparse import hstack
 
+from clearnets.autointerp.texts import open_texts
 from clearnets.browser import nearest
 from clearnets.browser.activity import Example, held_out, see
-from clearnets.browser.findings import REASONS, Known, Transcripts, of_layer, recovered, scorers
+from clearnets.browser.findings import (
+    REASONS,
+    Beside,
+    Effect,
+    Known,
+    Simulated,
+    Transcripts,
+    of_layer,
+    scorers,
+)
 from clearnets.config import Config, Family
-from clearnets.data.tokens import TokenStore, open_tokens
+from clearnets.data.tokens import open_tokens
 from clearnets.families import FAMILIES
-from clearnets.latents.examples import Grid, windows_of
 from clearnets.latents.lens import Lenses, extremes
-from clearnets.latents.store import load_layer
+from clearnets.latents.store import LayerCache, load_layer
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json
 from clearnets.pipeline.runtime import progress, seed_for
@@ -42,7 +51,7 @@ CHANCE = {
 
 def inputs(config: Config) -> dict[str, Path]:
     """Return the units that the page is made from, by name."""
-    named = {"data": paths.data()}
+    named = {"data": paths.data(), "words": paths.words()}
     for seed in config.seeds:
         named[f"match/seed-{seed}"] = paths.match(seed)
         named |= {f"train/{mlp}/seed-{seed}": paths.train(mlp, seed) for mlp in config.models}
@@ -54,25 +63,15 @@ def inputs(config: Config) -> dict[str, Path]:
             for split in (SPLIT, HELD_OUT):
                 named[f"cache/{family}/seed-{seed}/{split}"] = paths.cache(family, seed, split)
             named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
+            for stage, unit in (("execute", paths.execute), ("effects", paths.effects)):
+                if stage not in config.skip and family in config.executed_families:
+                    named[f"{stage}/{family}/seed-{seed}"] = unit(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 unit = f"{family}/seed-{seed}/{point}"
                 named[f"explain/{unit}"] = paths.explain(family, seed, point)
                 named[f"score/{unit}"] = paths.score(family, seed, point)
                 named[f"similarity/{unit}"] = paths.similarity(family, seed, point)
     return named
-
-
-@dataclass(frozen=True)
-class Text:
-    """One split: its tokens and windows."""
-
-    tokens_RS: np.ndarray
-    windows: Grid
-
-    @classmethod
-    def of(cls, store: TokenStore, split: str, size: int) -> Text:
-        tokens_RS = np.asarray(store.split(split))
-        return cls(tokens_RS, windows_of(store.counted(tokens_RS), size=size))
 
 
 @dataclass
@@ -103,8 +102,8 @@ class Gatherer:
     def __init__(self, config: Config) -> None:
         self.config, self.settings = config, config.browse
         store = open_tokens(paths.data())
-        size = config.explain.window
-        self._texts = {split: Text.of(store, split, size) for split in (SPLIT, HELD_OUT)}
+        self._texts = {split: open_texts(split) for split in (SPLIT, HELD_OUT)}
+        self._cut = {split: texts.of(config.explain.window) for split, texts in self._texts.items()}
         self._strings = store.strings()
         # What stands for tokens without text: nothing, or a mark between documents.
         self._special = {store.pad: "", store.bos: "", store.eos: " ¶"}
@@ -124,50 +123,68 @@ class Gatherer:
         logit_LV = lenses.logits(place.family, place.layer, place.point)
         transcripts = Transcripts(*names)
         for latent, known in place.known.items():
-            rng = np.random.default_rng(seed_for(self.settings.seed, "browse", *names, latent))
-            seen = see(caches[SPLIT], latent, self._texts[SPLIT].windows, self.settings, rng)
-            active, non_activating = held_out(
-                caches[HELD_OUT],
-                latent,
-                self._texts[HELD_OUT].windows,
-                self.settings.held_out,
-                rng,
-            )
-            logit_V = None if logit_LV is None else logit_LV[latent]
             shown, exchanges = transcripts.of(known.explanation, self.settings.exchanges)
-            concept = known.concept
             self.rows.append(
                 {
                     "family": list(self.config.families).index(place.family),
                     "seed": place.seed,
                     "layer": place.layer,
                     "latent": latent,
-                    "status": known.status,
-                    "explanation": known.explanation,
-                    "trigger": known.trigger,
-                    "scores": [_rounded(known.scores.get(name)) for name in self._scorers],
-                    "concept": self._concepts(concept[0]) if concept else None,
-                    "f1": _rounded(concept[1]) if concept else None,
-                    "mcc": _rounded(concept[2]) if concept else None,
-                    "count": seen.count,
-                    "rate": float(f"{seen.rate:.4g}"),
-                    "windows": float(f"{seen.windows:.4g}"),
-                    "largest": float(f"{seen.largest:.4g}"),
-                    "histogram": seen.histogram,
-                    "examples": self._examples(SPLIT, seen.examples, seen.largest),
-                    "active": self._examples(
-                        HELD_OUT, active, max((e.act_L.max() for e in active), default=0)
-                    ),
-                    "silent": [self._windows[HELD_OUT](window) for window in non_activating],
-                    "tokens": self._promoted(logit_V),
+                    **self._found(known),
+                    **self._activity(names, latent, known.rule(self.config), caches),
+                    "tokens": self._promoted(None if logit_LV is None else logit_LV[latent]),
                     "exchanges": exchanges,
                     "shown": [[e.task, e.model, e.messages, e.reply] for e in shown],
                 }
             )
         self._cover(place)
         return nearest.columns(
-            caches[SPLIT], list(place.known), self._texts[SPLIT].windows.counted_RS
+            caches[SPLIT], list(place.known), self._cut[SPLIT].windows.counted_RS
         )
+
+    def _found(self, known: Known) -> dict[str, Any]:
+        """Return the columns of what the stages found out about a latent."""
+        concept = known.concept
+        return {
+            "status": known.status,
+            "explanation": known.explanation,
+            "trigger": known.trigger,
+            "scores": [_rounded(known.scores.get(name)) for name in self._scorers],
+            "effect": _effect(known.effect),
+            "simulated": _simulated(known.simulated),
+            "concept": self._concepts(concept[0]) if concept else None,
+            "f1": _rounded(concept[1]) if concept else None,
+            "mcc": _rounded(concept[2]) if concept else None,
+        }
+
+    def _activity(
+        self,
+        names: tuple[str, int, str],
+        latent: int,
+        rule: str | None,
+        caches: Mapping[str, LayerCache],
+    ) -> dict[str, Any]:
+        """Return the columns of where a latent is active, and its explanation fires."""
+        rng = np.random.default_rng(seed_for(self.settings.seed, "browse", *names, latent))
+        seen = see(caches[SPLIT], latent, self._cut[SPLIT], self.settings, rng, rule=rule)
+        windows, count = self._cut[HELD_OUT].windows, self.settings.held_out
+        active, non_activating = held_out(caches[HELD_OUT], latent, windows, count, rng)
+        return {
+            "count": seen.count,
+            "rate": float(f"{seen.rate:.4g}"),
+            "windows": float(f"{seen.windows:.4g}"),
+            "largest": float(f"{seen.largest:.4g}"),
+            "histogram": seen.histogram,
+            "examples": self._examples(SPLIT, seen.examples, seen.largest),
+            "fires": [
+                None if e.fires_L is None else np.flatnonzero(e.fires_L).tolist()
+                for e in seen.examples
+            ],
+            "active": self._examples(
+                HELD_OUT, active, max((e.act_L.max() for e in active), default=0)
+            ),
+            "silent": [self._windows[HELD_OUT](window) for window in non_activating],
+        }
 
     def _cover(self, place: _Place) -> None:
         counts: dict[str, int] = {}
@@ -202,8 +219,7 @@ class Gatherer:
 
     def text(self, split: str) -> list[list[int]]:
         """Return the tokens of each window that is shown, by number."""
-        text = self._texts[split]
-        token_NL = text.windows.cut(text.tokens_RS)
+        token_NL = self._cut[split].windows.cut(self._texts[split].tokens_RS)
         return [
             [self._tokens(int(token)) for token in token_NL[window]]
             for window in self._windows[split].known
@@ -240,6 +256,17 @@ def family_spec(family: str) -> dict[str, str]:
     return {"about": spec.about, "color": spec.color, "fill": spec.fill}
 
 
+def _effect(effect: Effect | None) -> list[Any] | None:
+    return effect and [effect.sentence, _rounded(effect.auroc), float(f"{effect.divergence:.3g}")]
+
+
+def _simulated(simulated: Simulated | None) -> list[float | None] | None:
+    if simulated is None:
+        return None
+    levels = [float(f"{level:.3g}") for level in (simulated.on, simulated.off)]
+    return [*levels, _rounded(simulated.r2)]
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
@@ -267,10 +294,10 @@ def _places(config: Config) -> Iterator[_Place]:
     for seed in config.seeds:
         for family in config.families:
             unit = paths.cache(family, seed, SPLIT)
-            concepts = recovered(config, family, seed)
+            beside = Beside.read(config, family, seed)
             for layer, point in config.hookpoints_by_layer(family).items():
                 size = read_json(unit / point / "config.json")["num_latents"]
-                known = of_layer(config, family, seed, point, concepts)
+                known = of_layer(config, family, seed, point, beside)
                 yield _Place(family, seed, layer, point, size, known)
 
 

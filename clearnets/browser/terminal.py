@@ -11,11 +11,11 @@ from rich.text import Text
 
 from clearnets import UserError
 from clearnets.autointerp.sampling import status
+from clearnets.autointerp.texts import open_texts
 from clearnets.browser import findings
 from clearnets.browser.activity import TOP, Activations, Example, see
 from clearnets.browser.findings import REASONS, Known
 from clearnets.browser.gather import SPLIT
-from clearnets.browser.gather import Text as Split
 from clearnets.config import Config, Family, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
 from clearnets.families import NO_LAYER, TOKENS
@@ -71,17 +71,18 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
         last = cache.num_latents - 1
         raise UserError(f"no latent {latent}: {name} has latents 0 to {last} in each layer")
     store = open_tokens(paths.data())
-    text = Split.of(store, SPLIT, config.explain.window)
+    texts = open_texts(SPLIT)
+    text = texts.of(config.explain.window)
     names = (name, seed, point)
     rng = np.random.default_rng(seed_for(config.browse.seed, "browse", *names, latent))
-    concepts = findings.recovered(config, name, seed)
-    known = findings.of_layer(config, name, seed, point, concepts).get(latent)
+    beside = findings.Beside.read(config, name, seed)
+    known = findings.of_layer(config, name, seed, point, beside).get(latent)
     if known is None:
         found = status(
             activity(cache, latent, text.windows), text.windows, config.explain.min_windows
         )
         reason = found if found in REASONS else "not_drawn"
-        known = Known(reason, concept=concepts.get((point, latent)))
+        known = Known(reason, concept=beside.concepts.get((point, latent)))
     logit_LV = Lenses(seed).logits(name, number, point)
     strings = store.strings()
     ends: list[list[str] | None] = [None, None]
@@ -93,10 +94,10 @@ def look(config: Config, family: str, layer: str, latent: int, *, seed: int | No
     return View(
         title=f"{name}{where} · latent {latent}{which}",
         known=known,
-        seen=see(cache, latent, text.windows, config.browse, rng),
+        seen=see(cache, latent, text, config.browse, rng, rule=known.rule(config)),
         promoted=ends[0],
         suppressed=ends[1],
-        tokens_NL=text.windows.cut(text.tokens_RS),
+        tokens_NL=text.windows.cut(texts.tokens_RS),
         strings=strings,
         hidden=frozenset((store.pad, store.bos, store.eos)),
     )
@@ -118,35 +119,30 @@ def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
 
     Args:
         examples: windows with the strongest activations; of each quantile there is one.
-        shades: mark tokens by colour instead of << >>.
+        shades: mark active tokens by colour instead of << >>, and those at which the explanation
+            fires by a line instead of _ _.
     """
     known, seen = view.known, view.seen
     yield Text(view.title, "bold")
     if known.explanation:
         yield Text(_printable(known.explanation), "italic")
+    if known.effect:
+        yield Text(_printable(known.effect.sentence), "italic")
     if known.status in REASONS:
         lacks = "no score" if known.explanation else "no explanation"
         yield Text(f"{lacks}: {REASONS[known.status]}")
     yield Text()
-    if known.scores:
-        yield _fact("scores", "   ".join(f"{k} {v:.2f}" for k, v in known.scores.items()))
-    largest = f"; at most {seen.largest:.3g}" if seen.count else ""
-    yield _fact(
-        "active", f"at {seen.rate:.3%} of tokens, in {seen.windows:.2%} of windows{largest}"
-    )
-    if known.concept:
-        name, f1, mcc = known.concept
-        yield _fact("concept", f"{name} (F1 {f1:.2f}, MCC {mcc:.2f})")
-    if view.promoted is not None and view.suppressed is not None:
-        yield _fact("promotes", "  ".join(map(_shown, view.promoted)))
-        yield _fact("suppresses", "  ".join(map(_shown, view.suppressed)))
+    yield from _facts(view)
     top = [e for e in seen.examples if e.quantile == TOP][:examples]
     rest: dict[int, Example] = {}
     for example in seen.examples:
         if example.quantile != TOP:
             rest.setdefault(example.quantile, example)
+    fires = "underlined" if shades else "_so_"
+    executed = any(example.fires_L is not None for example in seen.examples)
+    where = f"; {fires} where the explanation fires" if executed else ""
     for heading, chosen in (
-        ("strongest", top),
+        (f"strongest{where}", top),
         ("weaker, one of each part of the others by strength", list(rest.values())),
     ):
         if chosen:
@@ -155,6 +151,31 @@ def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
             for example in chosen:
                 act = (f"{example.act_L.max():>7.3g}  ", "dim")
                 yield Text.assemble(act, _window(view, example, shades))
+
+
+def _facts(view: View) -> Iterator[Text]:
+    """Yield what is known of the latent beside its sentences, a line each."""
+    known, seen = view.known, view.seen
+    if known.scores:
+        yield _fact("scores", "   ".join(f"{k} {v:.2f}" for k, v in known.scores.items()))
+    largest = f"; at most {seen.largest:.3g}" if seen.count else ""
+    yield _fact(
+        "active", f"at {seen.rate:.3%} of tokens, in {seen.windows:.2%} of windows{largest}"
+    )
+    if known.simulated:
+        on, off, r2 = known.simulated
+        fit = "" if r2 is None else f" (R² {r2:.2f})"
+        yield _fact("simulated", f"{on:.3g} where the explanation fires, else {off:.3g}{fit}")
+    if known.effect:
+        _, auroc, divergence = known.effect
+        moved = f"moves the prediction by {divergence:.3g} nats a token"
+        yield _fact("ablated", f"{moved}; told by its sentence with AUROC {auroc:.2f}")
+    if known.concept:
+        name, f1, mcc = known.concept
+        yield _fact("concept", f"{name} (F1 {f1:.2f}, MCC {mcc:.2f})")
+    if view.promoted is not None and view.suppressed is not None:
+        yield _fact("promotes", "  ".join(map(_shown, view.promoted)))
+        yield _fact("suppresses", "  ".join(map(_shown, view.suppressed)))
 
 
 def _fact(name: str, value: str) -> Text:
@@ -173,19 +194,23 @@ def _printable(text: str) -> str:
 
 def _window(view: View, example: Example, shades: bool) -> Text:
     line = Text()
-    for token, act in zip(view.tokens_NL[example.window].tolist(), example.act_L.tolist()):
+    tokens_L, act_L = view.tokens_NL[example.window].tolist(), example.act_L.tolist()
+    fires_L = np.zeros(len(tokens_L), bool) if example.fires_L is None else example.fires_L
+    for token, act, fires in zip(tokens_L, act_L, fires_L.tolist()):
         if token in view.hidden:
             continue
         word = _printable(view.strings[token])
-        if act <= 0:
+        if act <= 0 and not fires:
             line.append(word)
             continue
         text = word.lstrip() or word
         line.append(word[: len(word) - len(text)])
-        line.append(
-            text if shades else f"<<{text}>>",
-            _shade(act / view.seen.largest) if shades else "",
-        )
+        if shades:
+            styles = [_shade(act / view.seen.largest)] * (act > 0) + ["underline"] * fires
+            line.append(text, " ".join(styles))
+        else:
+            text = f"_{text}_" if fires else text
+            line.append(f"<<{text}>>" if act > 0 else text)
     return line
 
 

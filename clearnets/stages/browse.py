@@ -21,11 +21,15 @@ STAGE = Stage(
     name="browse",
     does="Write a page to look at latents: one HTML file, opened without server or network.",
     example="clearnets browse",
-    params=("experiment", "seeds", "families", "explain.window", "browse"),
+    params=(
+        *("experiment", "seeds", "families", "explain.window", "explain.explainer"),
+        *("execute.families", "browse"),
+    ),
     reads=(
         *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
         *("artifacts/cache", "artifacts/explain", "artifacts/score", "artifacts/similarity"),
-        *("artifacts/concepts", "artifacts/transcripts"),
+        *("artifacts/concepts", "artifacts/transcripts", "artifacts/words"),
+        *("artifacts/execute", "artifacts/effects"),
     ),
     writes=("artifacts/browser",),
 )

@@ -12,7 +12,7 @@ from clearnets.config import Config
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, to_line, write_text
 from clearnets.pipeline.runtime import Runtime
-from clearnets.stages import cache, explain, score, words
+from clearnets.stages import cache, effects, execute, explain, score, words
 
 FAMILIES = ("native", "transcoder", "neurons", "random-native", "step0-transcoder", "token-unigram")
 LATENTS = 12
@@ -24,6 +24,8 @@ def config() -> Config:
     base = tiny.config().model_dump(mode="json")
     base["families"] = list(FAMILIES)
     base["explain"] |= {"latents": LATENTS, "min_windows": 3}
+    base["execute"] |= {"families": ["native"], "fit_rows": 30, "rows": 10}
+    base["effects"] |= {"rows": 30, "min_tokens": 2}
     base["browse"] |= {"top": 3, "quantiles": 2, "per_quantile": 2, "held_out": 4, "tokens": 5}
     return Config.model_validate(base, strict=False)
 
@@ -47,6 +49,8 @@ def make() -> Config:
         for point in settings.hookpoints(family):
             _similarity(family, point)
         _concepts(settings, family)
+    execute.run(settings, runtime=RUNTIME, family="native")
+    effects.run(settings, runtime=RUNTIME, family="native")
     return settings
 
 

@@ -10,10 +10,13 @@ import torch
 
 from clearnets import UserError
 from clearnets.autointerp.llm.transcripts import TRANSCRIPT
-from clearnets.autointerp.records import EXPLANATIONS, SCORED
+from clearnets.autointerp.records import EFFECTS, EXPLANATIONS, SCORED
+from clearnets.autointerp.rules.language import parse
+from clearnets.autointerp.texts import open_texts
 from clearnets.browser import gather as module
 from clearnets.browser.page import unpack
 from clearnets.data.tokens import open_tokens
+from clearnets.latents.examples import windows_of
 from clearnets.latents.store import load_layer
 from clearnets.models.loading import load
 from clearnets.pipeline import paths
@@ -89,6 +92,48 @@ def test_it_holds_every_drawn_latent_with_its_explanation_scores_and_concept(pag
     assert {"explained", "dead"} <= statuses
     drawn = sum(sum(entry["drawn"].values()) for entry in page["coverage"])
     assert drawn == expected
+
+
+def test_where_explanations_fire_and_what_executing_them_found(page):
+    settings = world.config()
+    text = open_texts("explain").of(settings.explain.window)
+    told = {
+        (point, record["latent"]): record
+        for point in settings.hookpoints("native")
+        for record in read_jsonl(paths.execute("native", 0) / "latents" / f"{point}.jsonl")
+    }
+    effects = {
+        (record["layer"], record["latent"]): record
+        for record in read_jsonl(paths.effects("native", 0) / EFFECTS)
+    }
+    numbers = {words: n for n, words in enumerate(texts_of_windows("explain"))}
+    underlined = 0
+    for row in rows(page):
+        native, explained = row["name"] == "native", row["explanation"] is not None
+        assert (row["simulated"] is not None) == (native and explained)
+        if native and explained:
+            record = told[row["point"], row["latent"]]
+            assert row["simulated"][:2] == pytest.approx([record["on"], record["off"]], rel=1e-2)
+            said = effects[row["layer"], row["latent"]]["effect"]
+            assert (row["effect"] and row["effect"][0]) == said
+        if not explained:
+            assert row["fires"] == [None] * len(row["examples"])
+            continue
+        bits_NB = text.fires(parse(row["explanation"]))
+        fires_NL = np.unpackbits(bits_NB.view(np.uint8), axis=-1, count=text.windows.size)
+        for places, (window, *_) in zip(row["fires"], row["examples"], strict=True):
+            words = tuple(page["tokens"][token] for token in page["text"]["explain"][window])
+            assert places == np.flatnonzero(fires_NL[numbers[words]]).tolist()
+            underlined += len(places)
+    assert underlined
+    assert any(row["effect"] for row in rows(page))
+
+
+def texts_of_windows(split: str) -> list[tuple[str, ...]]:
+    store = open_tokens(paths.data())
+    tokens_RS, strings = np.asarray(store.split(split)), store.strings()
+    windows = windows_of(store.counted(tokens_RS), size=tiny.config().explain.window)
+    return [tuple(strings[t] for t in row) for row in windows.cut(tokens_RS).tolist()]
 
 
 def test_activity_and_examples_are_those_of_the_cache(page):

@@ -125,6 +125,20 @@ def test_every_latent_has_an_address_and_shows_what_is_known(tab):
     assert "No latent native/0/9999" in tab.open("native/0/9999").inner_text("main")
 
 
+def test_tokens_are_underlined_where_the_explanation_fires(tab):
+    i = next(
+        i
+        for i, fires in enumerate(PAGE["latents"]["fires"])
+        if fires[0] and PAGE["latents"]["effect"][i]
+    )
+    page = tab.open(name(i))
+    shown = page.locator(".examples").first.locator("li").first.locator(".fires")
+    text = PAGE["text"]["explain"][PAGE["latents"]["examples"][i][0][0]]
+    visible = [k for k in PAGE["latents"]["fires"][i][0] if PAGE["special"][text[k]] is None]
+    assert shown.count() == len(visible)
+    assert PAGE["latents"]["effect"][i][0] in page.locator(".effect").inner_text()
+
+
 def test_marks_are_as_strong_as_the_activations(tab):
     page = tab.open(name(1))
     shown = page.eval_on_selector_all(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import small_world as world
 import tiny_pipeline as tiny
 
 from clearnets import UserError
-from clearnets.autointerp.records import EXPLANATIONS
+from clearnets.autointerp.records import EFFECTS, EXPLANATIONS
+from clearnets.autointerp.rules.language import parse
+from clearnets.autointerp.texts import open_texts
 from clearnets.browser import terminal
 from clearnets.browser.findings import REASONS
 from clearnets.pipeline import paths
@@ -40,11 +43,50 @@ def test_an_explained_latent_with_everything():
     assert f"at {record['rate']:.3%} of tokens, in {record['windows']:.2%} of windows" in text
     assert f"concept-{record['latent']} (F1" in text
     assert len(re.search(r"^promotes +(.*)$", text, re.M)[1].split("  ")) == 5
-    strongest = lines[lines.index("strongest") + 1 :][:2]
+    heading = next(n for n, line in enumerate(lines) if line.startswith("strongest"))
+    assert lines[heading] == "strongest; _so_ where the explanation fires"
+    strongest = lines[heading + 1 :][:2]
     assert all("<<" in line and ">>" in line for line in strongest)
     shaded = "\n".join(printed("native", "1", record["latent"], shades=True))
     assert "<<" not in shaded
-    assert re.sub("<<|>>", "", text) == shaded
+    marks = "<<|>>|_|underlined|(?<=strongest; _)so"
+    assert re.sub(marks, "", text) == re.sub(marks, "", shaded)
+
+
+def test_what_executing_it_found_is_told_and_shown():
+    """Of the family whose explanations are executed; of others only where they fire."""
+    folder = paths.execute("native", 0) / "latents"
+    told = {r["latent"]: r for r in read_jsonl(folder / "layers.1.mlp.jsonl")}
+    effects = {
+        r["latent"]: r
+        for r in read_jsonl(paths.effects("native", 0) / EFFECTS)
+        if r["layer"] == 1 and r["effect"]
+    }
+    latent = next(n for n in effects if told[n]["variance"])
+    lines = printed("native", "1", latent)
+    assert lines[2] == effects[latent]["effect"]
+    r2 = 1 - told[latent]["error"] / told[latent]["variance"]
+    text = "\n".join(lines)
+    assert f"simulated  {told[latent]['on']:.3g} where the explanation fires" in text
+    assert f"(R² {r2:.2f})" in text
+    assert f"with AUROC {effects[latent]['effect_auroc']:.2f}" in text
+    other = next(r for r in drawn("transcoder") if r["status"] == "explained")
+    lines = printed("transcoder", "1", other["latent"])
+    assert not any(line.startswith(("simulated", "ablated")) for line in lines)
+    assert any("_so_ where the explanation fires" in line for line in lines)
+
+
+def test_tokens_are_marked_where_the_rule_fires():
+    record = next(r for r in drawn() if r["status"] == "explained" and r["rate"] > 0)
+    view = terminal.look(world.config(), "native", "1", record["latent"], seed=None)
+    texts = open_texts("explain")
+    text = texts.of(world.config().explain.window)
+    for example in view.seen.examples:
+        # The whole split at once, against single windows.
+        bits_NB = text.fires(parse(record["explanation"]))
+        fires_NL = np.unpackbits(bits_NB.view(np.uint8), axis=-1, count=text.windows.size)
+        assert example.fires_L is not None
+        assert example.fires_L.tolist() == (fires_NL[example.window] > 0).tolist()
 
 
 def test_only_labels_are_dim():

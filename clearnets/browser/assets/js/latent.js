@@ -35,8 +35,20 @@ function facts(latents, i) {
     }),
     fact("active at", percent(latents.get("rate", i)) + " of tokens"),
     fact("in", percent(latents.get("windows", i)) + " of windows"),
+    executed(latents, i).map(([name, value, note]) => fact(name, value, h("span", { class: "note" }, note))),
     concept && fact("concept it recovers best", concept, h("span", { class: "note" },
       `F1 ${number(latents.get("f1", i))}, MCC ${number(latents.get("mcc", i))}`)));
+}
+
+// How well the explanation simulates the latent, and what taking the latent away does.
+function executed(latents, i) {
+  const simulated = latents.get("simulated", i), effect = latents.get("effect", i), found = [];
+  if (simulated) {
+    const [on, off, r2] = simulated;
+    found.push(["simulated by its explanation", `R² ${number(r2)}`, `${on} where it fires, else ${off}`]);
+  }
+  if (effect) found.push(["ablated, it moves the prediction by", `${effect[2]} nats`, `told by the second sentence with AUROC ${number(effect[1])}`]);
+  return found;
 }
 
 function shown(text) { return text.replace(/ /g, "·").replace(/\n/g, "↵") || "∅"; }
@@ -87,25 +99,31 @@ function latentPage(latents, i, back) {
   const explanation = latents.get("explanation", i), status = latents.get("status", i);
   const title = h("h2", { tabindex: "-1", id: "latent-title" }, latents.swatch(latents.family(i)), latents.title(i),
     h("button", { type: "button", title: "Copy the address of this latent", onclick: (event) => copyLink(event.target) }, "Copy link"));
-  const quantiles = [];
+  const fires = latents.get("fires", i), effect = latents.get("effect", i), quantiles = [];
+  const partOf = (q) => {
+    const places = examples.map((_, k) => k).filter((k) => examples[k][1] === q);
+    return [places.map((k) => examples[k]), places.map((k) => fires[k] || [])];
+  };
   for (let q = 1; q <= latents.quantiles; q++) {
-    const part = examples.filter((example) => example[1] === q);
+    const [part, fired] = partOf(q);
     if (part.length) quantiles.push(h("h3", {}, `Part ${q} of ${latents.quantiles}`, q === 1 && h("small", {}, "of its other windows, by strength: drawn at random")),
-      exampleList(latents, "explain", part, largest, `Examples of part ${q}`));
+      exampleList(latents, "explain", part, largest, `Examples of part ${q}`, fired));
   }
-  const top = examples.filter((example) => example[1] === 0);
+  const [top, topFires] = partOf(0);
   return [
     h("button", { class: "back", type: "button", onclick: back }, "← List"), title,
     h("p", { class: "note" }, latents.about(latents.family(i))),
     explanation ? h("p", { class: "explanation" }, explanation)
       : h("p", { class: "explanation none" }, `No explanation: ${latents.reasons[status] || status}.`),
+    effect && h("p", { class: "explanation effect" }, effect[0]),
     explanation && latents.reasons[status] && h("p", { class: "note" }, `No score: ${latents.reasons[status]}.`),
     facts(latents, i),
     h("div", { class: "pair" },
       h("div", {}, h("h3", {}, "Activations", h("small", {}, `${whole(latents.get("count", i))} of them, log scale`)),
         largest ? histogram(latents.get("histogram", i), largest) : h("p", { class: "note" }, "None.")),
       h("div", {}, promoted(latents, i))),
-    top.length ? [h("h3", {}, "Strongest activations"), exampleList(latents, "explain", top, largest, "Windows with its strongest activations")] : null,
+    top.length ? [h("h3", {}, "Strongest activations", fires.some((places) => places) && h("small", {}, h("span", { class: "fires" }, "underlined"), " where the explanation fires")),
+      exampleList(latents, "explain", top, largest, "Windows with its strongest activations", topFires)] : null,
     quantiles, nearest(latents, i), exchanges(latents, i),
   ].flat(Infinity).filter(Boolean);
 }

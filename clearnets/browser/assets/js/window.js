@@ -1,8 +1,8 @@
-// A window of text with its activations as shades.
+// A window of text with its activations as shades, underlined where the explanation fires.
 
-// An example is [window, quantile, place, level, place, level, …].
-function windowOf(latents, split, example, largest) {
-  const levels = new Map();
+// An example is [window, quantile, place, level, place, level, …]; fires are places.
+function windowOf(latents, split, example, largest, fires) {
+  const levels = new Map(), fired = new Set(fires);
   for (let k = 2; k < example.length; k += 2) levels.set(example[k], example[k + 1]);
   const box = h("div", { class: "window" });
   let plain = "";
@@ -15,15 +15,17 @@ function windowOf(latents, split, example, largest) {
     }
     const text = latents.tokens[token].replace(/\n/g, "↵\n");
     const level = levels.get(place);
-    if (level == null) { plain += text; return; }
+    if (level == null && !fired.has(place)) { plain += text; return; }
     // A space before a word is not a part of its mark.
     const word = text.trimStart();
     if (word) plain += text.slice(0, text.length - word.length);
     flush();
+    const told = fired.has(place) ? "fires" : null;
+    if (level == null) { box.append(h("span", { class: told, title: "the explanation fires, the latent does not" }, word || text)); return; }
     const share = level / latents.levels, strength = `${Math.round(100 * share)} %`;
     const title = largest ? `${(share * largest).toPrecision(3)}, ${strength} of its largest` : `${strength} of the largest here`;
     // Who cannot see the shade reads or hears the number; a mark itself can have no label.
-    box.append(h("mark", { "--a": share.toFixed(3), title }, word || text, h("span", { class: "hidden-text" }, ` (${strength})`)));
+    box.append(h("mark", { class: told, "--a": share.toFixed(3), title }, word || text, h("span", { class: "hidden-text" }, ` (${strength})`)));
   });
   flush();
   if (box.firstChild?.nodeType === Node.TEXT_NODE) box.firstChild.data = box.firstChild.data.trimStart();
@@ -36,10 +38,10 @@ function peakOf(latents, example, largest) {
   return ((level / latents.levels) * largest).toPrecision(2);
 }
 
-function exampleList(latents, split, examples, largest, label) {
+function exampleList(latents, split, examples, largest, label, fires = []) {
   return h("ol", { class: "examples", "aria-label": label },
-    examples.map((example) => h("li", {},
+    examples.map((example, k) => h("li", {},
       h("span", { class: "peak", title: "strongest activation in this window" },
         largest ? peakOf(latents, example, largest) : ""),
-      windowOf(latents, split, example, largest))));
+      windowOf(latents, split, example, largest, fires[k]))));
 }
