@@ -19,6 +19,7 @@ from clearnets.analysis.sources import CONCEPT_TABLES
 from clearnets.autointerp import execution
 from clearnets.autointerp.records import EFFECTS, ROC_STEPS
 from clearnets.autointerp.rules.concept_naming import RULE_COLUMNS
+from clearnets.browser import sampled
 from clearnets.config import Config
 from clearnets.families import DIRECTIONS, FAMILIES
 from clearnets.latents import concept_tables
@@ -81,6 +82,7 @@ def write(cfg: Config) -> None:
     for task in cfg.generalize.tasks:
         _unit("generalize", paths.generalize(task), _observed, task)
     _unit("data", paths.data(), lambda out: artifacts.write_json(out / "stats.json", LOSSES))
+    _unit("sample", paths.sampled(), _sampled)
     for seed in cfg.seeds:
         for mlp in cfg.models:
             _unit("train", paths.train(mlp, seed), _curve, mlp, seed)
@@ -311,6 +313,20 @@ def _effects(out: Path, cfg: Config, family: str, seed: int) -> None:
                 record[f"{source}_auroc_shuffled"] = 0.5 + 0.05 * rng.normal()
             records.append(record)
     artifacts.write_jsonl(out / EFFECTS, records)
+
+
+def _sampled(out: Path) -> None:
+    """One latent with two windows of three tokens, of which one reads as a missing value would."""
+    names = {"part": "good", "family": "native"}
+    latent = names | {"seed": 0, "layer": 1, "latent": 2, "scorer": "rule-detection", "score": 0.8}
+    sentences = {"explanation": 'The word "null".', "effect": 'Raises "he".'}
+    artifacts.write_table(out / "sampled.csv", sampled.COLUMNS, [latent | sentences])
+    tokens = [
+        names | {"window": w, "place": p, "text": text, "share": p / 2, "fires": p % 2}
+        for w in (1, 2)
+        for p, text in enumerate((" the", "null", ","))
+    ]
+    artifacts.write_table(out / "sampled_tokens.csv", sampled.TOKEN_COLUMNS, tokens)
 
 
 def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:

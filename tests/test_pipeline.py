@@ -234,7 +234,7 @@ def test_experiments_share_the_tokens_and_the_dense_model(home):
     """One that differs in the number of active latents takes them from the cache of runs."""
     cell = YAML_.load((home / "experiments/smoke.yaml").read_text())
     cell |= {"experiment": "cell"}
-    cell |= {"skip": ["overlap", "similarity", "concepts", "browse"]}
+    cell |= {"skip": ["overlap", "similarity", "concepts", "sample", "browse"]}
     cell["model"]["k"] = 2
     cell["generalize"] = {"tasks": []}
     YAML().dump(cell, home / "experiments/cell.yaml")

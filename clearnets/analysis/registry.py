@@ -31,6 +31,7 @@ give the same bytes.
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | execution ... | see `clearnets.analysis.execution`: models that run on explanations |
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
+| sampled, sampled_tokens | see `clearnets sample`: explanations to read, with their windows |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -91,6 +92,7 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         "strata": strata,
         "families": families.family_table(),
         **llm_judge.tables(sources, sampled, pair, config),
+        **sources.sampled,
         **ratings.tables(sources, sampled, config),
     }
     if "overlap" not in config.skip:

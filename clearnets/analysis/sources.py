@@ -68,6 +68,7 @@ class Sources:
         overlap: seed, family, layer, latent, status, rate, windows, protocol, positives, seen, and
             per scorer the balanced accuracy; no protocol where a latent has too few windows.
         executed: what `clearnets execute` wrote, by family and seed.
+        sampled: what `clearnets sample` drew, by table.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
@@ -99,6 +100,7 @@ class Sources:
     overlap: pd.DataFrame
     executed: Mapping[executed.Key, executed.Executed]
     effects: pd.DataFrame
+    sampled: Mapping[str, pd.DataFrame]
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -110,7 +112,9 @@ def inputs(config: Config) -> dict[str, Path]:
     """Return the units that the tables of a comparison are made from, by name."""
     if not config.compares:
         return {}
-    named = {"data": paths.data()}
+    named = {"data": paths.data()} | (
+        {} if "sample" in config.skip else {"sampled": paths.sampled()}
+    )
     for seed in config.seeds:
         for mlp in config.models:
             named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)
@@ -121,10 +125,9 @@ def inputs(config: Config) -> dict[str, Path]:
             for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
                 if stage not in config.skip:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
-            if "execute" not in config.skip and family in config.executed_families:
-                named[f"execute/{family}/seed-{seed}"] = paths.execute(family, seed)
-            if "effects" not in config.skip and family in config.executed_families:
-                named[f"effects/{family}/seed-{seed}"] = paths.effects(family, seed)
+            for stage, place in (("execute", paths.execute), ("effects", paths.effects)):
+                if config.runs(stage, family):
+                    named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
@@ -184,6 +187,7 @@ def read(config: Config) -> Sources:
         overlap=pd.DataFrame() if "overlap" in config.skip else _overlap(config),
         executed=executed.read(config),
         effects=_effects(config),
+        sampled={} if "sample" in config.skip else _sampled(),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -197,6 +201,12 @@ def read(config: Config) -> Sources:
 def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return all rows; no column where there is no frame, because the stage was left out."""
     return pd.concat([pd.DataFrame(), *frames], ignore_index=True)
+
+
+def _sampled() -> dict[str, pd.DataFrame]:
+    """Read the tables of `clearnets sample`, in which no text stands for a missing value."""
+    files = {name: paths.sampled() / f"{name}.csv" for name in ("sampled", "sampled_tokens")}
+    return {name: pd.read_csv(file, keep_default_na=False) for name, file in files.items()}
 
 
 def _effects(config: Config) -> pd.DataFrame:

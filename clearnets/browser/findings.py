@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from clearnets.analysis import statistics as stats
 from clearnets.analysis.llm_judge_rows import MAIN_MEASURE, measured
 from clearnets.autointerp.llm.transcripts import TRANSCRIPT, read_transcript
 from clearnets.autointerp.records import EFFECTS, EXPLANATIONS, JUDGED, SCORED, SCORERS, SIMILAR
-from clearnets.config import Config, Family
+from clearnets.config import Config, Family, Split
 from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import missing, read_jsonl
 
@@ -127,6 +127,24 @@ class Beside:
         return cls(recovered(config, family, seed), _effects(config, family, seed))
 
 
+def inputs(config: Config, *splits: Split) -> dict[str, Path]:
+    """Return the units with results about latents, by name, and their activity on some splits."""
+    named = {"data": paths.data(), "words": paths.words()}
+    for seed, family in product(config.seeds, config.families):
+        for split in splits:
+            named[f"cache/{family}/seed-{seed}/{split}"] = paths.cache(family, seed, split)
+        named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
+        for stage, of in (("execute", paths.execute), ("effects", paths.effects)):
+            if config.runs(stage, family):
+                named[f"{stage}/{family}/seed-{seed}"] = of(family, seed)
+        for point in config.hookpoints(family):
+            unit = f"{family}/seed-{seed}/{point}"
+            named[f"explain/{unit}"] = paths.explain(family, seed, point)
+            named[f"score/{unit}"] = paths.score(family, seed, point)
+            named[f"similarity/{unit}"] = paths.similarity(family, seed, point)
+    return named
+
+
 def of_layer(
     config: Config, family: Family, seed: int, hookpoint: str, beside: Beside
 ) -> dict[int, Known]:
@@ -177,7 +195,7 @@ def simulations(config: Config, family: Family, seed: int, hookpoint: str) -> di
     Raises:
         UserError: a result is missing; it names the stage to run.
     """
-    if "execute" in config.skip or family not in config.executed_families:
+    if not config.runs("execute", family):
         return {}
     records = read_jsonl(paths.execute(family, seed) / "latents" / f"{hookpoint}.jsonl")
     return {
@@ -192,7 +210,7 @@ def simulations(config: Config, family: Family, seed: int, hookpoint: str) -> di
 
 
 def _effects(config: Config, family: Family, seed: int) -> dict[tuple[str, int], Effect]:
-    if "effects" in config.skip or family not in config.executed_families:
+    if not config.runs("effects", family):
         return {}
     points = config.hookpoints_by_layer(family)
     return {

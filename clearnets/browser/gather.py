@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import hstack
 
 from clearnets.autointerp.texts import open_texts
-from clearnets.browser import nearest
+from clearnets.browser import findings, nearest
 from clearnets.browser.activity import Example, held_out, see
 from clearnets.browser.findings import (
     REASONS,
@@ -51,7 +51,7 @@ CHANCE = {
 
 def inputs(config: Config) -> dict[str, Path]:
     """Return the units that the page is made from, by name."""
-    named = {"data": paths.data(), "words": paths.words()}
+    named = findings.inputs(config, SPLIT, HELD_OUT)
     for seed in config.seeds:
         named[f"match/seed-{seed}"] = paths.match(seed)
         named |= {f"train/{mlp}/seed-{seed}": paths.train(mlp, seed) for mlp in config.models}
@@ -59,18 +59,6 @@ def inputs(config: Config) -> dict[str, Path]:
             f"coders/{family}/seed-{seed}": paths.coders(family, seed)
             for family in config.coder_families
         }
-        for family in config.families:
-            for split in (SPLIT, HELD_OUT):
-                named[f"cache/{family}/seed-{seed}/{split}"] = paths.cache(family, seed, split)
-            named[f"concepts/{family}/seed-{seed}"] = paths.concepts(family, seed)
-            for stage, unit in (("execute", paths.execute), ("effects", paths.effects)):
-                if stage not in config.skip and family in config.executed_families:
-                    named[f"{stage}/{family}/seed-{seed}"] = unit(family, seed)
-            for point in config.hookpoints_by_layer(family).values():
-                unit = f"{family}/seed-{seed}/{point}"
-                named[f"explain/{unit}"] = paths.explain(family, seed, point)
-                named[f"score/{unit}"] = paths.score(family, seed, point)
-                named[f"similarity/{unit}"] = paths.similarity(family, seed, point)
     return named
 
 

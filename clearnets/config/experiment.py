@@ -194,6 +194,10 @@ class Config(Frozen):
         there = [name for name in self.families if FAMILIES[name].writes]
         return tuple(name for name in there if name in wanted or ALL in wanted)
 
+    def runs(self, stage: Optional, family: Family) -> bool:
+        """Return whether one of the stages that execute explanations has results of a family."""
+        return stage not in self.skip and family in self.executed_families
+
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
         """Return where a family's latents are: at some layers, or at all of them."""
         chosen = self.model.layers if layers is None else layers

@@ -164,6 +164,11 @@ def qualify() -> Path:
     return ARTIFACTS / "qualify"
 
 
+def sampled() -> Path:
+    """`sampled.csv` and `sampled_tokens.csv`: explanations to read."""
+    return ARTIFACTS / "sampled"
+
+
 def browser() -> Path:
     """`index.html`: the latents, for people to look at."""
     return ARTIFACTS / "browser"

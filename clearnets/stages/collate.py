@@ -34,7 +34,7 @@ STAGE = Stage(
         *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/evaluate"),
         *("artifacts/cache", "artifacts/explain", "artifacts/qualify", "artifacts/score"),
         *("artifacts/similarity", "artifacts/overlap", "artifacts/concepts"),
-        *("artifacts/execute", "artifacts/effects"),
+        *("artifacts/execute", "artifacts/effects", "artifacts/sampled"),
         *("artifacts/generalize", "artifacts/tune", "paper/ratings"),
     ),
     small=("paper/results/{experiment}",),

@@ -14,7 +14,15 @@ from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, to_line, w
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import cache, effects, execute, explain, score, words
 
-FAMILIES = ("native", "transcoder", "neurons", "random-native", "step0-transcoder", "token-unigram")
+FAMILIES = (
+    "native",
+    "topk-native",
+    "transcoder",
+    "neurons",
+    "random-native",
+    "step0-transcoder",
+    "token-unigram",
+)
 LATENTS = 12
 RUNTIME = Runtime(device="cpu", threads=1)
 

@@ -123,7 +123,7 @@ def test_families_without_layers_or_lens():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("saes", "1", 0), "unknown family 'saes'; choose one of native, transcoder"),
+        (("saes", "1", 0), "unknown family 'saes'; choose one of native, topk-native"),
         (("sae", "1", 0), "experiment 'default' has no family 'sae'; choose one of native"),
         (("native", "2", 0), "no layer '2'; layers go from 0 to 1"),
         (("native", "tokens", 0), "no layer 'tokens'"),
