@@ -112,9 +112,8 @@ def inputs(config: Config) -> dict[str, Path]:
     """Return the units that the tables of a comparison are made from, by name."""
     if not config.compares:
         return {}
-    named = {"data": paths.data()} | (
-        {} if "sample" in config.skip else {"sampled": paths.sampled()}
-    )
+    named = {"data": paths.data()}
+    named |= {} if "sample" in config.skip else {"sampled": paths.sampled()}
     for seed in config.seeds:
         for mlp in config.models:
             named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)

@@ -115,7 +115,7 @@ def tables(config: Config) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def _draw(config: Config, family: str, scorer: str) -> list[Drawn]:
     """Return a latent of each third of a family's latents by score."""
     there = [
-        (known.scores[scorer], (seed, layer, point, latent), known)
+        (seed, layer, point, latent, known)
         for seed in config.seeds
         for layer, point in config.hookpoints_by_layer(family).items()
         for latent, known in of_layer(
@@ -123,8 +123,7 @@ def _draw(config: Config, family: str, scorer: str) -> list[Drawn]:
         ).items()
         if scorer in known.scores
     ]
-    there.sort(key=lambda one: -one[0])
+    there.sort(key=lambda one: -one[-1].scores[scorer])
     rng = np.random.default_rng(seed_for(config.browse.seed, "sampled", family))
     thirds = zip(PARTS, np.array_split(np.arange(len(there)), len(PARTS)))
-    chosen = [(part, there[rng.choice(third)]) for part, third in thirds if len(third)]
-    return [Drawn(part, family, *names, known) for part, (_, names, known) in chosen]
+    return [Drawn(part, family, *there[rng.choice(t)]) for part, t in thirds if len(t)]

@@ -111,7 +111,7 @@ class _Replay(nn.Module):
 
 @torch.no_grad()
 def run_above(
-    model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor, **inputs: Tensor
+    model: Any, layer: int, residual_BSD: Tensor, tokens_BS: Tensor, **inputs: Any
 ) -> Tensor:
     """Return the last hidden state (B, S, D) for a residual stream `residual_BSD` behind `layer`.
 

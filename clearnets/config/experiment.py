@@ -194,7 +194,7 @@ class Config(Frozen):
         there = [name for name in self.families if FAMILIES[name].writes]
         return tuple(name for name in there if name in wanted or ALL in wanted)
 
-    def runs(self, stage: Optional, family: Family) -> bool:
+    def runs(self, stage: str, family: Family) -> bool:
         """Return whether one of the stages that execute explanations has results of a family."""
         return stage not in self.skip and family in self.executed_families
 
