@@ -49,7 +49,15 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
                 trust_remote_code=False,
                 local_files_only=offline,
             )
-    except (*network_errors(), ValueError, KeyError, ImportError) as error:
+    # The last four: tokenizer.json is JSON of another kind.
+    except (
+        *network_errors(),
+        ImportError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"tokenizer {name!r} cannot be had ({reason:.160}); give data.tokenizer.name a folder "
