@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -16,7 +17,6 @@ app = typer.Typer(
     "transcoders fitted to dense ones? Each stage of the comparison is a command; `clearnets "
     "repro` runs them all. `clearnets COMMAND --help` gives an example of each.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -32,8 +32,22 @@ PANELS = {
 }
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"clearnets {version('clearnets')}")
+        raise typer.Exit
+
+
 @app.callback()
-def one_process(context: typer.Context) -> None:
+def one_process(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
     """Refuse torchrun's processes where one does the work."""
     from clearnets import UserError
     from clearnets.pipeline import processes
