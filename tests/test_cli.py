@@ -32,7 +32,7 @@ PANELS = {
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "status"],
-    "Exchange": ["import", "export", "import-scores", "bundle"],
+    "Exchange": ["import", "export", "export-model", "import-scores", "bundle"],
     "Experiments": ["repro", "exp", "compute"],
 }
 COMMANDS = [command for panel in PANELS.values() for command in panel]

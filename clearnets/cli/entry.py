@@ -27,7 +27,10 @@ PANELS = {
     "Pipeline": [stages.command(stage) for stage in table().values() if not stage.own_command],
     "Paper": [paper.figures, paper.paper, paper.claims, paper.compare],
     "Look": [look.trace, look.verify, look.show, look.status],
-    "Exchange": [exchange.import_, exchange.export, exchange.import_scores, exchange.bundle],
+    "Exchange": [
+        *(exchange.import_, exchange.export, exchange.export_model, exchange.import_scores),
+        exchange.bundle,
+    ],
     "Experiments": [repro.repro, experiments.exp, experiments.compute],
 }
 

@@ -73,7 +73,7 @@ class Place:
         selections = {item: stage.selection(self.config, item) | chosen for item in items}
         runtime = Runtime(device, self.config.threads)
         if device not in ("auto", "cpu"):
-            runtime.torch_device()  # Unknown ones are refused here: where all is fresh, no stage does.
+            runtime.torch_device()  # Refuses an unknown one, even where there is nothing to do.
         if dry_run:
             folder = experiments.worktree(self.experiment) if self.experiment else Path()
             preview.show(self.config, folder, stage, selections)

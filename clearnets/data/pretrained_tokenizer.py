@@ -20,6 +20,9 @@ from clearnets.pipeline.hub_client import detect_offline, network_errors
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# What transformers raises where tokenizer.json holds something else.
+_NO_TOKENIZER = (ValueError, KeyError, TypeError, AttributeError)
+
 
 def tokenizer_fingerprints(settings: AnyTokenizer) -> dict[str, str]:
     """Return the SHA-256 of each file of a tokenizer's folder; {} if it has no folder."""
