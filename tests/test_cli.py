@@ -31,7 +31,7 @@ PANELS = {
         *("effects", "score", "similarity", "browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
-    "Look": ["trace", "verify", "show", "status"],
+    "Look": ["trace", "verify", "show", "generate", "status"],
     "Exchange": ["import", "export", "export-model", "import-scores", "bundle"],
     "Experiments": ["repro", "exp", "compute"],
 }

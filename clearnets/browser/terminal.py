@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +123,7 @@ def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
     known, seen = view.known, view.seen
     yield Text(view.title, "bold")
     if known.explanation:
-        yield Text(_printable(known.explanation), "italic")
+        yield Text(printable(known.explanation), "italic")
     if known.status in REASONS:
         lacks = "no score" if known.explanation else "no explanation"
         yield Text(f"{lacks}: {REASONS[known.status]}")
@@ -162,30 +162,38 @@ def _fact(name: str, value: str) -> Text:
 
 
 def _shown(token: str) -> str:
-    return _printable(token).replace(" ", "·") or "∅"
+    return printable(token).replace(" ", "·") or "∅"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return text without characters that command a terminal."""
     text = text.replace("\n", "↵").replace("\t", "⇥")
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _window(view: View, example: Example, shades: bool) -> Text:
+    tokens_L = view.tokens_NL[example.window]
+    seen_L = ~np.isin(tokens_L, list(view.hidden))
+    words = [printable(view.strings[token]) for token in tokens_L[seen_L].tolist()]
+    return marked(words, example.act_L[seen_L], largest=view.seen.largest, shades=shades)
+
+
+def marked(words: Sequence[str], act_L: np.ndarray, *, largest: float, shades: bool) -> Text:
+    """Return a text whose active tokens stand out.
+
+    Args:
+        words: the text of each token.
+        act_L: a latent's activation at each, of which the `largest` has the deepest colour.
+        shades: mark them by colour instead of << >>.
+    """
     line = Text()
-    for token, act in zip(view.tokens_NL[example.window].tolist(), example.act_L.tolist()):
-        if token in view.hidden:
-            continue
-        word = _printable(view.strings[token])
+    for word, act in zip(words, act_L.tolist()):
         if act <= 0:
             line.append(word)
             continue
         text = word.lstrip() or word
         line.append(word[: len(word) - len(text)])
-        line.append(
-            text if shades else f"<<{text}>>",
-            _shade(act / view.seen.largest) if shades else "",
-        )
+        line.append(text if shades else f"<<{text}>>", _shade(act / largest) if shades else "")
     return line
 
 

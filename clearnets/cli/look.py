@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clearnets.cli.options import Experiment, Results, Seed
+from clearnets.cli.options import LATENTS, Experiment, Layers, Results, Seed
 from clearnets.cli.place import Place, move_to_run
 from clearnets.families import FAMILIES
 
@@ -81,6 +81,42 @@ def show(
     place = Place.of(experiment)
     move_to_run(experiment)
     module.run(module.look(place.config, family, layer, latent, seed=seed), examples)
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="How the story begins; it may be empty.")],
+    aux: Annotated[str, LATENTS] = "native",
+    layers: Layers = None,
+    latents: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many latents of each layer to show.")
+    ] = 2,
+    tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="End the story after so many tokens.")
+    ] = 80,
+    temperature: Annotated[
+        float, typer.Option(min=0, metavar="T", help="0 takes the likeliest token each time.")
+    ] = 0.8,
+    draw: Annotated[int, typer.Option(metavar="N", help="Another number gives another story.")] = 0,
+    seed: Seed = None,
+    experiment: Experiment = None,
+) -> None:
+    """Let a model write a story from a prompt, and show the latents that fire in it.
+
+    The model is the one that the family of latents reads.
+
+    Example: [bold]clearnets generate "One day a fox" --layers 2,5[/bold]
+    """
+    from clearnets.browser import story as module
+    from clearnets.config import parse_layers
+
+    place = Place.of(experiment)
+    chosen = parse_layers(layers, place.config)
+    move_to_run(experiment)
+    writing = module.Writing(tokens, temperature, draw)
+    told = module.tell(
+        place.config, prompt, writing, family=aux, layers=chosen, latents=latents, seed=seed
+    )
+    module.run(told)
 
 
 def status(
