@@ -431,6 +431,7 @@ def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
     before = files(place)
     assert run("match") == (0, "up to date: artifacts/match/seed-0\n")
     assert files(place) == before
+    assert run("plan") == (0, "made: artifacts/code.json\nnext: `clearnets repro`\n")
     for _ in build_all([Unit("data", paths.data(), {}, {})]):
         pass
     runs(3.0)

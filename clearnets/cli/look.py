@@ -35,7 +35,7 @@ def verify() -> None:
     Example: [bold]clearnets verify[/bold]
     """
     from clearnets import arithmetic, config
-    from clearnets.pipeline import dvc
+    from clearnets.pipeline import dvc, environment, times
     from clearnets.pipeline.stage import names_of
     from clearnets.provenance import lockfile
     from clearnets.provenance import verify as module
@@ -46,6 +46,9 @@ def verify() -> None:
     found += lockfile.code_faults(steps, dvc.code_fingerprints(own))
     for line in module.format_report(steps, found, list(module.differences(steps, found))):
         print(line)
+    made_with = times.made_with(own.experiment)
+    if made_with:
+        print(f"a run here: {environment.format_differences(made_with, environment.here())}")
     print(module.format_place(arithmetic.departures()))
     raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
 
@@ -125,8 +128,8 @@ def status(
         bool,
         typer.Option(
             "--record",
-            help="Write what the stages took here to experiments/times.json, for those who have "
-            "not run them.",
+            help="Write what the stages took here, and what they were made with, to "
+            "experiments/times.json, for those who have not run them.",
         ),
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail unless all are fresh.")] = False,

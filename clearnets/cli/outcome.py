@@ -27,13 +27,18 @@ def show(
     from clearnets.pipeline import experiments
 
     place = experiments.worktree(experiment) if experiment else Path()
-    for word, units in (("up to date", fresh), ("made", made)):
-        if units:
-            print(f"{word}: {first_of([str(place / unit.out) for unit in units])}")
-    if made:
+    # A stage without units writes its files anew each time.
+    written = [] if made or fresh else [path for path in stage.outputs if "{" not in path]
+    for word, places in (
+        ("up to date", [unit.out for unit in fresh]),
+        ("made", [unit.out for unit in made] + written),
+    ):
+        if places:
+            print(f"{word}: {first_of([str(place / path) for path in places])}")
+    if made or written:
         there = f" --experiment {experiment}" if experiment else ""
-        found = next(_next(config, stage), None)
-        print(f"next: `clearnets {found}{there}`" if found else f"next: `{_rest(experiment)}`")
+        command = next(_next(config, stage), None)
+        print(f"next: `clearnets {command}{there}`" if command else f"next: `{_rest(experiment)}`")
 
 
 def _rest(experiment: str | None) -> str:
@@ -49,5 +54,5 @@ def _next(config: Config, stage: Stage) -> Iterator[str]:
         except UserError:  # It reads something from outside that is not there.
             continue
         ready = all(path.exists() for unit in units for path in unit.inputs.values())
-        if ready and not all(unit.fresh() for unit in units):
+        if ready and not (units and all(unit.fresh() for unit in units)):
             yield other.command(item)
