@@ -188,9 +188,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_parameters_that_no_memory_holds_are_refused_at_once(place, run, more, says):
     with (place / "params.yaml").open("a") as file:
         file.write(more)
-    start = time.monotonic()
+    start = time.process_time()
     code, output = run("match")
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert (code, output.count("\n")) == (2, 1)
     assert says in output
 
@@ -437,7 +437,8 @@ def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
     runs(3.0)
     assert run("match") == (
         0,
-        "made: artifacts/match/seed-0\nnext: `clearnets sparsify --aux transcoder`\n",
+        "made: artifacts/match/seed-0\nnext: `clearnets sparsify --aux transcoder`, or all that "
+        "is left: `clearnets repro`\n",
     )
 
 

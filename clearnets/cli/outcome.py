@@ -38,12 +38,9 @@ def show(
     if made or written:
         there = f" --experiment {experiment}" if experiment else ""
         command = next(_next(config, stage), None)
-        print(f"next: `clearnets {command}{there}`" if command else f"next: `{_rest(experiment)}`")
-
-
-def _rest(experiment: str | None) -> str:
-    """Return the command that runs all that is stale."""
-    return f"clearnets exp {experiment}" if experiment else "clearnets repro"
+        rest = f"clearnets exp {experiment}" if experiment else "clearnets repro"
+        one = f"`clearnets {command}{there}`, or all that is left: " if command else ""
+        print(f"next: {one}`{rest}`")
 
 
 def _next(config: Config, stage: Stage) -> Iterator[str]:

@@ -104,7 +104,7 @@ def made_with(name: str, own: str | None) -> dict[str, str]:
     if experiment != own:
         return {}
     if not at:
-        return times.made_with(own)
+        return times.made_with(experiment)
     try:
         record = json.loads(git("show", f"{commit}:{times.RECORD}"))
     except (UserError, ValueError):

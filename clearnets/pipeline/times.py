@@ -61,7 +61,7 @@ def here() -> dict[str, float]:
     """Return seconds by stage (`cache@sae`) on this machine: the longest of the last LAST runs."""
     runs: dict[str, list[float]] = {}
     for ran in _log():
-        runs.setdefault(ran["stage"], []).append(float(ran["seconds"]))
+        runs.setdefault(ran["stage"], []).append(ran["seconds"])
     return {stage: max(seconds[-LAST:]) for stage, seconds in runs.items()}
 
 
@@ -83,10 +83,9 @@ def _log() -> Iterator[dict[str, Any]]:
         for line in TIMES.read_text(encoding="utf-8").splitlines():
             try:
                 ran = json.loads(line)
-                float(ran["seconds"]), ran["stage"]
+                yield {**ran, "stage": ran["stage"], "seconds": float(ran["seconds"])}
             except (ValueError, KeyError, TypeError):  # A torn line of a killed run.
                 continue
-            yield ran
 
 
 def record(experiment: str, stages: Iterable[str]) -> list[str]:
