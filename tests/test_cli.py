@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from clearnets import UserError, cli
+from clearnets import UserError, cli, config
 from clearnets.cli.errors import guarded
-from clearnets.pipeline import experiments
+from clearnets.pipeline import experiments, paths
+from clearnets.pipeline.artifacts import Unit, build_all, write_text
 from clearnets.pipeline.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +31,8 @@ PANELS = {
         *("effects", "score", "similarity", "browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
-    "Look": ["trace", "verify", "show", "status"],
-    "Exchange": ["import", "export", "import-scores", "bundle"],
+    "Look": ["trace", "verify", "show", "generate", "status"],
+    "Exchange": ["import", "export", "export-model", "import-scores", "bundle"],
     "Experiments": ["repro", "exp", "compute"],
 }
 COMMANDS = [command for panel in PANELS.values() for command in panel]
@@ -79,7 +83,8 @@ def test_help_lists_every_command_in_its_panel():
             listed = shown.setdefault(title[1], [])
         elif command := re.match(r"│ ([a-z-]+) ", line):
             listed.append(command[1])
-    assert list(shown.pop("Options")) == ["--help"]
+    options = ["--version", "--install-completion", "--show-completion", "--help"]
+    assert shown.pop("Options") == options
     assert list(shown.items()) == list(PANELS.items())
 
 
@@ -122,6 +127,10 @@ def test_help_lists_every_command_in_its_panel():
         (["nothing"], "no such command 'nothing'; see `clearnets --help`"),
         (["show", "transcoder", "-1", "3"], "no layer '-1'; layers go from 0 to 7"),
         (["show", "sae", "1", "2", "--nope"], "(--nope); see `clearnets show --help`"),
+        (["evaluate", "--device", "tpu"], "no device 'tpu' here; use --device cpu"),
+        (["exp", "a" * 300], "a name is too long: 'experiments/aaa"),
+        (["status", "--experiment", "a" * 300], "a name is too long: 'experiments/aaa"),
+        (["exp", "smoke", "--dry-run", "--set", "seeds=&a [*a]"], "nested too deeply, or in itsel"),
     ],
 )
 def test_mistakes_get_one_line_exit_2_and_nothing_written(place, run, words, says):
@@ -144,6 +153,7 @@ def test_mistakes_get_one_line_exit_2_and_nothing_written(place, run, words, say
         ("  betas: [0.95, 0.98]", "  betas: [0.9, 1.0]", "train.betas.1: "),
         ("experiment: default", "experiment: 12:30:00", "experiment: "),
         ("  rotary_fraction: 1.0", "  rotary_fraction: 0.1", "rotary_fraction rotates 1"),
+        ("seeds: [0]", "seeds: [0]\n? [a, b]\n: c", "write keys as text"),
     ],
 )
 def test_a_bad_params_file_is_refused(place, run, line, instead, says):
@@ -156,6 +166,39 @@ def test_a_bad_params_file_is_refused(place, run, line, instead, says):
     assert output.startswith("clearnets: params.yaml: ")
     assert says in output
     assert files(place) == before
+
+
+# Ten times as much in each line: more values than memory holds.
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefghijk", "bcdefghijkl")
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (BOMB, "params.yaml stands for 1e+12 values by its aliases; write fewer"),
+        ("a: &a [*a]\n", "params.yaml is nested too deeply, or in itself"),
+        (f"a: {'[' * 500}{']' * 500}\n", "params.yaml is nested too deeply, or in itself"),
+        (f"a: {'9' * 5000}\n", "params.yaml is not readable YAML: Exceeds the limit"),
+    ],
+    ids=["bomb", "circle", "deep", "digits"],
+)
+def test_parameters_that_no_memory_holds_are_refused_at_once(place, run, more, says):
+    with (place / "params.yaml").open("a") as file:
+        file.write(more)
+    start = time.process_time()
+    code, output = run("match")
+    assert time.process_time() - start < 1
+    assert (code, output.count("\n")) == (2, 1)
+    assert says in output
+
+
+def test_parameters_that_are_a_folder_are_refused(place, run):
+    (place / "params.yaml").unlink()
+    (place / "params.yaml").mkdir()
+    assert run("match") == (2, "clearnets: params.yaml cannot be read: Is a directory\n")
 
 
 @pytest.mark.parametrize(
@@ -370,3 +413,74 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(run, monkeypatch):
         130,
         "clearnets: interrupted; run the same command again to go on\n",
     )
+
+
+def runs(loss: float) -> None:
+    """Models that are trained, of which `match` reads only the curves."""
+    for mlp in config.load().models:
+        for _, work in build_all([Unit("train", paths.train(mlp, 0), {"loss": loss}, {})]):
+            line = f"0,0,{loss},{loss}" if mlp == "dense" else f"0,0,{loss},{loss + 0.01}"
+            header = "step,tokens,train_loss,valid_loss"
+            write_text(work.out / "curve.csv", f"{header}\n{line}\n")
+            (work.out / "checkpoints/step-000000").mkdir(parents=True)
+
+
+def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
+    runs(2.0)
+    assert run("match") == (0, "made: artifacts/match/seed-0\nnext: `clearnets repro`\n")
+    before = files(place)
+    assert run("match") == (0, "up to date: artifacts/match/seed-0\n")
+    assert files(place) == before
+    assert run("plan") == (0, "made: artifacts/code.json\nnext: `clearnets repro`\n")
+    for _ in build_all([Unit("data", paths.data(), {}, {})]):
+        pass
+    runs(3.0)
+    assert run("match") == (
+        0,
+        "made: artifacts/match/seed-0\nnext: `clearnets sparsify --aux transcoder`, or all that "
+        "is left: `clearnets repro`\n",
+    )
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"files": []}', '{"files": {"curve.csv": 1}}'])
+@pytest.mark.parametrize("unit", ["artifacts/match/seed-0", "artifacts/train/dense/seed-0"])
+def test_a_manifest_that_is_none_is_named_with_its_cure(place, run, unit, content):
+    runs(2.0)
+    run("match")
+    (place / unit / "manifest.json").write_text(content)
+    before = files(place)
+    code, output = run("match")
+    if code == 0:  # It is not what a fresh one has, so it is made anew.
+        assert json.loads((place / unit / "manifest.json").read_text())["stage"] == "match"
+        return
+    assert (code, output.count("\n")) == (2, 1)
+    assert f"clearnets: {unit}/manifest.json is not what its stage wrote; delete it and" in output
+    assert files(place) == before
+
+
+def test_a_damaged_file_of_a_result_is_named_after_an_error(place, capsys):
+    """Its size is as recorded, so that only its hash tells."""
+    for _, work in build_all([Unit("other", Path("artifacts/embed"), {}, {})]):
+        write_text(work.out / "meta.json", "[1]")
+    (place / "artifacts/embed/meta.json").write_text("[2]")
+
+    def fail() -> None:
+        raise TypeError("list indices must be integers")
+
+    assert guarded(fail) == 2
+    assert capsys.readouterr().err == (
+        "clearnets: artifacts/embed/meta.json is not what its stage wrote; delete it and run "
+        "`dvc repro embed`\n"
+    )
+
+
+def test_the_version_is_that_of_the_package(run):
+    assert run("--version") == (0, f"clearnets {version('clearnets')}\n")
+
+
+def test_completion_knows_the_commands(monkeypatch):
+    completing = {"_CLEARNETS_COMPLETE": "complete_bash", "COMP_WORDS": "clearnets re"}
+    done = CliRunner().invoke(
+        cli.app, [], prog_name="clearnets", env={**completing, "COMP_CWORD": "1"}
+    )
+    assert done.output.split() == ["repro"]

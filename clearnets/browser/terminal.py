@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,9 +125,9 @@ def lines(view: View, examples: int, *, shades: bool) -> Iterator[Text]:
     known, seen = view.known, view.seen
     yield Text(view.title, "bold")
     if known.explanation:
-        yield Text(_printable(known.explanation), "italic")
+        yield Text(printable(known.explanation), "italic")
     if known.effect:
-        yield Text(_printable(known.effect.sentence), "italic")
+        yield Text(printable(known.effect.sentence), "italic")
     if known.status in REASONS:
         lacks = "no score" if known.explanation else "no explanation"
         yield Text(f"{lacks}: {REASONS[known.status]}")
@@ -183,30 +183,51 @@ def _fact(name: str, value: str) -> Text:
 
 
 def _shown(token: str) -> str:
-    return _printable(token).replace(" ", "·") or "∅"
+    return printable(token).replace(" ", "·") or "∅"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return text without characters that command a terminal."""
     text = text.replace("\n", "↵").replace("\t", "⇥")
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _window(view: View, example: Example, shades: bool) -> Text:
+    tokens_L = view.tokens_NL[example.window]
+    seen_L = ~np.isin(tokens_L, list(view.hidden))
+    words = [printable(view.strings[token]) for token in tokens_L[seen_L].tolist()]
+    fires_L = None if example.fires_L is None else example.fires_L[seen_L]
+    largest = view.seen.largest
+    return marked(words, example.act_L[seen_L], fires_L, largest=largest, shades=shades)
+
+
+def marked(
+    words: Sequence[str],
+    act_L: np.ndarray,
+    fires_L: np.ndarray | None = None,
+    *,
+    largest: float,
+    shades: bool,
+) -> Text:
+    """Return a text whose active tokens stand out, and those at which an explanation fires.
+
+    Args:
+        words: the text of each token.
+        act_L: a latent's activation at each, of which the `largest` has the deepest colour.
+        shades: mark them by colour instead of << >>, and where the explanation fires by a line
+            instead of _ _.
+    """
     line = Text()
-    tokens_L, act_L = view.tokens_NL[example.window].tolist(), example.act_L.tolist()
-    fires_L = np.zeros(len(tokens_L), bool) if example.fires_L is None else example.fires_L
-    for token, act, fires in zip(tokens_L, act_L, fires_L.tolist()):
-        if token in view.hidden:
-            continue
-        word = _printable(view.strings[token])
+    if fires_L is None:
+        fires_L = np.zeros(len(words), dtype=bool)
+    for word, act, fires in zip(words, act_L.tolist(), fires_L.tolist()):
         if act <= 0 and not fires:
             line.append(word)
             continue
         text = word.lstrip() or word
         line.append(word[: len(word) - len(text)])
         if shades:
-            styles = [_shade(act / view.seen.largest)] * (act > 0) + ["underline"] * fires
+            styles = [_shade(act / largest)] * (act > 0) + ["underline"] * fires
             line.append(text, " ".join(styles))
         else:
             text = f"_{text}_" if fires else text

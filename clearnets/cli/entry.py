@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -16,7 +17,6 @@ app = typer.Typer(
     "transcoders fitted to dense ones? Each stage of the comparison is a command; `clearnets "
     "repro` runs them all. `clearnets COMMAND --help` gives an example of each.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,14 +26,31 @@ app = typer.Typer(
 PANELS = {
     "Pipeline": [stages.command(stage) for stage in table().values() if not stage.own_command],
     "Paper": [paper.figures, paper.paper, paper.claims, paper.compare],
-    "Look": [look.trace, look.verify, look.show, look.status],
-    "Exchange": [exchange.import_, exchange.export, exchange.import_scores, exchange.bundle],
+    "Look": [look.trace, look.verify, look.show, look.generate, look.status],
+    "Exchange": [
+        *(exchange.import_, exchange.export, exchange.export_model, exchange.import_scores),
+        exchange.bundle,
+    ],
     "Experiments": [repro.repro, experiments.exp, experiments.compute],
 }
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"clearnets {version('clearnets')}")
+        raise typer.Exit
+
+
 @app.callback()
-def one_process(context: typer.Context) -> None:
+def one_process(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
     """Refuse torchrun's processes where one does the work."""
     from clearnets import UserError
     from clearnets.pipeline import processes

@@ -1,9 +1,11 @@
-"""Report a user's mistake, a full disk or Ctrl-C as one line."""
+"""Report a user's mistake, a full disk, a damaged result or Ctrl-C as one line."""
 
 from __future__ import annotations
 
+import errno
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ INTERRUPTED = 130
 
 
 def guarded(call: Callable[[], Any]) -> int:
-    """Run `call` and return its exit code: 2, with one line, for a mistake or a full disk."""
+    """Run `call` and return its exit code: 2, with one line, for what the user can cure."""
     import typer
 
     from clearnets import UserError
@@ -34,12 +36,9 @@ def guarded(call: Callable[[], Any]) -> int:
         if not message:
             return error.exit_code
     except Exception as error:
-        if not _no_space(error):
+        message = _cause(error)
+        if not message:
             raise
-        message = (
-            "a file could not be written: the disk is full, or a quota or size limit is reached; "
-            "free some space and run the same command to go on"
-        )
     if code == 2:
         processes.let_main_speak()
     if code == 2 or processes.is_main():
@@ -56,13 +55,49 @@ def _usage(error: typer.TyperException) -> str:
     return f"{message[0].lower()}{message[1:]}; see `{context.command_path} --help`"
 
 
+def _cause(error: Exception) -> str:
+    """Return a line about what from outside has led to `error`; empty if nothing that is known."""
+    if _no_space(error):
+        return (
+            "a file could not be written: the disk is full, or a quota or size limit is reached; "
+            "free some space and run the same command to go on"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"a name is too long: {str(error.filename)!r:.60}...; choose a shorter one"
+    return next(_damaged_records(), "")
+
+
+def _damaged_records() -> Iterator[str]:
+    """Yield a line for each JSON file of a result that is not what its stage wrote."""
+    from clearnets.pipeline import paths
+    from clearnets.pipeline.artifacts import MANIFEST, sha256
+    from clearnets.pipeline.stage import rerun
+
+    for folder in (paths.ARTIFACTS, paths.WORK, paths.results(""), paths.FIGURES):
+        for manifest in sorted(folder.rglob(MANIFEST)):
+            try:
+                files = json.loads(manifest.read_bytes())["files"]
+                listed = {name: entry["sha256"] for name, entry in files.items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                bad = [manifest]
+            else:
+                named = ((manifest.parent / name, digest) for name, digest in listed.items())
+                bad = [
+                    path
+                    for path, digest in named
+                    if path.suffix == ".json" and path.exists() and sha256(path) != digest
+                ]
+            for path in bad:
+                again = f"`{command}`" if (command := rerun(path)) else "the same command"
+                yield f"{path} is not what its stage wrote; delete it and run {again}"
+
+
 def _no_space(error: Exception) -> bool:
     """Return whether a full disk is the cause of `error`.
 
     Libraries that write in native code (safetensors, tokenizers, torch, numpy) say so only in the
     message, or not at all.
     """
-    import errno
     import re
     import shutil
 

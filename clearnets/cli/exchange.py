@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearnets.cli.options import LATENTS, Experiment, Layers, Seed
+from clearnets.cli.options import LATENTS, Experiment, Layers, Mlp, Seed
 from clearnets.cli.place import Place, move_to_run
 
 
@@ -85,6 +85,30 @@ def export(
         out=out,
     )
     print(f"{out}: {explanations:,} explanations, {files:,} files of scores")
+
+
+def export_model(
+    out: Annotated[Path, typer.Argument(help="The new Hugging Face folder.")],
+    mlp: Mlp,
+    seed: Seed = None,
+    experiment: Experiment = None,
+) -> None:
+    """Write a model with its tokenizer as a folder that transformers loads anywhere.
+
+    It is the checkpoint that the comparison reads. A dense one is plain GPT-NeoX; the others load
+    after [bold]import clearnets.models.loading[/bold].
+
+    Example: [bold]clearnets export-model --mlp dense /tmp/dense[/bold]
+    """
+    from clearnets.config import parse_mlp, parse_seed
+    from clearnets.models import standalone
+
+    place, out = Place.of(experiment), out.absolute()
+    parse_mlp(mlp, place.config)
+    number = parse_seed(seed, place.config)
+    move_to_run(experiment)
+    model = standalone.run(mlp, out, seed=number)
+    print(f"{out}: {model.config.model_type}, {mlp}, {model.num_parameters():,} parameters")
 
 
 def import_scores(

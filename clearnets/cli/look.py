@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clearnets.cli.options import Experiment, Results, Seed
+from clearnets.cli.options import LATENTS, Experiment, Layers, Results, Seed
 from clearnets.cli.place import Place, move_to_run
 from clearnets.families import FAMILIES
 
@@ -35,7 +35,7 @@ def verify() -> None:
     Example: [bold]clearnets verify[/bold]
     """
     from clearnets import arithmetic, config
-    from clearnets.pipeline import dvc
+    from clearnets.pipeline import dvc, environment, times
     from clearnets.pipeline.stage import names_of
     from clearnets.provenance import lockfile
     from clearnets.provenance import verify as module
@@ -46,6 +46,9 @@ def verify() -> None:
     found += lockfile.code_faults(steps, dvc.code_fingerprints(own))
     for line in module.format_report(steps, found, list(module.differences(steps, found))):
         print(line)
+    made_with = times.made_with(own.experiment)
+    if made_with:
+        print(f"a run here: {environment.format_differences(made_with, environment.here())}")
     print(module.format_place(arithmetic.departures()))
     raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
 
@@ -83,14 +86,50 @@ def show(
     module.run(module.look(place.config, family, layer, latent, seed=seed), examples)
 
 
+def generate(
+    prompt: Annotated[str, typer.Argument(help="How the story begins; it may be empty.")],
+    aux: Annotated[str, LATENTS] = "native",
+    layers: Layers = None,
+    latents: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many latents of each layer to show.")
+    ] = 2,
+    tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="End the story after so many tokens.")
+    ] = 80,
+    temperature: Annotated[
+        float, typer.Option(min=0, metavar="T", help="0 takes the likeliest token each time.")
+    ] = 0.8,
+    draw: Annotated[int, typer.Option(metavar="N", help="Another number gives another story.")] = 0,
+    seed: Seed = None,
+    experiment: Experiment = None,
+) -> None:
+    """Let a model write a story from a prompt, and show the latents that fire in it.
+
+    The model is the one that the family of latents reads.
+
+    Example: [bold]clearnets generate "One day a fox" --layers 2,5[/bold]
+    """
+    from clearnets.browser import story as module
+    from clearnets.config import parse_layers
+
+    place = Place.of(experiment)
+    chosen = parse_layers(layers, place.config)
+    move_to_run(experiment)
+    writing = module.Writing(tokens, temperature, draw)
+    told = module.tell(
+        place.config, prompt, writing, family=aux, layers=chosen, latents=latents, seed=seed
+    )
+    module.run(told)
+
+
 def status(
     experiment: Experiment = None,
     record: Annotated[
         bool,
         typer.Option(
             "--record",
-            help="Write what the stages took here to experiments/times.json, for those who have "
-            "not run them.",
+            help="Write what the stages took here, and what they were made with, to "
+            "experiments/times.json, for those who have not run them.",
         ),
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail unless all are fresh.")] = False,

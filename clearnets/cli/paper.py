@@ -30,6 +30,8 @@ def figures(
     else:
         with times.timed("figures", worth=name == own):
             module.run(paths.results(name), folder)
+        there = f" --experiment {name}" if experiment else ""
+        print(f"made: {folder}\nnext: `clearnets paper{there}`")
 
 
 def paper(
@@ -56,9 +58,12 @@ def paper(
     elif not check:
         with times.timed("paper", worth=name == own):
             module.run(place)
+        print(f"made: {place.out}, {place.latex}")
     elif module.differs(place):
         print(f"{place.out} is not what the tables give; run `clearnets paper`")
         raise typer.Exit(1)
+    else:
+        print(f"up to date: {place.out}")
 
 
 def claims(
@@ -130,7 +135,9 @@ def compare(
 
     Example: [bold]clearnets compare default default@HEAD~1 --intervals[/bold]
     """
+    from clearnets import config
     from clearnets.paper import compare as module
+    from clearnets.pipeline import environment
     from clearnets.pipeline.console import print_table
 
     results = module.compare(
@@ -147,5 +154,9 @@ def compare(
     if len(apart) > show:
         print(f"... and {len(apart) - show:,} more (--show N)")
     print(f"{len(results) - len(apart):,} of {len(results):,} results agree")
+    own = config.load().experiment if config.PARAMS.exists() else None
+    made = [module.made_with(name, own) for name in (first, second)]
+    if all(made):
+        print(f"the second: {environment.format_differences(*made)}")
     # No results are no agreement.
     raise typer.Exit(len(apart) > 0 or results.empty)

@@ -12,6 +12,8 @@ from clearnets.cli import preview
 
 if TYPE_CHECKING:
     from clearnets.config import Config, Family
+    from clearnets.pipeline.artifacts import Unit
+    from clearnets.pipeline.runtime import Runtime
     from clearnets.pipeline.stage import Stage
 
 
@@ -64,33 +66,56 @@ class Place:
             layers: those to work on, as the user wrote them; None means all.
         """
         from clearnets.config import parse_layers
-        from clearnets.pipeline import experiments, processes, times
+        from clearnets.pipeline import experiments, processes
         from clearnets.pipeline.runtime import Runtime
 
         chosen = {"layers": parse_layers(layers, self.config)} if stage.by_layer else {}
         selections = {item: stage.selection(self.config, item) | chosen for item in items}
+        runtime = Runtime(device, self.config.threads)
+        if device not in ("auto", "cpu"):
+            runtime.torch_device()  # Refuses an unknown one, even where there is nothing to do.
         if dry_run:
             folder = experiments.worktree(self.experiment) if self.experiment else Path()
             preview.show(self.config, folder, stage, selections)
             return
-        runtime = Runtime(device, self.config.threads)
         if self.experiment:
             with processes.main_first(runtime.torch_device):
                 if processes.is_main():
                     experiments.enter(self.experiment, self.assignments, self.values)
                 else:
                     os.chdir(experiments.worktree(self.experiment))
-        for group in stage.groups(self.config, items):
-            # Nothing is learnt of the time where all is fresh, or where a part was asked for.
-            stale = [
-                stage.of_item(item)
-                for item in group
-                if selections[item] == stage.selection(self.config, item)
-                and not all(u.fresh() for u in stage.module.units(self.config, **selections[item]))
-            ]
+        self._work(stage, selections, chosen, runtime)
+
+    def _work(
+        self,
+        stage: Stage,
+        selections: dict[str | None, dict[str, Any]],
+        chosen: dict[str, Any],
+        runtime: Runtime,
+    ) -> None:
+        """Make what is stale, and say what was made and where it lies."""
+        from clearnets.cli import outcome
+        from clearnets.pipeline import processes, times
+        from clearnets.pipeline.progress import PROGRESS
+
+        made: list[Unit] = []
+        fresh: list[Unit] = []
+        for group in stage.groups(self.config, list(selections)):
+            stale = []
+            for item in group:
+                units = stage.module.units(self.config, **selections[item])
+                old = [unit for unit in units if not unit.fresh()]
+                made += old
+                fresh += [unit for unit in units if unit not in old]
+                # Nothing is learnt of the time where all is fresh, or where a part was asked for.
+                if old and selections[item] == stage.selection(self.config, item):
+                    stale.append(stage.of_item(item))
             with times.timed(*stale, worth=processes.is_main() and bool(stale)):
                 call = stage.call(self.config, group) | chosen
                 stage.module.run(self.config, runtime=runtime, **call)
+        # `clearnets repro` says it of all stages together.
+        if processes.is_main() and PROGRESS not in os.environ:
+            outcome.show(self.config, stage, made, fresh, self.experiment)
 
 
 def move_to_run(experiment: str | None) -> None:

@@ -58,6 +58,7 @@ from clearnets.config.files import (
     overlay,
     overlays,
     parse,
+    parse_yaml,
     read_yaml,
     value_at,
 )

@@ -15,6 +15,9 @@ from clearnets.config.experiment import Config
 PARAMS = Path("params.yaml")
 # Overlays of the default, one file for each experiment.
 EXPERIMENTS = Path("experiments")
+# More than a file of parameters or a record of a run has: a few lines of aliases of aliases stand
+# for more than memory holds.
+_MOST_VALUES = 1_000_000
 
 
 def parse(values: Any, source: str) -> Config:
@@ -26,7 +29,13 @@ def parse(values: Any, source: str) -> Config:
     if not isinstance(values, dict):
         raise UserError(f"{source}: expected a mapping of keys to values")
     try:
-        return Config.model_validate_json(json.dumps(values, default=str))
+        text = json.dumps(values, default=str)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{source}: write keys as text and values as JSON has them: {error}"
+        ) from None
+    try:
+        return Config.model_validate_json(text)
     except ValidationError as error:
         faults = [_fault(e, values) for e in error.errors()]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -63,18 +72,55 @@ def read_yaml(path: Path) -> Any:
     """Return the plain values of a YAML file.
 
     Raises:
-        UserError: it is missing or not YAML.
+        UserError: it is missing, not YAML, or more than memory may hold.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run in the project's folder") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not readable YAML: {error}") from None
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Return the plain values of a text in YAML.
+
+    Raises:
+        UserError: it is not YAML, or its aliases stand for too much.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run in the project's folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+        values = YAML(typ="safe").load(text)
+        size = _count(values, {})
+    except RecursionError:
+        raise UserError(f"{source} is nested too deeply, or in itself; write it flat") from None
+    except (YAMLError, ValueError, TypeError) as error:  # A number may have too many digits.
         line = " ".join(str(error).split())
-        raise UserError(f"{path} is not readable YAML: {line:.160}") from None
+        raise UserError(f"{source} is not readable YAML: {line:.160}") from None
+    if size > _MOST_VALUES:
+        raise UserError(f"{source} stands for {size:.1g} values by its aliases; write fewer")
+    return values
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """Return how many values a value is or holds; an alias counts as often as it stands for one.
+
+    Args:
+        known: the counts of collections by `id`, each of which is looked at once.
+
+    Raises:
+        RecursionError: a collection holds itself.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(value)]
 
 
 def load(path: Path = PARAMS) -> Config:

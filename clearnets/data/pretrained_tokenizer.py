@@ -20,6 +20,9 @@ from clearnets.pipeline.hub_client import detect_offline, network_errors
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# What transformers raises where tokenizer.json holds something else.
+_NO_TOKENIZER = (ValueError, KeyError, TypeError, AttributeError)
+
 
 def tokenizer_fingerprints(settings: AnyTokenizer) -> dict[str, str]:
     """Return the SHA-256 of each file of a tokenizer's folder; {} if it has no folder."""
@@ -49,7 +52,15 @@ def load_fast(settings: PretrainedTokenizer | RestrictedTokenizer) -> Any:
                 trust_remote_code=False,
                 local_files_only=offline,
             )
-    except (*network_errors(), ValueError, KeyError, ImportError) as error:
+    # The last four: tokenizer.json is JSON of another kind.
+    except (
+        *network_errors(),
+        ImportError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"tokenizer {name!r} cannot be had ({reason:.160}); give data.tokenizer.name a folder "

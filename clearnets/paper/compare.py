@@ -9,6 +9,7 @@ apart, not that nothing else could.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pandas as pd
 
 from clearnets import UserError
 from clearnets.paper.addresses import cells, numbers
-from clearnets.pipeline import artifacts, paths
+from clearnets.pipeline import artifacts, paths, times
 from clearnets.pipeline.commands import git
 
 SAME, WITHIN, OVERLAP, DIFFERS = "same", "within tolerance", "intervals overlap", "differs"
@@ -91,6 +92,24 @@ def _of_commit(name: str, commit: str) -> Iterator[tuple[str, str]]:
     for path in listed.splitlines():
         if path.endswith(".csv"):
             yield Path(path).stem, git("show", f"{commit}:{path}")
+
+
+def made_with(name: str, own: str | None) -> dict[str, str]:
+    """Return what a run that `read` takes was made with; nothing where that is not known.
+
+    Args:
+        own: the experiment of the checkout.
+    """
+    experiment, at, commit = name.partition("@")
+    if experiment != own:
+        return {}
+    if not at:
+        return times.made_with(experiment)
+    try:
+        record = json.loads(git("show", f"{commit}:{times.RECORD}"))
+    except (UserError, ValueError):
+        return {}
+    return record.get("made_with", {}) if record.get("experiment") == own else {}
 
 
 def compare(

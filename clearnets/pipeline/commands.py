@@ -58,7 +58,12 @@ def run_here(command: str) -> None:
 
 
 def _output(command: Sequence[str], shown: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError(
+            f"`{shown}` cannot run: there is no {command[0]} on the PATH; install it"
+        ) from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"`{shown}` failed: {reason}")

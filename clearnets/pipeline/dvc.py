@@ -112,7 +112,6 @@ def _body(stage: Stage, item: str, source: str = "") -> dict[str, Any]:
             template = template.replace(hole, value)
         return template
 
-    words = [stage.over.option, item] if stage.over else []
     params: list[Any] = [filled(key) for key in stage.params if key != _OF_MODEL]
     if stage.name != PLAN:
         params.append({paths.CODE.as_posix(): _short(_tracked(stage, item))})
@@ -120,7 +119,7 @@ def _body(stage: Stage, item: str, source: str = "") -> dict[str, Any]:
     metrics = [{stage.metrics_path(item or None): {"cache": False}}] if stage.metrics else []
     body = {
         "desc": stage.does,
-        "cmd": " ".join(("clearnets", stage.name, *filter(None, words))),
+        "cmd": f"clearnets {stage.command(item or None)}",
         "params": params,
         "deps": _short([filled(path) for path in stage.reads]),
         "outs": [*map(filled, stage.writes), *uncached],

@@ -250,16 +250,10 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def _parse_assignment(text: str) -> tuple[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set {text!r}: write key=value, e.g. train.epochs=2")
-    try:
-        return key, YAML(typ="safe").load(value)
-    except YAMLError:
-        raise UserError(f"--set {text!r}: the value is not YAML") from None
+    return key, cfg.parse_yaml(value, f"--set {key}: {value!r:.40}")
 
 
 def _check_key(base: dict[str, Any], key: str) -> None:

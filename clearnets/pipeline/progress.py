@@ -14,6 +14,13 @@ T = TypeVar("T")
 
 # Names a file that is to say how far the process is, where `clearnets repro` shows it.
 PROGRESS = "CLEARNETS_PROGRESS"
+# How a line begins that `clearnets repro` passes on from the output of a stage.
+NOTE = "note: "
+
+
+def note(line: str) -> None:
+    """Tell the user something that is worth knowing and no error."""
+    print(f"{NOTE}{line}", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -193,6 +193,11 @@ class Stage:
         """Return its DVC name for one item, e.g. `cache@sae`."""
         return f"{self.name}@{item}" if item else self.name
 
+    def command(self, item: str | None) -> str:
+        """Return its command for one item, without the program's name: `cache --aux sae`."""
+        words = [self.over.option, item] if self.over and item else []
+        return " ".join((self.name, *filter(None, words)))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -238,6 +243,13 @@ def _reads(stage: Stage) -> tuple[str, ...]:
 def _meet(one: str, other: str) -> bool:
     """Whether one of two templates of paths lies in the other."""
     return all(a == b or "{" in a + b for a, b in zip(one.split("/"), other.split("/")))
+
+
+def followers(config: Config, stage: Stage) -> Iterator[tuple[Stage, str | None]]:
+    """Yield the stages of an experiment that read what `stage` writes, each with its items."""
+    for other, item in items_of(config):
+        if any(_meet(read, made) for read in _reads(other) for made in stage.outputs):
+            yield other, item
 
 
 def producer(path: Path) -> tuple[Stage, str | None] | None:

@@ -1,4 +1,4 @@
-"""Record how long stages take.
+"""Record how long stages take, and what they are made with.
 
 There is an untracked log of this machine, and in git the times of the machine that made the
 results. No result depends on either.
@@ -7,16 +7,14 @@ results. No result depends on either.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
 from clearnets import UserError
-from clearnets.pipeline import paths
+from clearnets.pipeline import environment, paths
 from clearnets.pipeline.artifacts import read_json, write_json
 
 TIMES = paths.LOGS / "times.jsonl"
@@ -32,16 +30,19 @@ class Record:
     Attributes:
         machine: its processor and cores, in words.
         seconds: by stage (`cache@sae`).
+        made_with: what they computed with, as `environment.here` has it; nothing where the stages
+            ran before that was recorded.
     """
 
     experiment: str
     machine: str
     seconds: dict[str, float]
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
 def timed(*stages: str, worth: bool = True) -> Iterator[None]:
-    """Record the seconds that the block takes, unless it raises or is not `worth` it.
+    """Record the seconds that the block takes, and where, unless it raises or is not `worth` it.
 
     Where it is that of several stages, each is given an equal share.
     """
@@ -52,20 +53,39 @@ def timed(*stages: str, worth: bool = True) -> Iterator[None]:
         TIMES.parent.mkdir(parents=True, exist_ok=True)
         with TIMES.open("a", encoding="utf-8") as file:
             for stage in stages:
-                file.write(json.dumps({"stage": stage, "seconds": seconds}) + "\n")
+                ran = {"stage": stage, "seconds": seconds, "made_with": environment.here()}
+                file.write(json.dumps(ran) + "\n")
 
 
 def here() -> dict[str, float]:
     """Return seconds by stage (`cache@sae`) on this machine: the longest of the last LAST runs."""
     runs: dict[str, list[float]] = {}
+    for ran in _log():
+        runs.setdefault(ran["stage"], []).append(ran["seconds"])
+    return {stage: max(seconds[-LAST:]) for stage, seconds in runs.items()}
+
+
+def made_with(experiment: str) -> dict[str, str]:
+    """Return what the stages that ran here were made with, each at its last run.
+
+    Where none did, what is recorded of the experiment; nothing where that is not known.
+    """
+    last = {ran["stage"]: ran["made_with"] for ran in _log() if "made_with" in ran}
+    if last:
+        return environment.together(last.values())
+    found = recorded(experiment)
+    return found.made_with if found else {}
+
+
+def _log() -> Iterator[dict[str, Any]]:
+    """Yield the runs of stages on this machine, each with its `stage` and `seconds`."""
     if TIMES.exists():
         for line in TIMES.read_text(encoding="utf-8").splitlines():
             try:
-                record = json.loads(line)
-                runs.setdefault(record["stage"], []).append(float(record["seconds"]))
+                ran = json.loads(line)
+                yield {**ran, "stage": ran["stage"], "seconds": float(ran["seconds"])}
             except (ValueError, KeyError, TypeError):  # A torn line of a killed run.
                 continue
-    return {stage: max(seconds[-LAST:]) for stage, seconds in runs.items()}
 
 
 def record(experiment: str, stages: Iterable[str]) -> list[str]:
@@ -81,7 +101,8 @@ def record(experiment: str, stages: Iterable[str]) -> list[str]:
     seconds = {stage: round(known[stage], 1) for stage in stages if stage in known}
     if not seconds:
         raise UserError("no stage was timed here; `dvc repro` times those that it runs")
-    write_json(RECORD, {"experiment": experiment, "machine": machine(), "seconds": seconds})
+    made = {"experiment": experiment, "machine": environment.machine(), "seconds": seconds}
+    write_json(RECORD, {**made, "made_with": made_with(experiment)})
     return [stage for stage in stages if stage not in known]
 
 
@@ -91,21 +112,3 @@ def recorded(experiment: str) -> Record | None:
         return None
     found = Record(**read_json(RECORD))
     return found if found.experiment == experiment else None
-
-
-def machine() -> str:
-    """Return this machine's processor and number of cores, in words."""
-    count = os.cpu_count() or 1
-    return f"{_processor()}, {count} core{'s' if count > 1 else ''}"
-
-
-def _processor() -> str:
-    """Return the model, or the architecture where the system does not name the model."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, model = line.partition(":")
-            if name.strip() == "model name":
-                return model.strip()
-    except OSError:  # Not Linux.
-        pass
-    return platform.processor() or platform.machine()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -53,6 +54,8 @@ def cached_files(entry: Entry, cache: Path) -> dict[str, str] | None:
 def committed_files(entry: Entry) -> dict[str, str] | None:
     """Return the same from the last commit; None if the output is not there as recorded."""
     command = ["git", "archive", "--format=tar", "HEAD", "--", entry.path]
+    if not shutil.which("git"):
+        return None
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         return None

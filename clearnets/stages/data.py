@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
 from clearnets.pipeline import paths, processes
-from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, publish
+from clearnets.pipeline.artifacts import Unit, Work, build_all, check_unchanged, publish, read_json
+from clearnets.pipeline.progress import note
 from clearnets.pipeline.runtime import Runtime, progress, tokenizer_threads
 from clearnets.pipeline.stage import Source, Stage
 
@@ -89,7 +90,19 @@ def run(config: Config, *, runtime: Runtime) -> None:
         except UserError:
             _clear(work)
             raise
-    publish(paths.data() / "stats.json", paths.metrics("data"))
+    stats = paths.data() / "stats.json"
+    publish(stats, paths.metrics("data"))
+    if short := _short(read_json(stats)["splits"], config.data.ctx_len):
+        note(f"the corpus is smaller than data.tokens: {short}; give more text, or ask for less")
+
+
+def _short(splits: dict[str, Any], ctx_len: int) -> str:
+    """Return in words which splits lack more tokens than a row has; empty if none does."""
+    return ", ".join(
+        f"{name} has {part['tokens']:,} of {part['tokens_wanted']:,} tokens"
+        for name, part in splits.items()
+        if part["tokens"] + ctx_len <= part["tokens_wanted"]
+    )
 
 
 def _clear(work: Work) -> None:

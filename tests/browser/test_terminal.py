@@ -111,7 +111,7 @@ def test_a_latent_that_was_not_explained_says_why_and_is_shown():
 
 
 def test_what_would_command_a_terminal_is_replaced():
-    assert terminal._printable("a\x1b[2Jb\r\n") == "a�[2Jb�↵"
+    assert terminal.printable("a\x1b[2Jb\r\n") == "a�[2Jb�↵"
 
 
 def test_families_without_layers_or_lens():

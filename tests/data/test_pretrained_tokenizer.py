@@ -181,3 +181,10 @@ def test_what_cannot_be_had_is_one_line(tmp_path):
     for line, name in zip(lines, ("EleutherAI/gpt-neo-125m", "nowhere/at/all", "empty")):
         assert line.startswith(f"tokenizer {name!r} cannot be had (")
         assert "give data.tokenizer.name a folder with tokenizer.json" in line
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "7", '{"model": {}}', "<html>", ""])
+def test_a_file_that_holds_no_tokenizer_is_one_line(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match=r"give data\.tokenizer\.name a folder"):
+        load(tmp_path)

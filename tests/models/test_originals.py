@@ -42,6 +42,8 @@ SMALL: dict[str, Any] = {
     "explain.latents": 8,
     "explain.n_examples_train": 10,
     "score.n_examples_test": 10,
+    "explain.n_non_activating": 10,
+    "score.n_non_activating": 10,
     "data.tokens.explain": 6000,
     "data.tokens.score": 6000,
 }
@@ -49,6 +51,7 @@ HERE = {
     "FOLDER": "texts.jsonl",
     "T": "tokenizer",
     "CODERS": "theirs",
+    "TRANSCODERS": "their-transcoders",
     10048: 400,
     "roneneldan/TinyStories-8M": "tinystories",
     "models/dense": "imported/dense",
@@ -150,6 +153,7 @@ def project(tmp_path_factory) -> Path:
             assert run(command) == 0, command
         shutil.copytree("artifacts/data/tokenizer", "tokenizer")
         shutil.copytree("artifacts/coders/sae/seed-0", "theirs")
+        shutil.copytree("artifacts/coders/transcoder/seed-0", "their-transcoders")
         lines = (
             json.dumps({"story": one.text}) + "\n" for one in islice(stories(1, "train"), 1500)
         )
@@ -207,6 +211,7 @@ def test_each_row_runs(left, command, assignments, project, tmp_path, monkeypatc
     shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     program, _, command = command.partition(" ")
     assert program == "clearnets"
+    command = re.sub("--layers 0-[0-9,]+", "--layers 0-1", command)  # There are two.
     values = config.read_yaml(Path("params.yaml"))
     cfg = write_params(values, assignments)
     for earlier in needed(cfg, command):

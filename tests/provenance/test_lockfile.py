@@ -179,6 +179,16 @@ def test_the_record_is_of_a_commit_or_modified_since():
     assert lockfile.commit_of(lock) == f"{commit} (dvc.lock is modified since)"
 
 
+def test_without_git_a_result_is_traced_and_no_commit_named(project, monkeypatch):
+    there = runs.of("paper/figures/f.svg")
+    monkeypatch.setenv("PATH", "nothing")
+    without = runs.of("paper/figures/f.svg")
+    assert (without.steps, without.origin) == (there.steps, "as recorded")
+    assert dvc_cache.committed_files(there.steps[0].writes[0]) is None
+    with pytest.raises(UserError, match="there is no git on the PATH; install it"):
+        commands.git("status")
+
+
 @pytest.mark.parametrize("path", ["artifacts/nothing", "README.md", "paper/figures/none.svg"])
 def test_what_no_stage_wrote_is_one_line(project, path):
     with pytest.raises(UserError, match=f"no stage wrote {path}"):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from clearnets import config
 from clearnets.cli import app
 from clearnets.cli.place import Place
-from clearnets.pipeline import times
+from clearnets.pipeline import environment, times
 from clearnets.pipeline.stage import names_of, table
 from clearnets.provenance import lockfile, status
 from clearnets.provenance.lockfile import Entry, Fault, Step
@@ -132,7 +132,7 @@ def test_times_are_recorded_for_others_with_the_machine(monkeypatch):
     assert done.output == "experiments/times.json; never timed here: cache@b\n"
     found = times.recorded("default")
     assert found.seconds == {"data": 2.3, "cache@a": 2.3}
-    assert found.machine == times.machine()
+    assert found.machine == environment.machine()
     assert re.search(r"\S, \d+ cores?$", found.machine)
     assert times.recorded("wide") is None, "another experiment's stages take other times"
     done = CliRunner().invoke(app, ["status", "--record", "--experiment", "wide"])

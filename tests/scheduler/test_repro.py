@@ -148,6 +148,12 @@ def test_tells_a_failure_once_and_goes_on_with_the_others(tmp_path, run, capsys)
     subprocess.run((*DVC, "repro", "-q", "after"), cwd=folder, check=True)
 
 
+def test_passes_on_what_a_stage_wants_its_user_to_know(tmp_path, run, capsys):
+    stages = {"one": {"cmd": "echo note: few words >&2; echo no more > one", "outs": ["one"]}}
+    assert run(pipeline(tmp_path / "noted", stages))
+    assert capsys.readouterr().err.splitlines()[-1] == "note: few words"
+
+
 def test_a_stage_that_makes_no_output_has_failed(tmp_path, run, capsys):
     folder = pipeline(tmp_path / "p", {"idle": {"cmd": "true", "outs": ["file"]}})
     assert not run(folder)

@@ -277,11 +277,14 @@ def test_local_text_is_split_by_document(tmp_path):
     assert set(whole) <= set(texts) - seen
 
 
-def test_a_small_corpus_is_used_up_in_proportion_and_said_so(tmp_path):
+def test_a_small_corpus_is_used_up_in_proportion_and_said_so(tmp_path, capsys):
     write_corpus(tmp_path / "corpus.txt", count=120)
     wanted = {split: 100 * count for split, count in BUDGETS.items()}
     _, stats = run({"kind": "local", "path": "corpus.txt"}, tokens=wanted)
     parts = stats["splits"]
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    for split, part in parts.items():
+        assert f"{split} has {part['tokens']:,} of {wanted[split]:,} tokens" in said
     total = sum(part["tokens"] for part in parts.values())
     for split, part in parts.items():
         assert part["tokens_wanted"] == wanted[split] > part["tokens"]
@@ -308,10 +311,11 @@ def test_too_little_text_is_refused_and_writes_nothing(tmp_path):
         stage.units(config({"kind": "local", "path": "none.txt"}))
 
 
-def test_a_split_of_no_tokens_is_empty(tmp_path):
+def test_a_split_of_no_tokens_is_empty(tmp_path, capsys):
     write_corpus(tmp_path / "corpus.txt")
     tokens = {**BUDGETS, "concept_fit": 0, "concept_test": 0}
     store, stats = run({"kind": "local", "path": "corpus.txt"}, tokens=tokens)
+    assert "note: " not in capsys.readouterr().err
     assert store.split("concept_test").shape == (0, 64)
     assert stats["splits"]["concept_fit"]["documents"] == 0
 

@@ -133,6 +133,16 @@ def test_all_of_delphis_analysis_runs_on_an_export_of_one_layer(monkeypatch, cap
         analysed(MODULES)
 
 
+def test_the_versions_that_delphi_draws_with_are_documented():
+    """With those that are pinned here it fails before it draws, as the page says."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    with pytest.raises(AttributeError) as fault:
+        result_analysis.import_plotly()
+    entry = next(part for part in page.split("\n\n") if "pip install 'plotly<7'" in part)
+    assert str(fault.value).rpartition("has ")[2] in entry
+
+
 @pytest.mark.parametrize("by", ["rules", "language"])
 def test_what_we_export_we_read_back(by, connected):
     if by == "rules":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from clearnets import UserError
-from clearnets.pipeline import processes
+from clearnets.pipeline import environment, processes
 from clearnets.pipeline.scheduler import worker
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def check_workers(client: Client, folder: str) -> None:
         ) from None
     expected = worker.identity(folder)
     for address, answer in found.items():
-        if differing := worker.differences(expected, answer["identity"]):
+        if differing := environment.differences(expected, answer["identity"]):
             raise UserError(
                 f"the worker at {address} has {differing}; start it in this checkout's environment"
             )

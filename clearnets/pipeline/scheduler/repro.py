@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearnets import UserError
 from clearnets.pipeline import paths, times
-from clearnets.pipeline.progress import PROGRESS
+from clearnets.pipeline.progress import NOTE, PROGRESS
 from clearnets.pipeline.scheduler import estimate
 from clearnets.pipeline.scheduler.dvc_stages import Stages
 from clearnets.pipeline.scheduler.view import Ran, View
@@ -329,6 +329,8 @@ class _Run:
         outcome: Outcome = started.future.result()
         if made:
             self.view.ended(Ran(tuple(made), outcome.seconds, outcome.processor))
+            for line in _notes(started.log):
+                self.view.say(line)
 
     def _fail(self, names: tuple[str, ...], reason: str) -> None:
         """Give up what needs a stage that has failed."""
@@ -395,11 +397,21 @@ def _log(name: str) -> Path:
     return path
 
 
+def _lines(log: Path) -> list[str]:
+    """Return what a command has written so far."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return []
+
+
+def _notes(log: Path) -> list[str]:
+    """Return what a command wants its user to know."""
+    return [line for line in _lines(log) if line.startswith(NOTE)]
+
+
 def _last_line(log: Path, code: int) -> str:
     """Return the error of a command that has failed: the last line that it wrote."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
+    lines = _lines(log)
     ended = f"exit code {code}" if code > 0 else f"signal {-code}"
     return lines[-1].removeprefix("clearnets: ") if lines and code > 0 else ended

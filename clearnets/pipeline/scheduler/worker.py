@@ -15,17 +15,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from clearnets import UserError, arithmetic
-
-# Libraries by whose version results may differ.
-LIBRARIES = (
-    *("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib"),
-    *("transformers", "tokenizers", "safetensors", "schedulefree", "eai-sparsify", "distributed"),
-)
+from clearnets.pipeline import environment
 
 # What commands import first. Each takes a tenth of a second or more, and starts no thread: a fork
 # has only one.
@@ -92,20 +86,10 @@ def identity(folder: str) -> dict[str, str]:
     known = "with" if {"avx2", "fma"} <= flags else "without"
     return {
         "clearnets": code,
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **environment.software(),
         "processor": f"{platform.machine()} {known} AVX2 and FMA",
         **{name: os.environ.get(name, "unset") for name in arithmetic.ENVIRONMENT},
     }
-
-
-def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """Return in words in what two identities differ; empty where in nothing."""
-    return ", ".join(
-        f"{name} {found.get(name, 'absent')} instead of {value}"
-        for name, value in expected.items()
-        if found.get(name) != value
-    )
 
 
 def probe(folder: str) -> dict[str, Any]:
@@ -123,7 +107,7 @@ def execute(job: Job) -> Outcome:
     with _lock:
         own = _servers.setdefault(job.run, [])
         # A worker may have come after the run has begun.
-        if not own and (differing := differences(job.expected, identity(job.folder))):
+        if not own and (differing := environment.differences(job.expected, identity(job.folder))):
             raise UserError(f"its worker has {differing}; start it in this checkout's environment")
         server = next((server for server in own if not server.busy), None)
         if server is None:
