@@ -24,7 +24,7 @@ PANELS = {
     "Pipeline": [
         *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "sparsify"),
         *("tune", "equalize", "cache", "evaluate", "execute", "explain", "overlap", "concepts"),
-        *("effects", "score", "similarity", "browse", "collate"),
+        *("effects", "circuits", "score", "similarity", "browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "status"],

@@ -31,6 +31,7 @@ give the same bytes.
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | execution ... | see `clearnets.analysis.execution`: models that run on explanations |
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
+| circuit ... | see `clearnets.analysis.circuits`: latents that make a model answer questions |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -43,6 +44,7 @@ from pathlib import Path
 import pandas as pd
 
 from clearnets.analysis import (
+    circuits,
     concepts,
     contrasts,
     effects,
@@ -99,6 +101,8 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= execution.tables(sources.executed, config)
     if len(sources.effects):
         made |= effects.tables(sources.effects, sampled, config)
+    if len(sources.circuits.answers):
+        made |= circuits.tables(sources.circuits, sampled, config)
     if "similarity" not in config.skip:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:

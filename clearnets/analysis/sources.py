@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,15 @@ REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
 
 
 @dataclass(frozen=True)
+class Circuits:
+    """What `clearnets circuits` wrote, with family and seed; without rows where it did not run."""
+
+    answers: pd.DataFrame
+    circuits: pd.DataFrame
+    nodes: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Sources:
     """Results of all seeds. Frames carry a `seed` column.
 
@@ -69,6 +78,7 @@ class Sources:
             per scorer the balanced accuracy; no protocol where a latent has too few windows.
         executed: what `clearnets execute` wrote, by family and seed.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
+        circuits: what `clearnets circuits` wrote.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -99,6 +109,7 @@ class Sources:
     overlap: pd.DataFrame
     executed: Mapping[executed.Key, executed.Executed]
     effects: pd.DataFrame
+    circuits: Circuits
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -125,6 +136,8 @@ def inputs(config: Config) -> dict[str, Path]:
                 named[f"execute/{family}/seed-{seed}"] = paths.execute(family, seed)
             if "effects" not in config.skip and family in config.executed_families:
                 named[f"effects/{family}/seed-{seed}"] = paths.effects(family, seed)
+            if "circuits" not in config.skip and family in config.circuit_families:
+                named[f"circuits/{family}/seed-{seed}"] = paths.circuits(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
@@ -184,6 +197,7 @@ def read(config: Config) -> Sources:
         overlap=pd.DataFrame() if "overlap" in config.skip else _overlap(config),
         executed=executed.read(config),
         effects=_effects(config),
+        circuits=Circuits(*(_circuits(config, f.name) for f in fields(Circuits))),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -208,6 +222,17 @@ def _effects(config: Config) -> pd.DataFrame:
             family=family, seed=seed
         )
         for family, seed in product(config.executed_families, config.seeds)
+    )
+
+
+def _circuits(config: Config, name: str) -> pd.DataFrame:
+    """Read one of the files of `clearnets circuits`."""
+    families = () if "circuits" in config.skip else config.circuit_families
+    return _joined(
+        pd.DataFrame(artifacts.read_jsonl(paths.circuits(family, seed) / f"{name}.jsonl")).assign(
+            family=family, seed=seed
+        )
+        for family, seed in product(families, config.seeds)
     )
 
 

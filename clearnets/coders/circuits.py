@@ -158,22 +158,24 @@ def _answers(model: Any, batch: Questions) -> Tensor:
 
 
 @torch.no_grad()
-def answers(subject: Subject, questions: Questions, kept: Nodes | None = None) -> np.ndarray:
-    """Return the logit differences (N,) of a circuit, or of the model as it is.
+def answers(model: Any, questions: Questions) -> np.ndarray:
+    """Return the logit differences (N,) of a model as it is."""
+    parts = [_answers(model, batch) for batch in questions.batches()]
+    return torch.cat(parts).double().numpy(force=True)
+
+
+@torch.no_grad()
+def run(subject: Subject, questions: Questions, kept: Nodes) -> np.ndarray:
+    """Return the logit differences (N,) of a circuit.
 
     Args:
         kept: 1 for the nodes of the circuit and 0 for all others.
     """
-    if kept is None:
-        parts = [_answers(subject.model, batch) for batch in questions.batches()]
-        return torch.cat(parts).double().numpy(force=True)
     place_S1 = torch.arange(questions.tokens_NS.shape[1], device=kept.errors_YS.device)[:, None]
     held_YSD = torch.stack(
         [
             ((1 - own_SL) * mean_SL) @ written.weight_LD
-            for own_SL, mean_SL, written in zip(
-                kept.latents_YSL, subject.mean_YSL, subject.written
-            )
+            for own_SL, mean_SL, written in zip(kept.latents_YSL, subject.mean_YSL, subject.written)
         ]
     )
 
@@ -185,8 +187,7 @@ def answers(subject: Subject, questions: Questions, kept: Nodes | None = None) -
         return codes.rest_NSD + held_YSD[layer] + written_NSD + error_NSD
 
     with _hooked(subject.model, subject.written, act):
-        parts = [_answers(subject.model, batch) for batch in questions.batches()]
-    return torch.cat(parts).double().numpy(force=True)
+        return answers(subject.model, questions)
 
 
 def _decode(acts_NSK: Tensor, codes: _Codes, written: Written) -> Tensor:
@@ -248,8 +249,11 @@ def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict
 def _active(subject: Subject, batch: Questions) -> list[Tensor]:
     """Return by layer which latents are active as the model is, (N, S, K)."""
     found: list[Tensor] = []
-    with torch.no_grad(), _hooked(
-        subject.model, subject.written, lambda _, codes, __: found.append(codes.indices_NSK)
+    with (
+        torch.no_grad(),
+        _hooked(
+            subject.model, subject.written, lambda _, codes, __: found.append(codes.indices_NSK)
+        ),
     ):
         subject.model.base_model(batch.tokens_NS, use_cache=False)
     return found
@@ -306,10 +310,39 @@ def circuit(subject: Subject, members_Z: Tensor, *, errors: bool) -> Nodes:
 
 def ablations(subject: Subject, questions: Questions, nodes_Z: Sequence[int]) -> np.ndarray:
     """Return how much the mean logit difference falls when single latents have their mean."""
-    whole = answers(subject, questions).mean()
+    whole = answers(subject.model, questions).mean()
     found = []
     for node in nodes_Z:
         kept = subject.everything(1.0)
         kept.latents_YSL.view(-1)[node] = 0.0
-        found.append(whole - answers(subject, questions, kept).mean())
+        found.append(whole - run(subject, questions, kept).mean())
     return np.array(found)
+
+
+def differences(
+    subject: Subject, questions: Questions, order_Z: Tensor, sizes: Sequence[int], chance_Z: Tensor
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Yield kind, number of latents and logit differences (N,) of circuits.
+
+    Args:
+        order_Z: latents by falling effect.
+        chance_Z: the same in random order.
+    """
+    every, none = subject.everything(1.0), subject.everything(0.0)
+    yield "whole", len(order_Z), answers(subject.model, questions)
+    yield "none", 0, run(subject, questions, none)
+    if not subject.written[0].whole:
+        yield "errors", 0, run(subject, questions, none._replace(errors_YS=every.errors_YS))
+        latents = every._replace(errors_YS=none.errors_YS)
+        yield "latents", len(order_Z), run(subject, questions, latents)
+    for size in sizes:
+        best = circuit(subject, order_Z[:size], errors=True)
+        yield "kept", size, run(subject, questions, best)
+        if not subject.written[0].whole:
+            yield "alone", size, run(subject, questions, best._replace(errors_YS=none.errors_YS))
+    for size in sizes[1::2]:
+        best = circuit(subject, order_Z[:size], errors=False)
+        others = Nodes(every.latents_YSL - best.latents_YSL, every.errors_YS)
+        yield "without", size, run(subject, questions, others)
+        drawn = circuit(subject, chance_Z[:size], errors=True)
+        yield "random", size, run(subject, questions, drawn)

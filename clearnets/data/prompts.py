@@ -6,15 +6,15 @@ Shapes: P pairs, S positions.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from clearnets.data.storybook import tasks
+from clearnets.data.tokens import TokenStore
 
 _LIMIT = 50
 """At most so many times as many pairs are told as are wanted."""
@@ -40,39 +40,53 @@ class Prompts(NamedTuple):
     right_2P: np.ndarray
 
     @property
+    def pairs(self) -> int:
+        """Number of pairs."""
+        return self.tokens_2PS.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt."""
+        return self.tokens_2PS.shape[2]
+
+    @property
     def wrong_2P(self) -> np.ndarray:
         """The first token of the wrong answer."""
         return self.right_2P[::-1]
 
 
-def open_prompts(root: Path, bos: int, task: str, count: int, seed: int) -> Prompts:
-    """Return pairs of a task, as the tokenizer of the data unit at `root` reads them."""
+def open_prompts(store: TokenStore, task: str, count: int, seed: int) -> Prompts:
+    """Return pairs of a task, cut by the tokenizer of the data."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(root / "tokenizer" / "tokenizer.json"))
-    return make(lambda text: tokenizer.encode(text, add_special_tokens=False).ids, bos, task, count, seed)
+    tokenizer = Tokenizer.from_file(str(store.root / "tokenizer" / "tokenizer.json"))
+    pairs = tasks.pairs(task, seed)
+    return make(pairs, count, lambda text: tokenizer.encode(text).ids, store)
 
 
 def make(
-    encode: Callable[[str], list[int]], bos: int, task: str, count: int, seed: int
+    pairs: Iterator[tasks.Pair], count: int, encode: Callable[[str], list[int]], store: TokenStore
 ) -> Prompts:
-    """Return `count` pairs of a task whose words the tokenizer cuts alike, so that positions agree.
+    """Return `count` pairs whose words the tokenizer cuts alike, so that positions agree.
 
-    Fewer are returned where there are not so many among 50 times as many.
+    Fewer are returned where there are not so many among 50 times as many, or none that fit into a
+    row.
     """
     tokens = cache(lambda word: tuple(encode(word)))
     shapes: dict[tuple[int, ...], dict[tuple[int, ...], _Told]] = {}
-    for pair in islice(tasks.pairs(task, seed), _LIMIT * count):
+    for pair in islice(pairs, _LIMIT * count):
         clean, corrupt = ([tokens(word) for word in _WORD.findall(text)] for text in pair[:2])
         right, wrong = tokens(pair.right)[0], tokens(pair.wrong)[0]
         shape = tuple(map(len, clean))
-        if right == wrong or shape != tuple(map(len, corrupt)):
+        if right == wrong or shape != tuple(map(len, corrupt)) or sum(shape) >= store.ctx_len:
             continue
-        one, other = ([bos, *chain.from_iterable(cut)] for cut in (clean, corrupt))
+        one, other = ([store.bos, *chain.from_iterable(cut)] for cut in (clean, corrupt))
         alike = shapes.setdefault(shape, {})
         alike[*one, right] = _Told(one, other, right, wrong)
         if len(alike) == count:
             break
+    if not shapes:
+        return Prompts(np.zeros((2, 0, 0), int), np.zeros((2, 0), int))
     told = max(shapes.values(), key=len)
     clean, corrupt, right, wrong = (np.array(column) for column in zip(*told.values()))
     return Prompts(np.stack([clean, corrupt]), np.stack([right, wrong]))

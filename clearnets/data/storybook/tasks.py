@@ -190,10 +190,12 @@ def _most(t: _Asker) -> None:
 def _tool(t: _Asker) -> None:
     """Which tool is needed for the job asked about last."""
     a, b, c = cast(t, 3, by_name=True)
-    before, now = t.exchanged(*(task(job) for job in t.sample(JOBS, 2)))
+    # An article tells of an axe.
+    jobs = [job for job in JOBS if job.tool != "axe"]
+    before, now = t.exchanged(*(task(job) for job in t.sample(jobs, 2)))
     t.tell("trio")
-    t.ask("what", "need to {k.do}?\" asked {p}.", k=before, p=a)
-    t.ask("what", "need to {k.do}?\" asked {p}. \"You need *{k.atool}", k=now, p=b)
+    t.ask("what", 'need to {k.do}?" asked {p}.', k=before, p=a)
+    t.ask("what", 'need to {k.do}?" asked {p}. "You need *{k.atool}', k=now, p=b)
 
 
 def _wear(t: _Asker) -> None:
@@ -202,8 +204,8 @@ def _wear(t: _Asker) -> None:
     before, now = t.exchanged(*t.sample(WEATHERS, 2))
     t.tell("hero")
     t.tell("friend")
-    t.ask("wore", "when it {weather}?\" asked {p}.", weather=Words(before.happened), p=a)
-    until = "when it {weather}?\" asked {p}. \"I put on my *{wear}"
+    t.ask("wore", 'when it {weather}?" asked {p}.', weather=Words(before.happened), p=a)
+    until = 'when it {weather}?" asked {p}. "I put on my *{wear}'
     t.ask("wore", until, weather=Words(now.happened), wear=Words(now.wear), p=b)
 
 
@@ -225,8 +227,8 @@ class _Task(NamedTuple):
 
 
 _TASKS = {
-    "pronoun": _Task(_pronoun, "hide", 0),
-    "agreement": _Task(_agreement, "count", 0),
+    "pronoun": _Task(_pronoun, "hide", 1),
+    "agreement": _Task(_agreement, "count", 3),
     "owner": _Task(_owner, "swap", 0),
     "place": _Task(_place, "hide", 0),
     "contrast": _Task(_contrast, "opposites", 0),
