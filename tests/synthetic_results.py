@@ -320,14 +320,11 @@ def _circuits(out: Path, family: str, seed: int) -> None:
     rng = _rng("circuits", family, seed)
     answers, circuits, nodes = [], [], []
     for task, whole in (("wear", 2.0), ("nonsense", 0.1)):
-        answers.append(
-            {
-                **{"task": task, "pairs": 8, "length": 9, "accuracy": 0.9, "difference": whole},
-                **{"low": whole - 0.1, "high": whole + 0.1, "done": whole > 1, "nodes": 500},
-                **{"whole": whole, "none": 0.5, "integrated": whole - 0.5, "errors": 0.1},
-                **{"integrated_rank": 0.9, "patching_rank": 0.8, "tokens": ["<bos>"] * 9},
-            }
-        )
+        record = {"task": task, "pairs": 8, "length": 9, "accuracy": 0.9, "difference": whole}
+        record |= {"low": whole - 0.1, "high": whole + 0.1, "done": whole > 1, "nodes": 500}
+        record |= {"whole": whole, "none": 0.5, "integrated": whole - 0.5, "errors": 0.1}
+        record |= {"integrated_rank": 0.9, "patching_rank": 0.8, "tokens": ["<bos>"] * 9}
+        answers.append(record)
         shares = {("whole", 500): 1.0, ("none", 0): 0.0, ("errors", 0): 0.1, ("latents", 500): 0.9}
         for size in (1, 4, 16, 64):
             shares |= {(kind, size): 1 - 1 / (1 + size) for kind in ("kept", "alone")}

@@ -95,8 +95,10 @@ def _faithful(curves: pd.DataFrame, config: Config) -> Iterator[dict[str, Any]]:
             size = row["nodes"] if row["circuit"] in SIZED else 0
             estimate = drawn.faithfulness(row["circuit"], size)
             yield {
-                **{"circuit": row["circuit"], "nodes": row["nodes"]},
-                **{"pairs": len(row["difference"]), "difference": np.mean(row["difference"])},
+                "circuit": row["circuit"],
+                "nodes": row["nodes"],
+                "pairs": len(row["difference"]),
+                "difference": np.mean(row["difference"]),
                 **estimate.columns("faithfulness"),
                 "confidence": config.collate.confidence,
             }

@@ -132,12 +132,13 @@ def inputs(config: Config) -> dict[str, Path]:
             for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
                 if stage not in config.skip:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
-            if "execute" not in config.skip and family in config.executed_families:
-                named[f"execute/{family}/seed-{seed}"] = paths.execute(family, seed)
-            if "effects" not in config.skip and family in config.executed_families:
-                named[f"effects/{family}/seed-{seed}"] = paths.effects(family, seed)
-            if "circuits" not in config.skip and family in config.circuit_families:
-                named[f"circuits/{family}/seed-{seed}"] = paths.circuits(family, seed)
+            for stage, place, families in (
+                ("execute", paths.execute, config.executed_families),
+                ("effects", paths.effects, config.executed_families),
+                ("circuits", paths.circuits, config.circuit_families),
+            ):
+                if stage not in config.skip and family in families:
+                    named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)

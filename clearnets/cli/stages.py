@@ -10,7 +10,6 @@ import typer
 
 from clearnets.cli import options
 from clearnets.cli.place import Place
-from clearnets.config.circuits import has_circuits
 from clearnets.families import FAMILIES
 from clearnets.pipeline.stage import (
     CIRCUITS,
@@ -37,7 +36,7 @@ _ITEM: dict[Over, Any] = {
     ],
 }
 _FAMILIES = {
-    CIRCUITS: [name for name in FAMILIES if has_circuits(name)],
+    CIRCUITS: [n for n, spec in FAMILIES.items() if spec.writes and spec.refits != "decoder"],
     CODERS: [name for name, spec in FAMILIES.items() if spec.is_coder],
     EARLY: [name for name, spec in FAMILIES.items() if spec.equal_loss],
     EXECUTED: [name for name, spec in FAMILIES.items() if spec.writes],

@@ -122,7 +122,7 @@ class _Codes:
 
     def by_latent(self, values_NZ: Tensor, size: int) -> Tensor:
         """Return for values (N, S * K) of the active latents their sums over prompts, (S, L)."""
-        prompts, length, _ = self.indices_NSK.shape
+        _, length, _ = self.indices_NSK.shape
         start_S1 = torch.arange(length, device=values_NZ.device)[:, None] * size
         place_NZ = (self.indices_NSK + start_S1).flatten(1)
         sums = values_NZ.new_zeros(length * size)
@@ -246,56 +246,72 @@ def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict
     return {"acts_NSK": acts_NSK, "indices_NSK": indices_NSK}
 
 
-def _active(subject: Subject, batch: Questions) -> list[Tensor]:
-    """Return by layer which latents are active as the model is, (N, S, K)."""
-    found: list[Tensor] = []
-    with (
-        torch.no_grad(),
-        _hooked(
-            subject.model, subject.written, lambda _, codes, __: found.append(codes.indices_NSK)
-        ),
-    ):
-        subject.model.base_model(batch.tokens_NS, use_cache=False)
+def _active(subject: Subject, questions: Questions) -> list[list[Tensor]]:
+    """Return by batch and layer which latents are active as the model is, (n, S, K); nothing of
+    coders."""
+    found: list[list[Tensor]] = []
+    for batch in questions.batches():
+        layers: list[Tensor] = []
+        if subject.written[0].whole:
+            with (
+                torch.no_grad(),
+                _hooked(
+                    subject.model,
+                    subject.written,
+                    lambda _, codes, __, layers=layers: layers.append(codes.indices_NSK),
+                ),
+            ):
+                subject.model.base_model(batch.tokens_NS, use_cache=False)
+        found.append(layers)
     return found
 
 
-def gradients(subject: Subject, questions: Questions, share: float) -> Nodes:
-    """Return the derivative of the mean logit difference by how far each node is between its mean
-    (0) and its value (1), where all nodes are `share` of the way.
+def gradients(subject: Subject, questions: Questions, shares: Sequence[float]) -> list[Nodes]:
+    """Return the derivatives of the mean logit difference by how far each node is between its mean
+    (0) and its value (1), for each of some shares of the way that all nodes are.
 
     At 1 this is attribution patching (Nanda 2023), against the mean.
     """
-    total = subject.everything(0.0)
-    for batch in questions.batches():
-        run = _Gradients(subject, share, _active(subject, batch))
-        with torch.enable_grad(), _hooked(subject.model, subject.written, run.act):
-            _answers(subject.model, batch).sum().backward()
-        for layer, (latents_SL, errors_S) in enumerate(run.effects()):
-            total.latents_YSL[layer] += latents_SL
-            total.errors_YS[layer] += errors_S
-    return Nodes(*(part / len(questions.tokens_NS) for part in total))
+    totals = [subject.everything(0.0) for _ in shares]
+    for batch, active in zip(questions.batches(), _active(subject, questions)):
+        for share, total in zip(shares, totals):
+            one = _Gradients(subject, share, active)
+            with torch.enable_grad(), _hooked(subject.model, subject.written, one.act):
+                _answers(subject.model, batch).sum().backward()
+            for layer, (latents_SL, errors_S) in enumerate(one.effects()):
+                total.latents_YSL[layer] += latents_SL / len(questions.tokens_NS)
+                total.errors_YS[layer] += errors_S / len(questions.tokens_NS)
+    return totals
 
 
-def integrated(subject: Subject, questions: Questions, steps: int) -> Nodes:
+class Effects(NamedTuple):
+    """Effects of all nodes on the mean logit difference, by two ways."""
+
+    integrated: Nodes
+    patching: Nodes
+
+
+def effects(subject: Subject, questions: Questions, steps: int) -> Effects:
     """Return integrated gradients (Sundararajan et al. 2017) of all nodes from their means to their
-    values, by Gauss and Legendre's rule.
+    values, by Gauss and Legendre's rule, and attribution patching.
 
     All nodes go together, and what follows from them is computed anew at each step; only which
     native latents are active is held as in the model as it is. So the sum over all nodes is what
     they change together: jumps, which have no gradient, are left out at no cost at either end.
     """
     at, weight = np.polynomial.legendre.leggauss(steps)
-    total = subject.everything(0.0)
-    for share, part in zip((at + 1) / 2, weight / 2):
-        for sums, found in zip(total, gradients(subject, questions, float(share))):
-            sums += float(part) * found
-    return total
+    *inner, patching = gradients(subject, questions, [*((at + 1) / 2).tolist(), 1.0])
+    integrated = subject.everything(0.0)
+    for part, found in zip(weight / 2, inner):
+        for sums, slopes in zip(integrated, found):
+            sums += float(part) * slopes
+    return Effects(integrated, patching)
 
 
-def ranked(effects: Nodes) -> Tensor:
+def ranked(found: Nodes) -> Tensor:
     """Return the latents by falling absolute effect, as places in (Y, S, L) laid out flat; those
     without any effect are left out."""
-    size_Z = effects.latents_YSL.abs().flatten()
+    size_Z = found.latents_YSL.abs().flatten()
     order_Z = size_Z.argsort(descending=True, stable=True)
     return order_Z[: int((size_Z > 0).sum())]
 

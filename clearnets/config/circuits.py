@@ -45,5 +45,5 @@ class Circuits(Frozen):
 
 
 def has_circuits(family: str) -> bool:
-    """Whether a family's latents write into a model as they are."""
+    """Whether a family's latents write into a model as they are, with nothing fitted to them."""
     return FAMILIES[family].writes and FAMILIES[family].refits != "decoder"

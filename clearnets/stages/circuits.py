@@ -3,21 +3,22 @@
 The questions are those of `data.storybook.tasks`. On one half of a task's pairs the effects of all
 nodes are computed; on the other half circuits of the largest effects run.
 
-answers.jsonl  a record per task: `pairs` and `length` of its prompts; `accuracy` and `difference`,
-               the mean logit of the right minus the wrong answer, with the least and the largest
-               value that its 95 % interval over pairs holds; whether the model can do it
-               (`done`); and of tasks that it can do, and of the control: `whole` and `none`, the differences of the model and
-               with all nodes at their mean on the first half, `integrated`, the sum of integrated
-               gradients, `errors`, the part of error nodes; `nodes`, how many latents have an
-               effect; `patching_rank` and `integrated_rank`, rank correlations with true ablation;
-               `tokens` of a prompt
-circuits.jsonl a record per task, kind of circuit and size: logit differences by pair of the second
-               half. Kinds: `whole`, the model as it is; `none`, all nodes at their mean; `kept`,
-               the largest effects and all errors; `without`, all but the largest effects;
-               `random`, latents at random and all errors; where there are errors also `errors`
-               alone, all `latents` without them, and `alone`, the largest effects without them
-nodes.jsonl    the latents of the largest effects, as many as in the largest circuit: task, layer,
-               position, latent, `integrated` and `patching`, effects in logits
+answers.jsonl   a record per task: `pairs` and `length` of its prompts; `accuracy` and
+                `difference`, the mean logit of the right minus the wrong answer, with its 95 %
+                interval over pairs, `low` and `high`; whether the model can do it (`done`). Of
+                tasks that it can do, and of the control, also: `whole` and `none`, the difference
+                on the first half of the model and with all nodes at their mean; `integrated`, the
+                sum of integrated gradients, and `errors`, the part of error nodes; `nodes`, how
+                many latents have an effect; `integrated_rank` and `patching_rank`, rank
+                correlations of effects with true ablation; `tokens` of one prompt
+circuits.jsonl  a record per task, kind of circuit and number of latents (`nodes`): `difference`
+                by pair of the second half. Kinds: `whole`, the model as it is; `none`, all nodes
+                at their mean; `kept`, the largest effects and all errors; `without`, all but the
+                largest effects; `random`, latents at random and all errors; and where there are
+                errors: `errors` alone, all `latents` without errors, and `alone`, the largest
+                effects without errors
+nodes.jsonl     the latents of the largest effects, as many as in the largest circuit: task, layer,
+                position, latent, `integrated` and `patching`, effects in logits
 
 A killed run continues behind the last finished task.
 """
@@ -157,15 +158,14 @@ def _effects(
     from clearnets.coders import circuits
 
     settings = config.circuits
-    integrated = circuits.integrated(subject, shown, settings.steps)
-    patching = circuits.gradients(subject, shown, 1.0)
+    effects = circuits.effects(subject, shown, settings.steps)
+    integrated = effects.integrated
     order_Z = circuits.ranked(integrated)
     largest = order_Z[: max(settings.sizes)].tolist()
     # From the largest effect to that of the last in the largest circuit.
     places = np.geomspace(1, len(largest), settings.ablated).astype(int) - 1
     ablated = [largest[place] for place in np.unique(places)]
     true = circuits.ablations(subject, shown, ablated)
-    by_way = {"integrated": integrated, "patching": patching}
     record: dict[str, float] = {
         "whole": float(circuits.answers(subject.model, shown).mean()),
         "none": float(circuits.run(subject, shown, subject.everything(0.0)).mean()),
@@ -173,13 +173,16 @@ def _effects(
         "errors": float(integrated.errors_YS.sum()),
         "nodes": len(order_Z),
     }
-    flat = {way: found.latents_YSL.flatten().tolist() for way, found in by_way.items()}
+    flat = {way: found.latents_YSL.flatten().tolist() for way, found in effects._asdict().items()}
     for way, values in flat.items():
         record[f"{way}_rank"] = float(spearmanr(true, [values[z] for z in ablated]).statistic)
     places_3Z = np.unravel_index(largest, integrated.latents_YSL.shape)
     nodes = [
         {
-            **{"task": task, "layer": int(layer), "position": int(position), "latent": int(latent)},
+            "task": task,
+            "layer": int(layer),
+            "position": int(position),
+            "latent": int(latent),
             **{way: values[z] for way, values in flat.items()},
         }
         for z, layer, position, latent in zip(largest, *places_3Z)
@@ -201,7 +204,9 @@ def _circuits(
     sizes = [size for size in settings.sizes if size < len(order_Z)]
     return [
         {
-            **{"task": task, "circuit": kind, "nodes": size},
+            "task": task,
+            "circuit": kind,
+            "nodes": size,
             "difference": difference_N.reshape(2, -1).mean(0).tolist(),
         }
         for kind, size, difference_N in differences(subject, others, order_Z, sizes, chance_Z)

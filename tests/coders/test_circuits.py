@@ -77,7 +77,7 @@ def test_all_nodes_are_the_model_and_no_node_does_not_depend_on_them(subject):
 
 def test_integrated_gradients_sum_to_what_all_nodes_change(subject):
     asked = questions()
-    found = circuits.integrated(subject, asked, 24)
+    found = circuits.effects(subject, asked, 24).integrated
     change = circuits.answers(subject.model, asked).mean()
     change -= circuits.run(subject, asked, subject.everything(0.0)).mean()
     size = float(sum(part.abs().sum() for part in found))
@@ -88,7 +88,7 @@ def test_integrated_gradients_sum_to_what_all_nodes_change(subject):
 
 def test_patching_is_the_slope_of_single_ablations(subject):
     asked = questions()
-    found = circuits.gradients(subject, asked, 1.0)
+    found = circuits.effects(subject, asked, 1).patching
     whole, step = circuits.answers(subject.model, asked).mean(), 1e-2
     for node in circuits.ranked(found)[:5].tolist():
         kept = subject.everything(1.0)
@@ -107,7 +107,7 @@ def test_a_known_circuit_is_found_and_is_all_that_is_needed():
         # The members are always active.
         mlp.encoder.bias[[latent for own, latent in members if own == layer]] = 50.0
     subject = Subject.of(model, of_native(model), questions())
-    order_Z = circuits.ranked(circuits.integrated(subject, questions(), 4))
+    order_Z = circuits.ranked(circuits.effects(subject, questions(), 4).integrated)
     layer_Z, _, latent_Z = np.unravel_index(order_Z.numpy(), subject.mean_YSL.shape)
     assert set(zip(layer_Z.tolist(), latent_Z.tolist())) == members
     plain = circuits.answers(model, questions())
@@ -117,7 +117,7 @@ def test_a_known_circuit_is_found_and_is_all_that_is_needed():
 
 def test_ablating_one_latent_is_to_take_it_from_the_output(subject):
     asked = questions()
-    node = int(circuits.ranked(circuits.integrated(subject, asked, 2))[0])
+    node = int(circuits.ranked(circuits.effects(subject, asked, 2).integrated)[0])
     layer, position, latent = np.unravel_index(node, subject.mean_YSL.shape)
     written = subject.written[layer]
 

@@ -22,7 +22,6 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from clearnets.data.storybook.entities import (
-    Being,
     Thing,
     Words,
     cast,
@@ -35,8 +34,8 @@ from clearnets.data.storybook.entities import (
 from clearnets.data.storybook.lexicon import (
     COLOURS,
     JOBS,
-    NAMES,
     MIXES,
+    NAMES,
     OPPOSITES,
     SCALES,
     SPOTS,
@@ -126,7 +125,7 @@ def _agreement(t: _Asker) -> None:
 
 def _owner(t: _Asker) -> None:
     """What somebody has after a swap."""
-    a, b, c = cast(t, 3, by_name=True)
+    a, b, _ = cast(t, 3, by_name=True)
     noun, colours = t.choice(TOYS), t.sample(COLOURS, 3)
     first, second, third = (Thing(noun, colour) for colour in colours)
     x, y = t.exchanged(first, second)
@@ -163,7 +162,7 @@ def _contrast(t: _Asker) -> None:
 
 def _mix(t: _Asker) -> None:
     """Which colour two paints make."""
-    a, b = cast(t, 2, by_name=True)
+    a, _ = cast(t, 2, by_name=True)
     first, second = t.choice([(m, n) for m, n in permutations(MIXES, 2) if set(m[:2]) & set(n[:2])])
     (common,) = set(first[:2]) & set(second[:2])
     mixed, other = t.exchanged(first, second)
@@ -189,7 +188,7 @@ def _most(t: _Asker) -> None:
 
 def _tool(t: _Asker) -> None:
     """Which tool is needed for the job asked about last."""
-    a, b, c = cast(t, 3, by_name=True)
+    a, b, _ = cast(t, 3, by_name=True)
     # An article tells of an axe.
     jobs = [job for job in JOBS if job.tool != "axe"]
     before, now = t.exchanged(*(task(job) for job in t.sample(jobs, 2)))
