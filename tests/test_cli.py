@@ -23,18 +23,8 @@ ROOT = Path(__file__).parents[1]
 PANELS = {
     "Pipeline": [
         *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "sparsify"),
-        *(
-            "tune",
-            "equalize",
-            "cache",
-            "circuits",
-            "evaluate",
-            "execute",
-            "explain",
-            "overlap",
-            "concepts",
-        ),
-        *("effects", "score", "similarity", "browse", "collate"),
+        *("tune", "equalize", "cache", "circuits", "evaluate", "execute", "explain", "overlap"),
+        *("concepts", "effects", "score", "similarity", "browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "status"],

@@ -59,7 +59,7 @@ def tables(found: Circuits, judged: pd.DataFrame, config: Config) -> dict[str, p
         judged: latents with their scores by rules.
     """
     answers = columns_of(found.answers, TASK_COLUMNS)
-    done = answers[answers["done"].astype(bool)]
+    done = pick(answers, done=True)
     faithful, sizes = [], []
     for names, curves in _by_task(found.circuits, ["family", "seed", "task"]):
         faithful += [names | row for row in _faithful(curves, config)]
@@ -82,7 +82,7 @@ def _by_task(curves: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, 
     """Yield the circuits of each family and task."""
     if curves.empty:
         return
-    every = sort(curves[keys].drop_duplicates(), ["family"])
+    every = sort(columns_of(curves, keys).drop_duplicates(), ["family"])
     for names in records(every):
         yield names, pick(curves, **names)
 
@@ -189,13 +189,13 @@ def _legibility(
     keys = ["family", "seed", "layer", "latent"]
     row: dict[str, Any] = {"family": family, "scorer": scorer}
     row["confidence"] = config.collate.confidence
-    can = found.answers[found.answers["done"].astype(bool)][["family", "seed", "task"]]
-    inside = found.nodes.merge(can)[keys].drop_duplicates() if len(found.nodes) else can
+    can = columns_of(pick(found.answers, done=True), ["family", "seed", "task"])
+    inside: Any = found.nodes.merge(can)[keys].drop_duplicates() if len(found.nodes) else can
     judged = judged.dropna(subset=[scorer])
     if inside.empty or judged.empty:
         return row | {"inside": 0, "outside": len(judged)}
     known = judged.merge(inside.assign(inside=True), how="left", on=keys)
-    parts = [known[known["inside"].notna() == side] for side in (True, False)]
+    parts: list[Any] = [known[known["inside"].notna() == side] for side in (True, False)]
     row |= {"inside": len(parts[0]), "outside": len(parts[1])}
     if not all(map(len, parts)):
         return row

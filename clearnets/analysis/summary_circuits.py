@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from clearnets.analysis.circuits import WANTED
-from clearnets.analysis.frames import records
+from clearnets.analysis.frames import pick, records
 from clearnets.analysis.text import DASH, interval, number, table
 
 
@@ -22,16 +23,12 @@ def circuit_tables(frames: Mapping[str, pd.DataFrame]) -> list[str]:
 
 def _answers(tasks: pd.DataFrame) -> str:
     """Return accuracies and logit differences by task; families of one model have the same."""
-    means = tasks.groupby(["family", "task"], sort=False).mean(numeric_only=True)
     rows = []
     for task in dict.fromkeys(tasks["task"]):
-        own = means.xs(task, level="task")
-        cells = [
-            f"{number(row['accuracy'], '.2f')} ({number(row['difference'], '+.2f')})"
-            for row in records(own)
-        ]
-        rows.append([str(task), *cells])
-    families = [f"{family}" for family in dict.fromkeys(tasks["family"])]
+        own: Any = pick(tasks, task=task).groupby("family", sort=False).mean(numeric_only=True)
+        pairs = zip(own["accuracy"], own["difference"])
+        rows.append([str(task), *(f"{number(a, '.2f')} ({number(d, '+.2f')})" for a, d in pairs)])
+    families = map(str, dict.fromkeys(tasks["family"]))
     return table(["questions: accuracy (logit difference)", *families], rows)
 
 

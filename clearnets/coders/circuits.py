@@ -211,8 +211,8 @@ class _Gradients:
 
     def act(self, layer: int, codes: _Codes, x_NSD: Tensor) -> Tensor:
         written = self.subject.written[layer]
-        if written.whole:
-            encoder = hookpoints.modules(self.subject.model)[layer].encoder
+        encoder = _encoder(self.subject.model, layer)
+        if encoder is not None:
             codes = replace(codes, **_recoded(encoder, x_NSD, self.active[layer]))
         mean_SD = self.subject.mean_YSL[layer] @ written.weight_LD
         value_NSD = _decode(codes.acts_NSK, codes, written) + codes.error_NSD
@@ -238,6 +238,11 @@ class _Gradients:
             yield active_SL - mean_SL, (grad_NSD * from_mean_NSD).sum((0, 2))
 
 
+def _encoder(model: Any, layer: int) -> LatentEncoder | None:
+    """Return what chooses the active latents of a layer that is sparse by construction."""
+    return getattr(hookpoints.modules(model)[layer], "encoder", None)
+
+
 def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict[str, Tensor]:
     """Return the values of given latents, whether or not others are larger."""
     every_ML = encoder.products(x_NSD.flatten(0, 1)) + encoder.bias
@@ -247,12 +252,12 @@ def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict
 
 
 def _active(subject: Subject, questions: Questions) -> list[list[Tensor]]:
-    """Return by batch and layer which latents are active as the model is, (n, S, K); nothing of
-    coders."""
+    """Return by batch and layer which latents are active as the model is, (n, S, K); nothing of a
+    dense model."""
     found: list[list[Tensor]] = []
     for batch in questions.batches():
         layers: list[Tensor] = []
-        if subject.written[0].whole:
+        if _encoder(subject.model, 0) is not None:
             with (
                 torch.no_grad(),
                 _hooked(

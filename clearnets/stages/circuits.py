@@ -25,6 +25,7 @@ A killed run continues behind the last finished task.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -106,13 +107,15 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
 
 
 def _written(config: Config, unit: Unit, model: Any) -> list[Written]:
-    """Return what the latents write; of neurons all count, so that they leave out nothing."""
+    """Return what the latents write; of neurons all count, and so they leave out nothing."""
     from clearnets.coders.written import open_written
     from clearnets.models import hookpoints
 
     spec = FAMILIES[unit.settings["family"]]
-    k = hookpoints.projections(model)[1] if spec.kind == "neurons" else config.model.k
-    return open_written(model, spec, unit.inputs.get("coders"), k=k)
+    if spec.kind != "neurons":
+        return open_written(model, spec, unit.inputs.get("coders"), k=config.model.k)
+    every = open_written(model, spec, None, k=hookpoints.projections(model)[1])
+    return [replace(written, whole=True) for written in every]
 
 
 def _done(work: Work, task: str) -> Path:
@@ -175,7 +178,8 @@ def _effects(
     }
     flat = {way: found.latents_YSL.flatten().tolist() for way, found in effects._asdict().items()}
     for way, values in flat.items():
-        record[f"{way}_rank"] = float(spearmanr(true, [values[z] for z in ablated]).statistic)
+        rank: Any = spearmanr(true, [values[z] for z in ablated])
+        record[f"{way}_rank"] = float(rank.statistic)
     places_3Z = np.unravel_index(largest, integrated.latents_YSL.shape)
     nodes = [
         {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from common import COLOR, GREY, LABEL, TWO_COLUMNS, level, marker_style, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-LINES = {"kept": "-", "alone": (0, (3, 1.5)), "random": (0, (1, 1.5))}
+LINES: dict[str, Any] = {"kept": "-", "alone": (0, (3, 1.5)), "random": (0, (1, 1.5))}
 NAMES = {
     "kept": "latents of the largest effects",
     "alone": "the same with errors at their mean",
@@ -27,14 +29,14 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         return None
     done = circuits.merge(sizes[["family", "task"]])
     figure, panels = plt.subplots(
-        1, len(tasks), figsize=(TWO_COLUMNS, 2.5), sharey=True, squeeze=False
+        1, len(tasks), figsize=(TWO_COLUMNS, 2.6), sharey=True, squeeze=False
     )
     for axes, task in zip(panels[0], tasks):
-        _panel(axes, done[done["task"] == task])
+        _panel(axes, pd.DataFrame(done[done["task"] == task]))
         axes.set_title(task)
     panels[0, 0].set_ylabel("faithfulness")
     families = list(dict.fromkeys(done["family"]))
-    keys = [Line2D([], [], **marker_style(f, 4), label=LABEL[f]) for f in families]  # pyright: ignore
+    keys = [Line2D([], [], lw=1, **marker_style(f, 4), label=LABEL[f]) for f in families]  # pyright: ignore
     keys += [Line2D([], [], color="0.25", lw=1, ls=LINES[k], label=NAMES[k]) for k in LINES]
     figure.legend(handles=keys, loc="outside lower center", ncols=3)
     caption = (
@@ -50,19 +52,18 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
 def _panel(axes: Axes, task: pd.DataFrame) -> None:
     for end in (0, 1):
         axes.axhline(end, color=GREY, lw=0.6, zorder=0)
-    for (family, kind), own in task.groupby(["family", "circuit"], sort=False):
-        if kind not in LINES:
-            continue
-        line = own.groupby("nodes").mean(numeric_only=True)
-        color = COLOR[str(family)]
-        axes.plot(line.index, line["faithfulness"], color=color, lw=1, ls=LINES[str(kind)])
-        if kind == "kept":
-            reach = [
-                (line["faithfulness"] - line["low"]).clip(lower=0),
-                (line["high"] - line["faithfulness"]).clip(lower=0),
-            ]
-            style = marker_style(str(family), 4)
-            axes.errorbar(line.index, line["faithfulness"], yerr=reach, elinewidth=0.6, **style)  # pyright: ignore
+    means = task.groupby(["family", "circuit", "nodes"], as_index=False, sort=False)
+    means = pd.DataFrame(means.mean(numeric_only=True))
+    for family in dict.fromkeys(means["family"]):
+        for kind, dashes in LINES.items():
+            own = means[(means["family"] == family) & (means["circuit"] == kind)]
+            size, share = (own[name].to_numpy(float) for name in ("nodes", "faithfulness"))
+            axes.plot(size, share, color=COLOR[family], lw=1, ls=dashes)
+            if kind == "kept":
+                low, high = (own[end].to_numpy(float) for end in ("low", "high"))
+                reach = [np.clip(share - low, 0, None), np.clip(high - share, 0, None)]
+                style = marker_style(family, 4)
+                axes.errorbar(size, share, yerr=reach, ls="", elinewidth=0.6, **style)  # pyright: ignore
     axes.set_xscale("log")
     axes.set_ylim(-0.3, 1.6)
     axes.set_xlabel("latents kept")

@@ -76,14 +76,10 @@ def test_circuits_are_of_all_kinds_and_sizes(made):
     family, found = made
     own = [row for row in found["circuits"] if row["task"] == "wear"]
     kinds = {"whole", "none", "kept", "without", "random"}
-    kinds |= set() if family == "native" else {"errors", "latents", "alone"}
+    kinds |= {"errors", "latents", "alone"} if family == "transcoder" else set()
     assert {row["circuit"] for row in own} == kinds
     assert [row["nodes"] for row in own if row["circuit"] == "kept"] == [1, 8, 32]
     assert all(len(row["difference"]) == 2 for row in own)
-    # All neurons are the whole feedforward.
-    if family == "neurons":
-        by_kind = {row["circuit"]: row["difference"] for row in own}
-        assert by_kind["latents"] == pytest.approx(by_kind["whole"], abs=1e-5)
 
 
 def test_nodes_stand_in_the_order_of_their_effects(made):

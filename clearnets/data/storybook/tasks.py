@@ -249,8 +249,8 @@ def pairs(task: str, seed: int) -> Iterator[Pair]:
         words = [re.findall(r" ?\S+", story) for story in told]
         while words[0][-1] == words[1][-1]:
             words = [story[:-1] for story in words]
-        prompts = ["".join(story[:-1]) for story in words]
-        yield Pair(*prompts, words[0][-1], words[1][-1])
+        clean, corrupt = ("".join(story[:-1]) for story in words)
+        yield Pair(clean, corrupt, words[0][-1], words[1][-1])
 
 
 def _tell(task: _Task, digest: bytes, *, flipped: bool) -> str:
