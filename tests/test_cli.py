@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[1]
 PANELS = {
     "Pipeline": [
         *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "sparsify"),
-        *("tune", "equalize", "cache", "evaluate", "execute", "explain", "overlap", "concepts"),
-        *("effects", "score", "similarity", "browse", "sample", "collate"),
+        *("tune", "equalize", "cache", "circuits", "evaluate", "execute", "explain", "overlap"),
+        *("concepts", "effects", "score", "similarity", "browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "generate", "status"],

@@ -24,7 +24,7 @@ from clearnets.stages import data
 # What every comparison has; the runs are too short for figures of their checkpoints.
 FIGURES = {
     *("losses", "ablation", "scores", "precision_recall", "layers", "rates", "contrasts"),
-    *("embedding", "protocols", "concepts", "concept_map", "executed", "effects"),
+    *("embedding", "protocols", "concepts", "concept_map", "executed", "effects", "circuits"),
 }
 
 
@@ -109,7 +109,7 @@ def test_dvc_lists_the_stages_of_an_experiment(models, families):
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert set(listed) == set(names_of(cfg))
-    of_each = ("explain", "score", "cache", "concepts", "overlap", "execute", "effects")
+    of_each = ("explain", "score", "cache", "concepts", "overlap", "execute", "effects", "circuits")
     expected = {f"train@{mlp}" for mlp in models} | {"sparsify@transcoder", "match", "plan"}
     expected |= {f"{stage}@{family}" for stage in of_each for family in families}
     assert expected <= set(listed)

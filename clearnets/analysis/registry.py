@@ -32,6 +32,7 @@ give the same bytes.
 | execution ... | see `clearnets.analysis.execution`: models that run on explanations |
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
 | sampled, sampled_tokens | see `clearnets sample`: explanations to read, with their windows |
+| circuit ... | see `clearnets.analysis.circuits`: latents that make a model answer questions |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -44,6 +45,7 @@ from pathlib import Path
 import pandas as pd
 
 from clearnets.analysis import (
+    circuits,
     concepts,
     contrasts,
     effects,
@@ -101,6 +103,8 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= execution.tables(sources.executed, config)
     if len(sources.effects):
         made |= effects.tables(sources.effects, sampled, config)
+    if len(sources.circuits.answers):
+        made |= circuits.tables(sources.circuits, sampled, config)
     if "similarity" not in config.skip:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,15 @@ REFERENCES = ("unigram", "bigram", "trigram", "generator_bound")
 
 
 @dataclass(frozen=True)
+class Circuits:
+    """What `clearnets circuits` wrote, with family and seed; without rows where it did not run."""
+
+    answers: pd.DataFrame
+    circuits: pd.DataFrame
+    nodes: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Sources:
     """Results of all seeds. Frames carry a `seed` column.
 
@@ -70,6 +79,7 @@ class Sources:
         executed: what `clearnets execute` wrote, by family and seed.
         sampled: what `clearnets sample` drew, by table.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
+        circuits: what `clearnets circuits` wrote.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -101,6 +111,7 @@ class Sources:
     executed: Mapping[executed.Key, executed.Executed]
     effects: pd.DataFrame
     sampled: Mapping[str, pd.DataFrame]
+    circuits: Circuits
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -124,7 +135,11 @@ def inputs(config: Config) -> dict[str, Path]:
             for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
                 if stage not in config.skip:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
-            for stage, place in (("execute", paths.execute), ("effects", paths.effects)):
+            for stage, place in (
+                ("execute", paths.execute),
+                ("effects", paths.effects),
+                ("circuits", paths.circuits),
+            ):
                 if config.runs(stage, family):
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
             for point in config.hookpoints_by_layer(family).values():
@@ -187,6 +202,7 @@ def read(config: Config) -> Sources:
         executed=executed.read(config),
         effects=_effects(config),
         sampled={} if "sample" in config.skip else _sampled(),
+        circuits=Circuits(*(_circuits(config, f.name) for f in fields(Circuits))),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -217,6 +233,17 @@ def _effects(config: Config) -> pd.DataFrame:
             family=family, seed=seed
         )
         for family, seed in product(config.executed_families, config.seeds)
+    )
+
+
+def _circuits(config: Config, name: str) -> pd.DataFrame:
+    """Read one of the files of `clearnets circuits`."""
+    families = () if "circuits" in config.skip else config.circuit_families
+    return _joined(
+        pd.DataFrame(artifacts.read_jsonl(paths.circuits(family, seed) / f"{name}.jsonl")).assign(
+            family=family, seed=seed
+        )
+        for family, seed in product(families, config.seeds)
     )
 
 

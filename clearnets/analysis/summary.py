@@ -14,6 +14,7 @@ from clearnets.analysis.frames import pick, records
 from clearnets.analysis.notes import notes, off_chance
 from clearnets.analysis.samples import ACCURACY
 from clearnets.analysis.sources import MEASURES, SCORERS
+from clearnets.analysis.summary_circuits import circuit_tables
 from clearnets.analysis.summary_effects import effect_table, instrument_table
 from clearnets.analysis.summary_execution import execution_table
 from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
@@ -65,6 +66,8 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(execution_table(frames["execution"], frames["execution_latents"]))
     if "effect_means" in frames:
         parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
+    if "circuit_sizes" in frames:
+        parts += circuit_tables(frames)
     parts.append(instrument_table(frames["instruments"]))
     if len(frames.get("concept_summary", ())):
         parts.append(_concept_table(frames["concept_summary"]))

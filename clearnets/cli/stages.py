@@ -12,6 +12,7 @@ from clearnets.cli import options
 from clearnets.cli.place import Place
 from clearnets.families import FAMILIES
 from clearnets.pipeline.stage import (
+    CIRCUITS,
     CODERS,
     EARLY,
     EXECUTED,
@@ -35,6 +36,7 @@ _ITEM: dict[Over, Any] = {
     ],
 }
 _FAMILIES = {
+    CIRCUITS: [n for n, spec in FAMILIES.items() if spec.writes and spec.refits != "decoder"],
     CODERS: [name for name, spec in FAMILIES.items() if spec.is_coder],
     EARLY: [name for name, spec in FAMILIES.items() if spec.equal_loss],
     EXECUTED: [name for name, spec in FAMILIES.items() if spec.writes],

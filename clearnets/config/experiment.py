@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from clearnets.config.autointerp import Effects, Execute, Explain, Overlap, Qualify, Score
 from clearnets.config.browse import Browse
+from clearnets.config.circuits import Circuits, has_circuits
 from clearnets.config.coders import Cache, Coders
 from clearnets.config.data import Data, Storybook
 from clearnets.config.embeddings import Embed, Similarity
@@ -53,6 +54,7 @@ class Config(Frozen):
     score: Score
     execute: Execute
     effects: Effects
+    circuits: Circuits
     overlap: Overlap
     similarity: Similarity
     concepts: Concepts
@@ -194,9 +196,18 @@ class Config(Frozen):
         there = [name for name in self.families if FAMILIES[name].writes]
         return tuple(name for name in there if name in wanted or ALL in wanted)
 
+    @property
+    def circuit_families(self) -> tuple[Family, ...]:
+        """The families of which `clearnets circuits` looks for circuits; none where the corpus
+        has no tasks."""
+        wanted = self.circuits.families if isinstance(self.data.corpus, Storybook) else ()
+        there = [name for name in self.families if has_circuits(name)]
+        return tuple(name for name in there if name in wanted or ALL in wanted)
+
     def runs(self, stage: str, family: Family) -> bool:
-        """Return whether one of the stages that execute explanations has results of a family."""
-        return stage not in self.skip and family in self.executed_families
+        """Return whether a stage that does not run for all families has results of this one."""
+        of = self.circuit_families if stage == "circuits" else self.executed_families
+        return stage not in self.skip and family in of
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
         """Return where a family's latents are: at some layers, or at all of them."""

@@ -19,7 +19,10 @@ Mlp = Literal[
     "sparse_kronecker",
 ]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
-Optional = Literal["overlap", "execute", "effects", "similarity", "concepts", "sample", "browse"]
+Optional = Literal[
+    *("overlap", "execute", "effects", "circuits"),
+    *("similarity", "concepts", "sample", "browse"),
+]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 
 

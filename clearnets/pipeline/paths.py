@@ -124,6 +124,11 @@ def effects(family: str, seed: int) -> Path:
     return ARTIFACTS / "effects" / family / f"seed-{seed}"
 
 
+def circuits(family: str, seed: int) -> Path:
+    """Which latents of one family make its model answer questions."""
+    return ARTIFACTS / "circuits" / family / f"seed-{seed}"
+
+
 def overlap(family: str, seed: int) -> Path:
     """What the overlap of explaining and scoring windows is worth to the latents of one family."""
     return ARTIFACTS / "overlap" / family / f"seed-{seed}"

@@ -18,7 +18,7 @@ nothing of what single stages compute.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
@@ -85,6 +85,7 @@ EXECUTED = Over(
     *("family", "--aux", None, lambda c: c.executed_families),
     *(_weights, (_TRAINED, _CODED, "artifacts/equalize/{item}")),
 )
+CIRCUITS = replace(EXECUTED, items=lambda c: c.circuit_families)
 CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of, (_TRAINED,))
 EARLY = Over(
     *("family", "--aux", None, lambda c: [f for f in c.families if FAMILIES[f].equal_loss]),

@@ -19,7 +19,7 @@ STAGE = Stage(
     example="clearnets collate",
     params=(
         *("experiment", "seeds", "models", "families", "skip", "coders.existing", "match"),
-        "execute.families",
+        *("execute.families", "circuits.families", "data.corpus"),
         *("explain.protocol", "score.n_examples_test", "score.n_non_activating"),
         *(
             "score.non_activating",
@@ -34,7 +34,7 @@ STAGE = Stage(
         *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/evaluate"),
         *("artifacts/cache", "artifacts/explain", "artifacts/qualify", "artifacts/score"),
         *("artifacts/similarity", "artifacts/overlap", "artifacts/concepts"),
-        *("artifacts/execute", "artifacts/effects", "artifacts/sampled"),
+        *("artifacts/execute", "artifacts/effects", "artifacts/circuits", "artifacts/sampled"),
         *("artifacts/generalize", "artifacts/tune", "paper/ratings"),
     ),
     small=("paper/results/{experiment}",),

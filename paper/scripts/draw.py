@@ -38,6 +38,7 @@ OTHER_SCORES = {
     "protocols": "protocols",
     "executed": "execution",
     "effects": "effect_means",
+    "circuits": "circuit_sizes",
     "concepts": "concepts",
     "concept_map": "concepts",
 }

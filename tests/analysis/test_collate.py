@@ -123,6 +123,7 @@ def test_all_tables_are_there(tables):
         "embedding_roc", "depth", "primary", "layer_contrasts", "layer_interactions",
         "effects", "effect_means", "effect_weighted", "instruments",
         "execution", "execution_latents", "sampled", "sampled_tokens",
+        "circuits", "circuit_tasks", "circuit_sizes", "circuit_legibility",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
         "generalization_leads", "generalization_ranking",

@@ -115,6 +115,7 @@ def commands(cfg: Config) -> list[str]:
         "qualify",
         *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
         *(f"{stage} --aux {f}" for stage in ("execute", "effects") for f in cfg.executed_families),
+        *(f"circuits --aux {f}" for f in cfg.circuit_families),
         "similarity",
         *(f"generalize {task}" for task in cfg.generalize.tasks),
         "collate",

@@ -33,7 +33,7 @@ NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "densities", "contrasts", "layer_contrasts"),
     *("embedding", "roc", "protocols", "concepts", "concept_map", "leads"),
-    *("executed", "effects"),
+    *("executed", "effects", "circuits"),
     *(f"observed-{task}{end}" for task in CONFIG.generalize.tasks for end in ("", "-all")),
 }
 
