@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
 from clearnets.stages import overlap
+from clearnets.stages import stability as stage_of_stability
 
 ROOT = Path(__file__).parents[1]
 # Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.
@@ -93,6 +95,8 @@ def write(cfg: Config) -> None:
             if family in cfg.executed_families:
                 _unit("execute", paths.execute(family, seed), _executed, cfg, family, seed)
                 _unit("effects", paths.effects(family, seed), _effects, cfg, family, seed)
+            if family in cfg.stability_families:
+                _unit("stability", paths.stability(family, seed), _stability, cfg, family, seed)
             for layer, point in _points(cfg, family):
                 own = (family, seed, point)
                 _unit("score", paths.score(*own), _scores, cfg, family, seed, layer)
@@ -311,6 +315,23 @@ def _effects(out: Path, cfg: Config, family: str, seed: int) -> None:
                 record[f"{source}_auroc_shuffled"] = 0.5 + 0.05 * rng.normal()
             records.append(record)
     artifacts.write_jsonl(out / EFFECTS, records)
+
+
+def _stability(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Of every seventh latent, those with a score: its counterpart in each other run."""
+    rng = _rng("stability", family, seed)
+    later = [f"seed-{other}" for other in cfg.seeds if other > seed]
+    again = [stage_of_stability.RESEEDED] if family in cfg.reseeded_families else []
+    rows = []
+    for other, (layer, _), number in product(
+        [*again, *later], _points(cfg, family), range(cfg.explain.latents)
+    ):
+        row: dict[str, Any] = {"other": other, "layer": layer}
+        row |= {"latent": 7 * number, "partner": 7 * number}
+        row |= {"tokens": int(rng.integers(0, 200)), "null_correlation": 0.2}
+        row["decoder_cosine"] = 0.5 if other == stage_of_stability.RESEEDED else None
+        rows.append(row | {"correlation": float(np.clip(0.6 + 0.2 * rng.normal(), 0, 1))})
+    artifacts.write_table(out / stage_of_stability.LATENTS, stage_of_stability.COLUMNS, rows)
 
 
 def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:

@@ -31,6 +31,7 @@ give the same bytes.
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | execution ... | see `clearnets.analysis.execution`: models that run on explanations |
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
+| stability ... | see `clearnets.analysis.stability`: counterparts of latents in other runs |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -59,6 +60,7 @@ from clearnets.analysis import (
     primary,
     protocols,
     ratings,
+    stability,
 )
 from clearnets.analysis.frames import columns_of, sort, to_csv
 from clearnets.analysis.sources import EMBEDDING, SCORERS, Sources
@@ -99,6 +101,9 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= execution.tables(sources.executed, config)
     if len(sources.effects):
         made |= effects.tables(sources.effects, sampled, config)
+    if len(sources.stability):
+        measures = stability.measures(sampled, sources.effects, sources.concepts.get("latents"))
+        made |= stability.tables(sources.stability, measures, config)
     if "similarity" not in config.skip:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:

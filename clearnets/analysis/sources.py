@@ -69,6 +69,7 @@ class Sources:
             per scorer the balanced accuracy; no protocol where a latent has too few windows.
         executed: what `clearnets execute` wrote, by family and seed.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
+        stability: seed, family and what `clearnets stability` wrote of each latent.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -99,6 +100,7 @@ class Sources:
     overlap: pd.DataFrame
     executed: Mapping[executed.Key, executed.Executed]
     effects: pd.DataFrame
+    stability: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -118,13 +120,15 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
-            for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
-                if stage not in config.skip:
+            for stage, place, families in (
+                ("overlap", paths.overlap, config.families),
+                ("concepts", paths.concepts, config.families),
+                ("execute", paths.execute, config.executed_families),
+                ("effects", paths.effects, config.executed_families),
+                ("stability", paths.stability, config.stability_families),
+            ):
+                if stage not in config.skip and family in families:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
-            if "execute" not in config.skip and family in config.executed_families:
-                named[f"execute/{family}/seed-{seed}"] = paths.execute(family, seed)
-            if "effects" not in config.skip and family in config.executed_families:
-                named[f"effects/{family}/seed-{seed}"] = paths.effects(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
                 named[f"score/{place}"] = paths.score(family, seed, point)
@@ -184,6 +188,7 @@ def read(config: Config) -> Sources:
         overlap=pd.DataFrame() if "overlap" in config.skip else _overlap(config),
         executed=executed.read(config),
         effects=_effects(config),
+        stability=_stability(config),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -208,6 +213,14 @@ def _effects(config: Config) -> pd.DataFrame:
             family=family, seed=seed
         )
         for family, seed in product(config.executed_families, config.seeds)
+    )
+
+
+def _stability(config: Config) -> pd.DataFrame:
+    """Read the rows of `clearnets stability`."""
+    return _joined(
+        _read_csv(paths.stability(family, seed) / "latents.csv").assign(family=family, seed=seed)
+        for family, seed in product(config.stability_families, config.seeds)
     )
 
 

@@ -17,6 +17,7 @@ from clearnets.analysis.sources import MEASURES, SCORERS
 from clearnets.analysis.summary_effects import effect_table, instrument_table
 from clearnets.analysis.summary_execution import execution_table
 from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
+from clearnets.analysis.summary_stability import stability_table
 from clearnets.analysis.text import (
     DASH,
     Row,
@@ -65,6 +66,8 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(execution_table(frames["execution"], frames["execution_latents"]))
     if "effect_means" in frames:
         parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
+    if "stability" in frames:
+        parts.append(stability_table(frames["stability"], frames["stability_relations"]))
     parts.append(instrument_table(frames["instruments"]))
     if len(frames.get("concept_summary", ())):
         parts.append(_concept_table(frames["concept_summary"]))

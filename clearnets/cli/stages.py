@@ -17,6 +17,8 @@ from clearnets.pipeline.stage import (
     EXECUTED,
     LATENTS,
     MODELS,
+    RESEEDED,
+    STABLE,
     TASKS,
     TUNED,
     Over,
@@ -38,6 +40,12 @@ _FAMILIES = {
     CODERS: [name for name, spec in FAMILIES.items() if spec.is_coder],
     EARLY: [name for name, spec in FAMILIES.items() if spec.equal_loss],
     EXECUTED: [name for name, spec in FAMILIES.items() if spec.writes],
+    RESEEDED: [
+        name
+        for name, spec in FAMILIES.items()
+        if spec.is_coder and not (spec.joint or spec.untrained_model)
+    ],
+    STABLE: [name for name, spec in FAMILIES.items() if spec.model],
     LATENTS: list(FAMILIES),
 }
 

@@ -67,6 +67,16 @@ def coders(family: str, seed: int) -> Path:
     return ARTIFACTS / "coders" / family / f"seed-{seed}"
 
 
+def reseed(family: str, seed: int) -> Path:
+    """The same coders trained with another seed, in sparsify's format."""
+    return ARTIFACTS / "reseed" / family / f"seed-{seed}"
+
+
+def stability(family: str, seed: int) -> Path:
+    """Counterparts of the latents of one family in other runs."""
+    return ARTIFACTS / "stability" / family / f"seed-{seed}"
+
+
 def equalize(family: str, seed: int) -> Path:
     """`model/`, a checkpoint of equal end-to-end loss, and `equal.json`, how equal it is."""
     return ARTIFACTS / "equalize" / family / f"seed-{seed}"

@@ -112,6 +112,8 @@ def commands(cfg: Config) -> list[str]:
         "qualify",
         *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
         *(f"{stage} --aux {f}" for stage in ("execute", "effects") for f in cfg.executed_families),
+        *(f"reseed --aux {family}" for family in cfg.reseeded_families),
+        *(f"stability --aux {family}" for family in cfg.stability_families),
         "similarity",
         *(f"generalize {task}" for task in cfg.generalize.tasks),
         "collate",
