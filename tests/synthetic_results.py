@@ -26,7 +26,7 @@ from clearnets.latents import concept_tables
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
-from clearnets.stages import overlap
+from clearnets.stages import overlap, probes
 from clearnets.stages import stability as stage_of_stability
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +92,7 @@ def write(cfg: Config) -> None:
             _unit("cache", paths.cache(family, seed, "explain"), _cache, cfg, family)
             _unit("overlap", paths.overlap(family, seed), _overlap, cfg, family, seed)
             _unit("concepts", paths.concepts(family, seed), _concepts, cfg, family, seed)
+            _unit("probes", paths.probes(family, seed), _probes, cfg, family, seed)
             if family in cfg.executed_families:
                 _unit("execute", paths.execute(family, seed), _executed, cfg, family, seed)
                 _unit("effects", paths.effects(family, seed), _effects, cfg, family, seed)
@@ -332,6 +333,28 @@ def _stability(out: Path, cfg: Config, family: str, seed: int) -> None:
         row["decoder_cosine"] = 0.5 if other == stage_of_stability.RESEEDED else None
         rows.append(row | {"correlation": float(np.clip(0.6 + 0.2 * rng.normal(), 0, 1))})
     artifacts.write_table(out / stage_of_stability.LATENTS, stage_of_stability.COLUMNS, rows)
+
+
+def _probes(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Of two concepts of each kind: the more latents a probe reads, the better it is."""
+    rng, rows = _rng("probes", family, seed), []
+    points = [point for _, point in _points(cfg, family)]
+    null = FAMILIES[family].null
+    dense = [probes.DENSE] if FAMILIES[family].model else []
+    for source, kind, number, size in product(
+        [probes.OWN, *([null] if null in DIRECTIONS else [])] if cfg.concept_splits else (),
+        ("lexical", "local", "contextual"),
+        range(2),
+        [*probes.SIZES, *dense],
+    ):
+        if size == probes.DENSE and source != probes.OWN:
+            continue
+        row: dict[str, Any] = {"source": source, "concept": f"{kind}_{number}", "kind": kind}
+        row |= {"positives_fit": 100, "positives_test": 90, "token_set_f1": 0.4, "ngram_f1": 0.5}
+        skill = 0.4 + 0.02 * (20 if size == probes.DENSE else int(size))
+        row |= {"probe": size, "hookpoint": points[0], "f1_fit": skill, "auroc": 0.6 + skill / 3}
+        rows.append(row | {"f1": float(np.clip(skill + 0.05 * rng.normal(), 0, 1))})
+    artifacts.write_table(out / probes.TABLE, probes.COLUMNS, rows)
 
 
 def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:

@@ -33,6 +33,7 @@ give the same bytes.
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
 | stability ... | see `clearnets.analysis.stability`: counterparts of latents in other runs |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
+| probes, probe_summary | see `clearnets.analysis.probes` |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
 
@@ -58,6 +59,7 @@ from clearnets.analysis import (
     means,
     models,
     primary,
+    probes,
     protocols,
     ratings,
     stability,
@@ -108,6 +110,8 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:
         made |= concepts.tables(sources.concepts, config)
+    if "probes" not in config.skip:
+        made |= probes.tables(sources.probes, config)
     made |= _primary(sampled, made, config)
     by_scorer = [made[name] for name in ("contrasts", "embedding_contrasts") if name in made]
     told = effects.above_others(sources.effects, config) if len(sources.effects) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -70,6 +70,7 @@ class Sources:
         executed: what `clearnets execute` wrote, by family and seed.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
         stability: seed, family and what `clearnets stability` wrote of each latent.
+        probes: what `clearnets probes` wrote, as `concepts`.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -101,6 +102,7 @@ class Sources:
     executed: Mapping[executed.Key, executed.Executed]
     effects: pd.DataFrame
     stability: pd.DataFrame
+    probes: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -123,6 +125,7 @@ def inputs(config: Config) -> dict[str, Path]:
             for stage, place, families in (
                 ("overlap", paths.overlap, config.families),
                 ("concepts", paths.concepts, config.families),
+                ("probes", paths.probes, config.families),
                 ("execute", paths.execute, config.executed_families),
                 ("effects", paths.effects, config.executed_families),
                 ("stability", paths.stability, config.stability_families),
@@ -189,6 +192,9 @@ def read(config: Config) -> Sources:
         executed=executed.read(config),
         effects=_effects(config),
         stability=_stability(config),
+        probes=pd.DataFrame()
+        if "probes" in config.skip
+        else _concepts(config, "probes", paths.probes),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -239,12 +245,14 @@ def _overlap(config: Config) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _concepts(config: Config, name: str) -> pd.DataFrame:
+def _concepts(
+    config: Config, name: str, folder: Callable[[str, int], Path] = paths.concepts
+) -> pd.DataFrame:
     """Read one of the tables of concepts, over all families and seeds."""
     frames = []
     for family in config.families:
         for seed in config.seeds:
-            frame = _read_csv(paths.concepts(family, seed) / f"{name}.csv")
+            frame = _read_csv(folder(family, seed) / f"{name}.csv")
             source = frame.pop("source") if "source" in frame else pd.Series("own", frame.index)
             frame["family"] = source.where(source != "own", family)
             if "hookpoint" in frame:

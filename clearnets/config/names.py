@@ -19,7 +19,9 @@ Mlp = Literal[
     "sparse_kronecker",
 ]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
-Optional = Literal["overlap", "execute", "effects", "stability", "similarity", "concepts", "browse"]
+Optional = Literal[
+    "overlap", "execute", "effects", "stability", "similarity", "concepts", "probes", "browse"
+]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 
 

@@ -149,6 +149,11 @@ def concepts(family: str, seed: int) -> Path:
     return ARTIFACTS / "concepts" / family / f"seed-{seed}"
 
 
+def probes(family: str, seed: int) -> Path:
+    """How well probes on the latents of one family find known concepts."""
+    return ARTIFACTS / "probes" / family / f"seed-{seed}"
+
+
 def tune(subject: str, seed: int, trial: int) -> Path:
     """`trial.json`: a recipe, and the loss that it came to."""
     return ARTIFACTS / "tune" / subject / f"seed-{seed}" / f"trial-{trial}"

@@ -122,7 +122,7 @@ def test_all_tables_are_there(tables):
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "embedding_roc", "depth", "primary", "layer_contrasts", "layer_interactions",
         "effects", "effect_means", "effect_weighted", "instruments",
-        "stability", "stability_relations",
+        "stability", "stability_relations", "probes", "probe_summary",
         "execution", "execution_latents",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",

@@ -54,7 +54,7 @@ HERE = {
     "models/dense": "imported/dense",
     "models/sparse": "imported/sparse",
 }
-OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts")
+OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts", "probes")
 
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
