@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from clearnets.latents import concept_tables
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
-from clearnets.stages import overlap
+from clearnets.stages import overlap, probes
+from clearnets.stages import stability as stage_of_stability
 
 ROOT = Path(__file__).parents[1]
 # Mean rule-detection at a firing rate of 1 %, and mean log10 firing rate.
@@ -92,11 +94,14 @@ def write(cfg: Config) -> None:
             _unit("cache", paths.cache(family, seed, "explain"), _cache, cfg, family)
             _unit("overlap", paths.overlap(family, seed), _overlap, cfg, family, seed)
             _unit("concepts", paths.concepts(family, seed), _concepts, cfg, family, seed)
+            _unit("probes", paths.probes(family, seed), _probes, cfg, family, seed)
             if family in cfg.executed_families:
                 _unit("execute", paths.execute(family, seed), _executed, cfg, family, seed)
                 _unit("effects", paths.effects(family, seed), _effects, cfg, family, seed)
             if family in cfg.circuit_families:
                 _unit("circuits", paths.circuits(family, seed), _circuits, family, seed)
+            if family in cfg.stability_families:
+                _unit("stability", paths.stability(family, seed), _stability, cfg, family, seed)
             for layer, point in _points(cfg, family):
                 own = (family, seed, point)
                 _unit("score", paths.score(*own), _scores, cfg, family, seed, layer)
@@ -355,6 +360,45 @@ def _circuits(out: Path, family: str, seed: int) -> None:
             nodes.append(place | {"integrated": 1 / (1 + latent), "patching": 0.1})
     for name, rows in (("answers", answers), ("circuits", circuits), ("nodes", nodes)):
         artifacts.write_jsonl(out / f"{name}.jsonl", rows)
+
+
+def _stability(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Of every seventh latent, those with a score: its counterpart in each other run."""
+    rng = _rng("stability", family, seed)
+    later = [f"seed-{other}" for other in cfg.seeds if other > seed]
+    again = [stage_of_stability.RESEEDED] if family in cfg.reseeded_families else []
+    rows = []
+    for other, (layer, _), number in product(
+        [*again, *later], _points(cfg, family), range(cfg.explain.latents)
+    ):
+        row: dict[str, Any] = {"other": other, "layer": layer}
+        row |= {"latent": 7 * number, "partner": 7 * number}
+        row |= {"tokens": int(rng.integers(0, 200)), "null_correlation": 0.2}
+        row["decoder_cosine"] = 0.5 if other == stage_of_stability.RESEEDED else None
+        rows.append(row | {"correlation": float(np.clip(0.6 + 0.2 * rng.normal(), 0, 1))})
+    artifacts.write_table(out / stage_of_stability.LATENTS, stage_of_stability.COLUMNS, rows)
+
+
+def _probes(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Of two concepts of each kind: the more latents a probe reads, the better it is."""
+    rng, rows = _rng("probes", family, seed), []
+    points = [point for _, point in _points(cfg, family)]
+    null = FAMILIES[family].null
+    dense = [probes.DENSE] if FAMILIES[family].model else []
+    for source, kind, number, size in product(
+        [probes.OWN, *([null] if null in DIRECTIONS else [])] if cfg.concept_splits else (),
+        ("lexical", "local", "contextual"),
+        range(2),
+        [*probes.SIZES, *dense],
+    ):
+        if size == probes.DENSE and source != probes.OWN:
+            continue
+        row: dict[str, Any] = {"source": source, "concept": f"{kind}_{number}", "kind": kind}
+        row |= {"positives_fit": 100, "positives_test": 90, "token_set_f1": 0.4, "ngram_f1": 0.5}
+        skill = 0.4 + 0.02 * (20 if size == probes.DENSE else int(size))
+        row |= {"probe": size, "hookpoint": points[0], "f1_fit": skill, "auroc": 0.6 + skill / 3}
+        rows.append(row | {"f1": float(np.clip(skill + 0.05 * rng.normal(), 0, 1))})
+    artifacts.write_table(out / probes.TABLE, probes.COLUMNS, rows)
 
 
 def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:

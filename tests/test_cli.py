@@ -26,9 +26,10 @@ ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
 PANELS = {
     "Pipeline": [
-        *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "sparsify"),
-        *("tune", "equalize", "cache", "circuits", "evaluate", "execute", "explain", "overlap"),
-        *("concepts", "effects", "score", "similarity", "browse", "sample", "collate"),
+        *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "reseed"),
+        *("sparsify", "tune", "equalize", "cache", "circuits", "evaluate", "execute", "explain"),
+        *("overlap", "probes", "stability", "concepts", "effects", "score", "similarity"),
+        *("browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "generate", "status"],

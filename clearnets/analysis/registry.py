@@ -33,7 +33,9 @@ give the same bytes.
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
 | sampled, sampled_tokens | see `clearnets sample`: explanations to read, with their windows |
 | circuit ... | see `clearnets.analysis.circuits`: latents that make a model answer questions |
+| stability ... | see `clearnets.analysis.stability`: counterparts of latents in other runs |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
+| probes, probe_summary | see `clearnets.analysis.probes` |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
 
@@ -60,8 +62,10 @@ from clearnets.analysis import (
     means,
     models,
     primary,
+    probes,
     protocols,
     ratings,
+    stability,
 )
 from clearnets.analysis.frames import columns_of, sort, to_csv
 from clearnets.analysis.sources import EMBEDDING, SCORERS, Sources
@@ -105,10 +109,15 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= effects.tables(sources.effects, sampled, config)
     if len(sources.circuits.answers):
         made |= circuits.tables(sources.circuits, sampled, config)
+    if len(sources.stability):
+        measures = stability.measures(sampled, sources.effects, sources.concepts.get("latents"))
+        made |= stability.tables(sources.stability, measures, config)
     if "similarity" not in config.skip:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:
         made |= concepts.tables(sources.concepts, config)
+    if "probes" not in config.skip:
+        made |= probes.tables(sources.probes, config)
     made |= _primary(sampled, made, config)
     by_scorer = [made[name] for name in ("contrasts", "embedding_contrasts") if name in made]
     told = effects.above_others(sources.effects, config) if len(sources.effects) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -80,6 +80,8 @@ class Sources:
         sampled: what `clearnets sample` drew, by table.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
         circuits: what `clearnets circuits` wrote.
+        stability: seed, family and what `clearnets stability` wrote of each latent.
+        probes: what `clearnets probes` wrote, as `concepts`.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -112,6 +114,8 @@ class Sources:
     effects: pd.DataFrame
     sampled: Mapping[str, pd.DataFrame]
     circuits: Circuits
+    stability: pd.DataFrame
+    probes: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -132,15 +136,16 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
-            for stage, place in (("overlap", paths.overlap), ("concepts", paths.concepts)):
-                if stage not in config.skip:
-                    named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
-            for stage, place in (
-                ("execute", paths.execute),
-                ("effects", paths.effects),
-                ("circuits", paths.circuits),
+            for stage, place, families in (
+                ("overlap", paths.overlap, config.families),
+                ("concepts", paths.concepts, config.families),
+                ("probes", paths.probes, config.families),
+                ("execute", paths.execute, config.executed_families),
+                ("effects", paths.effects, config.executed_families),
+                ("circuits", paths.circuits, config.circuit_families),
+                ("stability", paths.stability, config.stability_families),
             ):
-                if config.runs(stage, family):
+                if stage not in config.skip and family in families:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
             for point in config.hookpoints_by_layer(family).values():
                 place = f"{family}/seed-{seed}/{point}"
@@ -203,6 +208,10 @@ def read(config: Config) -> Sources:
         effects=_effects(config),
         sampled={} if "sample" in config.skip else _sampled(),
         circuits=Circuits(*(_circuits(config, f.name) for f in fields(Circuits))),
+        stability=_stability(config),
+        probes=pd.DataFrame()
+        if "probes" in config.skip
+        else _concepts(config, "probes", paths.probes),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -247,6 +256,14 @@ def _circuits(config: Config, name: str) -> pd.DataFrame:
     )
 
 
+def _stability(config: Config) -> pd.DataFrame:
+    """Read the rows of `clearnets stability`."""
+    return _joined(
+        _read_csv(paths.stability(family, seed) / "latents.csv").assign(family=family, seed=seed)
+        for family, seed in product(config.stability_families, config.seeds)
+    )
+
+
 def _overlap(config: Config) -> pd.DataFrame:
     """Read the results of `clearnets overlap`, with accuracies in place of counts."""
     frames = []
@@ -262,12 +279,14 @@ def _overlap(config: Config) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _concepts(config: Config, name: str) -> pd.DataFrame:
+def _concepts(
+    config: Config, name: str, folder: Callable[[str, int], Path] = paths.concepts
+) -> pd.DataFrame:
     """Read one of the tables of concepts, over all families and seeds."""
     frames = []
     for family in config.families:
         for seed in config.seeds:
-            frame = _read_csv(paths.concepts(family, seed) / f"{name}.csv")
+            frame = _read_csv(folder(family, seed) / f"{name}.csv")
             source = frame.pop("source") if "source" in frame else pd.Series("own", frame.index)
             frame["family"] = source.where(source != "own", family)
             if "hookpoint" in frame:

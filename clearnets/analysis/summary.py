@@ -18,6 +18,8 @@ from clearnets.analysis.summary_circuits import circuit_tables
 from clearnets.analysis.summary_effects import effect_table, instrument_table
 from clearnets.analysis.summary_execution import execution_table
 from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
+from clearnets.analysis.summary_probes import probe_table
+from clearnets.analysis.summary_stability import stability_table
 from clearnets.analysis.text import (
     DASH,
     Row,
@@ -68,9 +70,13 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
     if "circuit_sizes" in frames:
         parts += circuit_tables(frames)
+    if "stability" in frames:
+        parts.append(stability_table(frames["stability"], frames["stability_relations"]))
     parts.append(instrument_table(frames["instruments"]))
     if len(frames.get("concept_summary", ())):
         parts.append(_concept_table(frames["concept_summary"]))
+    if len(frames.get("probe_summary", ())):
+        parts.append(probe_table(frames["probe_summary"]))
     parts.append(notes(frames, config))
     return "\n\n".join(parts) + "\n"
 

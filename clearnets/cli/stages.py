@@ -18,6 +18,8 @@ from clearnets.pipeline.stage import (
     EXECUTED,
     LATENTS,
     MODELS,
+    RESEEDED,
+    STABLE,
     TASKS,
     TUNED,
     Over,
@@ -40,6 +42,12 @@ _FAMILIES = {
     CODERS: [name for name, spec in FAMILIES.items() if spec.is_coder],
     EARLY: [name for name, spec in FAMILIES.items() if spec.equal_loss],
     EXECUTED: [name for name, spec in FAMILIES.items() if spec.writes],
+    RESEEDED: [
+        name
+        for name, spec in FAMILIES.items()
+        if spec.is_coder and not (spec.joint or spec.untrained_model)
+    ],
+    STABLE: [name for name, spec in FAMILIES.items() if spec.model],
     LATENTS: list(FAMILIES),
 }
 

@@ -20,7 +20,7 @@ from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import ALL, MLPS, SPARSE, Family, Mlp, Optional, Split
-from clearnets.config.results import Collate, Concepts
+from clearnets.config.results import Collate, Concepts, Stability
 from clearnets.config.tune import Tune
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
 
@@ -55,6 +55,7 @@ class Config(Frozen):
     execute: Execute
     effects: Effects
     circuits: Circuits
+    stability: Stability
     overlap: Overlap
     similarity: Similarity
     concepts: Concepts
@@ -203,6 +204,24 @@ class Config(Frozen):
         wanted = self.circuits.families if isinstance(self.data.corpus, Storybook) else ()
         there = [name for name in self.families if has_circuits(name)]
         return tuple(name for name in there if name in wanted or ALL in wanted)
+
+    @property
+    def reseeded_families(self) -> tuple[Family, ...]:
+        """The coders that `clearnets reseed` trains once more."""
+        wanted = () if "stability" in self.skip else self.stability.reseeded
+        own = [f for f in self.coder_families if f not in self.coders.existing]
+        plain = [f for f in own if not (FAMILIES[f].joint or FAMILIES[f].untrained_model)]
+        return tuple(f for f in plain if f in wanted or ALL in wanted)
+
+    @property
+    def stability_families(self) -> tuple[Family, ...]:
+        """The families whose latents are looked for in other runs."""
+        several = "stability" not in self.skip and len(self.seeds) > 1
+        return tuple(
+            family
+            for family in self.families
+            if family in self.reseeded_families or (several and FAMILIES[family].model)
+        )
 
     def runs(self, stage: str, family: Family) -> bool:
         """Return whether a stage that does not run for all families has results of this one."""

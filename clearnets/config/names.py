@@ -20,8 +20,8 @@ Mlp = Literal[
 ]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
 Optional = Literal[
-    *("overlap", "execute", "effects", "circuits"),
-    *("similarity", "concepts", "sample", "browse"),
+    *("overlap", "execute", "effects", "circuits", "stability"),
+    *("similarity", "concepts", "probes", "sample", "browse"),
 ]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from clearnets.config.fields import Count, Fraction, Frozen, Positive, PositiveFloat
+from clearnets.config.names import FamilyOrAll
 
 
 class Concepts(Frozen):
@@ -36,6 +37,22 @@ class Concepts(Frozen):
     """Explanations are asked to name a latent's concept where its F1 is at least this."""
     tolerance: Fraction
     """A rule predicts a concept as well as a latent where its F1 is lower by at most this."""
+
+
+class Stability(Frozen):
+    """Counterparts of latents in other runs: in coders of another seed on the same model, and in
+    runs of all other training seeds."""
+
+    reseeded: tuple[FamilyOrAll, ...]
+    """Coders that are trained once more, of those that are compared; `[all]` means all that are
+    trained layer by layer."""
+    rows: Positive
+    """Rows of `explain`, evenly spaced, on which activations are compared; all where there are
+    fewer."""
+    min_tokens: Positive
+    """A latent is live where it is active at no fewer tokens of them; others are not counted."""
+    shared: Fraction
+    """A latent is shared where it and its counterpart correlate by at least this."""
 
 
 class Collate(Frozen):

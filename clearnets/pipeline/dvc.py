@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from clearnets.families import FAMILIES
 from clearnets.pipeline import code, paths
 from clearnets.pipeline.artifacts import fingerprint
-from clearnets.pipeline.stage import CIRCUITS, CODERS, EARLY, EXECUTED, LATENTS, Stage, table
+from clearnets.pipeline.stage import (
+    CIRCUITS,
+    CODERS,
+    EARLY,
+    EXECUTED,
+    LATENTS,
+    RESEEDED,
+    STABLE,
+    Stage,
+    table,
+)
 
 if TYPE_CHECKING:
     from clearnets.config import Config
@@ -72,7 +82,7 @@ def _tracked(stage: Stage, item: str) -> list[str]:
     """Return the keys of CODE that a stage depends on."""
     keys = [f"stages.{stage.name}"]
     keys += [_OF_MODEL.format(item=item)] if _OF_MODEL in stage.params else []
-    if stage.over in (LATENTS, CODERS, EARLY, EXECUTED, CIRCUITS):
+    if stage.over in (LATENTS, CODERS, EARLY, EXECUTED, CIRCUITS, RESEEDED, STABLE):
         return [*keys, f"families.{item}"]
     return [*keys, "table"] if code.reaches(stage.name, "clearnets.families") else keys
 

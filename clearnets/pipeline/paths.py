@@ -67,6 +67,16 @@ def coders(family: str, seed: int) -> Path:
     return ARTIFACTS / "coders" / family / f"seed-{seed}"
 
 
+def reseed(family: str, seed: int) -> Path:
+    """The same coders trained with another seed, in sparsify's format."""
+    return ARTIFACTS / "reseed" / family / f"seed-{seed}"
+
+
+def stability(family: str, seed: int) -> Path:
+    """Counterparts of the latents of one family in other runs."""
+    return ARTIFACTS / "stability" / family / f"seed-{seed}"
+
+
 def equalize(family: str, seed: int) -> Path:
     """`model/`, a checkpoint of equal end-to-end loss, and `equal.json`, how equal it is."""
     return ARTIFACTS / "equalize" / family / f"seed-{seed}"
@@ -142,6 +152,11 @@ def similarity(family: str, seed: int, hookpoint: str) -> Path:
 def concepts(family: str, seed: int) -> Path:
     """Tables about the concepts that the latents of one family recover."""
     return ARTIFACTS / "concepts" / family / f"seed-{seed}"
+
+
+def probes(family: str, seed: int) -> Path:
+    """How well probes on the latents of one family find known concepts."""
+    return ARTIFACTS / "probes" / family / f"seed-{seed}"
 
 
 def tune(subject: str, seed: int, trial: int) -> Path:

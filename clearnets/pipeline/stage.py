@@ -62,6 +62,11 @@ def _weights(_: Config, family: str) -> str:
     return f"artifacts/{FAMILIES[family].weights}"
 
 
+def _reseeded_or_weights(config: Config, family: str) -> str:
+    again = family in config.reseeded_families
+    return f"artifacts/reseed/{family}" if again else _weights(config, family)
+
+
 def _model_of(_: Config, family: str) -> str:
     return f"artifacts/train/{FAMILIES[family].model}"
 
@@ -73,20 +78,26 @@ def _models_of(config: Config, task: str) -> str:
 
 
 _TRAINED, _CODED = "artifacts/train/{item}", "artifacts/coders/{item}"
+_EQUAL = "artifacts/equalize/{item}"
 MODELS = Over(
     *("mlp", "--mlp", "models", lambda c: c.models),
     *(lambda c, mlp: f"artifacts/train/{mlp}", (_TRAINED,)),
 )
 LATENTS = Over(
     *("family", "--aux", "families", lambda c: c.families),
-    *(_weights, (_TRAINED, _CODED, "artifacts/equalize/{item}")),
+    *(_weights, (_TRAINED, _CODED, _EQUAL)),
 )
 EXECUTED = Over(
     *("family", "--aux", None, lambda c: c.executed_families),
-    *(_weights, (_TRAINED, _CODED, "artifacts/equalize/{item}")),
+    *(_weights, (_TRAINED, _CODED, _EQUAL)),
 )
 CIRCUITS = replace(EXECUTED, items=lambda c: c.circuit_families)
 CODERS = Over("family", "--aux", None, lambda c: c.coder_families, _model_of, (_TRAINED,))
+RESEEDED = Over("family", "--aux", None, lambda c: c.reseeded_families, _model_of, (_TRAINED,))
+STABLE = Over(
+    *("family", "--aux", None, lambda c: c.stability_families),
+    *(_reseeded_or_weights, ("artifacts/reseed/{item}", _TRAINED, _CODED, _EQUAL)),
+)
 EARLY = Over(
     *("family", "--aux", None, lambda c: [f for f in c.families if FAMILIES[f].equal_loss]),
     *(lambda c, family: f"artifacts/coders/{FAMILIES[family].equal_loss}", (_CODED,)),

@@ -57,7 +57,7 @@ HERE = {
     "models/dense": "imported/dense",
     "models/sparse": "imported/sparse",
 }
-OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts")
+OF_FAMILIES = ("cache", "explain", "score", "overlap", "concepts", "probes")
 
 
 def rows() -> list[tuple[str, str, dict[str, Any]]]:
@@ -116,6 +116,8 @@ def commands(cfg: Config) -> list[str]:
         *(f"{stage} --aux {family}" for stage in OF_FAMILIES for family in cfg.families),
         *(f"{stage} --aux {f}" for stage in ("execute", "effects") for f in cfg.executed_families),
         *(f"circuits --aux {f}" for f in cfg.circuit_families),
+        *(f"reseed --aux {family}" for family in cfg.reseeded_families),
+        *(f"stability --aux {family}" for family in cfg.stability_families),
         "similarity",
         *(f"generalize {task}" for task in cfg.generalize.tasks),
         "collate",

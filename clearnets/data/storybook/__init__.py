@@ -14,14 +14,16 @@ import itertools
 from collections.abc import Iterator
 from hashlib import blake2b
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from clearnets.data.storybook.lexicon import CONCEPTS
 from clearnets.data.storybook.plots import PLOTS, TEST_PLOTS
 from clearnets.data.storybook.teller import HELD_OUT_SHARE, NUM_STYLES, Teller
 from clearnets.data.storybook.templates import PHRASES
 
-__all__ = ["CONCEPTS", "SPLITS", "TEST_SPLITS", "Story", "stories", "story"]
+__all__ = ["CONCEPTS", "SPLITS", "TEST_SPLITS", "Story", "stories", "story", "tell"]
+
+AnyTeller = TypeVar("AnyTeller", bound=Teller)
 
 SPLITS = ("train", "valid", "explain", "score", "concept_fit", "concept_test")
 TEST_SPLITS = ("score", "concept_test")
@@ -53,10 +55,21 @@ def story(seed: int, split: str, index: int) -> Story:
     Raises:
         ValueError: the split is unknown.
     """
+    teller, plot = tell(Teller, seed, split, index)
+    text, spans = teller.finish()
+    return Story(text, spans, teller.nll, plot)
+
+
+def tell(make: type[AnyTeller], seed: int, split: str, index: int) -> tuple[AnyTeller, str]:
+    """Let a new teller tell the story number `index` of a split; return it and the plot's name.
+
+    Raises:
+        ValueError: the split is unknown.
+    """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     digest = blake2b(f"{seed}/{split}/{index}".encode(), digest_size=8).digest()
-    teller = Teller(Random(int.from_bytes(digest, "big")), test=split in TEST_SPLITS)
+    teller = make(Random(int.from_bytes(digest, "big")), test=split in TEST_SPLITS)
     plots = PLOTS
     if teller.test and teller.chance(HELD_OUT_SHARE):
         plots = TEST_PLOTS
@@ -64,8 +77,7 @@ def story(seed: int, split: str, index: int) -> Story:
     teller.phrases = PHRASES[plot.__name__]
     teller.style = teller.choice(range(NUM_STYLES))
     plot(teller)
-    text, spans = teller.finish()
-    return Story(text, spans, teller.nll, plot.__name__)
+    return teller, plot.__name__
 
 
 def stories(seed: int, split: str, start: int = 0) -> Iterator[Story]:
