@@ -17,10 +17,12 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from clearnets import UserError, cli, config
+from clearnets.cli import outcome
 from clearnets.cli.errors import guarded
 from clearnets.pipeline import experiments, paths
 from clearnets.pipeline.artifacts import Unit, build_all, write_text
 from clearnets.pipeline.runtime import Runtime
+from clearnets.pipeline.stage import table
 
 ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
@@ -432,7 +434,6 @@ def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
     before = files(place)
     assert run("match") == (0, "up to date: artifacts/match/seed-0\n")
     assert files(place) == before
-    assert run("plan") == (0, "made: artifacts/code.json\nnext: `clearnets repro`\n")
     for _ in build_all([Unit("data", paths.data(), {}, {})]):
         pass
     runs(3.0)
@@ -441,6 +442,11 @@ def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
         "made: artifacts/match/seed-0\nnext: `clearnets sparsify --aux transcoder`, or all that "
         "is left: `clearnets repro`\n",
     )
+
+
+def test_a_stage_without_units_has_written_its_files_anew(place, capsys):
+    outcome.show(config.load(), table()["plan"], [], [], None)
+    assert capsys.readouterr().out == "made: artifacts/code.json\nnext: `clearnets repro`\n"
 
 
 @pytest.mark.parametrize("content", ["[]", "7", '{"files": []}', '{"files": {"curve.csv": 1}}'])

@@ -46,7 +46,7 @@ def verify() -> None:
     found += lockfile.code_faults(steps, dvc.code_fingerprints(own))
     for line in module.format_report(steps, found, list(module.differences(steps, found))):
         print(line)
-    made_with = times.made_with(own.experiment)
+    made_with = times.made_with(params.get("experiment", ""))
     if made_with:
         print(f"a run here: {environment.format_differences(made_with, environment.here())}")
     print(module.format_place(arithmetic.departures()))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from clearnets import UserError
 from clearnets.cli import app
-from clearnets.pipeline import commands
+from clearnets.pipeline import commands, environment, times
 from clearnets.pipeline.artifacts import Unit, build_all
 from clearnets.provenance import dvc_cache, lockfile, runs
 from clearnets.provenance import verify as verification
@@ -87,6 +87,19 @@ def test_what_dvc_wrote_is_as_recorded_and_untouched_by_the_look(project):
     cached = [path.relative_to(".dvc/cache/files/md5") for path in Path(".dvc").rglob("*.dir")]
     ours = {md5 for md5 in record.values() if md5.endswith(".dir")}
     assert ours == {path.as_posix().replace("/", "") for path in cached}
+
+
+def test_a_library_of_another_version_than_the_runs_is_named(project):
+    times.TIMES.parent.mkdir(parents=True)
+    made_with = {**environment.here(), "torch": "1.0"}
+    times.TIMES.write_text(json.dumps({"stage": "x", "seconds": 1, "made_with": made_with}))
+    code, said = verify()
+    found = environment.here()["torch"]
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        f"a run here: made with torch {found} instead of 1.0; a library of another version is the "
+        "likely cause of other results",
+    )
 
 
 def test_a_result_comes_from_the_stages_behind_it_and_no_others(project):
