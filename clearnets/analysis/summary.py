@@ -66,11 +66,11 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(execution_table(frames["execution"], frames["execution_latents"]))
     if "effect_means" in frames:
         parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
-    if "circuit_sizes" in frames:
-        parts += circuit_tables(frames)
     parts.append(instrument_table(frames["instruments"]))
     if len(frames.get("concept_summary", ())):
         parts.append(_concept_table(frames["concept_summary"]))
+    if "circuit_sizes" in frames:
+        parts += circuit_tables(frames)
     parts.append(notes(frames, config))
     return "\n\n".join(parts) + "\n"
 
