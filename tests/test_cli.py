@@ -27,7 +27,7 @@ PANELS = {
         *("concepts", "effects", "score", "similarity", "browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
-    "Look": ["trace", "verify", "show", "status"],
+    "Look": ["trace", "verify", "show", "circuit", "status"],
     "Exchange": ["import", "export", "import-scores", "bundle"],
     "Experiments": ["repro", "exp", "compute"],
 }
