@@ -99,7 +99,7 @@ def write(cfg: Config) -> None:
                 _unit("execute", paths.execute(family, seed), _executed, cfg, family, seed)
                 _unit("effects", paths.effects(family, seed), _effects, cfg, family, seed)
             if family in cfg.circuit_families:
-                _unit("circuits", paths.circuits(family, seed), _circuits, family, seed)
+                _unit("circuits", paths.circuits(family, seed), circuits, family, seed)
             if family in cfg.stability_families:
                 _unit("stability", paths.stability(family, seed), _stability, cfg, family, seed)
             for layer, point in _points(cfg, family):
@@ -336,15 +336,16 @@ def _sampled(out: Path) -> None:
     artifacts.write_table(out / "sampled_tokens.csv", sampled.TOKEN_COLUMNS, tokens)
 
 
-def _circuits(out: Path, family: str, seed: int) -> None:
+def circuits(out: Path, family: str, seed: int) -> None:
     """Circuits of one task whose faithfulness is 1 - 1 / (1 + n), and of the control."""
     rng = _rng("circuits", family, seed)
-    answers, circuits, nodes = [], [], []
+    answers, curves, nodes = [], [], []
     for task, whole in (("wear", 2.0), ("nonsense", 0.1)):
         record = {"task": task, "pairs": 8, "length": 9, "accuracy": 0.9, "difference": whole}
         record |= {"low": whole - 0.1, "high": whole + 0.1, "done": whole > 1, "nodes": 500}
         record |= {"whole": whole, "none": 0.5, "integrated": whole - 0.5, "errors": 0.1}
         record |= {"integrated_rank": 0.9, "patching_rank": 0.8, "tokens": ["<bos>"] * 9}
+        record["answers"] = [" boots", " hat"]
         answers.append(record)
         shares = {("whole", 500): 1.0, ("none", 0): 0.0, ("errors", 0): 0.1, ("latents", 500): 0.9}
         for size in (1, 4, 16, 64):
@@ -354,11 +355,11 @@ def _circuits(out: Path, family: str, seed: int) -> None:
         for (kind, size), share in shares.items():
             difference = (0.5 + share * (whole - 0.5 + noise)).tolist()
             row = {"task": task, "circuit": kind, "nodes": size}
-            circuits.append(row | {"difference": difference})
+            curves.append(row | {"difference": difference})
         for latent in range(20):
             place = {"task": task, "layer": latent % 2, "position": 3, "latent": latent * 7}
             nodes.append(place | {"integrated": 1 / (1 + latent), "patching": 0.1})
-    for name, rows in (("answers", answers), ("circuits", circuits), ("nodes", nodes)):
+    for name, rows in (("answers", answers), ("circuits", curves), ("nodes", nodes)):
         artifacts.write_jsonl(out / f"{name}.jsonl", rows)
 
 

@@ -68,8 +68,6 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(execution_table(frames["execution"], frames["execution_latents"]))
     if "effect_means" in frames:
         parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
-    if "circuit_sizes" in frames:
-        parts += circuit_tables(frames)
     if "stability" in frames:
         parts.append(stability_table(frames["stability"], frames["stability_relations"]))
     parts.append(instrument_table(frames["instruments"]))
@@ -77,6 +75,8 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(_concept_table(frames["concept_summary"]))
     if len(frames.get("probe_summary", ())):
         parts.append(probe_table(frames["probe_summary"]))
+    if "circuit_sizes" in frames:
+        parts += circuit_tables(frames)
     parts.append(notes(frames, config))
     return "\n\n".join(parts) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -120,6 +121,40 @@ def generate(
         place.config, prompt, writing, family=aux, layers=chosen, latents=latents, seed=seed
     )
     module.run(told)
+
+
+def circuit(
+    family: Annotated[
+        str, typer.Option("--aux", metavar="FAMILY", help="Kind of latent, as `circuits` takes it.")
+    ],
+    task: Annotated[str, typer.Option("--task", help="A task, such as wear.")],
+    count: Annotated[
+        int, typer.Option("--latents", min=1, metavar="N", help="How many latents.")
+    ] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Also write a graph for the viewer of circuit-tracer."
+        ),
+    ] = None,
+    seed: Seed = None,
+    experiment: Experiment = None,
+) -> None:
+    """Print the latents that make a model answer questions of one task, by their effects.
+
+    Example: [bold]clearnets circuit --task wear --aux native[/bold]
+    """
+    from clearnets.browser import circuit as module
+    from clearnets.pipeline.artifacts import write_json
+
+    place = Place.of(experiment)
+    target = out.absolute() if out else None
+    move_to_run(experiment)
+    found = module.find(place.config, family, task, count, seed=seed)
+    for line in module.lines(found):
+        print(line)
+    if target:
+        write_json(target, module.graph(found))
 
 
 def status(

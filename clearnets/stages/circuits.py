@@ -10,7 +10,8 @@ answers.jsonl   a record per task: `pairs` and `length` of its prompts; `accurac
                 on the first half of the model and with all nodes at their mean; `integrated`, the
                 sum of integrated gradients, and `errors`, the part of error nodes; `nodes`, how
                 many latents have an effect; `integrated_rank` and `patching_rank`, rank
-                correlations of effects with true ablation; `tokens` of one prompt
+                correlations of effects with true ablation; `tokens` of one prompt, and its
+                `answers`, the right and the wrong one
 circuits.jsonl  a record per task, kind of circuit and number of latents (`nodes`): `difference`
                 by pair of the second half. Kinds: `whole`, the model as it is; `none`, all nodes
                 at their mean; `kept`, the largest effects and all errors; `without`, all but the
@@ -57,7 +58,7 @@ FILES = ("answers", "circuits", "nodes")
 NOTHING = dict.fromkeys(
     (
         *("accuracy", "difference", "low", "high", "whole", "none", "integrated", "errors"),
-        *("nodes", "integrated_rank", "patching_rank", "tokens"),
+        *("nodes", "integrated_rank", "patching_rank", "tokens", "answers"),
     )
 )
 
@@ -148,6 +149,7 @@ def _task(config: Config, work: Work, task: str, model: Any, written: list[Writt
         found["circuits"] = _circuits(config, task, subject, others, order_Z)
         strings = store.strings()
         record |= effects | {"tokens": [strings[token] for token in prompts.tokens_2PS[0, 0]]}
+        record["answers"] = [strings[token] for token in prompts.right_2P[:, 0]]
     write_json(_done(work, task), found | {"answers": [NOTHING | record]})
 
 
