@@ -446,7 +446,7 @@ def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
 
 def test_a_stage_without_units_has_written_its_files_anew(place, capsys):
     outcome.show(config.load(), table()["plan"], [], [], None)
-    assert capsys.readouterr().out == "made: artifacts/code.json\nnext: `clearnets repro`\n"
+    assert capsys.readouterr().out == "made: artifacts/code.json\n"
 
 
 @pytest.mark.parametrize("content", ["[]", "7", '{"files": []}', '{"files": {"curve.csv": 1}}'])

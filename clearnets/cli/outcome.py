@@ -35,7 +35,7 @@ def show(
     ):
         if places:
             print(f"{word}: {first_of([str(place / path) for path in places])}")
-    if made or written:
+    if made:
         there = f" --experiment {experiment}" if experiment else ""
         command = next(_next(config, stage), None)
         rest = f"clearnets exp {experiment}" if experiment else "clearnets repro"
