@@ -22,9 +22,10 @@ ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
 PANELS = {
     "Pipeline": [
-        *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "reseed"),
-        *("sparsify", "tune", "equalize", "cache", "evaluate", "execute", "explain", "overlap"),
-        *("stability", "concepts", "effects", "score", "similarity", "browse", "collate"),
+        *("data", "planted", "plan", "embed", "qualify", "train", "words", "generalize", "match"),
+        *("reseed", "sparsify", "tune", "equalize", "cache", "evaluate", "execute", "explain"),
+        *("overlap", "probes", "stability", "concepts", "effects", "score", "similarity"),
+        *("browse", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "status"],

@@ -33,6 +33,7 @@ give the same bytes.
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
 | stability ... | see `clearnets.analysis.stability`: counterparts of latents in other runs |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
+| planted, planted_orders | see `clearnets.analysis.planted`: measures on a known dictionary |
 | probes, probe_summary | see `clearnets.analysis.probes` |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -58,6 +59,7 @@ from clearnets.analysis import (
     llm_judge,
     means,
     models,
+    planted,
     primary,
     probes,
     protocols,
@@ -110,6 +112,7 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:
         made |= concepts.tables(sources.concepts, config)
+    made |= planted.tables(sources.planted) if len(sources.planted) else {}
     if "probes" not in config.skip:
         made |= probes.tables(sources.probes, config)
     made |= _primary(sampled, made, config)

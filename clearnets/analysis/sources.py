@@ -71,6 +71,7 @@ class Sources:
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
         stability: seed, family and what `clearnets stability` wrote of each latent.
         probes: what `clearnets probes` wrote, as `concepts`.
+        planted: what `clearnets planted` wrote.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -103,6 +104,7 @@ class Sources:
     effects: pd.DataFrame
     stability: pd.DataFrame
     probes: pd.DataFrame
+    planted: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -115,6 +117,7 @@ def inputs(config: Config) -> dict[str, Path]:
     if not config.compares:
         return {}
     named = {"data": paths.data()}
+    named |= {} if "planted" in config.skip else {"planted": paths.planted()}
     for seed in config.seeds:
         for mlp in config.models:
             named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)
@@ -192,9 +195,8 @@ def read(config: Config) -> Sources:
         executed=executed.read(config),
         effects=_effects(config),
         stability=_stability(config),
-        probes=pd.DataFrame()
-        if "probes" in config.skip
-        else _concepts(config, "probes", paths.probes),
+        probes=_probes(config),
+        planted=_planted(config),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -228,6 +230,17 @@ def _stability(config: Config) -> pd.DataFrame:
         _read_csv(paths.stability(family, seed) / "latents.csv").assign(family=family, seed=seed)
         for family, seed in product(config.stability_families, config.seeds)
     )
+
+
+def _probes(config: Config) -> pd.DataFrame:
+    """Read the rows of `clearnets probes`."""
+    return pd.DataFrame() if "probes" in config.skip else _concepts(config, "probes", paths.probes)
+
+
+def _planted(config: Config) -> pd.DataFrame:
+    """Read the rows of `clearnets planted`."""
+    skipped = "planted" in config.skip
+    return pd.DataFrame() if skipped else _read_csv(paths.planted() / "measures.csv")
 
 
 def _overlap(config: Config) -> pd.DataFrame:

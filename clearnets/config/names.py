@@ -20,7 +20,15 @@ Mlp = Literal[
 ]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
 Optional = Literal[
-    "overlap", "execute", "effects", "stability", "similarity", "concepts", "probes", "browse"
+    "overlap",
+    "execute",
+    "effects",
+    "stability",
+    "similarity",
+    "concepts",
+    "probes",
+    "planted",
+    "browse",
 ]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 

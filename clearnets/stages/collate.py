@@ -35,7 +35,7 @@ STAGE = Stage(
         *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/evaluate"),
         *("artifacts/cache", "artifacts/explain", "artifacts/qualify", "artifacts/score"),
         *("artifacts/similarity", "artifacts/overlap", "artifacts/concepts"),
-        "artifacts/probes",
+        *("artifacts/probes", "artifacts/planted"),
         *("artifacts/execute", "artifacts/effects", "artifacts/stability"),
         *("artifacts/generalize", "artifacts/tune", "paper/ratings"),
     ),

@@ -123,6 +123,7 @@ def test_all_tables_are_there(tables):
         "embedding_roc", "depth", "primary", "layer_contrasts", "layer_interactions",
         "effects", "effect_means", "effect_weighted", "instruments",
         "stability", "stability_relations", "probes", "probe_summary",
+        "planted", "planted_orders",
         "execution", "execution_latents",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
