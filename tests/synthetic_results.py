@@ -23,11 +23,11 @@ from clearnets.autointerp.rules.concept_naming import RULE_COLUMNS
 from clearnets.browser import sampled
 from clearnets.config import Config
 from clearnets.families import DIRECTIONS, FAMILIES
-from clearnets.latents import concept_tables
+from clearnets.latents import concept_tables, planted_truth
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
-from clearnets.stages import overlap, probes
+from clearnets.stages import overlap, planted, probes
 from clearnets.stages import stability as stage_of_stability
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +85,7 @@ def write(cfg: Config) -> None:
         _unit("generalize", paths.generalize(task), _observed, task)
     _unit("data", paths.data(), lambda out: artifacts.write_json(out / "stats.json", LOSSES))
     _unit("sample", paths.sampled(), _sampled)
+    _unit("planted", paths.planted(), _planted, cfg)
     for seed in cfg.seeds:
         for mlp in cfg.models:
             _unit("train", paths.train(mlp, seed), _curve, mlp, seed)
@@ -378,6 +379,19 @@ def _stability(out: Path, cfg: Config, family: str, seed: int) -> None:
         row["decoder_cosine"] = 0.5 if other == stage_of_stability.RESEEDED else None
         rows.append(row | {"correlation": float(np.clip(0.6 + 0.2 * rng.normal(), 0, 1))})
     artifacts.write_table(out / stage_of_stability.LATENTS, stage_of_stability.COLUMNS, rows)
+
+
+def _planted(out: Path, cfg: Config) -> None:
+    """Two measures of dictionaries, each worse than the one before."""
+    names = [*planted_truth.DICTIONARIES, *planted.SELECTIONS, "untrained"]
+    rows = [
+        {"seed": seed, "dictionary": name, "measure": measure, "value": 1 - 0.05 * number}
+        | {"trained": name not in planted_truth.DICTIONARIES}
+        for seed in cfg.planted.seeds
+        for number, name in enumerate(names)
+        for measure in ("truth", "stability")
+    ]
+    artifacts.write_table(out / planted.TABLE, planted.COLUMNS, rows)
 
 
 def _probes(out: Path, cfg: Config, family: str, seed: int) -> None:

@@ -28,10 +28,19 @@ ROOT = Path(__file__).parents[1]
 # As `clearnets --help` is to show them.
 PANELS = {
     "Pipeline": [
-        *("data", "plan", "embed", "qualify", "train", "words", "generalize", "match", "reseed"),
-        *("sparsify", "tune", "equalize", "cache", "circuits", "evaluate", "execute", "explain"),
-        *("overlap", "probes", "stability", "concepts", "effects", "score", "similarity"),
-        *("browse", "sample", "collate"),
+        *("data", "planted", "plan", "embed", "qualify", "train", "words", "generalize", "match"),
+        *("reseed", "sparsify", "tune", "equalize", "cache", "circuits", "evaluate", "execute"),
+        *(
+            "explain",
+            "overlap",
+            "probes",
+            "stability",
+            "concepts",
+            "effects",
+            "score",
+            "similarity",
+        ),
+        *("similarity", "browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "circuit", "generate", "status"],

@@ -35,6 +35,7 @@ give the same bytes.
 | circuit ... | see `clearnets.analysis.circuits`: latents that make a model answer questions |
 | stability ... | see `clearnets.analysis.stability`: counterparts of latents in other runs |
 | ratings ... | see `clearnets.analysis.ratings`: answers of people, where there are any |
+| planted, planted_orders | see `clearnets.analysis.planted`: measures on a known dictionary |
 | probes, probe_summary | see `clearnets.analysis.probes` |
 | concepts ... | see `clearnets.analysis.concepts` |
 """
@@ -61,6 +62,7 @@ from clearnets.analysis import (
     llm_judge,
     means,
     models,
+    planted,
     primary,
     probes,
     protocols,
@@ -116,6 +118,7 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= embedding.tables(sources, sampled, pair, config)
     if "concepts" not in config.skip:
         made |= concepts.tables(sources.concepts, config)
+    made |= planted.tables(sources.planted) if len(sources.planted) else {}
     if "probes" not in config.skip:
         made |= probes.tables(sources.probes, config)
     made |= _primary(sampled, made, config)

@@ -82,6 +82,7 @@ class Sources:
         circuits: what `clearnets circuits` wrote.
         stability: seed, family and what `clearnets stability` wrote of each latent.
         probes: what `clearnets probes` wrote, as `concepts`.
+        planted: what `clearnets planted` wrote.
         concepts: by name (concepts, draws, latents, rules) what `clearnets concepts` wrote, with
             seed, family and layer; the native latents' null is a family of its own. Without rows
             where the corpus has no labels.
@@ -116,6 +117,7 @@ class Sources:
     circuits: Circuits
     stability: pd.DataFrame
     probes: pd.DataFrame
+    planted: pd.DataFrame
     concepts: Mapping[str, pd.DataFrame]
     llm_scores: pd.DataFrame | None = None
     probabilities: pd.DataFrame | None = None
@@ -129,6 +131,7 @@ def inputs(config: Config) -> dict[str, Path]:
         return {}
     named = {"data": paths.data()}
     named |= {} if "sample" in config.skip else {"sampled": paths.sampled()}
+    named |= {} if "planted" in config.skip else {"planted": paths.planted()}
     for seed in config.seeds:
         for mlp in config.models:
             named[f"train/{mlp}/seed-{seed}"] = paths.train(mlp, seed)
@@ -209,9 +212,8 @@ def read(config: Config) -> Sources:
         sampled={} if "sample" in config.skip else _sampled(),
         circuits=Circuits(*(_circuits(config, f.name) for f in fields(Circuits))),
         stability=_stability(config),
-        probes=pd.DataFrame()
-        if "probes" in config.skip
-        else _concepts(config, "probes", paths.probes),
+        probes=_probes(config),
+        planted=_planted(config),
         concepts={name: _concepts(config, name) for name in recovered},
         llm_scores=llm_scores,
         probabilities=probabilities,
@@ -262,6 +264,17 @@ def _stability(config: Config) -> pd.DataFrame:
         _read_csv(paths.stability(family, seed) / "latents.csv").assign(family=family, seed=seed)
         for family, seed in product(config.stability_families, config.seeds)
     )
+
+
+def _probes(config: Config) -> pd.DataFrame:
+    """Read the rows of `clearnets probes`."""
+    return pd.DataFrame() if "probes" in config.skip else _concepts(config, "probes", paths.probes)
+
+
+def _planted(config: Config) -> pd.DataFrame:
+    """Read the rows of `clearnets planted`."""
+    skipped = "planted" in config.skip
+    return pd.DataFrame() if skipped else _read_csv(paths.planted() / "measures.csv")
 
 
 def _overlap(config: Config) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from clearnets.analysis.sources import MEASURES, SCORERS
 from clearnets.analysis.summary_circuits import circuit_tables
 from clearnets.analysis.summary_effects import effect_table, instrument_table
 from clearnets.analysis.summary_execution import execution_table
+from clearnets.analysis.summary_planted import planted_table
 from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
 from clearnets.analysis.summary_probes import probe_table
 from clearnets.analysis.summary_stability import stability_table
@@ -77,6 +78,8 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.append(probe_table(frames["probe_summary"]))
     if "circuit_sizes" in frames:
         parts += circuit_tables(frames)
+    if "planted" in frames:
+        parts.append(planted_table(frames["planted"], frames["planted_orders"]))
     parts.append(notes(frames, config))
     return "\n\n".join(parts) + "\n"
 

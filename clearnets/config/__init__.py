@@ -85,4 +85,4 @@ from clearnets.config.pictures import (
     SwinV2,
     ViT,
 )
-from clearnets.config.results import Collate, Concepts
+from clearnets.config.results import Collate, Concepts, Planted, Stability

@@ -20,7 +20,7 @@ from clearnets.config.fields import Count, Frozen, Positive
 from clearnets.config.generalize import Generalize
 from clearnets.config.models import Match, Model, Pretrained, Train
 from clearnets.config.names import ALL, MLPS, SPARSE, Family, Mlp, Optional, Split
-from clearnets.config.results import Collate, Concepts, Stability
+from clearnets.config.results import Collate, Concepts, Planted, Stability
 from clearnets.config.tune import Tune
 from clearnets.families import FAMILIES, NO_LAYER, TOKENS
 
@@ -56,6 +56,7 @@ class Config(Frozen):
     effects: Effects
     circuits: Circuits
     stability: Stability
+    planted: Planted
     overlap: Overlap
     similarity: Similarity
     concepts: Concepts

@@ -6,7 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from clearnets.config.fields import Count, Fraction, Frozen, Positive, PositiveFloat
+from clearnets.config.fields import (
+    Count,
+    Fraction,
+    Frozen,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+)
 from clearnets.config.names import FamilyOrAll
 
 
@@ -53,6 +60,29 @@ class Stability(Frozen):
     """A latent is live where it is active at no fewer tokens of them; others are not counted."""
     shared: Fraction
     """A latent is shared where it and its counterpart correlate by at least this."""
+
+
+class Planted(Frozen):
+    """A dictionary that is known, on which measures of latents are tested."""
+
+    seeds: Annotated[tuple[Count, ...], Field(min_length=2)]
+    """Each is a world of its own."""
+    features: Annotated[int, Field(ge=8, multiple_of=4)]
+    """Directions of the dictionary, and latents of those that are measured."""
+    dimensions: Positive
+    """Of the activations."""
+    active: PositiveFloat
+    """Features that fire at a token, on average."""
+    exponent: NonNegativeFloat
+    """Of the power law of firing rates by rank."""
+    noise: NonNegativeFloat
+    """Standard deviation in each dimension; a feature has a strength of about one."""
+    tokens: Positive
+    """For choosing latents and thresholds, and as many again for measuring."""
+    angle: Annotated[float, Field(gt=0, lt=90)]
+    """By which the directions of the rotated dictionary are turned, in degrees."""
+    steps: Count
+    """Of training each kind of coder, 1,024 tokens each; 0 trains none."""
 
 
 class Collate(Frozen):

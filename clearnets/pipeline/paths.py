@@ -159,6 +159,11 @@ def probes(family: str, seed: int) -> Path:
     return ARTIFACTS / "probes" / family / f"seed-{seed}"
 
 
+def planted() -> Path:
+    """`measures.csv`: measures of latents on a dictionary that is known."""
+    return ARTIFACTS / "planted"
+
+
 def tune(subject: str, seed: int, trial: int) -> Path:
     """`trial.json`: a recipe, and the loss that it came to."""
     return ARTIFACTS / "tune" / subject / f"seed-{seed}" / f"trial-{trial}"

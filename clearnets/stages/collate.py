@@ -36,7 +36,7 @@ STAGE = Stage(
         *("artifacts/cache", "artifacts/explain", "artifacts/qualify", "artifacts/score"),
         *("artifacts/similarity", "artifacts/overlap", "artifacts/concepts"),
         *("artifacts/execute", "artifacts/effects", "artifacts/circuits", "artifacts/sampled"),
-        *("artifacts/stability", "artifacts/probes"),
+        *("artifacts/stability", "artifacts/probes", "artifacts/planted"),
         *("artifacts/generalize", "artifacts/tune", "paper/ratings"),
     ),
     small=("paper/results/{experiment}",),

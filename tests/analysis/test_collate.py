@@ -125,6 +125,7 @@ def test_all_tables_are_there(tables):
         "execution", "execution_latents", "sampled", "sampled_tokens",
         "circuits", "circuit_tasks", "circuit_sizes", "circuit_legibility",
         "stability", "stability_relations", "probes", "probe_summary",
+        "planted", "planted_orders",
         "generalization_runs", "generalization_curves", "generalization_measures",
         "generalization_phases",
         "generalization_leads", "generalization_ranking",

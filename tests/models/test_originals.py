@@ -119,6 +119,7 @@ def commands(cfg: Config) -> list[str]:
         *(f"reseed --aux {family}" for family in cfg.reseeded_families),
         *(f"stability --aux {family}" for family in cfg.stability_families),
         "similarity",
+        "planted",
         *(f"generalize {task}" for task in cfg.generalize.tasks),
         "collate",
     ]
