@@ -41,7 +41,7 @@ quick: env ## Try it: the pipeline at its smallest, in a place of its own, and c
 	$(BIN)/clearnets exp smoke
 	$(BIN)/clearnets claims --experiment smoke
 
-repro: env ## Run the whole pipeline: text to paper
+repro: env ## Run the whole pipeline: text to paper, and what that says of the committed results
 	$(BIN)/clearnets repro
 
 # The first makes what others take from DVC's cache: tokens and dense models.
