@@ -5,6 +5,7 @@ The reference are the tables of a commit, which git has also where a run has rep
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,9 +120,9 @@ def _tables(run: Mapping[str, pd.DataFrame]) -> Tables:
 
 
 def _counted(what: str, results: pd.DataFrame) -> tuple[str, ...]:
-    counts = results["state"].value_counts()
-    alone = counts.get(ONLY_FIRST, 0) + counts.get(ONLY_SECOND, 0)
-    numbers = [counts.get(state, 0) for state in (SAME, WITHIN, OVERLAP, DIFFERS)]
+    counts = Counter(results["state"])
+    alone = counts[ONLY_FIRST] + counts[ONLY_SECOND]
+    numbers = [counts[state] for state in (SAME, WITHIN, OVERLAP, DIFFERS)]
     return (what, *(f"{number:,}" for number in (len(results), *numbers, alone)))
 
 
