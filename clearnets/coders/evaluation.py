@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clearnets.coders import feedforward
-from clearnets.coders.baselines import Baselines, Sums
+from clearnets.coders.baselines import Baselines, Sums, places
 from clearnets.coders.batches import Batch
 from clearnets.coders.cross_layer import InOrder
 
@@ -133,20 +134,25 @@ def survey(model: Any, batches: Iterable[Batch]) -> Survey:
 
 @torch.no_grad()
 def fit_baselines(
-    model: Any, batches: Iterable[Batch], *, k: int, vocab_size: int
+    model: Any, batches: Iterable[Batch], *, k: int, rows_RS: np.ndarray, vocab_size: int
 ) -> list[Baselines]:
-    """Return the baselines of each layer, fitted on these batches."""
+    """Return the baselines of each layer, fitted on batches of the text `rows_RS`."""
+    place_V, num_held = places(rows_RS, vocab_size)
     sums: list[Sums] = []
     for batch in batches:
         reading, _ = feedforward.read(model, batch.tokens_BS, batch.positions_BS)
         counted = batch.counted_BS
         tokens_N = batch.tokens_BS[counted]
         if not sums:
-            widths = [(x.shape[-1], y) for x, y in zip(reading.inputs, reading.outputs)]
-            sums = [Sums(d_in, y.shape[-1], vocab_size, y.device) for d_in, y in widths]
+            place_V = place_V.to(tokens_N.device)
+            sums = [
+                Sums(x.shape[-1], y.shape[-1], place_V, num_held, y.device)
+                for x, y in zip(reading.inputs, reading.outputs)
+            ]
         for part, x_BSD, y_BSD in zip(sums, reading.inputs, reading.outputs):
             part.add(tokens_N, x_BSD[counted], y_BSD[counted])
-    return [part.fit(k) for part in sums]
+    # Of no two layers at once there are both sums and means.
+    return [sums.pop(0).fit(k) for _ in range(len(sums))]
 
 
 @torch.no_grad()

@@ -11,6 +11,9 @@ from clearnets import UserError
 from clearnets.pipeline.artifacts import missing, read_json, remake
 
 
+MOST_LOGITS = 2**26
+"""That are held at once, a quarter of a gigabyte, and what is computed from them beside it."""
+
 @dataclass(frozen=True)
 class TokenStore:
     """The packed tokens of one corpus.
@@ -58,6 +61,11 @@ class TokenStore:
 
     def strings(self) -> list[str]:
         """Return what each token id adds to a text, with its leading space if it has one.
+
+    def rows_at_once(self, most: int) -> int:
+        """Return how many rows a forward pass with logits takes: `most`, or what fits into memory
+        with a large vocabulary."""
+        return max(1, min(most, MOST_LOGITS // (self.ctx_len * self.vocab_size)))
 
         Parts of a character decode to U+FFFD, and unused ids to nothing.
         """
