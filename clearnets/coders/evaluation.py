@@ -22,6 +22,7 @@ from clearnets.coders import feedforward
 from clearnets.coders.baselines import Baselines, Sums, places
 from clearnets.coders.batches import Batch
 from clearnets.coders.cross_layer import InOrder
+from clearnets.models import hookpoints
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
@@ -167,12 +168,12 @@ def ablate(model: Any, batches: Iterable[Batch], means: Sequence[Tensor]) -> lis
             ablated[layer].add(*_nll_with(model, batch, reading, layer, mean_D.to(y_ND) - y_ND))
     return [
         {
-            "layer": layer,
+            "layer": number,
             "loss_clean": clean.value,
             "loss_ablate": mean.value,
             "cost": mean.value - clean.value,
         }
-        for layer, mean in enumerate(ablated)
+        for number, mean in zip(hookpoints.numbers(model), ablated)
     ]
 
 
@@ -281,9 +282,11 @@ def evaluate_coders(
     for batch in others:
         visit(batch, splice=False)
     return [
-        layer.row(family, number, ablation[number] if ablation else None)
+        layer.row(family, number, ablated)
         for family in coders
-        for number, layer in enumerate(layers)
+        for number, layer, ablated in zip(
+            hookpoints.numbers(model), layers, ablation or [None] * len(layers), strict=True
+        )
     ]
 
 
@@ -323,11 +326,12 @@ def _ablated(means: Iterable[tuple[int, Tensor]]) -> Replacements:
 
 def ablate_together(model: Any, batches: Sequence[Batch], means: Sequence[Tensor]) -> Row:
     """Return the cost in nats of replacing all feedforwards by their means at once (`joint_all`),
-    and all but the first, which see its output (`joint`)."""
+    and all but the model's first, which see its output (`joint`)."""
     clean = loss_with(model, dict, batches)
     every = list(enumerate(means))
+    later = [one for one, number in zip(every, hookpoints.numbers(model)) if number > 0]
     return {
-        "joint": loss_with(model, lambda: _ablated(every[1:]), batches) - clean,
+        "joint": loss_with(model, lambda: _ablated(later), batches) - clean,
         "joint_all": loss_with(model, lambda: _ablated(every), batches) - clean,
     }
 

@@ -96,7 +96,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
         checked, random = _ablate(config, unit, layers, store, opened.model, CHECKED)
         lexicon = Lexicon(store.strings())
         records = [
-            {"layer": number, **record}
+            {"layer": config.model.layers[number], **record}
             for number, layer in layers.items()
             for record in layer.records(made[number], checked[number], random[number], lexicon)
         ]
@@ -105,7 +105,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
 
 
 def _layers(config: Config, unit: Unit, model: Any) -> dict[int, AblatedLayer]:
-    """Return by number the layers that have explained latents."""
+    """Return the layers that have explained latents, by place among those that are read."""
     from clearnets.autointerp.ablated_layer import AblatedLayer
     from clearnets.coders.written import open_written
     from clearnets.latents.lens import Lenses
@@ -113,7 +113,7 @@ def _layers(config: Config, unit: Unit, model: Any) -> dict[int, AblatedLayer]:
     family, seed = unit.settings["family"], unit.settings["seed"]
     written = open_written(model, FAMILIES[family], unit.inputs.get("coders"), k=config.model.k)
     lens_VD, layers = Lenses(seed).lens(family), {}
-    for number, point in config.hookpoints_by_layer(family).items():
+    for number, point in enumerate(config.hookpoints(family)):
         records = read_jsonl(unit.inputs[point] / EXPLANATIONS)
         latents = [record["latent"] for record in records if record["status"] == EXPLAINED]
         if latents:

@@ -298,7 +298,7 @@ def _native(surveys: Mapping[str, Survey], config: Config) -> Table:
         }
         for name, family in FAMILIES.items()
         if family.kind == "native" and family.model_state in surveys
-        for layer, activity in enumerate(surveys[family.model_state].activity)
+        for layer, activity in zip(config.model.layers, surveys[family.model_state].activity)
     ]
 
 

@@ -1,8 +1,8 @@
 """Adopt a model that others trained, a dense one or its sparse twin, in place of training one.
 
 The result is laid out as a training run of no step, so that every later stage works on it: one
-checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`)
-and which tokens it reads as others (`token_aliases`).
+checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`,
+`read_layers`) and which tokens it reads as others (`token_aliases`).
 
 Shapes: B rows of a batch, S positions.
 """
@@ -70,6 +70,7 @@ def take_over(
     _check_sizes(settings, model, tokens, mlp)
     noted = {
         "hookpoints": settings.relative_hookpoints,
+        **({"read_layers": list(settings.layers)} if settings.read_layers else {}),
         "token_aliases": _aliases(base, model, tokens),
     }
     model.config.update(noted)

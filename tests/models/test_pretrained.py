@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -56,6 +57,11 @@ def make_base(kind: str):
     return model
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @torch.no_grad()
 def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Input and output of a feedforward, by a hook of the base's own."""
@@ -76,7 +82,9 @@ def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, tor
 )
 def test_the_whole_comparison_on_a_base(kind):
     make_data()
-    model, config = make_base(kind), settings(kind)
+    # Of one kind, and that in every run of the tests, some layers are read, not the first.
+    chosen = {"read_layers": [1, 2]} if kind == "llama" else {}
+    model, config = make_base(kind), settings(kind, **chosen)
     run_behind_data(config)
 
     # Two ways to the same loss.
@@ -115,12 +123,13 @@ def test_the_whole_comparison_on_a_base(kind):
             for layer in config.model.layers
         ]
         records = [record for file in files for record in read_jsonl(file)]
-        assert len(records) == LATENTS * tiny_bases.LAYERS
+        assert len(records) == LATENTS * len(config.model.layers)
         assert any(record["detection"] for record in records)
     assert read_json(paths.metrics("cache-neurons"))["seed-0"]["explain"]["l0"] == {
         config.model.hookpoint(layer): pytest.approx(tiny_bases.K, abs=0.01)
         for layer in config.model.layers
     }
+    told_of_the_layers_that_are_read(config)
     assert (paths.results("default") / "summary.csv").exists()
     text = (paths.results("default") / "summary.md").read_text()
     assert "There is one model: it is taken over as it is." in text
@@ -137,6 +146,16 @@ def a_level_and_no_curve(config: Config, loss: float) -> None:
     assert (paths.FIGURES / "losses.pdf").exists()
     assert "transformer, taken over as it is. Dotted" in captions["losses"]
     assert "generator" not in captions["losses"]
+def told_of_the_layers_that_are_read(config: Config) -> None:
+    for table in ("layers", "latents", "execution_latents"):
+        rows = read_csv(paths.results("default") / f"{table}.csv")
+        numbers = {row["layer"] for row in rows} - {"", "all"}
+        assert {int(float(number)) for number in numbers} == {*config.model.layers}
+    (depth,) = read_csv(paths.results("default") / "depth.csv")
+    # Where the first layer is not among them, all but the first are all.
+    assert (depth["joint"] == depth["joint_all"]) == (0 not in config.model.layers)
+
+
     code = (
         "import losses, pathlib, sys\n"
         "axes = losses.draw(pathlib.Path(sys.argv[1]))[0].axes[0]\n"
@@ -215,11 +234,12 @@ def test_one_line_at_the_command_line(tmp_path):
     ("over", "says"),
     [
         ({"models": ["dense", "sparse"]}, "a pretrained model has no sparse twin"),
-        (
-            {"model": {"hookpoints": "h.*.mlp.*"}},
-            "model.hookpoints: string",
-        ),
-        ({"model": {"hookpoints": "h.3.mlp"}}, "model.hookpoints: string"),
+        ({"model": {"hookpoints": "h.*.mlp.*"}}, "names no module of every layer: write *"),
+        ({"model": {"hookpoints": "h.3.mlp"}}, "model.read_layers says which layers are read"),
+        ({"model": {"hookpoints": "h.(1|2).mlp"}}, "'h.(1|2).mlp' names no module of every layer"),
+        ({"model": {"read_layers": [1, 3]}}, "read_layers must be numbers from 0 to 2 in rising"),
+        ({"model": {"read_layers": [2, 1]}}, "read_layers must be numbers from 0 to 2 in rising"),
+        ({"model": {"read_layers": []}}, "model.read_layers: "),
         (
             {"model": {"kind": "bert"}},
             "model.kind: unknown kind 'bert'; there are: 'gptneox', 'pretrained'",
