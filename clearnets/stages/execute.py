@@ -223,6 +223,8 @@ class _Shown:
         """Numbers of their documents, (R,)."""
         from clearnets.autointerp.execution import documents
 
+        if self.store.open_ended:
+            return self.row_R
         return documents(self.texts.tokens_RS, self.store.eos)[self.row_R]
 
     def batches(self, device: torch.device) -> Iterator[tuple[Batch, slice]]:
