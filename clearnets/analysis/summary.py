@@ -47,7 +47,7 @@ BASELINES = ("token_mean", "pca", "linear")
 
 
 def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
-    """Return the summary of the tables of a comparison, and how to read it."""
+    """Return the summary of the tables of a comparison, and how to read it; no empty table."""
     parts = [
         _score_table(frames["summary"]),
         _measure_table(frames["means"]),
@@ -81,7 +81,7 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     if "planted" in frames:
         parts.append(planted_table(frames["planted"], frames["planted_orders"]))
     parts.append(notes(frames, config))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _table(columns: Columns, rows: Sequence[Row]) -> str:

@@ -136,6 +136,12 @@ def test_the_whole_comparison_on_a_base(kind):
     assert f"| – + {config.coders.tokens:,} |" in text
     assert f"| dense | {summary['parameters']:,} |" in text
     assert "nan" not in text
+    # Coders are compared with each other, and no table is without a row.
+    assert "transcoder − sae" in text
+    lines = text.splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("| ---")]
+    assert heads
+    assert all(lines[number + 1].startswith("|") for number in heads)
     if kind == "llama":  # The tables of the other kinds have the same form.
         a_level_and_no_curve(config, taken["valid_loss"])
 
