@@ -143,6 +143,16 @@ def _parameters_of(base: pretrained.Base) -> int:
         return AutoModelForCausalLM.from_config(_completed(base)).num_parameters()
 
 
+def completed_config(base: pretrained.Base) -> Any:
+    """Return a base's config with its class's defaults for what `config.json` leaves out.
+
+    Raises:
+        UserError: as `pretrained.read_config`, or the values make no model.
+    """
+    with _readable(base):
+        return _completed(base)
+
+
 def _completed(base: pretrained.Base) -> Any:
     """Return a base's config with its class's defaults for what `config.json` leaves out."""
     from transformers import AutoConfig

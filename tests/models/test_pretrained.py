@@ -25,9 +25,9 @@ from clearnets.coders.library import load_coder
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
-from clearnets.models import budget
+from clearnets.models import budget, pretrained
 from clearnets.models.pretrained import KINDS
-from clearnets.pipeline import paths
+from clearnets.pipeline import experiments, paths
 from clearnets.pipeline.artifacts import read_json, read_jsonl, write_json
 from clearnets.stages import cache, evaluate, match, sparsify, train
 
@@ -146,12 +146,6 @@ def test_the_whole_comparison_on_a_base(kind):
         a_level_and_no_curve(config, taken["valid_loss"])
 
 
-def a_level_and_no_curve(config: Config, loss: float) -> None:
-    draw_figures(config)
-    captions = read_json(paths.FIGURES / "captions.json")
-    assert (paths.FIGURES / "losses.pdf").exists()
-    assert "transformer, taken over as it is. Dotted" in captions["losses"]
-    assert "generator" not in captions["losses"]
 def told_of_the_layers_that_are_read(config: Config) -> None:
     for table in ("layers", "latents", "execution_latents"):
         rows = read_csv(paths.results("default") / f"{table}.csv")
@@ -162,6 +156,12 @@ def told_of_the_layers_that_are_read(config: Config) -> None:
     assert (depth["joint"] == depth["joint_all"]) == (0 not in config.model.layers)
 
 
+def a_level_and_no_curve(config: Config, loss: float) -> None:
+    draw_figures(config)
+    captions = read_json(paths.FIGURES / "captions.json")
+    assert (paths.FIGURES / "losses.pdf").exists()
+    assert "transformer, taken over as it is. Dotted" in captions["losses"]
+    assert "generator" not in captions["losses"]
     code = (
         "import losses, pathlib, sys\n"
         "axes = losses.draw(pathlib.Path(sys.argv[1]))[0].axes[0]\n"
@@ -295,6 +295,25 @@ def test_compute_finds_the_folder_of_an_experiment_s_base():
     done = CliRunner().invoke(app, ["compute", "--experiment", "b"])
     assert done.exit_code == 0, done.exception
     assert f"{budget.models(settings('gpt2'))[0].parameters:,}" in done.output
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_new_experiment_is_filled_in_from_its_base(kind):
+    make_base(kind)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = CliRunner().invoke(app, ["exp", "--new", "mine", "--base", "base"])
+    assert done.exit_code == 0, done.exception
+    assert "experiments/mine.yaml: edit and commit it" in done.output
+    config = cfg.parse(experiments.resolve("mine", []), "mine")
+    # The sizes and modules are the model's own: `check` would say which are not.
+    pretrained.check(experiments.name_sources_from_here(config, experiments.worktree("mine")).model)
+    assert config.model.layers == (0, 1, 2)
+    assert config.data.ctx_len == tiny_bases.POSITIONS
+    assert "is there already" in said("exp", "--new", "mine", "--base", "base")
+    assert "no such folder" in said("exp", "--new", "other", "--base", "./nowhere")
+    assert not Path("experiments/other.yaml").exists()
+    done = CliRunner().invoke(app, ["exp", "mine", "--new", "other"])
+    assert "a new experiment takes --new NAME and --base FOLDER" in done.output
 
 
 def test_an_experiment_is_refused_before_its_corpus_is_read():
