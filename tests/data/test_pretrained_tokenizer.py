@@ -117,7 +117,7 @@ def test_no_word_is_named_after_a_byte_that_never_occurs(tmp_path):
     assert strings[vocabulary.tokenizer.token_to_id("<0x51>")] == "Q"
     assert strings[vocabulary.tokenizer.token_to_id("<0xF0>")] == "\ufffd"
     lexicon = Lexicon(strings)
-    ids = vocabulary.encode(found.TEXTS).ids_T
+    ids = vocabulary.encode([*found.TEXTS, "xexexe"]).ids_T
     assert letter in ids
     words = {lexicon.words[word] for word in lexicon.word_T2[ids].flatten()}
     numbered = {word for word in words if word.endswith(">") and "\ufffd" not in word}

@@ -83,7 +83,7 @@ def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, tor
 def test_the_whole_comparison_on_a_base(kind):
     make_data()
     # Of one kind, and that in every run of the tests, some layers are read, not the first.
-    chosen = {"read_layers": [1, 2]} if kind == "llama" else {}
+    chosen = {"read_layers": (1, 2)} if kind == "llama" else {}
     model, config = make_base(kind), settings(kind, **chosen)
     run_behind_data(config)
 

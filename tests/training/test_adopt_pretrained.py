@@ -193,7 +193,7 @@ def test_the_loss_of_open_ended_text_is_that_of_stories_from_their_beginning():
     store = open_tokens(paths.data())
     model = tiny_bases.make("llama", vocab_size=store.vocab_size, eos=store.eos, bos=store.bos)
     model.save_pretrained("base")
-    summary = take(tiny_bases.settings("base", "llama", read_layers=[0, 2]), store)
+    summary = take(tiny_bases.settings("base", "llama", read_layers=(0, 2)), store)
     assert read_json(Path("out/final/config.json"))["read_layers"] == [0, 2]
 
     own = AutoTokenizer.from_pretrained("tokenizer")
