@@ -11,6 +11,7 @@ from clearnets.config.autointerp import (
     Effects,
     Explain,
     GGUFClient,
+    Intervene,
     NonActivating,
     OpenAIClient,
     Overlap,

@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from clearnets.config.autointerp import Effects, Execute, Explain, Overlap, Qualify, Score
+from clearnets.config.autointerp import (
+    Effects,
+    Execute,
+    Explain,
+    Intervene,
+    Overlap,
+    Qualify,
+    Score,
+)
 from clearnets.config.browse import Browse
 from clearnets.config.circuits import Circuits, has_circuits
 from clearnets.config.coders import Cache, Coders
@@ -54,6 +62,7 @@ class Config(Frozen):
     score: Score
     execute: Execute
     effects: Effects
+    intervene: Intervene
     circuits: Circuits
     stability: Stability
     planted: Planted
@@ -79,6 +88,8 @@ class Config(Frozen):
     def _check_text(self) -> None:
         if {"similarity", "concepts"} & set(self.skip) and "browse" not in self.skip:
             raise ValueError("skip: browse shows what similarity and concepts find; add it")
+        if {"effects", "probes"} & set(self.skip) and "intervene" not in self.skip:
+            raise ValueError("skip: intervene starts from what effects and probes find; add it")
         if self.data.ctx_len % self.explain.window:
             raise ValueError("data.ctx_len must be a multiple of explain.window")
         if len(set(self.seeds)) != len(self.seeds):
