@@ -18,7 +18,7 @@ TEMPLATE = """\
 experiment: {name}
 models: [dense]
 families: [transcoder, skip-transcoder, sae, neurons, random-transcoder, random-sae]
-skip: [overlap, circuits, stability, planted, sample]
+skip: [overlap, intervene, circuits, stability, planted, sample]
 data:
   # corpus: {{kind: local, path: FILE}}   # text of your own, without labels of concepts
   tokenizer: {{kind: pretrained, name: {base}, open_ended: true}}

@@ -84,7 +84,7 @@ def units(config: Config, *, family: str) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime, family: str) -> None:
     """Write the records of a family for every seed."""
-    from clearnets.autointerp.rules.matcher import Lexicon
+    from clearnets.autointerp.effects import predicted
     from clearnets.data.tokens import open_tokens
     from clearnets.latents.readers import open_model
 
@@ -94,9 +94,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
         layers = _layers(config, unit, opened.model)
         made, _ = _ablate(config, unit, layers, store, opened.model, MADE)
         checked, random = _ablate(config, unit, layers, store, opened.model, CHECKED)
-        size = _predicted(opened.model)
-        # A model may predict tokens that its tokenizer lacks, and lack those that were added to it.
-        lexicon = Lexicon((store.strings() + [""] * size)[:size])
+        lexicon = predicted(opened.model, store.strings())
         records = [
             {"layer": config.model.layers[number], **record}
             for number, layer in layers.items()
@@ -104,11 +102,6 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
         ]
         nothing = dict.fromkeys(FIELDS)
         write_jsonl(work.out / EFFECTS, [nothing | record for record in records])
-
-
-def _predicted(model: Any) -> int:
-    """Return how many tokens a model can predict."""
-    return model.get_output_embeddings().weight.shape[0]
 
 
 def _layers(config: Config, unit: Unit, model: Any) -> dict[int, AblatedLayer]:
@@ -167,7 +160,8 @@ def _ablate(
         copies[number] = Copies(
             np.tile(at.row_P, halves), np.tile(at.position_P, halves), change_QD.astype(np.float32)
         )
-        moves[number] = Moves.none(len(both_2ID), _predicted(model))
+        size = model.get_output_embeddings().weight.shape[0]
+        moves[number] = Moves.none(len(both_2ID), size)
     predicted_RS = (text_RS != store.pad) & (text_RS != store.bos)
     next_RS = np.where(predicted_RS, text_RS.astype(np.int64), -1)
     label = f"effects {unit.settings['family']} seed {unit.settings['seed']}, {split}"
