@@ -129,7 +129,8 @@ def _targets(
     if not known:
         return []
     moved_CT = np.stack([np.concatenate(found) for found in parts])
-    return _on_target(known, moved_CT, np.stack([truth_CT[row["concept"]] for row in known]))
+    aimed = _on_target(known, moved_CT, np.stack([truth_CT[row["concept"]] for row in known]))
+    return [row | {"layer": config.model.layers[row["layer"]]} for row in aimed]
 
 
 def _best_latents(unit: Unit, layers: dict[str, int]) -> list[dict[str, Any]]:
@@ -167,23 +168,22 @@ def _steered(
     """Return the records of steering."""
     import numpy as np
 
-    from clearnets.autointerp.effects import Effect, agreement
-    from clearnets.autointerp.rules.matcher import Lexicon
+    from clearnets.autointerp.effects import Effect, agreement, predicted
     from clearnets.coders.interventions import Steered
 
     family, seed = unit.settings["family"], unit.settings["seed"]
     records = read_jsonl(unit.inputs["effects"] / EFFECTS)
-    lexicon, made = Lexicon(store.strings()), []
+    lexicon, made = predicted(model, store.strings()), []
     label = f"intervene {family} seed {seed}, steering"
     points = config.hookpoints_by_layer(family)
     with progress(label, len(points), "layers") as bar:
-        for layer, point in points.items():
+        for place, (layer, point) in enumerate(points.items()):
             told = [r for r in records if r["layer"] == layer and r["effect"] is not None]
             rng = np.random.default_rng(seed_for(config.intervene.seed, "steer", family, point))
             chosen = sorted(rng.permutation(len(told))[: config.intervene.latents])
             told = [told[at] for at in chosen]
             if told:
-                found = _steer(config, unit, model, written, store, (layer, point), told)
+                found = _steer(config, unit, model, written, store, (place, point), told)
                 own, random = (Steered(*half) for half in zip(*(np.split(x, 2) for x in found)))
                 said = [Effect.parse(record["effect"]) for record in told]
                 score_I, others_I = agreement(said, own.moved_IV, lexicon)
