@@ -48,7 +48,7 @@ BASELINES = ("token_mean", "pca", "linear")
 
 
 def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
-    """Return the summary of the tables of a comparison, and how to read it."""
+    """Return the summary of the tables of a comparison, and how to read it; no empty table."""
     parts = [
         _score_table(frames["summary"]),
         _measure_table(frames["means"]),
@@ -62,7 +62,7 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
     parts += [dead_table(frames["layers"]), depth_table(frames["depth"])]
     parts += [make(frames) for name, make in _WHERE_THERE.items() if len(frames.get(name, ()))]
     parts.append(notes(frames, config))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 # By the table without which there is none of it.

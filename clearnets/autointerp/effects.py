@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,15 @@ class Effect:
             verb, _, listed = part.partition(" ")
             words[verb.lower()] = tuple(map(str, parse(f"{listed}.").clauses[0].words))
         return cls(words.get("raises", ()), words.get("lowers", ()))
+
+
+def predicted(model: Any, strings: list[str]) -> Lexicon:
+    """Return the words of all tokens that a model predicts.
+
+    It may predict some that its tokenizer lacks, and lack those that were added to that.
+    """
+    size = model.get_output_embeddings().weight.shape[0]
+    return Lexicon((strings + [""] * size)[:size])
 
 
 def name(moved_V: np.ndarray, lexicon: Lexicon, *, words: int, least: float = LEAST) -> Effect:

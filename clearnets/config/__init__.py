@@ -23,6 +23,7 @@ from clearnets.config.autointerp import (
 )
 from clearnets.config.browse import Browse
 from clearnets.config.choices import (
+    layers_in_words,
     parse_choice,
     parse_family,
     parse_layers,

@@ -241,14 +241,16 @@ class Config(Frozen):
         return stage not in self.skip and family in of
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
-        """Return where a family's latents are: at some layers, or at all of them."""
+        """Return where a family's latents are: at some layers, or at all that are read."""
         chosen = self.model.layers if layers is None else layers
         return FAMILIES[family].hookpoints(self.model.hookpoint(layer) for layer in chosen)
 
     def hookpoints_by_layer(self, family: Family) -> dict[int, str]:
         """Return a family's hookpoints by layer; that of a family without layers by `NO_LAYER`."""
         points = self.hookpoints(family)
-        return dict(enumerate(points)) if FAMILIES[family].model else {NO_LAYER: TOKENS}
+        return (
+            dict(zip(self.model.layers, points)) if FAMILIES[family].model else {NO_LAYER: TOKENS}
+        )
 
     @property
     def concept_splits(self) -> tuple[Split, ...]:
