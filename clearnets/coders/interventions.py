@@ -99,7 +99,8 @@ def steer(
     `divergence` nats.
 
     Divergence grows with the square of a small strength, so each trial multiplies the strength by
-    the root of what is missing.
+    the root of what is missing; where that leaves what earlier trials have bracketed, it takes the
+    geometric mean of the bracket.
 
     Args:
         layer: behind which the directions are added; a direction of zeros moves nothing.
@@ -109,13 +110,18 @@ def steer(
     row_IP, position_IP = places
     owner_Q = np.repeat(np.arange(len(row_IP)), row_IP.shape[1])
     strength_I = np.ones(len(direction_ID))
+    low_I, high_I = np.zeros(len(direction_ID)), np.full(len(direction_ID), np.inf)
     for trial in range(trials + 1):
         change_ID = (strength_I[:, None] * direction_ID).astype(np.float32)
         copies = Copies(row_IP.ravel(), position_IP.ravel(), change_ID[owner_Q])
         found = _told(model, layer, copies, owner_Q, tokens_RS, len(direction_ID))
         if trial < trials:
             ratio_I = divergence / np.maximum(found.divergence_I, 1e-12)
-            strength_I *= np.clip(np.sqrt(ratio_I), 1 / WIDEST, WIDEST)
+            low_I = np.where(ratio_I > 1, strength_I, low_I)
+            high_I = np.where(ratio_I > 1, high_I, strength_I)
+            next_I = strength_I * np.clip(np.sqrt(ratio_I), 1 / WIDEST, WIDEST)
+            outside_I = (next_I <= low_I) | (next_I >= high_I)
+            strength_I = np.where(outside_I, np.sqrt(low_I * high_I), next_I)
     return found._replace(strength_I=strength_I)
 
 

@@ -254,7 +254,9 @@ class Intervene(Frozen):
     """Interventions on single latents, of the families that `execute` names."""
 
     rows: Positive
-    """Rows of `concept_test`, and of `score` for steering, evenly spaced, at most."""
+    """Rows of `concept_test`, evenly spaced, in which latents of concepts are ablated, at most."""
+    steered_rows: Positive
+    """Rows of `score`, evenly spaced, in which explained latents are added, at most."""
     latents: Positive
     """Latents of each layer that are steered with, drawn from those with a sentence on what they
     do."""

@@ -169,6 +169,7 @@ def _steered(
     import numpy as np
 
     from clearnets.autointerp.effects import Effect, agreement, predicted
+    from clearnets.coders.interventions import Steered
 
     family, seed = unit.settings["family"], unit.settings["seed"]
     records = read_jsonl(unit.inputs["effects"] / EFFECTS)
@@ -182,7 +183,8 @@ def _steered(
             chosen = sorted(rng.permutation(len(told))[: config.intervene.latents])
             told = [told[at] for at in chosen]
             if told:
-                own, random = _steer(config, unit, model, written, store, (place, point), told)
+                found = _steer(config, unit, model, written, store, (place, point), told)
+                own, random = (Steered(*half) for half in zip(*(np.split(x, 2) for x in found)))
                 said = [Effect.parse(record["effect"]) for record in told]
                 score_I, others_I = agreement(said, own.moved_IV, lexicon)
                 random_I, _ = agreement(said, random.moved_IV, lexicon)
@@ -213,8 +215,8 @@ def _steer(
     store: TokenStore,
     where: tuple[int, str],
     told: list[dict[str, Any]],
-) -> tuple[Steered, Steered]:
-    """Return what latents of a layer do when they are added, and what random directions do."""
+) -> Steered:
+    """Return what latents of a layer do when they are added, and behind them random directions."""
     import numpy as np
 
     from clearnets.coders.batches import evenly_spaced
@@ -223,11 +225,11 @@ def _steer(
 
     settings, (layer, point) = config.intervene, where
     tokens_RS = np.asarray(store.split(CHECKED))
-    text_RS = tokens_RS[evenly_spaced(len(tokens_RS), settings.rows)]
+    text_RS = tokens_RS[evenly_spaced(len(tokens_RS), settings.steered_rows)]
     rng = np.random.default_rng(seed_for(settings.seed, "steered", unit.settings["family"], point))
     counted_P2 = np.argwhere(store.counted(text_RS))
     drawn_IP = rng.integers(len(counted_P2), size=(len(told), settings.tokens))
-    places = counted_P2[drawn_IP, 0], counted_P2[drawn_IP, 1]
+    row_IP, position_IP = (np.tile(counted_P2[drawn_IP, side], (2, 1)) for side in (0, 1))
     cache = load_layer(unit.inputs[CHECKED], point)
     latents = [record["latent"] for record in told]
     mean_I = np.array([cache.act[cache.entries(latent)].mean() for latent in latents])
@@ -235,8 +237,12 @@ def _steer(
     random_ID = rng.standard_normal(own_ID.shape)
     random_ID *= np.linalg.norm(own_ID, axis=1, keepdims=True)
     random_ID /= np.linalg.norm(random_ID, axis=1, keepdims=True)
-    how = {"divergence": settings.divergence, "trials": settings.trials}
-    return (
-        steer(model, layer, own_ID, text_RS, places, **how),
-        steer(model, layer, random_ID, text_RS, places, **how),
+    return steer(
+        model,
+        layer,
+        np.concatenate([own_ID, random_ID]),
+        text_RS,
+        (row_IP, position_IP),
+        divergence=settings.divergence,
+        trials=settings.trials,
     )

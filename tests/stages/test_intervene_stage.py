@@ -29,7 +29,7 @@ def settings():
     values["explain"] |= {"min_windows": 2, "n_examples_train": 4, "n_non_activating": 4}
     values["execute"] |= {"families": ["all"]}
     values["effects"] |= {"rows": 12, "tokens": 100, "min_tokens": 2}
-    values["intervene"] |= {"rows": 12, "latents": 5, "tokens": 4, "divergence": WANTED}
+    values["intervene"] |= {"steered_rows": 12, "latents": 5, "tokens": 4, "divergence": WANTED}
     values["intervene"] |= {"trials": 8}
     return config.parse(values, "test")
 
