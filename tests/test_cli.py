@@ -30,17 +30,8 @@ PANELS = {
     "Pipeline": [
         *("data", "planted", "plan", "embed", "qualify", "train", "words", "generalize", "match"),
         *("reseed", "sparsify", "tune", "equalize", "cache", "circuits", "evaluate", "execute"),
-        *(
-            "explain",
-            "overlap",
-            "probes",
-            "stability",
-            "concepts",
-            "effects",
-            "score",
-            "similarity",
-        ),
-        *("similarity", "browse", "sample", "collate"),
+        *("explain", "overlap", "probes", "stability", "concepts", "effects", "score"),
+        *("similarity", "intervene", "browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
     "Look": ["trace", "verify", "show", "circuit", "generate", "status"],
@@ -448,7 +439,7 @@ def test_a_command_says_where_its_results_lie_and_what_comes_next(place, run):
     runs(3.0)
     assert run("match") == (
         0,
-        "made: artifacts/match/seed-0\nnext: `clearnets sparsify --aux transcoder`, or all that "
+        "made: artifacts/match/seed-0\nnext: `clearnets cache --aux native`, or all that "
         "is left: `clearnets repro`\n",
     )
 
@@ -495,7 +486,7 @@ def test_the_version_is_that_of_the_package(run):
 
 
 def test_completion_knows_the_commands(monkeypatch):
-    completing = {"_CLEARNETS_COMPLETE": "complete_bash", "COMP_WORDS": "clearnets re"}
+    completing = {"_CLEARNETS_COMPLETE": "complete_bash", "COMP_WORDS": "clearnets rep"}
     done = CliRunner().invoke(
         cli.app, [], prog_name="clearnets", env={**completing, "COMP_CWORD": "1"}
     )

@@ -109,6 +109,15 @@ def test_a_second_run_does_nothing_and_status_is_clean(home):
     assert "up to date" in run("dvc", "status", at=place(home))
 
 
+def test_stages_made_anew_from_their_recorded_inputs_have_the_same_bytes(home):
+    before = run("git", "status", "--short", at=place(home))
+    said = run("clearnets", "verify", "--experiment", "smoke", "--rerun", "2", at=home)
+    assert re.search(r"^(\d+) of \1 stages as recorded$", said, re.M)
+    assert len(re.findall(r"^\S+: the same bytes, \d+ files? in \d+ s$", said, re.M)) == 2
+    assert run("git", "status", "--short", at=place(home)) == before
+    assert not list((place(home) / ".clearnets/work").glob("rerun-*"))
+
+
 def test_its_checks_pass_and_one_that_fails_is_told(home):
     said = run("clearnets", "claims", "--experiment", "smoke", at=home)
     assert said.splitlines()[-1] == "10 PASS"

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
 
-from clearnets import UserError, cli, config
+from clearnets import UserError
 from clearnets.paper import addresses
 from clearnets.paper.addresses import Address
 
@@ -20,7 +19,6 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-TEXT = "\n".join(PAGES.values())
 RESULTS = "paper/results"
 SUMMARY = f"{RESULTS}/default/summary.md"
 
@@ -165,26 +163,3 @@ def test_every_file_that_a_page_links_is_there(page):
 def test_every_page_is_linked_from_the_readme():
     linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", README))
     assert linked == set(PAGES) - {"README.md"}
-
-
-@pytest.mark.parametrize("words", sorted(set(re.findall(r"`clearnets ([a-z][^`]*)`", TEXT))))
-def test_commands_exist_with_their_options(words):
-    command, *rest = words.split()
-    text = CliRunner().invoke(cli.app, [command, "--help"])
-    assert text.exit_code == 0, words
-    for option in rest:
-        assert not option.startswith("--") or option in text.output, words
-
-
-@pytest.mark.parametrize("page", ["docs/generalization.md", "docs/text-and-models.md"])
-def test_overlays_on_a_page_fit_the_parameters(page):
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGES[page], re.M | re.S)
-    assert blocks
-    for block in blocks:
-        changes = YAML(typ="safe").load(block)
-        config.parse(config.overlay(config.read_yaml(ROOT / config.PARAMS), changes), page)
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.M))))
-def test_make_targets_exist(target):
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)

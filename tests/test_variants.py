@@ -110,7 +110,7 @@ def test_dvc_lists_the_stages_of_an_experiment(models, families):
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert set(listed) == set(names_of(cfg))
     of_each = ("explain", "score", "cache", "concepts", "probes", "overlap")
-    of_each += ("execute", "effects", "circuits")
+    of_each += ("execute", "effects", "intervene", "circuits")
     expected = {f"train@{mlp}" for mlp in models} | {"sparsify@transcoder", "match", "plan"}
     expected |= {f"{stage}@{family}" for stage in of_each for family in families}
     expected |= {"reseed@transcoder", "stability@transcoder"}

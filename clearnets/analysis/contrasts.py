@@ -44,7 +44,8 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     Primary: the first native family of a selection against the coders of the same selection whose
     row says so. Secondary: any other coder that a row names, against the native family of its
     selection or else the first of all; further native families of a selection against its primary
-    coders; and native families against the first of their selection, or the first of all.
+    coders; and native families against the first of their selection, or the first of all. Where
+    there is no native family, the first coders against each other kind of coders.
     Planted: a is clearer than b by construction.
     """
     present = set(families)
@@ -66,7 +67,10 @@ def comparisons(families: Iterable[str]) -> list[tuple[str, str, str]]:
     for row in natives[1:]:
         other = first[row.selection] if row != first[row.selection] else natives[0]
         pairs.append(("secondary", other.name, row.name))
-    order = [row.name for row in natives]
+    if not natives:
+        coders = [row.name for row in subjects if row.is_coder]
+        pairs += [("secondary", coders[0], name) for name in coders[1:]]
+    order = [row.name for row in natives or subjects]
     pairs.sort(key=lambda pair: (pair[0], order.index(pair[1])))
     pairs += [("untrained twin", row.name, row.untrained_twin) for row in subjects]
     pairs += [("untrained model", row.name, row.untrained_model_twin) for row in subjects]

@@ -31,8 +31,8 @@ class Executed:
         clean_R: loss of the model as it is, likewise.
         tokens_R: predicted tokens.
         document_R: number of each row's document.
-        layers: by layer, its number of latents (`latents`, `explained`), and of single latents'
-            simulations the weighted sums `error` and `variance`.
+        layers: by layer's number, how many latents it has (`latents`, `explained`), and of single
+            latents' simulations the weighted sums `error` and `variance`.
     """
 
     stand_ins: Sequence[str]
@@ -41,7 +41,7 @@ class Executed:
     clean_R: np.ndarray
     tokens_R: np.ndarray
     document_R: np.ndarray
-    layers: Sequence[Mapping[str, float]]
+    layers: Mapping[int, Mapping[str, float]]
 
 
 def read(config: Config) -> dict[Key, Executed]:
@@ -53,12 +53,12 @@ def read(config: Config) -> dict[Key, Executed]:
     if "execute" in config.skip:
         return {}
     return {
-        (family, seed): _read(family, seed)
+        (family, seed): _read(family, seed, config.model.layers)
         for family, seed in product(config.executed_families, config.seeds)
     }
 
 
-def _read(family: str, seed: int) -> Executed:
+def _read(family: str, seed: int, numbers: Sequence[int]) -> Executed:
     folder = paths.execute(family, seed)
     summary, path = artifacts.read_json(folder / SUMMARY), folder / ROWS
     try:
@@ -74,5 +74,5 @@ def _read(family: str, seed: int) -> Executed:
         clean_R=sums["clean"],
         tokens_R=sums["tokens"],
         document_R=sums["document"],
-        layers=list(summary["layers"].values()),
+        layers=dict(zip(numbers, summary["layers"].values(), strict=True)),
     )

@@ -52,9 +52,9 @@ def tables(found: Mapping[Key, Executed], config: Config) -> dict[str, pd.DataFr
 
 def _latents(one: Executed) -> list[dict[str, Any]]:
     """Return the rows of `execution_latents`."""
-    layers = {str(number): layer for number, layer in enumerate(one.layers)}
+    layers = {str(number): layer for number, layer in one.layers.items()}
     keys = ("latents", "explained", "error", "variance")
-    layers[TOGETHER] = {key: sum(layer[key] for layer in one.layers) for key in keys}
+    layers[TOGETHER] = {key: sum(layer[key] for layer in one.layers.values()) for key in keys}
     return [
         {
             "layer": name,
@@ -75,10 +75,11 @@ def _rows(one: Executed, settings: Collate) -> list[dict[str, Any]]:
         documents, np.full(documents, 1 / documents), size=how["resamples"]
     )
     every_1D = np.ones((1, documents))
-    layers = len(one.layers)
-    places = [*(str(number) for number in range(layers)), TOGETHER, LATER]
+    # Of a model's layers some may be read, the first not among them.
+    later = slice(int(0 in one.layers), len(one.layers))
+    places = [*map(str, one.layers), TOGETHER, LATER]
     value, draws = (
-        _numbers(weight_xD, kl_PCD, above_PCD, tokens_D, one.stand_ins)
+        _numbers(weight_xD, kl_PCD, above_PCD, tokens_D, one.stand_ins, later)
         for weight_xD in (every_1D, weight_BD)
     )
     tail = 50 * (1 - settings.confidence)
@@ -91,7 +92,7 @@ def _rows(one: Executed, settings: Collate) -> list[dict[str, Any]]:
                 row[key] = value[key][0, p, c]
                 row[f"{key}_low"], row[f"{key}_high"] = ends[key][:, p, c]
             if place == LATER:
-                row |= _over_layers(kl_PCD[1:layers].sum(-1), one.stand_ins, c, row["kept"], how)
+                row |= _over_layers(kl_PCD[later].sum(-1), one.stand_ins, c, row["kept"], how)
             row |= {"tokens": int(one.tokens_R.sum()), "confidence": settings.confidence}
             rows.append(row)
     return rows
@@ -112,14 +113,15 @@ def _numbers(
     above_PCD: np.ndarray,
     tokens_D: np.ndarray,
     stand_ins: Any,
+    later: slice,
 ) -> dict[str, np.ndarray]:
     """Return nats, KL and share kept, (B, P + 1, C), for each weighting of the documents; the last
-    place is the sum over the layers behind the first."""
+    place is the sum over the places `later`, the layers behind the model's first."""
     tokens_B11 = (weight_BD @ tokens_D)[:, None, None]
     found = {}
     for key, sums_PCD in (("nats", above_PCD), ("kl", kl_PCD)):
         means_BPC = np.einsum("bd,pcd->bpc", weight_BD, sums_PCD) / tokens_B11
-        later_B1C = means_BPC[:, 1:-1].sum(axis=1, keepdims=True)
+        later_B1C = means_BPC[:, later].sum(axis=1, keepdims=True)
         found[key] = np.concatenate([means_BPC, later_B1C], axis=1)
     at = list(stand_ins).index(MEAN)
     found["kept"] = _kept(found["kl"], found["kl"][..., at, None])

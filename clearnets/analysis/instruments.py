@@ -36,14 +36,14 @@ def instrument_table(
     contrasts: Iterable[pd.DataFrame],
     concepts: pd.DataFrame | None,
     config: Config,
-    more: pd.DataFrame | None = None,
+    more: Iterable[pd.DataFrame] = (),
 ) -> pd.DataFrame:
     """Return a row per score, test and pair of families.
 
     Args:
         contrasts: tables of `contrast_tables`, of different scorers.
         concepts: the table `concept_summary`, where there is one.
-        more: rows of scores without contrasts.
+        more: tables of rows of scores without contrasts.
 
     `low`, `high`: interval of the difference over latents. Concept F1 has an interval over draws of
     candidates for each family, and none of the difference: a pair passes where they lie apart.
@@ -51,7 +51,7 @@ def instrument_table(
     tables = [_of_contrasts(table) for table in contrasts]
     if concepts is not None:
         tables.append(_of_concepts(concepts, config))
-    tables += [more] if more is not None else []
+    tables += more
     table = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
     return columns_of(table, COLUMNS)
 

@@ -31,6 +31,7 @@ give the same bytes.
 | protocols | family, scorer, bin of firing rate: what scoring on seen windows is worth |
 | execution ... | see `clearnets.analysis.execution`: models that run on explanations |
 | effect ... | see `clearnets.analysis.effects`: what latents do to the next token |
+| targets, steering, interventions | see `clearnets.analysis.interventions` |
 | sampled, sampled_tokens | see `clearnets sample`: explanations to read, with their windows |
 | circuit ... | see `clearnets.analysis.circuits`: latents that make a model answer questions |
 | stability ... | see `clearnets.analysis.stability`: counterparts of latents in other runs |
@@ -56,6 +57,7 @@ from clearnets.analysis import (
     execution,
     families,
     instruments,
+    interventions,
     latents,
     layer_contrasts,
     layers,
@@ -109,6 +111,8 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= execution.tables(sources.executed, config)
     if len(sources.effects):
         made |= effects.tables(sources.effects, sampled, config)
+    if len(sources.steered):
+        made |= interventions.tables(sources.targets, sources.steered, config)
     if len(sources.circuits.answers):
         made |= circuits.tables(sources.circuits, sampled, config)
     if len(sources.stability):
@@ -123,9 +127,13 @@ def make(sources: Sources, config: Config) -> dict[str, pd.DataFrame]:
         made |= probes.tables(sources.probes, config)
     made |= _primary(sampled, made, config)
     by_scorer = [made[name] for name in ("contrasts", "embedding_contrasts") if name in made]
-    told = effects.above_others(sources.effects, config) if len(sources.effects) else None
+    more = []
+    if len(sources.effects):
+        more.append(effects.above_others(sources.effects, config))
+    if len(sources.steered):
+        more.append(interventions.known_groups(sources.targets, sources.steered, config))
     made["instruments"] = instruments.instrument_table(
-        by_scorer, made.get("concept_summary"), config, told
+        by_scorer, made.get("concept_summary"), config, more
     )
     made["summary"] = families.summary_table(sources, config, made)
     return made | {"latents": sampled.drop(columns="matters")}

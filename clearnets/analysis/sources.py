@@ -80,6 +80,7 @@ class Sources:
         executed: what `clearnets execute` wrote, by family and seed.
         sampled: what `clearnets sample` drew, by table.
         effects: seed, family and what `clearnets effects` wrote of each explained latent.
+        targets, steered: seed, family and what `clearnets intervene` wrote.
         circuits: what `clearnets circuits` wrote.
         stability: seed, family and what `clearnets stability` wrote of each latent.
         probes: what `clearnets probes` wrote, as `concepts`.
@@ -114,6 +115,8 @@ class Sources:
     overlap: pd.DataFrame
     executed: Mapping[executed.Key, executed.Executed]
     effects: pd.DataFrame
+    targets: pd.DataFrame
+    steered: pd.DataFrame
     sampled: Mapping[str, pd.DataFrame]
     circuits: Circuits
     stability: pd.DataFrame
@@ -124,6 +127,21 @@ class Sources:
     probabilities: pd.DataFrame | None = None
     qualification: pd.DataFrame | None = None
     ratings: pd.DataFrame | None = None
+
+
+def _some_families(config: Config) -> dict[str, tuple[Callable[[str, int], Path], Sequence[str]]]:
+    """Return by stage, of those that may be left out, where the results of a family lie, and of
+    which families there are any."""
+    return {
+        "overlap": (paths.overlap, config.families),
+        "concepts": (paths.concepts, config.families),
+        "probes": (paths.probes, config.families),
+        "execute": (paths.execute, config.executed_families),
+        "effects": (paths.effects, config.executed_families),
+        "intervene": (paths.intervene, config.executed_families),
+        "circuits": (paths.circuits, config.circuit_families),
+        "stability": (paths.stability, config.stability_families),
+    }
 
 
 def inputs(config: Config) -> dict[str, Path]:
@@ -140,15 +158,7 @@ def inputs(config: Config) -> dict[str, Path]:
         named[f"evaluate/seed-{seed}"] = paths.evaluate(seed)
         for family in config.families:
             named[f"cache/{family}/seed-{seed}"] = paths.cache(family, seed, "explain")
-            for stage, place, families in (
-                ("overlap", paths.overlap, config.families),
-                ("concepts", paths.concepts, config.families),
-                ("probes", paths.probes, config.families),
-                ("execute", paths.execute, config.executed_families),
-                ("effects", paths.effects, config.executed_families),
-                ("circuits", paths.circuits, config.circuit_families),
-                ("stability", paths.stability, config.stability_families),
-            ):
+            for stage, (place, families) in _some_families(config).items():
                 if stage not in config.skip and family in families:
                     named[f"{stage}/{family}/seed-{seed}"] = place(family, seed)
             for point in config.hookpoints_by_layer(family).values():
@@ -209,10 +219,14 @@ def read(config: Config) -> Sources:
         roc=_joined(_roc(*place) for place in similar),
         overlap=pd.DataFrame() if "overlap" in config.skip else _overlap(config),
         executed=executed.read(config),
-        effects=_effects(config),
+        effects=_of_families(config, "effects", EFFECTS),
+        targets=_of_families(config, "intervene", "targets.csv"),
+        steered=_of_families(config, "intervene", "steered.jsonl"),
         sampled={} if "sample" in config.skip else _sampled(),
-        circuits=Circuits(*(_circuits(config, f.name) for f in fields(Circuits))),
-        stability=_stability(config),
+        circuits=Circuits(
+            *(_of_families(config, "circuits", f"{f.name}.jsonl") for f in fields(Circuits))
+        ),
+        stability=_of_families(config, "stability", "latents.csv"),
         probes=_probes(config),
         planted=_planted(config),
         concepts={name: _concepts(config, name) for name in recovered},
@@ -236,35 +250,21 @@ def _sampled() -> dict[str, pd.DataFrame]:
     return {name: pd.read_csv(file, keep_default_na=False) for name, file in files.items()}
 
 
-def _effects(config: Config) -> pd.DataFrame:
-    """Read the records of `clearnets effects`."""
-    if "effects" in config.skip:
-        return pd.DataFrame()
+def _of_families(config: Config, stage: str, file: str) -> pd.DataFrame:
+    """Read one file of what a stage wrote of its families, with family and seed; nothing where the
+    stage is left out."""
+    place, families = _some_families(config)[stage]
     return _joined(
-        pd.DataFrame(artifacts.read_jsonl(paths.effects(family, seed) / EFFECTS)).assign(
-            family=family, seed=seed
-        )
-        for family, seed in product(config.executed_families, config.seeds)
-    )
-
-
-def _circuits(config: Config, name: str) -> pd.DataFrame:
-    """Read one of the files of `clearnets circuits`."""
-    families = () if "circuits" in config.skip else config.circuit_families
-    return _joined(
-        pd.DataFrame(artifacts.read_jsonl(paths.circuits(family, seed) / f"{name}.jsonl")).assign(
-            family=family, seed=seed
-        )
+        _read(place(family, seed) / file).assign(family=family, seed=seed)
         for family, seed in product(families, config.seeds)
+        if stage not in config.skip
     )
 
 
-def _stability(config: Config) -> pd.DataFrame:
-    """Read the rows of `clearnets stability`."""
-    return _joined(
-        _read_csv(paths.stability(family, seed) / "latents.csv").assign(family=family, seed=seed)
-        for family, seed in product(config.stability_families, config.seeds)
-    )
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    return pd.DataFrame(artifacts.read_jsonl(path))
 
 
 def _probes(config: Config) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from clearnets.analysis.sources import MEASURES, SCORERS
 from clearnets.analysis.summary_circuits import circuit_tables
 from clearnets.analysis.summary_effects import effect_table, instrument_table
 from clearnets.analysis.summary_execution import execution_table
+from clearnets.analysis.summary_interventions import intervention_tables
 from clearnets.analysis.summary_planted import planted_table
 from clearnets.analysis.summary_primary import dead_table, depth_table, primary_parts
 from clearnets.analysis.summary_probes import probe_table
@@ -47,7 +48,7 @@ BASELINES = ("token_mean", "pca", "linear")
 
 
 def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
-    """Return the summary of the tables of a comparison, and how to read it."""
+    """Return the summary of the tables of a comparison, and how to read it; no empty table."""
     parts = [
         _score_table(frames["summary"]),
         _measure_table(frames["means"]),
@@ -59,29 +60,28 @@ def markdown(frames: Mapping[str, pd.DataFrame], config: Config) -> str:
         parts.insert(2, _embedding_table(frames))
     parts[:0] = primary_parts(frames)
     parts += [dead_table(frames["layers"]), depth_table(frames["depth"])]
-    if "judged" in frames:
-        parts.append(_judge_table(frames["judged_means"]))
-    if "judged_contrasts" in frames:
-        parts.append(_contrast_table(frames["judged_contrasts"], "contrast by the judge"))
-    if len(frames.get("protocols", ())):
-        parts.append(_protocol_table(frames["protocols"]))
-    if "execution" in frames:
-        parts.append(execution_table(frames["execution"], frames["execution_latents"]))
-    if "effect_means" in frames:
-        parts.append(effect_table(frames["effect_means"], frames["effect_weighted"]))
-    if "stability" in frames:
-        parts.append(stability_table(frames["stability"], frames["stability_relations"]))
-    parts.append(instrument_table(frames["instruments"]))
-    if len(frames.get("concept_summary", ())):
-        parts.append(_concept_table(frames["concept_summary"]))
-    if len(frames.get("probe_summary", ())):
-        parts.append(probe_table(frames["probe_summary"]))
-    if "circuit_sizes" in frames:
-        parts += circuit_tables(frames)
-    if "planted" in frames:
-        parts.append(planted_table(frames["planted"], frames["planted_orders"]))
+    parts += [make(frames) for name, make in _WHERE_THERE.items() if len(frames.get(name, ()))]
     parts.append(notes(frames, config))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# By the table without which there is none of it.
+_WHERE_THERE: dict[str, Callable[[Mapping[str, pd.DataFrame]], str]] = {
+    "judged": lambda frames: _judge_table(frames["judged_means"]),
+    "judged_contrasts": lambda frames: _contrast_table(
+        frames["judged_contrasts"], "contrast by the judge"
+    ),
+    "protocols": lambda frames: _protocol_table(frames["protocols"]),
+    "execution": lambda frames: execution_table(frames["execution"], frames["execution_latents"]),
+    "effect_means": lambda frames: effect_table(frames["effect_means"], frames["effect_weighted"]),
+    "interventions": lambda frames: "\n\n".join(intervention_tables(frames["interventions"])),
+    "stability": lambda frames: stability_table(frames["stability"], frames["stability_relations"]),
+    "instruments": lambda frames: instrument_table(frames["instruments"]),
+    "concept_summary": lambda frames: _concept_table(frames["concept_summary"]),
+    "probe_summary": lambda frames: probe_table(frames["probe_summary"]),
+    "circuit_sizes": lambda frames: "\n\n".join(circuit_tables(frames)),
+    "planted": lambda frames: planted_table(frames["planted"], frames["planted_orders"]),
+}
 
 
 def _table(columns: Columns, rows: Sequence[Row]) -> str:

@@ -58,6 +58,7 @@ def execution_note(execution: pd.DataFrame) -> str:
         "layer alone summed over all but the first; intervals are over documents. R²: of single "
         "latents, weighted by what they write. Nats: above the model as it is, all layers at once, "
         "with what stands in for the latents: the exact ones; true bits with mean values; all "
-        "rules of a layer mapped to its output jointly; each latent's rule; its most frequent "
-        "word; its mean by token; the output's mean by token; another latent's rule; its mean."
+        "rules of a layer mapped to its output jointly; each latent's rule; the same with how "
+        "strongly it is active by the word at which the rule fires; its most frequent word; its "
+        "mean by token; the output's mean by token; another latent's rule; its mean."
     )

@@ -11,7 +11,10 @@ Row = dict[str, Any]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, its first column to the left and all others to the right."""
+    """Return a Markdown table, its first column to the left and all others to the right; nothing
+    where it has no row."""
+    if not rows:
+        return ""
     lines = [list(head), ["---"] + ["---:"] * (len(head) - 1), *map(list, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -99,7 +99,9 @@ class AblatedLayer:
                 ("lens", self.direction_ID),
                 ("random", self.random_directions()),
             ):
-                sources[source] = direction_ID[told] @ self.lens_VD.T, {"least": 0.0}
+                # Tokens that no text holds are not named.
+                moves_TV = direction_ID[told] @ self.lens_VD.T * lexicon.written_T
+                sources[source] = moves_TV, {"least": 0.0}
         moved_TV = checked.mean_IV[told]
         for source, (moves_TV, least) in sources.items():
             said = [name(moves_V, lexicon, words=words, **least) for moves_V in moves_TV]

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from clearnets.autointerp.ranking import areas, mean_of_others
-from clearnets.autointerp.rules.language import quoted_list
+from clearnets.autointerp.rules.language import parse, quoted_list
 from clearnets.autointerp.rules.matcher import Lexicon
 
 LEAST = 0.01
@@ -43,6 +44,26 @@ class Effect:
         said = [f"{verb} {quoted_list(words)}" for verb, words in parts if words]
         text = "; ".join(said) or "moves no word by much"
         return f"{text[0].upper()}{text[1:]}."
+
+    @classmethod
+    def parse(cls, sentence: str) -> Effect:
+        """Return what `render` made a sentence of."""
+        if sentence == cls().render():
+            return cls()
+        words: dict[str, tuple[str, ...]] = {}
+        for part in sentence[:-1].split("; "):  # No word holds a space.
+            verb, _, listed = part.partition(" ")
+            words[verb.lower()] = tuple(map(str, parse(f"{listed}.").clauses[0].words))
+        return cls(words.get("raises", ()), words.get("lowers", ()))
+
+
+def predicted(model: Any, strings: list[str]) -> Lexicon:
+    """Return the words of all tokens that a model predicts.
+
+    It may predict some that its tokenizer lacks, and lack those that were added to that.
+    """
+    size = model.get_output_embeddings().weight.shape[0]
+    return Lexicon((strings + [""] * size)[:size])
 
 
 def name(moved_V: np.ndarray, lexicon: Lexicon, *, words: int, least: float = LEAST) -> Effect:

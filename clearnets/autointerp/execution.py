@@ -29,7 +29,7 @@ from clearnets.latents.examples import Entries, Windows
 # What may stand in the place of a layer's latents: themselves, or what `fit` makes.
 EXACT = "exact"
 STAND_INS = (
-    *("bits", "joint", "rules", "trigger", "token-latents", "token-output"),
+    *("bits", "joint", "rules", "graded", "trigger", "token-latents", "token-output"),
     *("shuffled", "mean"),
 )
 NAMES = (EXACT, *STAND_INS)
@@ -180,6 +180,23 @@ class Decoder:
         weight_LD = (levels.on_L - levels.off_L)[:, None] * self.weight_LD
         return StandIn(fires_NL.tocsr(), weight_LD, levels.off_L @ self.weight_LD + self.bias_D)
 
+    def graded(self, fitted: Passage, shown: Passage, levels: Levels) -> StandIn:
+        """Return what latents write that are simulated from their sentences, with a level for each
+        token at which a sentence fires: the mean activation there, with one position more at the
+        level of the whole sentence."""
+        fires_NL = fitted.fires_NL["rules"]
+        size = 1 + int(max(fitted.token_N.max(), shown.token_N.max()))
+        tokens_VN = _one_hot(fitted.token_N, size).T
+        beyond_NL = fires_NL * fitted.codes_NL - fires_NL * levels.on_L
+        counts_VL = (tokens_VN @ fires_NL).tocsr()
+        counts_VL.data = 1 / (counts_VL.data + 1)
+        beyond_VL = counts_VL * (tokens_VN @ beyond_NL)
+        shown_NL = shown.fires_NL["rules"].tocsr()
+        features_NL = shown_NL * beyond_VL.tocsr()[shown.token_N]
+        features_NL += shown_NL * (levels.on_L - levels.off_L)
+        bias_D = levels.off_L @ self.weight_LD + self.bias_D
+        return StandIn(csr_array(features_NL), self.weight_LD, bias_D)
+
     def refit(
         self,
         what: Literal["decoder", "bias"],
@@ -285,6 +302,7 @@ def fit(
     | bits | latents at their mean where they are active (in the model as it is), else zero |
     | joint | the ridge of the feedforward's output on where all rules fire |
     | rules | latents simulated from their sentences |
+    | graded | the same, with a mean for each token at which a sentence fires |
     | trigger | latents simulated from their trigger words alone |
     | token-latents | latents at their mean at the current token; of native ones the next |
     | token-output | the mean output at the current token |
@@ -304,6 +322,7 @@ def fit(
     kinds = ("bits", "rules", "trigger", "shuffled")
     levels = {kind: calibrate(fitted.fires_NL[kind], fitted.codes_NL) for kind in kinds}
     made = {kind: decoder.simulated(shown.fires_NL[kind], levels[kind]) for kind in kinds}
+    made["graded"] = decoder.graded(fitted, shown, levels["rules"])
     joint = ridge(fitted.fires_NL["rules"], output_ND, penalty)
     made["joint"] = StandIn(shown.fires_NL["rules"].tocsr(), joint.weight_LD, joint.bias_D)
     written_ND = fitted.codes_NL.tocsr() @ decoder.weight_LD + decoder.bias_D

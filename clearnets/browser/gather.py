@@ -256,7 +256,7 @@ class Gatherer:
             "specs": {family: family_spec(family) for family in self.config.families},
             "reasons": REASONS,
             "seeds": list(self.config.seeds),
-            "layers": len(self.config.model.layers),
+            "layers": list(self.config.model.layers),
             "scorers": self._scorers,
             "chance": [CHANCE.get(name) for name in self._scorers],
             "concepts": list(self._concepts.known),

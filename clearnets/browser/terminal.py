@@ -16,7 +16,7 @@ from clearnets.browser import findings
 from clearnets.browser.activity import TOP, Activations, Example, see
 from clearnets.browser.findings import REASONS, Known
 from clearnets.browser.gather import SPLIT
-from clearnets.config import Config, Family, parse_family, parse_seed
+from clearnets.config import Config, Family, layers_in_words, parse_family, parse_seed
 from clearnets.data.tokens import open_tokens
 from clearnets.families import NO_LAYER, TOKENS
 from clearnets.latents.examples import activity
@@ -110,7 +110,7 @@ def _place(config: Config, family: Family, layer: str) -> tuple[int, str]:
             raise UserError(f"{family} has no layers; write `{TOKENS}` for the layer")
         return NO_LAYER, there[NO_LAYER]
     if not layer.isdecimal() or int(layer) not in there:
-        raise UserError(f"no layer {layer!r}; layers go from 0 to {len(there) - 1}")
+        raise UserError(f"no layer {layer!r}; {layers_in_words(list(there))}")
     return int(layer), there[int(layer)]
 
 

@@ -15,7 +15,8 @@ def import_(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="A Lightning (.ckpt), torch (.pt, .bin) or safetensors file, or a folder with one."
+            help="A Lightning (.ckpt), torch (.pt, .bin) or safetensors file, or a folder with "
+            "one; or a GGUF file, or package:NAME of an installed package with one."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The new Hugging Face folder.")],
@@ -30,14 +31,23 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """Convert a checkpoint of the original clearnets into a Hugging Face folder.
+    """Convert a checkpoint of the original clearnets, or a GGUF file, into a Hugging Face folder.
 
     Example: [bold]clearnets import last.ckpt models/dense --set num_attention_heads=16[/bold]
     """
-    from clearnets.models import original
+    from clearnets import UserError
+    from clearnets.autointerp.llm import gguf_client
+    from clearnets.models import gguf, original
     from clearnets.pipeline import experiments
 
-    model: Any = original.run(checkpoint, out, experiments.parse_assignments(assign or []))
+    packed = str(checkpoint).startswith("package:")
+    model: Any
+    if packed or checkpoint.suffix == gguf.SUFFIX:
+        if assign:
+            raise UserError("a GGUF file says everything itself; remove --set")
+        model = gguf.run(gguf_client.locate(str(checkpoint)) if packed else checkpoint, out)
+    else:
+        model = original.run(checkpoint, out, experiments.parse_assignments(assign or []))
     kind = getattr(model.config, "mlp", "dense")
     print(f"{out}: {model.config.model_type}, {kind}, {model.num_parameters():,} parameters")
 

@@ -40,14 +40,29 @@ def exp(
     dry_run: DryRun = False,
     jobs: Jobs = 0,
     scheduler: Scheduler = None,
+    new: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write experiments/NAME.yaml for the model of --base."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A pretrained model, or its id on the hub.")
+    ] = None,
 ) -> None:
-    """Run a whole experiment of experiments/ in a place of its own; or list them.
+    """Run a whole experiment of experiments/ in a place of its own; or list them, or write one.
 
     Example: [bold]clearnets exp smoke[/bold]
     """
     from clearnets.pipeline import experiments
 
-    if name is None:
+    if new is not None or base is not None:
+        if name is not None or new is None or base is None:
+            raise typer.BadParameter("a new experiment takes --new NAME and --base FOLDER")
+        from clearnets.models import base_overlay
+
+        print(
+            f"{base_overlay.write(new, base)}: edit and commit it, then run `clearnets exp {new}`"
+        )
+    elif name is None:
         experiments.show_all()
     else:
         check(jobs, scheduler)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clearnets.cli.options import LATENTS, Experiment, Layers, Results, Seed
 from clearnets.cli.place import Place, move_to_run
 from clearnets.families import FAMILIES
+
+if TYPE_CHECKING:
+    from clearnets.provenance.lockfile import Fault, Step
 
 
 def trace(
@@ -30,10 +33,26 @@ def trace(
         print(absent)
 
 
-def verify() -> None:
+def verify(
+    rerun: Annotated[
+        int,
+        typer.Option(
+            "--rerun",
+            min=0,
+            metavar="N",
+            help="Also make so many stages anew from their recorded inputs, in a place of their "
+            "own, and compare the bytes; drawn at random from those that take a minute at most.",
+        ),
+    ] = 0,
+    draw: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Draw the same stages as before. Default: by chance."),
+    ] = None,
+    experiment: Experiment = None,
+) -> None:
     """Hash all results and tell which files are missing, changed by hand, or stale.
 
-    Example: [bold]clearnets verify[/bold]
+    Example: [bold]clearnets verify --rerun 3[/bold]
     """
     from clearnets import arithmetic, config
     from clearnets.pipeline import dvc, environment, times
@@ -41,6 +60,7 @@ def verify() -> None:
     from clearnets.provenance import lockfile
     from clearnets.provenance import verify as module
 
+    move_to_run(experiment)
     steps, params = lockfile.read_lock(), config.read_yaml(config.PARAMS)
     own = config.load()
     found = list(lockfile.faults(steps, params, names_of(own)))
@@ -51,7 +71,38 @@ def verify() -> None:
     if made_with:
         print(f"a run here: {environment.format_differences(made_with, environment.here())}")
     print(module.format_place(arithmetic.departures()))
-    raise typer.Exit(any(fault.state != lockfile.MISSING for fault in found))
+    agree = not rerun or _made_anew(steps, found, params.get("experiment", ""), rerun, draw)
+    raise typer.Exit(not agree or any(fault.state != lockfile.MISSING for fault in found))
+
+
+def _made_anew(
+    steps: list[Step], found: list[Fault], experiment: str, count: int, draw: int | None
+) -> bool:
+    """Make some stages anew and say which have the recorded bytes; return whether all have.
+
+    Raises:
+        UserError: no stage can be made anew.
+    """
+    import secrets
+
+    from clearnets import UserError
+    from clearnets.pipeline import times
+    from clearnets.provenance import rerun
+
+    recorded = times.recorded(experiment)
+    seconds = {**(recorded.seconds if recorded else {}), **times.here()}
+    known = rerun.candidates(steps, found, seconds)
+    if not known:
+        raise UserError("no stage that is as recorded has its inputs here; run `dvc pull`")
+    draw = secrets.randbelow(10**6) if draw is None else draw
+    chosen = rerun.drawn(known, count, draw)
+    print(f"made anew, {len(chosen)} of {len(known)} stages that can be, drawn by --draw {draw}:")
+    agree = True
+    for step in chosen:
+        same, line = rerun.make(step)
+        print(line, flush=True)
+        agree &= same
+    return agree
 
 
 def show(

@@ -37,14 +37,23 @@ def show(
             print(f"{word}: {first_of([str(place / path) for path in places])}")
     if made:
         there = f" --experiment {experiment}" if experiment else ""
-        command = next(_next(config, stage), None)
+        command = _next(config, stage)
         rest = f"clearnets exp {experiment}" if experiment else "clearnets repro"
         one = f"`clearnets {command}{there}`, or all that is left: " if command else ""
         print(f"next: {one}`{rest}`")
 
 
-def _next(config: Config, stage: Stage) -> Iterator[str]:
-    """Yield the commands of stages that read from this one, can run, and are not up to date."""
+def _next(config: Config, stage: Stage) -> str | None:
+    """Return the command, of stages that read from this one, can run and are not up to date, from
+    which most others read; None if there is none."""
+    ready = list(_ready(config, stage))
+    if not ready:
+        return None
+    other, item = max(ready, key=lambda one: len(list(followers(config, one[0]))))
+    return other.command(item)
+
+
+def _ready(config: Config, stage: Stage) -> Iterator[tuple[Stage, str | None]]:
     for other, item in followers(config, stage):
         try:
             units = other.module.units(config, **other.selection(config, item))
@@ -52,4 +61,4 @@ def _next(config: Config, stage: Stage) -> Iterator[str]:
             continue
         ready = all(path.exists() for unit in units for path in unit.inputs.values())
         if ready and not (units and all(unit.fresh() for unit in units)):
-            yield other.command(item)
+            yield other, item

@@ -113,8 +113,19 @@ def claims(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A folder of tables, NAME, or NAME@COMMIT.")],
-    second: Annotated[str, typer.Argument(help="The same of the other run.")],
+    first: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder of tables, NAME, or NAME@COMMIT. Default: this experiment as committed.",
+            show_default=False,
+        ),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(
+            help="The same of the other run. Default: the one here.", show_default=False
+        ),
+    ] = None,
     relative: Annotated[
         float, typer.Option("--rel", min=0, help="Agree within this share of the greater number.")
     ] = 0.02,
@@ -133,13 +144,20 @@ def compare(
 ) -> None:
     """Tell which results of two runs agree within tolerance or by their intervals.
 
+    Without names it begins with the verdict on the run here: the claims, committed and here.
+
     Example: [bold]clearnets compare default default@HEAD~1 --intervals[/bold]
     """
     from clearnets import config
+    from clearnets.cli import verdict
     from clearnets.paper import compare as module
     from clearnets.pipeline import environment
     from clearnets.pipeline.console import print_table
 
+    own = config.load().experiment if config.PARAMS.exists() else None
+    if first is None and own:
+        verdict.show(own)
+    first, second = first or f"{_needed(own)}@HEAD", second or _needed(own)
     results = module.compare(
         module.read(first),
         module.read(second),
@@ -154,9 +172,21 @@ def compare(
     if len(apart) > show:
         print(f"... and {len(apart) - show:,} more (--show N)")
     print(f"{len(results) - len(apart):,} of {len(results):,} results agree")
-    own = config.load().experiment if config.PARAMS.exists() else None
     made = [module.made_with(name, own) for name in (first, second)]
     if all(made):
         print(f"the second: {environment.format_differences(*made)}")
     # No results are no agreement.
     raise typer.Exit(len(apart) > 0 or results.empty)
+
+
+def _needed(own: str | None) -> str:
+    """Return the experiment of this checkout.
+
+    Raises:
+        UserError: there is none.
+    """
+    from clearnets import UserError
+
+    if own is None:
+        raise UserError("params.yaml is missing; run in the project's folder, or name two runs")
+    return own

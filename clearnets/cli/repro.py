@@ -22,16 +22,25 @@ def repro(
 ) -> None:
     """Run all stale stages, side by side; the results are those of `dvc repro`.
 
+    After a whole run it prints which claims hold here and which results are as committed, and keeps
+    that in verdict.md.
+
     Example: [bold]clearnets repro --jobs 4[/bold]
     """
     from clearnets import config
+    from clearnets.cli import verdict
     from clearnets.pipeline import processes
     from clearnets.pipeline.scheduler import cluster
     from clearnets.pipeline.scheduler import repro as module
+    from clearnets.pipeline.stage import names_of
 
     check(jobs, scheduler)
     where = cluster.remote(scheduler) if scheduler else cluster.local(jobs or processes.cores())
-    raise typer.Exit(not module.run(config.load, stages or [], lambda: where))
+    if not module.run(config.load, stages or [], lambda: where):
+        raise typer.Exit(1)
+    own = config.load()
+    if not stages and "collate" in names_of(own):
+        verdict.show(own.experiment, again=False)
 
 
 def check(jobs: int, scheduler: str | None) -> None:

@@ -4,14 +4,17 @@ Fitted on the tokens that the coders are trained on, from sums in double precisi
 output by current token, its first k principal components, and the least-squares linear map from
 the feedforward's input.
 
+Memory grows with the tokens that the text holds and not with the vocabulary.
+
 Shapes: N counted tokens, E width of the feedforward's input, D of its output, C both together,
-V vocabulary, k components.
+V vocabulary, T tokens of it that the text holds, k components.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,18 +23,34 @@ from torch import Tensor
 RANK_TOLERANCE = 1e-8
 
 
-class Sums:
-    """Sufficient statistics of one layer, added up over batches."""
+def places(tokens: np.ndarray, vocab_size: int) -> tuple[Tensor, int]:
+    """Return the place of each token id among those that a text holds, (V,) int64, and their
+    number T, which is also the place of all others."""
+    held_T = np.unique(tokens).astype(np.int64)
+    place_V = torch.full((vocab_size,), len(held_T))
+    place_V[torch.from_numpy(held_T)] = torch.arange(len(held_T))
+    return place_V, len(held_T)
 
-    def __init__(self, d_in: int, d_out: int, vocab_size: int, device: torch.device | str) -> None:
+
+class Sums:
+    """Sufficient statistics of one layer, added up over batches.
+
+    `place_V` and `num_held` are those of `places`, for a text that holds all tokens that are added.
+    """
+
+    def __init__(
+        self, d_in: int, d_out: int, place_V: Tensor, num_held: int, device: torch.device | str
+    ) -> None:
         options = {"dtype": torch.float64, "device": device}
         self._d_in, self._d_out = d_in, d_out
         both = d_in + d_out
         self._count = 0
         self._sum_C = torch.zeros(both, **options)
         self._products_CC = torch.zeros(both, both, **options)
-        self._token_sums_VD = torch.zeros(vocab_size, d_out, **options)
-        self._token_counts_V = torch.zeros(vocab_size, **options)
+        self._place_V = place_V.to(device)
+        # The last row is that of all other tokens.
+        self._token_sums_TD = torch.zeros(num_held + 1, d_out, **options)
+        self._token_counts_T = torch.zeros(num_held + 1, **options)
 
     def add(self, tokens_N: Tensor, x_NE: Tensor, y_ND: Tensor) -> None:
         """Count a batch: current token, feedforward input and output."""
@@ -40,8 +59,9 @@ class Sums:
         self._count += len(tokens_N)
         self._sum_C += xy_NC.sum(0)
         self._products_CC += xy_NC.mT @ xy_NC
-        self._token_sums_VD.index_add_(0, tokens_N, y_ND)
-        self._token_counts_V.index_add_(0, tokens_N, torch.ones_like(tokens_N, dtype=torch.float64))
+        place_N = self._place_V[tokens_N]
+        self._token_sums_TD.index_add_(0, place_N, y_ND)
+        self._token_counts_T.index_add_(0, place_N, torch.ones_like(place_N, dtype=torch.float64))
 
     def fit(self, k: int) -> Baselines:
         """Return the three predictors of everything added so far."""
@@ -49,7 +69,7 @@ class Sums:
         mean_C = self._sum_C / self._count
         covariance_CC = self._products_CC / self._count - mean_C.outer(mean_C)
         x_mean_E, y_mean_D = mean_C.split((d_in, self._d_out))
-        counts_V1 = self._token_counts_V[:, None]
+        counts_T1 = self._token_counts_T[:, None]
         # Ascending eigenvalues, so the last k are the principal components.
         _, vectors_DD = torch.linalg.eigh(covariance_CC[d_in:, d_in:])
         inverse_EE = torch.linalg.pinv(
@@ -57,8 +77,9 @@ class Sums:
         )
         map_ED = inverse_EE @ covariance_CC[:d_in, d_in:]
         return Baselines(
-            by_token_VD=torch.where(
-                counts_V1 > 0, self._token_sums_VD / counts_V1.clamp(min=1), y_mean_D
+            place_V=self._place_V,
+            by_token_TD=torch.where(
+                counts_T1 > 0, self._token_sums_TD / counts_T1.clamp(min=1), y_mean_D
             ),
             mean_D=y_mean_D,
             components_Dk=vectors_DD[:, -k:],
@@ -71,8 +92,10 @@ class Sums:
 class Baselines:
     """The fitted predictors of one layer, in double precision."""
 
-    by_token_VD: Tensor
-    """Mean output by current token; the mean over all for a token that was not seen."""
+    place_V: Tensor
+    """Row of each token in `by_token_TD`, shared by all layers."""
+    by_token_TD: Tensor
+    """Mean output by current token; the mean over all for those that were not seen."""
     mean_D: Tensor
     components_Dk: Tensor
     map_ED: Tensor
@@ -83,7 +106,7 @@ class Baselines:
         x_NE, y_ND = x_NE.double(), y_ND.double()
         centred_ND = y_ND - self.mean_D
         return {
-            "fvu_token_mean": (y_ND - self.by_token_VD[tokens_N]).pow(2).sum(),
+            "fvu_token_mean": (y_ND - self.by_token_TD[self.place_V[tokens_N]]).pow(2).sum(),
             "fvu_pca": centred_ND.pow(2).sum() - (centred_ND @ self.components_Dk).pow(2).sum(),
             "fvu_linear": (y_ND - x_NE @ self.map_ED - self.offset_D).pow(2).sum(),
         }

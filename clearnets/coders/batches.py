@@ -19,7 +19,7 @@ from clearnets.data.tokens import TokenStore
 from clearnets.pipeline.runtime import seed_for
 
 BATCH_ROWS = 64
-"""Rows per forward pass of an evaluation; changes no number beyond rounding."""
+"""Rows per forward pass of an evaluation, at most; changes no number beyond rounding."""
 INTERVENTION_ROWS = 192
 """Losses under interventions are measured on this many rows, evenly spaced over the split (all
 where there are fewer): some 20 000 tokens at the default, paired with the clean loss on the same
@@ -134,8 +134,9 @@ class HeldOut:
 
     def batches(self, rows_RS: np.ndarray, *, within: bool = False) -> Iterator[Batch]:
         """Yield any rows of the same store; `within` keeps attention within documents."""
-        for start in range(0, len(rows_RS), BATCH_ROWS):
-            part_BS = rows_RS[start : start + BATCH_ROWS]
+        size = self.store.rows_at_once(BATCH_ROWS)
+        for start in range(0, len(rows_RS), size):
+            part_BS = rows_RS[start : start + size]
             yield make_batch(self.store, part_BS, self.device, within=within)
             self.on_rows(len(part_BS))
 

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clearnets.coders import feedforward
-from clearnets.coders.baselines import Baselines, Sums
+from clearnets.coders.baselines import Baselines, Sums, places
 from clearnets.coders.batches import Batch
 from clearnets.coders.cross_layer import InOrder
+from clearnets.models import hookpoints
 
 if TYPE_CHECKING:
     from sparsify import SparseCoder
@@ -133,20 +135,25 @@ def survey(model: Any, batches: Iterable[Batch]) -> Survey:
 
 @torch.no_grad()
 def fit_baselines(
-    model: Any, batches: Iterable[Batch], *, k: int, vocab_size: int
+    model: Any, batches: Iterable[Batch], *, k: int, rows_RS: np.ndarray, vocab_size: int
 ) -> list[Baselines]:
-    """Return the baselines of each layer, fitted on these batches."""
+    """Return the baselines of each layer, fitted on batches of the text `rows_RS`."""
+    place_V, num_held = places(rows_RS, vocab_size)
     sums: list[Sums] = []
     for batch in batches:
         reading, _ = feedforward.read(model, batch.tokens_BS, batch.positions_BS)
         counted = batch.counted_BS
         tokens_N = batch.tokens_BS[counted]
         if not sums:
-            widths = [(x.shape[-1], y) for x, y in zip(reading.inputs, reading.outputs)]
-            sums = [Sums(d_in, y.shape[-1], vocab_size, y.device) for d_in, y in widths]
+            place_V = place_V.to(tokens_N.device)
+            sums = [
+                Sums(x.shape[-1], y.shape[-1], place_V, num_held, y.device)
+                for x, y in zip(reading.inputs, reading.outputs)
+            ]
         for part, x_BSD, y_BSD in zip(sums, reading.inputs, reading.outputs):
             part.add(tokens_N, x_BSD[counted], y_BSD[counted])
-    return [part.fit(k) for part in sums]
+    # Of no two layers at once there are both sums and means.
+    return [sums.pop(0).fit(k) for _ in range(len(sums))]
 
 
 @torch.no_grad()
@@ -161,12 +168,12 @@ def ablate(model: Any, batches: Iterable[Batch], means: Sequence[Tensor]) -> lis
             ablated[layer].add(*_nll_with(model, batch, reading, layer, mean_D.to(y_ND) - y_ND))
     return [
         {
-            "layer": layer,
+            "layer": number,
             "loss_clean": clean.value,
             "loss_ablate": mean.value,
             "cost": mean.value - clean.value,
         }
-        for layer, mean in enumerate(ablated)
+        for number, mean in zip(hookpoints.numbers(model), ablated)
     ]
 
 
@@ -275,9 +282,11 @@ def evaluate_coders(
     for batch in others:
         visit(batch, splice=False)
     return [
-        layer.row(family, number, ablation[number] if ablation else None)
+        layer.row(family, number, ablated)
         for family in coders
-        for number, layer in enumerate(layers)
+        for number, layer, ablated in zip(
+            hookpoints.numbers(model), layers, ablation or [None] * len(layers), strict=True
+        )
     ]
 
 
@@ -317,11 +326,12 @@ def _ablated(means: Iterable[tuple[int, Tensor]]) -> Replacements:
 
 def ablate_together(model: Any, batches: Sequence[Batch], means: Sequence[Tensor]) -> Row:
     """Return the cost in nats of replacing all feedforwards by their means at once (`joint_all`),
-    and all but the first, which see its output (`joint`)."""
+    and all but the model's first, which see its output (`joint`)."""
     clean = loss_with(model, dict, batches)
     every = list(enumerate(means))
+    later = [one for one, number in zip(every, hookpoints.numbers(model)) if number > 0]
     return {
-        "joint": loss_with(model, lambda: _ablated(every[1:]), batches) - clean,
+        "joint": loss_with(model, lambda: _ablated(later), batches) - clean,
         "joint_all": loss_with(model, lambda: _ablated(every), batches) - clean,
     }
 

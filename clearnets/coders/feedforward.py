@@ -1,7 +1,8 @@
 """Read and replace the outputs of a transformer's feedforward layers.
 
 Works on every causal model whose hookpoints (`models.hookpoints`) name a module per layer with a
-plain tensor in and out, whose output is the last that the layer adds to the residual stream.
+plain tensor in and out, whose output is the last that the layer adds to the residual stream. A
+layer is known by its place among those that are read, which are all of most models.
 
 Shapes: B rows, S positions, N chosen positions of a batch, D width of the residual stream.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clearnets.models.hookpoints import kind, layers, modules
+from clearnets.models.hookpoints import kind, layers, modules, numbers
 
 PartialReplacement = Callable[[Tensor, Tensor], Tensor]
 """From a feedforward's input and output at the chosen positions (N, D) to the output to put in
@@ -63,7 +64,8 @@ def read(
         reading.residual.append(output[0] if isinstance(output, tuple) else output)
 
     handles = [module.register_forward_hook(on_mlp) for module in modules(model)]
-    handles += [layer.register_forward_hook(on_layer) for layer in layers(model)]
+    whole = layers(model)
+    handles += [whole[number].register_forward_hook(on_layer) for number in numbers(model)]
     try:
         output = model.base_model(tokens_BS, position_ids=positions_BS, use_cache=False)
     finally:
@@ -115,13 +117,14 @@ def run_above(
 ) -> Tensor:
     """Return the last hidden state (B, S, D) for a residual stream `residual_BSD` behind `layer`.
 
-    The layers up to `layer` are skipped. The tokens give positions and attention mask only, where
-    `inputs` of the model do not.
+    The model's layers up to that one are skipped. The tokens give positions and attention mask
+    only, where `inputs` of the model do not.
     """
     base, whole = model.base_model, layers(model)
     replay = _Replay(residual_BSD, in_tuple=kind(model).returns_tuple)
     # As many layers as before: some kinds look up a layer's mask by its number.
-    partial = nn.ModuleList([*[replay] * (layer + 1), *whole[layer + 1 :]])
+    first = numbers(model)[layer] + 1
+    partial = nn.ModuleList([*[replay] * first, *whole[first:]])
     try:
         setattr(base, kind(model).layers, partial)
         return base(tokens_BS, use_cache=False, **inputs).last_hidden_state

@@ -11,6 +11,7 @@ from clearnets.config.autointerp import (
     Effects,
     Explain,
     GGUFClient,
+    Intervene,
     NonActivating,
     OpenAIClient,
     Overlap,
@@ -22,6 +23,7 @@ from clearnets.config.autointerp import (
 )
 from clearnets.config.browse import Browse
 from clearnets.config.choices import (
+    layers_in_words,
     parse_choice,
     parse_family,
     parse_layers,

@@ -250,6 +250,26 @@ class Effects(Frozen):
     """Seed of the draw of tokens, and of random directions."""
 
 
+class Intervene(Frozen):
+    """Interventions on single latents, of the families that `execute` names."""
+
+    rows: Positive
+    """Rows of `concept_test`, evenly spaced, in which latents of concepts are ablated, at most."""
+    steered_rows: Positive
+    """Rows of `score`, evenly spaced, in which explained latents are added, at most."""
+    latents: Positive
+    """Latents of each layer that are steered with, drawn from those with a sentence on what they
+    do."""
+    tokens: Positive
+    """Tokens of `score` at which each is steered, one by one, whether it is active there or not."""
+    divergence: PositiveFloat
+    """By how much every steering moves predictions, nats per token."""
+    trials: Positive
+    """How often its strength is corrected to reach that."""
+    seed: Count
+    """Seed of the draw of latents and tokens, and of random directions."""
+
+
 class Overlap(Frozen):
     """What it is worth to score explanations on windows that their explainer has seen: `tokens` and
     its judge on the same latents under delphi's protocol and under cleaner ones. What is not named

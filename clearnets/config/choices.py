@@ -97,8 +97,15 @@ def parse_seed(seed: int | None, config: Config) -> int:
     return seed
 
 
+def layers_in_words(layers: Sequence[int]) -> str:
+    """Return which layers there are, for an error."""
+    if list(layers) == list(range(len(layers))):
+        return f"layers go from 0 to {len(layers) - 1}"
+    return f"the layers that are read are {', '.join(map(str, layers))}"
+
+
 def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
-    """Return the layers of "0-7", "2,5" or "0,3-5", sorted; for None, all.
+    """Return the layers of "0-7", "2,5" or "0,3-5" that are read, sorted; for None, all.
 
     Raises:
         UserError: not a range, the wrong way round, or beyond the model.
@@ -114,10 +121,8 @@ def parse_layers(text: str | None, config: Config) -> tuple[int, ...]:
         low, high = int(first), int(last) if dash else int(first)
         if low > high:
             raise UserError(f"--layers {text!r}: {low}-{high} is backwards; write {high}-{low}")
-        if high not in every:
-            count = len(every)
-            raise UserError(
-                f"--layers {text!r}: layer {high} of {count}; layers go from 0 to {count - 1}"
-            )
-        chosen.update(range(low, high + 1))
+        for layer in (high, low):
+            if layer not in every:
+                raise UserError(f"--layers {text!r}: no layer {layer}; {layers_in_words(every)}")
+        chosen.update(layer for layer in every if low <= layer <= high)
     return tuple(sorted(chosen))

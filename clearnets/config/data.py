@@ -105,6 +105,10 @@ class PretrainedTokenizer(External):
     A model that is trained here has as many rows of embeddings, and a larger number rounds them
     up; a pretrained one keeps its own. null takes just the tokens there are, which only `clearnets
     data` can count."""
+    open_ended: bool = False
+    """Documents end without eos, and of one that is longer than a row only the beginning is held
+    out. For a pretrained model whose own text was like that: it predicts neither an eos nor what
+    stands behind a bos in the middle of a document, and both would be counted in its loss."""
 
 
 class RestrictedTokenizer(External):

@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from clearnets.config.autointerp import Effects, Execute, Explain, Overlap, Qualify, Score
+from clearnets.config.autointerp import (
+    Effects,
+    Execute,
+    Explain,
+    Intervene,
+    Overlap,
+    Qualify,
+    Score,
+)
 from clearnets.config.browse import Browse
 from clearnets.config.circuits import Circuits, has_circuits
 from clearnets.config.coders import Cache, Coders
@@ -54,6 +62,7 @@ class Config(Frozen):
     score: Score
     execute: Execute
     effects: Effects
+    intervene: Intervene
     circuits: Circuits
     stability: Stability
     planted: Planted
@@ -79,6 +88,8 @@ class Config(Frozen):
     def _check_text(self) -> None:
         if {"similarity", "concepts"} & set(self.skip) and "browse" not in self.skip:
             raise ValueError("skip: browse shows what similarity and concepts find; add it")
+        if {"effects", "probes"} & set(self.skip) and "intervene" not in self.skip:
+            raise ValueError("skip: intervene starts from what effects and probes find; add it")
         if self.data.ctx_len % self.explain.window:
             raise ValueError("data.ctx_len must be a multiple of explain.window")
         if len(set(self.seeds)) != len(self.seeds):
@@ -230,14 +241,16 @@ class Config(Frozen):
         return stage not in self.skip and family in of
 
     def hookpoints(self, family: Family, layers: Iterable[int] | None = None) -> list[str]:
-        """Return where a family's latents are: at some layers, or at all of them."""
+        """Return where a family's latents are: at some layers, or at all that are read."""
         chosen = self.model.layers if layers is None else layers
         return FAMILIES[family].hookpoints(self.model.hookpoint(layer) for layer in chosen)
 
     def hookpoints_by_layer(self, family: Family) -> dict[int, str]:
         """Return a family's hookpoints by layer; that of a family without layers by `NO_LAYER`."""
         points = self.hookpoints(family)
-        return dict(enumerate(points)) if FAMILIES[family].model else {NO_LAYER: TOKENS}
+        return (
+            dict(zip(self.model.layers, points)) if FAMILIES[family].model else {NO_LAYER: TOKENS}
+        )
 
     @property
     def concept_splits(self) -> tuple[Split, ...]:

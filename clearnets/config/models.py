@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clearnets.config.fields import (
     Count,
@@ -21,7 +21,7 @@ from clearnets.config.names import Mlp
 
 # Modules in every layer of a transformer: what its base model is called, its list of layers, the
 # layer's number, a path below the layer.
-HOOKPOINTS = r"^(?:(?:transformer|gpt_neox|model)\.)?(?:h|layers)\.\*(?:\.\w+)+$"
+HOOKPOINTS = r"(?:(?:transformer|gpt_neox|model)\.)?(?:h|layers)\.\*(?:\.\w+)+"
 
 
 class Transformer(Frozen):
@@ -51,7 +51,7 @@ class Transformer(Frozen):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Indices of all layers."""
+        """Numbers of the layers that are read."""
         return tuple(range(self.num_layers))
 
     def hookpoint(self, layer: int) -> str:
@@ -158,14 +158,35 @@ class Pretrained(Transformer):
     """A folder with `config.json` and safetensors, or an id on the Hugging Face hub."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; none means its main branch."""
-    hookpoints: Annotated[str, Field(pattern=HOOKPOINTS)]
+    hookpoints: str
     """The module that is read in each layer, `*` for the layer's number: `transformer.h.*.mlp`,
     or relative to the base model, as the names on disk are, `h.*.mlp`."""
+    read_layers: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Numbers of the layers that are read: `[3, 10]`; none means all. Coders are trained, latents
+    cached and results told of these alone."""
     fingerprint: str | None = None
     """Of the model's files, or of its commit. `clearnets exp` fills it in, so that DVC notices a
     change; with a pretrained model in params.yaml itself only `clearnets train` does."""
     sparse: PretrainedSparse | None = None
     """Its sparse twin, of the same sizes; the second of `models` is its feedforward."""
+
+    @field_validator("hookpoints")
+    @classmethod
+    def _one_module_per_layer(cls, hookpoints: str) -> str:
+        if not re.fullmatch(HOOKPOINTS, hookpoints):
+            raise ValueError(
+                f"{hookpoints!r} names no module of every layer: write * for the layer's number, "
+                "as in model.layers.*.mlp; model.read_layers says which layers are read"
+            )
+        return hookpoints
+
+    @model_validator(mode="after")
+    def _layers_are_there(self) -> Self:
+        read = self.read_layers or (0,)
+        if list(read) != sorted(set(read)) or read[-1] >= self.num_layers:
+            last = self.num_layers - 1
+            raise ValueError(f"read_layers must be numbers from 0 to {last} in rising order")
+        return self
 
     @model_validator(mode="after")
     def _twin_is_read_alike(self) -> Self:
@@ -175,6 +196,11 @@ class Pretrained(Transformer):
                 "they have no layers in common: remove model.sparse, or set model.hookpoints"
             )
         return self
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that are read."""
+        return super().layers if self.read_layers is None else self.read_layers
 
     def member(self, mlp: str) -> Pretrained | PretrainedSparse:
         """Return the settings of the model with this feedforward: these, or its twin's."""
@@ -187,7 +213,7 @@ class Pretrained(Transformer):
     def relative_hookpoints(self) -> str:
         """`hookpoints` relative to the base model."""
         layers_on = re.search(r"(?:h|layers)\.\*", self.hookpoints)
-        assert layers_on, "guaranteed by the field's pattern"
+        assert layers_on, "guaranteed by the field's validator"
         return self.hookpoints[layers_on.start() :]
 
     def hookpoint(self, layer: int) -> str:

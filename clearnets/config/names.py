@@ -20,8 +20,18 @@ Mlp = Literal[
 ]
 # Stages that an experiment may leave out: only tables and the page of latents read their results.
 Optional = Literal[
-    *("overlap", "execute", "effects", "circuits", "stability"),
-    *("similarity", "concepts", "probes", "planted", "sample", "browse"),
+    "overlap",
+    "execute",
+    "effects",
+    "intervene",
+    "circuits",
+    "stability",
+    "similarity",
+    "concepts",
+    "probes",
+    "planted",
+    "sample",
+    "browse",
 ]
 Split = Literal["train", "valid", "explain", "score", "concept_fit", "concept_test"]
 

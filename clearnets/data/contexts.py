@@ -6,6 +6,7 @@ Shapes: R rows of a split, S positions.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def label_rows(store: TokenStore, split: str, *, seed: int) -> np.ndarray:
     rows_RS = np.asarray(store.split(split)).astype(np.uint32)
     label_RS, at = np.zeros(rows_RS.shape, np.uint64), 0
     vocabulary = _vocabulary(store)
+    packed_with: Any = vocabulary.packed_with
     for start in itertools.count(0, _CHUNK):
         if at == len(rows_RS):
             return label_RS
@@ -46,7 +48,7 @@ def label_rows(store: TokenStore, split: str, *, seed: int) -> np.ndarray:
         docs = vocabulary.encode([one.text for one in told], spans=[one.spans for one in told])
         for number in range(len(docs)):
             alone = docs.select(np.arange(len(docs)) == number)
-            packed_RS, labels_RS = pack_single(alone, ctx_len=store.ctx_len, **vocabulary.ids)
+            packed_RS, labels_RS = pack_single(alone, ctx_len=store.ctx_len, **packed_with)
             end = at + len(packed_RS)
             if np.array_equal(rows_RS[at:end], packed_RS):
                 assert labels_RS is not None
@@ -61,4 +63,4 @@ def _vocabulary(store: TokenStore) -> Vocabulary:
     named = read_json(folder / "special_tokens_map.json")
     specials = Specials(*(named[f"{name}_token"] for name in Specials._fields))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return Vocabulary(tokenizer, specials, store.vocab_size)
+    return Vocabulary(tokenizer, specials, store.vocab_size, store.open_ended)

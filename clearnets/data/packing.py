@@ -99,14 +99,17 @@ def carry_labels(
     return labels_N
 
 
-def stream(docs: Documents, *, bos: int, eos: int) -> np.ndarray:
-    """Return all documents as `<bos> document <eos>`, concatenated: (T + 2 D,) uint32."""
-    out = np.empty(len(docs.ids_T) + 2 * len(docs), np.uint32)
-    starts_D = docs.starts_D + 2 * np.arange(len(docs))
-    out[starts_D] = bos
-    out[starts_D + docs.lengths_D + 1] = eos
+def stream(docs: Documents, *, bos: int, eos: int | None) -> np.ndarray:
+    """Return all documents as `<bos> document <eos>`, concatenated: (T + 2 D,) uint32; without an
+    eos (T + D,)."""
+    ends = int(eos is not None)
+    out = np.empty(len(docs.ids_T) + (1 + ends) * len(docs), np.uint32)
+    starts_D = docs.starts_D + (1 + ends) * np.arange(len(docs))
     body = np.ones(len(out), bool)
-    body[starts_D] = body[starts_D + docs.lengths_D + 1] = False
+    out[starts_D], body[starts_D] = bos, False
+    if eos is not None:
+        ends_D = starts_D + docs.lengths_D + 1
+        out[ends_D], body[ends_D] = eos, False
     out[body] = docs.ids_T
     return out
 
@@ -130,17 +133,20 @@ def fill_rows(tokens_T: np.ndarray, *, ctx_len: int, bos: int) -> tuple[np.ndarr
 
 
 def pack_single(
-    docs: Documents, *, ctx_len: int, bos: int, eos: int, pad: int
+    docs: Documents, *, ctx_len: int, bos: int, eos: int | None, pad: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return rows (R, S) that hold one document each, `<bos> document <eos>` and then pad.
 
-    A longer document continues in further rows, each of which begins with bos.
+    A longer document continues in further rows, each of which begins with bos; without an eos it
+    is cut, so that every row begins with a document.
 
     Returns:
         Rows, and labels of the same shape (0 at special tokens) or None.
     """
     width = ctx_len - 1
-    body_D = docs.lengths_D + 1
+    if eos is None:
+        docs = _cut(docs, width)
+    body_D = docs.lengths_D + (eos is not None)
     rows_D = -(-body_D // width)
     first_row_D = np.cumsum(rows_D) - rows_D
     rows_RS = np.full((int(rows_D.sum()), ctx_len), pad, np.uint32)
@@ -149,12 +155,21 @@ def pack_single(
     row_T = np.repeat(first_row_D, docs.lengths_D) + position_T // width
     column_T = 1 + position_T % width
     rows_RS[row_T, column_T] = docs.ids_T
-    rows_RS[first_row_D + docs.lengths_D // width, 1 + docs.lengths_D % width] = eos
+    if eos is not None:
+        rows_RS[first_row_D + docs.lengths_D // width, 1 + docs.lengths_D % width] = eos
     if docs.labels_T is None:
         return rows_RS, None
     labels_RS = np.zeros(rows_RS.shape, np.uint64)
     labels_RS[row_T, column_T] = docs.labels_T
     return rows_RS, labels_RS
+
+
+def _cut(docs: Documents, most: int) -> Documents:
+    """Return the first tokens of each document, at most so many."""
+    position_T = np.arange(len(docs.ids_T)) - np.repeat(docs.starts_D, docs.lengths_D)
+    keep_T = position_T < most
+    labels_T = None if docs.labels_T is None else docs.labels_T[keep_T]
+    return Documents(docs.ids_T[keep_T], np.minimum(docs.lengths_D, most), labels_T, docs.nll_D)
 
 
 def _mix(value: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def load_pretrained(settings: PretrainedTokenizer) -> Vocabulary:
             f"tokenizer {settings.name!r} has {size} tokens with its special ones{added} and "
             f"data.tokenizer.vocab_size is {wanted}; set it to {size} or more, or to null"
         )
-    return Vocabulary(tokenizer, Specials(**chosen), wanted)
+    return Vocabulary(tokenizer, Specials(**chosen), wanted, settings.open_ended)
 
 
 def _append(tokenizer: Tokenizer, kind: str) -> str:

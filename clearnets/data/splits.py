@@ -201,13 +201,14 @@ def build(data: Data, corpus: Corpus, out: Path, state: Path, bar: Progress) -> 
         ctx_len=data.ctx_len,
         specials=vocabulary.specials,
     )
-    meta = {"vocab_size": vocabulary.size, "ctx_len": data.ctx_len, **vocabulary.ids}
+    meta: dict[str, Any] = {"vocab_size": vocabulary.size, "ctx_len": data.ctx_len}
+    meta |= {**vocabulary.ids, **({"open_ended": True} if vocabulary.open_ended else {})}
     write_json(out / "meta.json", {**meta, "concepts": list(corpus.concepts)})
     if corpus.concepts:
         # An upper bound of the text's entropy: different choices may give the same text. Every
         # token but bos is predicted, eos too.
-        valid = held["valid"]
-        losses["generator_bound"] = float(valid.nll_D.sum() / (valid.lengths_D + 1).sum())
+        valid, ends = held["valid"], not vocabulary.open_ended
+        losses["generator_bound"] = float(valid.nll_D.sum() / (valid.lengths_D + ends).sum())
     stats = {"vocab_size": vocabulary.size, **losses, "repeats": corpus.repeats}
     write_json(out / "stats.json", {**stats, "splits": filler.stats()})
 
@@ -231,7 +232,8 @@ def _fill_held_out(filler: _Filler, corpus: Corpus, train: DocumentFiles) -> dic
 def _pack(docs: Documents, split: Split, filler: _Filler, out: Path) -> np.ndarray:
     """Write the rows of a held-out split and their labels; return the rows."""
     vocabulary = filler.vocabulary
-    rows_RS, labels_RS = pack_single(docs, ctx_len=filler.data.ctx_len, **vocabulary.ids)
+    packed_with: Any = vocabulary.packed_with
+    rows_RS, labels_RS = pack_single(docs, ctx_len=filler.data.ctx_len, **packed_with)
     filler.count_rows(split, len(rows_RS), int((rows_RS != vocabulary.pad).sum()))
     _save(out / "tokens" / f"{split}.npy", rows_RS.astype(narrow(vocabulary.size)))
     if labels_RS is not None and split in LABELLED:
@@ -241,8 +243,8 @@ def _pack(docs: Documents, split: Split, filler: _Filler, out: Path) -> np.ndarr
 
 def _losses(train: Documents, valid_RS: np.ndarray, vocabulary: Vocabulary) -> dict[str, float]:
     """Return the losses of n-gram models on `valid_RS`, in nats per token."""
-    bos, eos, pad = vocabulary.bos, vocabulary.eos, vocabulary.pad
-    text = stream(train, bos=bos, eos=eos)
+    bos, pad = vocabulary.bos, vocabulary.pad
+    text = stream(train, bos=bos, eos=vocabulary.packed_with["eos"])
     return ngrams.losses(text, valid_RS.reshape(-1), vocab_size=vocabulary.size, bos=bos, pad=pad)
 
 

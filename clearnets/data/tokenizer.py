@@ -44,11 +44,13 @@ class Vocabulary:
         tokenizer: encodes spelled-out special tokens as text.
         specials: three different tokens of it.
         size: upper bound of token ids, exclusive.
+        open_ended: documents end without eos.
     """
 
     tokenizer: Tokenizer
     specials: Specials
     size: int
+    open_ended: bool = False
 
     @property
     def pad(self) -> int:
@@ -69,6 +71,11 @@ class Vocabulary:
     def ids(self) -> dict[str, int]:
         """Ids of the special tokens by name."""
         return {"pad": self.pad, "bos": self.bos, "eos": self.eos}
+
+    @property
+    def packed_with(self) -> dict[str, int | None]:
+        """Ids by name of the special tokens with which documents are packed."""
+        return {**self.ids, "eos": None if self.open_ended else self.eos}
 
     def _id(self, token: str) -> int:
         number = self.tokenizer.token_to_id(token)

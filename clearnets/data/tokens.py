@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from clearnets import UserError
 from clearnets.pipeline.artifacts import missing, read_json, remake
+
+MOST_LOGITS = 2**26
+"""That are held at once, a quarter of a gigabyte, and what is computed from them beside it."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class TokenStore:
         ctx_len: tokens per row.
         pad, bos, eos: ids of the special tokens.
         concepts: bit i of a label is `concepts[i]`; empty where the corpus has no labels.
+        open_ended: documents end without eos, and each held-out row begins one.
     """
 
     root: Path
@@ -30,6 +35,7 @@ class TokenStore:
     bos: int
     eos: int
     concepts: tuple[str, ...]
+    open_ended: bool = False
 
     def split(self, name: str) -> np.ndarray:
         """Return the rows (rows, ctx_len) of a split, memory-mapped; each begins with bos.
@@ -56,10 +62,17 @@ class TokenStore:
         mask[..., 0] = False
         return mask
 
+    def rows_at_once(self, most: int) -> int:
+        """Return how many rows a forward pass with logits takes: `most`, or what fits into memory
+        with a large vocabulary."""
+        return max(1, min(most, MOST_LOGITS // (self.ctx_len * self.vocab_size)))
+
     def strings(self) -> list[str]:
         """Return what each token id adds to a text, with its leading space if it has one.
 
-        Parts of a character decode to U+FFFD, and unused ids to nothing.
+        Parts of a character decode to U+FFFD, and unused ids to nothing. So do the bytes of a
+        tokenizer that falls back on them (`<0x6C>`), where another token is the same text: it is
+        the one that occurs.
         """
         from tokenizers import Tokenizer, decoders
 
@@ -74,7 +87,13 @@ class TokenStore:
             # space, or add none.
             before = tuple(tokenizer.encode("a", add_special_tokens=False).ids)
         start = len(text(*before))
-        return [text(*before, token)[start:] for token in range(self.vocab_size)]
+        strings = [text(*before, token)[start:] for token in range(self.vocab_size)]
+        names = [tokenizer.id_to_token(token) or "" for token in range(self.vocab_size)]
+        is_byte = [re.fullmatch(r"<0x[0-9A-F]{2}>", name) is not None for name in names]
+        plain = {string for string, byte in zip(strings, is_byte) if not byte}
+        return [
+            "" if byte and string in plain else string for string, byte in zip(strings, is_byte)
+        ]
 
 
 def _open(path: Path) -> np.ndarray:
@@ -92,4 +111,5 @@ def open_tokens(root: Path) -> TokenStore:
     """
     meta = read_json(root / "meta.json")
     sizes = {key: meta[key] for key in ("vocab_size", "ctx_len", "pad", "bos", "eos")}
-    return TokenStore(root, **sizes, concepts=tuple(meta["concepts"]))
+    concepts, open_ended = tuple(meta["concepts"]), meta.get("open_ended", False)
+    return TokenStore(root, **sizes, concepts=concepts, open_ended=open_ended)

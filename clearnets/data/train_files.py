@@ -30,7 +30,7 @@ class RowFile:
         path.parent.mkdir(exist_ok=True)
         self._file: BinaryIO = path.open("wb")
         self._dtype, self._ctx_len, self._max_rows = narrow(vocabulary.size), ctx_len, max_rows
-        self._bos, self._eos = vocabulary.bos, vocabulary.eos
+        self._bos, self._eos = vocabulary.bos, vocabulary.packed_with["eos"]
         self._rest = np.zeros(0, np.uint32)
         self.rows = 0
         self._header()

@@ -15,8 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clearnets.data.contexts import label_rows
+from clearnets.data.storybook.context import CONTEXTS
+from clearnets.data.tokens import TokenStore
 from clearnets.latents.concepts import Labels, token_sets
 
+TABLE, OWN = "probes.csv", "own"
+"""Of `clearnets probes`: its table, and the source of probes on the latents of a family itself."""
 LEXICAL, LOCAL, CONTEXTUAL, ABSENT = "lexical", "local", "contextual", "absent"
 LONGEST = 4
 
@@ -46,6 +51,25 @@ class Split:
             ],
             dtype=np.float64,
         )
+
+    def of_rows(self, rows: NDArray) -> Split:
+        """Return some rows of the split."""
+        labels = [(label_RS[rows], count) for label_RS, count in self.labels]
+        return Split(self.tokens_RS[rows], self.counted_RS[rows], labels)
+
+
+def concept_names(store: TokenStore) -> tuple[str, ...]:
+    """Return the concepts of the corpus, those of single tokens first."""
+    return (*store.concepts, *CONTEXTS)
+
+
+def open_split(store: TokenStore, name: str, *, seed: int) -> Split:
+    """Return a split of the corpus whose stories have this seed, with the labels of all its
+    concepts."""
+    tokens_RS = np.asarray(store.split(name))
+    labels = [(np.asarray(store.labels(name)), len(store.concepts))]
+    labels.append((label_rows(store, name, seed=seed), len(CONTEXTS)))
+    return Split(tokens_RS, store.counted(tokens_RS), labels)
 
 
 @dataclass(frozen=True)

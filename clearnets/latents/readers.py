@@ -332,7 +332,7 @@ def open_reader(
     Args:
         family: name of a family.
         seed: the training seed whose pair and coders are read.
-        layers: layers to read; None means all that the model has. Tokens have none.
+        layers: numbers of layers to read; None means all that are read. Tokens have none.
         opened: its model, where other families share it; None loads it, to the CPU.
         k: active latents per token of neurons, which have none of their own.
 
@@ -345,8 +345,8 @@ def open_reader(
         return _open_tokens(spec)
     from clearnets.models import hookpoints
 
-    every = hookpoints.names(model)
-    chosen = range(len(every)) if layers is None else layers
+    every = dict(zip(hookpoints.numbers(model), hookpoints.names(model)))
+    chosen = list(every) if layers is None else layers
     points = [every[layer] for layer in chosen]
     reader: LatentReader
     if spec.is_coder:
@@ -358,7 +358,7 @@ def open_reader(
         names, width = hookpoints.projections(model)
         reader = NeuronReader(
             model,
-            {every[layer]: names[layer] for layer in chosen},
+            {point: name for point, name in zip(every.values(), names) if point in points},
             width=width,
             k=k,
         )

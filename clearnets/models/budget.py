@@ -124,13 +124,13 @@ def coders(config: Config) -> list[Cost]:
         assert family.model, "coders read a model"
         if not family.trained or name in config.coders.existing:
             continue
-        flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * model.num_layers
+        flops = compute.coder(family, **sizes, multi_topk=settings.multi_topk) * len(model.layers)
         weights = 2 * model.num_latents * model.hidden_size + model.num_latents + model.hidden_size
         if family.skip:
             weights += model.hidden_size**2
         reading = compute.trunk(architecture(config, family.model)).forward
         training = flops.training + reading
-        costs.append(Cost(name, weights * model.num_layers, flops.forward, training, tokens))
+        costs.append(Cost(name, weights * len(model.layers), flops.forward, training, tokens))
     return costs
 
 
@@ -141,6 +141,16 @@ def _parameters_of(base: pretrained.Base) -> int:
 
     with _readable(base), torch.device("meta"):
         return AutoModelForCausalLM.from_config(_completed(base)).num_parameters()
+
+
+def completed_config(base: pretrained.Base) -> Any:
+    """Return a base's config with its class's defaults for what `config.json` leaves out.
+
+    Raises:
+        UserError: as `pretrained.read_config`, or the values make no model.
+    """
+    with _readable(base):
+        return _completed(base)
 
 
 def _completed(base: pretrained.Base) -> Any:

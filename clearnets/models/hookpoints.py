@@ -1,7 +1,8 @@
 """The modules of a model that are read: one per layer, plain tensor in and out.
 
 Which module that is stands in the model's config (`hookpoints`, `*` for the layer's number,
-relative to the base model); without an entry it is the feedforward.
+relative to the base model); without an entry it is the feedforward. So do the numbers of the
+layers that are read (`read_layers`); without an entry all are. Lists by layer are of these.
 
 Shapes: B rows, S positions, D width of the residual stream.
 """
@@ -28,25 +29,32 @@ def pattern(model: Any) -> str:
     return getattr(model.config, "hookpoints", None) or kind(model).feedforwards
 
 
+def numbers(model: Any) -> list[int]:
+    """Return the numbers of the layers that are read."""
+    chosen = getattr(model.config, "read_layers", None)
+    return list(range(len(layers(model))) if chosen is None else chosen)
+
+
 def names(model: Any) -> list[str]:
-    """Return the hookpoint of each layer, relative to the base model."""
-    return [pattern(model).replace("*", str(index)) for index in range(len(layers(model)))]
+    """Return the hookpoint of each layer that is read, relative to the base model."""
+    return [pattern(model).replace("*", str(number)) for number in numbers(model)]
 
 
 def layers(model: Any) -> Sequence[Any]:
-    """Return the transformer's layers."""
+    """Return the transformer's layers, all of them."""
     return getattr(model.base_model, kind(model).layers)
 
 
 def modules(model: Any) -> list[Any]:
-    """Return the module at the hookpoint of each layer."""
+    """Return the module at each hookpoint."""
     return [model.base_model.get_submodule(name) for name in names(model)]
 
 
 def projections(model: Any) -> tuple[list[str], int]:
-    """Return each feedforward's last linear map by name, and how many neurons that reads."""
+    """Return by name the last linear map of the feedforward of each layer that is read, and how
+    many neurons that reads."""
     where = kind(model)
-    paths = [f"{where.layers}.{i}.{where.projection}" for i in range(len(layers(model)))]
+    paths = [f"{where.layers}.{i}.{where.projection}" for i in numbers(model)]
     last: Any = model.base_model.get_submodule(paths[0])
     # transformers' Conv1D, which is GPT-2's linear map, names its widths otherwise.
     return paths, getattr(last, "in_features", None) or last.nx
@@ -92,7 +100,7 @@ def _exists(model: Any, name: str) -> bool:
 
 
 class _Probe:
-    """What the first layer's hookpoint reads and writes, and the stream behind that layer."""
+    """What the first hookpoint reads and writes, and the stream behind its layer."""
 
     def __init__(self, model: Any, tokens_BS: Tensor, change_BSD: Tensor | None = None) -> None:
         self.read: Any = None
@@ -108,7 +116,7 @@ class _Probe:
 
         handles = [
             modules(model)[0].register_forward_hook(on_module),
-            layers(model)[0].register_forward_hook(on_layer),
+            layers(model)[numbers(model)[0]].register_forward_hook(on_layer),
         ]
         try:
             model.base_model(tokens_BS, use_cache=False)

@@ -259,7 +259,10 @@ def _is_folder(base: Base) -> bool:
             )
         return True
     if not is_id(base.name):
-        raise UserError(f"{base.at}.name {base.name!r}: no such folder")
+        raise UserError(
+            f"{base.at}.name {base.name!r}: no such folder; correct it, or make the folder "
+            "(`clearnets import` does of a GGUF file)"
+        )
     return False
 
 

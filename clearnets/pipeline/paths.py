@@ -134,6 +134,11 @@ def effects(family: str, seed: int) -> Path:
     return ARTIFACTS / "effects" / family / f"seed-{seed}"
 
 
+def intervene(family: str, seed: int) -> Path:
+    """What interventions on single latents of one family do."""
+    return ARTIFACTS / "intervene" / family / f"seed-{seed}"
+
+
 def circuits(family: str, seed: int) -> Path:
     """Which latents of one family make its model answer questions."""
     return ARTIFACTS / "circuits" / family / f"seed-{seed}"

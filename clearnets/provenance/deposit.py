@@ -7,6 +7,7 @@ Its layout:
     LICENSE          of the project
     CITATION.cff
     MANIFEST.json    every output of every stage: its hash, its size, and where it is
+    ro-crate-metadata.json    the same for archives, in RO-Crate's vocabulary
     SHA256SUMS       of all other files; `sha256sum -c SHA256SUMS` checks them
     source.bundle    the repository with its history; `git clone source.bundle` reads it
     files/md5/       the artifacts under their hashes, DVC's layout
@@ -26,11 +27,12 @@ from clearnets import UserError, config
 from clearnets.pipeline.artifacts import sha256, write_json, write_text
 from clearnets.pipeline.commands import git
 from clearnets.pipeline.folders import made_whole
-from clearnets.provenance import dvc_cache, lockfile
+from clearnets.provenance import crate, dvc_cache, lockfile
 
 SUMS = "SHA256SUMS"
 SOURCE = "source.bundle"
-COPIED = ("LICENSE", "CITATION.cff")
+CITATION = "CITATION.cff"
+COPIED = ("LICENSE", CITATION)
 
 README = """\
 # {title}
@@ -50,7 +52,7 @@ clearnets verify
 ```
 
 {left_out}No artifact is a pickle. `MANIFEST.json` says which stage wrote each, with DVC's hash; a
-folder's hash is that of the list of its files.
+folder's hash is that of the list of its files. `ro-crate-metadata.json` says the same to programs.
 
 ## Licences
 
@@ -135,6 +137,22 @@ def _fill(
         licences="\n".join(_licences(params)),
     )
     write_text(folder / "README.md", text)
+    described = crate.metadata(
+        config.read_yaml(Path(CITATION)),
+        steps,
+        experiment=params["experiment"],
+        commit=commit,
+        date=git("log", "-1", "--format=%cs", commit),
+        source=SOURCE,
+        files={
+            "README.md": "How to use the deposit",
+            "LICENSE": "The licence of the source and of what was made with it",
+            CITATION: "How to cite it",
+            "MANIFEST.json": "Every output of every stage, with its hash",
+            SUMS: "Hashes of all other files",
+        },
+    )
+    write_json(folder / crate.NAME, described)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     sums = (f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
     write_text(folder / SUMS, "".join(sums))

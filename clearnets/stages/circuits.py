@@ -268,7 +268,7 @@ def _effects(
     nodes = [
         {
             "task": task,
-            "layer": int(layer),
+            "layer": config.model.layers[layer],
             "position": int(position),
             "latent": int(latent),
             **{way: values[z] for way, values in flat.items()},

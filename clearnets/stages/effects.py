@@ -84,7 +84,7 @@ def units(config: Config, *, family: str) -> list[Unit]:
 
 def run(config: Config, *, runtime: Runtime, family: str) -> None:
     """Write the records of a family for every seed."""
-    from clearnets.autointerp.rules.matcher import Lexicon
+    from clearnets.autointerp.effects import predicted
     from clearnets.data.tokens import open_tokens
     from clearnets.latents.readers import open_model
 
@@ -94,9 +94,9 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
         layers = _layers(config, unit, opened.model)
         made, _ = _ablate(config, unit, layers, store, opened.model, MADE)
         checked, random = _ablate(config, unit, layers, store, opened.model, CHECKED)
-        lexicon = Lexicon(store.strings())
+        lexicon = predicted(opened.model, store.strings())
         records = [
-            {"layer": number, **record}
+            {"layer": config.model.layers[number], **record}
             for number, layer in layers.items()
             for record in layer.records(made[number], checked[number], random[number], lexicon)
         ]
@@ -105,7 +105,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
 
 
 def _layers(config: Config, unit: Unit, model: Any) -> dict[int, AblatedLayer]:
-    """Return by number the layers that have explained latents."""
+    """Return the layers that have explained latents, by place among those that are read."""
     from clearnets.autointerp.ablated_layer import AblatedLayer
     from clearnets.coders.written import open_written
     from clearnets.latents.lens import Lenses
@@ -113,7 +113,7 @@ def _layers(config: Config, unit: Unit, model: Any) -> dict[int, AblatedLayer]:
     family, seed = unit.settings["family"], unit.settings["seed"]
     written = open_written(model, FAMILIES[family], unit.inputs.get("coders"), k=config.model.k)
     lens_VD, layers = Lenses(seed).lens(family), {}
-    for number, point in config.hookpoints_by_layer(family).items():
+    for number, point in enumerate(config.hookpoints(family)):
         records = read_jsonl(unit.inputs[point] / EXPLANATIONS)
         latents = [record["latent"] for record in records if record["status"] == EXPLAINED]
         if latents:
@@ -160,7 +160,8 @@ def _ablate(
         copies[number] = Copies(
             np.tile(at.row_P, halves), np.tile(at.position_P, halves), change_QD.astype(np.float32)
         )
-        moves[number] = Moves.none(len(both_2ID), store.vocab_size)
+        size = model.get_output_embeddings().weight.shape[0]
+        moves[number] = Moves.none(len(both_2ID), size)
     predicted_RS = (text_RS != store.pad) & (text_RS != store.bos)
     next_RS = np.where(predicted_RS, text_RS.astype(np.int64), -1)
     label = f"effects {unit.settings['family']} seed {unit.settings['seed']}, {split}"

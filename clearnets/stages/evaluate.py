@@ -262,7 +262,10 @@ class _OnHeldOut:
 
         rows = _coder_rows(self.store, family, self.seed)
         batches = self.held_out.batches(rows, within=attention_within(self.seed))
-        return evaluation.fit_baselines(model, batches, k=self.k, vocab_size=self.store.vocab_size)
+        vocab_size = self.store.vocab_size
+        return evaluation.fit_baselines(
+            model, batches, k=self.k, rows_RS=rows, vocab_size=vocab_size
+        )
 
 
 def _coder_rows(store: TokenStore, family: str, seed: int) -> np.ndarray:
@@ -295,7 +298,7 @@ def _native(surveys: Mapping[str, Survey], config: Config) -> Table:
         }
         for name, family in FAMILIES.items()
         if family.kind == "native" and family.model_state in surveys
-        for layer, activity in enumerate(surveys[family.model_state].activity)
+        for layer, activity in zip(config.model.layers, surveys[family.model_state].activity)
     ]
 
 

@@ -223,15 +223,17 @@ class _Shown:
         """Numbers of their documents, (R,)."""
         from clearnets.autointerp.execution import documents
 
+        if self.store.open_ended:
+            return self.row_R
         return documents(self.texts.tokens_RS, self.store.eos)[self.row_R]
 
     def batches(self, device: torch.device) -> Iterator[tuple[Batch, slice]]:
         """Yield batches of rows, and where their counted positions lie among those of all rows."""
         from clearnets.coders.batches import BATCH_ROWS, make_batch
 
-        end = 0
-        for start in range(0, len(self.row_R), BATCH_ROWS):
-            batch = make_batch(self.store, self.tokens_RS[start : start + BATCH_ROWS], device)
+        end, size = 0, self.store.rows_at_once(BATCH_ROWS)
+        for start in range(0, len(self.row_R), size):
+            batch = make_batch(self.store, self.tokens_RS[start : start + size], device)
             begin, end = end, end + int(batch.counted_BS.sum())
             yield batch, slice(begin, end)
 

@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from clearnets.latents.probes import Features
 
 FIT, TEST = "concept_fit", "concept_test"
-OWN = "own"
 SIZES = (1, 2, 5, 16)
 DENSE = "dense"
-TABLE = "probes.csv"
 COLUMNS = (
     *("source", "concept", "kind", "positives_fit", "positives_test"),
     *("token_set_f1", "ngram_f1", "probe", "hookpoint", "latents", "f1_fit", "f1", "auroc"),
@@ -81,6 +79,8 @@ def _inputs(config: Config, family: str, seed: int) -> dict[str, Path]:
 
 def run(config: Config, *, runtime: Runtime, families: Sequence[str]) -> None:
     """Write the table of families that read one model, which is run once for each seed."""
+    from clearnets.latents.probed_corpus import TABLE
+
     wanted = [units(config, family=family) for family in families]
     for stale in build_groups(zip(*wanted, strict=True)):
         corpus = _Corpus.of(config) if config.concept_splits else None
@@ -104,21 +104,12 @@ class _Corpus:
 
     @classmethod
     def of(cls, config: Config) -> _Corpus:
-        import numpy as np
-
-        from clearnets.data.contexts import label_rows
-        from clearnets.data.storybook.context import CONTEXTS
         from clearnets.data.tokens import open_tokens
-        from clearnets.latents.probed_corpus import Split, known
+        from clearnets.latents.probed_corpus import concept_names, known, open_split
 
-        store, splits = open_tokens(paths.data()), {}
-        for name in (FIT, TEST):
-            tokens_RS = np.asarray(store.split(name))
-            labels = [(np.asarray(store.labels(name)), len(store.concepts))]
-            seed = config.data.corpus.seed
-            labels.append((label_rows(store, name, seed=seed), len(CONTEXTS)))
-            splits[name] = Split(tokens_RS, store.counted(tokens_RS), labels)
-        names = (*store.concepts, *CONTEXTS)
+        store, seed = open_tokens(paths.data()), config.data.corpus.seed
+        splits = {name: open_split(store, name, seed=seed) for name in (FIT, TEST)}
+        names = concept_names(store)
         found = known(names, splits[FIT], splits[TEST], lexical=config.concepts.lexical)
         truths = {name: split.truth_CT for name, split in splits.items()}
         return cls(store, splits, found, truths)
@@ -144,6 +135,7 @@ def _sparse(config: Config, unit: Unit, corpus: _Corpus) -> Iterator[dict[str, A
     """Yield the rows of probes on few latents, of the family and of its null."""
     import numpy as np
 
+    from clearnets.latents.probed_corpus import OWN
     from clearnets.latents.probes import Features
     from clearnets.latents.stability import Activity, number_tokens
     from clearnets.latents.store import load_layer
@@ -180,6 +172,7 @@ def _ceiling(
 ) -> list[dict[str, Any]]:
     """Return the rows of probes on the activations that a family reads; those that another family
     reads too are in `known`."""
+    from clearnets.latents.probed_corpus import OWN
     from clearnets.latents.probes import Features
     from clearnets.latents.readers import open_model
 

@@ -79,6 +79,7 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
     from clearnets.latents.stability import number_tokens
 
     points = config.hookpoints(family)
+    numbers = config.hookpoints_by_layer(family)
     for unit, work in build_all(units(config, family=family)):
         store = open_tokens(unit.inputs["data"])
         tokens_RS = np.asarray(store.split(SPLIT))
@@ -95,8 +96,8 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
                     if name == RESEEDED
                     else _cached(unit.inputs[name], points, number_RS)
                 )
-                for rows_of_layer in _compare(unit, name, own, found):
-                    table += rows_of_layer
+                for number, rows_of_layer in zip(numbers, _compare(unit, name, own, found)):
+                    table += [{"layer": number, **row} for row in rows_of_layer]
                     bar.advance()
         write_table(work.out / LATENTS, COLUMNS, table)
 
@@ -132,7 +133,7 @@ def _reseeded(
 def _compare(
     unit: Unit, other: str, own: Mapping[str, Activity], found: Mapping[str, Activity]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of each layer."""
+    """Yield the rows of each layer, without its number."""
     from clearnets.latents.neighbours import weights
     from clearnets.latents.stability import correlations, cosines, match
 
@@ -154,7 +155,4 @@ def _compare(
                 weights(unit.inputs[key] / point, "decoder") for key in ("coders", RESEEDED)
             )
             columns["decoder_cosine"] = cosines(one, two, matched.partner_A).tolist()
-        yield [
-            {"other": other, "layer": number, **dict(zip(columns, values))}
-            for values in zip(*columns.values())
-        ]
+        yield [{"other": other, **dict(zip(columns, values))} for values in zip(*columns.values())]

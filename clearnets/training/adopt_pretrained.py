@@ -1,8 +1,8 @@
 """Adopt a model that others trained, a dense one or its sparse twin, in place of training one.
 
 The result is laid out as a training run of no step, so that every later stage works on it: one
-checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`)
-and which tokens it reads as others (`token_aliases`).
+checkpoint, the base's own files beside a config that also says what is read of it (`hookpoints`,
+`read_layers`) and which tokens it reads as others (`token_aliases`).
 
 Shapes: B rows of a batch, S positions.
 """
@@ -31,7 +31,7 @@ from clearnets.pipeline.progress import progress
 from clearnets.training.language import Collator, row_nll, summary_of
 
 BATCH_ROWS = 32
-"""Rows per forward pass; changes no number beyond rounding."""
+"""Rows per forward pass, at most; changes no number beyond rounding."""
 
 
 def take_over(
@@ -70,16 +70,17 @@ def take_over(
     _check_sizes(settings, model, tokens, mlp)
     noted = {
         "hookpoints": settings.relative_hookpoints,
+        **({"read_layers": list(settings.layers)} if settings.read_layers else {}),
         "token_aliases": _aliases(base, model, tokens),
     }
     model.config.update(noted)
     alias_tokens(model)
     model.to(device)  # pyright: ignore[reportArgumentType]
-    valid_rows = tokens.split("valid")
-    probe_BS = torch.from_numpy(np.asarray(valid_rows[:2, :8]).astype(np.int64)).to(device)
+    first_BS = np.asarray(tokens.split("valid")[:2, :8])
+    probe_BS = torch.from_numpy(first_BS.astype(np.int64)).to(device)
     hookpoints.check(model, probe_BS)
 
-    loss = round(valid_loss(model, valid_rows, bos=tokens.bos, pad=tokens.pad, label=label), 6)
+    loss = round(valid_loss(model, tokens, label=label), 6)
     summary = summary_of(model, steps=0, tokens=0, train_loss=None, valid_loss=loss)
     checkpoint = out / "checkpoints" / "step-000000"
     checkpoint.mkdir(parents=True)
@@ -162,16 +163,17 @@ def _aliases(base: pretrained.Base, model: Any, tokens: TokenStore) -> dict[str,
 
 
 @torch.no_grad()
-def valid_loss(model: Any, rows: np.ndarray, *, bos: int, pad: int, label: str) -> float:
-    """Return the mean loss in nats per predicted token, as in training; one document per row."""
-    collate = Collator(bos=bos, pad=pad, within=False)
-    rows = np.asarray(rows)
+def valid_loss(model: Any, tokens: TokenStore, *, label: str) -> float:
+    """Return the mean loss on `valid` in nats per predicted token, as in training; one document
+    per row."""
+    collate = Collator(bos=tokens.bos, pad=tokens.pad, within=False)
+    rows = np.asarray(tokens.split("valid"))
     # Rows of like length together have little padding.
-    rows = rows[np.argsort((rows != pad).sum(axis=1), kind="stable")]
-    nll, count = 0.0, 0
+    rows = rows[np.argsort((rows != tokens.pad).sum(axis=1), kind="stable")]
+    nll, count, size = 0.0, 0, tokens.rows_at_once(BATCH_ROWS)
     with progress(label, len(rows), "rows") as bar:
-        for start in range(0, len(rows), BATCH_ROWS):
-            part = rows[start : start + BATCH_ROWS]
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             batch = {name: value.to(model.device) for name, value in collate(part).items()}
             labels_BS = batch.pop("labels")
             logits_BSV = model(**batch, use_cache=False).logits

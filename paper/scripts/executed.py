@@ -16,6 +16,7 @@ OTHERS = {
     "exact": ("|", "exact latents"),
     "bits": ("4", "true bits"),
     "joint": ("+", "explanations jointly"),
+    "graded": ("^", "explanations, graded by word"),
     "token-output": ("d", "mean by current word"),
     "trigger": ("x", "trigger words alone"),
     "shuffled": (".", "others' explanations"),

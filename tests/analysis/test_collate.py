@@ -122,6 +122,7 @@ def test_all_tables_are_there(tables):
         "embedding", "embedding_means", "embedding_contrasts", "embedding_agreement",
         "embedding_roc", "depth", "primary", "layer_contrasts", "layer_interactions",
         "effects", "effect_means", "effect_weighted", "instruments",
+        "targets", "steering", "interventions",
         "execution", "execution_latents", "sampled", "sampled_tokens",
         "circuits", "circuit_tasks", "circuit_sizes", "circuit_legibility",
         "circuit_members", "circuit_training",

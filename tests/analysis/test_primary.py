@@ -55,6 +55,12 @@ def test_other_families_are_compared_with_the_native_one_that_is_most_alike():
     assert comparisons(["transcoder", "random-transcoder"]) == [
         ("untrained twin", "transcoder", "random-transcoder")
     ]
+    # Without native latents coders are compared with each other.
+    assert comparisons(["sae", "transcoder", "skip-transcoder"]) == [
+        ("secondary", "transcoder", "skip-transcoder"),
+        ("secondary", "transcoder", "sae"),
+    ]
+    assert comparisons(["neurons"]) == []
 
 
 def contrast_rows(values_RS: np.ndarray) -> pd.DataFrame:

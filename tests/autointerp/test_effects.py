@@ -26,6 +26,7 @@ LEXICON = Lexicon(STRINGS)
 )
 def test_sentences(effect, sentence):
     assert effect.render() == sentence
+    assert Effect.parse(sentence) == effect
 
 
 def test_the_most_moved_words_are_named_each_once():

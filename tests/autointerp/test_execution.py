@@ -109,7 +109,7 @@ def test_a_latent_that_is_a_rule_is_simulated_exactly(fires):
     order_L = execution.others(np.array([True, False, True, True]), rng)
     made = execution.fit(passage, passage, output_ND, decoder, order_L=order_L, penalty=1e-12)
     assert set(made.stand_ins) == set(execution.STAND_INS)
-    for name in ("rules", "bits", "joint"):
+    for name in ("rules", "graded", "bits", "joint"):
         written = made.stand_ins[name].output(slice(3, 40))
         assert np.allclose(written, output_ND[3:40], atol=1e-5)
     assert not np.allclose(made.stand_ins["shuffled"].output(slice(None)), output_ND, atol=0.1)
@@ -167,6 +167,17 @@ def test_everything_is_fitted_on_one_text_and_shown_on_another(fires):
     variance = dense[:half].var(axis=0).mean() * half
     ridge = Ridge(alpha=0.1 * variance).fit(dense[:half], output_ND[:half])
     assert np.allclose(made["joint"].output(slice(None)), ridge.predict(dense[half:]), atol=1e-5)
+    graded = np.zeros((len(codes) - half, 5)) + decoder.bias_D
+    for latent in range(4):
+        there = dense[:half, latent] > 0
+        off = codes[:half, latent][~there].mean()
+        on = codes[:half, latent][there].mean() if there.any() else off
+        level = np.full(len(codes) - half, off)
+        for place in np.flatnonzero(dense[half:, latent]):
+            alike = codes[:half, latent][there & (token_N[:half] == token_N[half + place])]
+            level[place] = np.append(alike, on).mean()
+        graded += level[:, None] * decoder.weight_LD[latent]
+    assert np.allclose(made["graded"].output(slice(None)), graded, atol=1e-5)
     shuffled = np.zeros((len(codes) - half, 5)) + decoder.bias_D
     for latent, other in enumerate(order_L):
         there = dense[:half, other] > 0

@@ -58,7 +58,9 @@ def everything(model, coders, size: int):
     """All numbers of the dense model at one batch size."""
     found = evaluation.survey(model, batches(VALID, size))
     ablation = evaluation.ablate(model, batches(CHOSEN, size), found.means)
-    baselines = evaluation.fit_baselines(model, batches(FITTED, size), k=4, vocab_size=VOCAB)
+    baselines = evaluation.fit_baselines(
+        model, batches(FITTED, size), k=4, rows_RS=FITTED, vocab_size=VOCAB
+    )
     rows = evaluation.evaluate_coders(
         model,
         coders,
@@ -233,15 +235,28 @@ def test_baselines_against_scikit_learn(models, evaluated, layer):
 
 
 def test_an_unseen_token_is_predicted_by_the_mean():
-    from clearnets.coders.baselines import Sums
+    from clearnets.coders.baselines import Sums, places
 
-    sums = Sums(2, 2, 5, "cpu")
+    # Token 3 is in the text, at a position that does not count.
+    sums = Sums(2, 2, *places(np.array([[3, 1], [1, 2]]), 5), "cpu")
     y_ND = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
     sums.add(torch.tensor([1, 1, 2]), torch.randn(3, 2), y_ND)
-    found = sums.fit(1).by_token_VD
-    assert found[1].tolist() == [2, 0]
-    assert found[2].tolist() == [5, 6]
-    assert found[4].tolist() == [3, 2]
+    found = sums.fit(1)
+    means = found.by_token_TD[found.place_V]
+    assert means.tolist() == [[3, 2], [2, 0], [5, 6], [3, 2], [3, 2]]
+    # A row for each token of the text and one for all others, whatever the vocabulary.
+    large = Sums(2, 2, *places(np.array([7, 9]), 10**6), "cpu")
+    large.add(torch.tensor([7, 9]), torch.randn(2, 2), y_ND[:2])
+    assert large.fit(1).by_token_TD.shape == (3, 2)
+
+
+def test_a_large_vocabulary_takes_fewer_rows_at_once():
+    """Numbers do not depend on it: see the batch sizes above."""
+    sizes = {1536: (128, 64), 49153: (160, 8), 10**8: (128, 1)}
+    for vocab_size, (ctx_len, rows) in sizes.items():
+        store = TokenStore(Path(), vocab_size, ctx_len, PAD, BOS, EOS, ())
+        assert store.rows_at_once(64) == rows
+        assert rows == 1 or rows * vocab_size * ctx_len <= 2**26
 
 
 def test_all_layers_at_once_against_hooks(models, coders, evaluated):

@@ -233,7 +233,8 @@ def test_spliced_cross_layer_coders_equal_a_loop_over_layers(model):
     chains = {"it": [first, second]}
     (row,) = evaluation.splice_all(dense, chains, means, [one])
     ablation = evaluation.ablate(dense, [one], means)
-    plain = evaluation.fit_baselines(dense, [one], k=4, vocab_size=48)
+    rows_RS = one.tokens_BS.numpy()
+    plain = evaluation.fit_baselines(dense, [one], k=4, rows_RS=rows_RS, vocab_size=48)
     rows = evaluation.evaluate_coders(
         dense, chains, plain, means, ablation, intervened=[one], others=[]
     )

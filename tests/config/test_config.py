@@ -100,6 +100,26 @@ def test_layers_round_trip(layers):
     assert cfg.parse_layers(None, config) == tuple(range(8))
 
 
+def test_layers_of_a_base_are_those_that_are_read():
+    model = {
+        "kind": "pretrained",
+        "name": "base",
+        "hookpoints": "model.layers.*.mlp",
+        "read_layers": [3, 10, 17],
+        "hidden_size": 16,
+        "num_layers": 30,
+        "expansion": 4,
+        "k": 4,
+        "attention": "across",
+    }
+    over = {"models": ["dense"], "families": ["sae"], "model": model, "coders": {"existing": {}}}
+    config = cfg.parse(cfg.overlay(PARAMS, over), "test")
+    assert config.hookpoints_by_layer("sae") == {n: f"layers.{n}.mlp" for n in (3, 10, 17)}
+    assert cfg.parse_layers("3-10", config) == (3, 10)
+    with pytest.raises(UserError, match="no layer 9; the layers that are read are 3, 10, 17"):
+        cfg.parse_layers("9", config)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -81,6 +81,22 @@ def test_single_rows_never_mix_documents_and_give_them_back(texts, ctx_len):
     assert at == len(rows)
 
 
+@settings(deadline=None)
+@given(texts=corpora, ctx_len=st.integers(8, 20))
+def test_rows_of_open_ended_documents_begin_with_their_documents(texts, ctx_len):
+    labels = [[i * i for i in text] for text in texts]
+    rows_RS, labels_RS = pack_single(
+        make(texts, labels), ctx_len=ctx_len, bos=BOS, eos=None, pad=PAD
+    )
+    for text, row, marks in zip(texts, rows_RS.tolist(), labels_RS.tolist(), strict=True):
+        held = [BOS, *text][:ctx_len]
+        rest = [PAD] * (ctx_len - len(held))
+        assert row == held + rest
+        assert marks == [0, *(t * t for t in held[1:]), *(0 for _ in rest)]
+    flat = [token for text in texts for token in [BOS, *text]]
+    assert stream(make(texts), bos=BOS, eos=None).tolist() == flat
+
+
 def test_single_rows_of_no_documents():
     rows_RS, labels_RS = pack_single(concatenate([]), ctx_len=8, bos=BOS, eos=EOS, pad=PAD)
     assert rows_RS.shape == (0, 8)

@@ -107,6 +107,23 @@ def test_strings_are_what_tokens_add_to_a_text(pair, tmp_path):
         assert not any(word.startswith(" fox") for word in lexicon.words)
 
 
+def test_no_word_is_named_after_a_byte_that_never_occurs(tmp_path):
+    vocabulary = load(found.llama(tmp_path / "llama"))
+    strings = saved(vocabulary, tmp_path).strings()
+    byte, letter = (vocabulary.tokenizer.token_to_id(name) for name in ("<0x65>", "e"))
+    assert byte < letter
+    assert (strings[byte], strings[letter]) == ("", "e")
+    # What is a token only as a byte keeps its text, or what stands for a part of a character.
+    assert strings[vocabulary.tokenizer.token_to_id("<0x51>")] == "Q"
+    assert strings[vocabulary.tokenizer.token_to_id("<0xF0>")] == "\ufffd"
+    lexicon = Lexicon(strings)
+    ids = vocabulary.encode([*found.TEXTS, "xexexe"]).ids_T
+    assert letter in ids
+    words = {lexicon.words[word] for word in lexicon.word_T2[ids].flatten()}
+    numbered = {word for word in words if word.endswith(">") and "\ufffd" not in word}
+    assert not numbered
+
+
 def test_a_document_without_tokens_is_left_out(tmp_path):
     vocabulary = load(found.bert(tmp_path / "bert"))
     docs = vocabulary.encode(["the fox", "\x00\x01", "ran"], nll=[0, 1, 2])

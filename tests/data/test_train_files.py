@@ -19,7 +19,8 @@ same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 @same_folder
 @given(parts=parts, ctx_len=st.integers(8, 40), max_rows=st.integers(1, 12), size=st.booleans())
 def test_rows_are_the_bytes_of_np_save(tmp_path, parts, ctx_len, max_rows, size):
-    vocabulary = SimpleNamespace(size=70_000 if size else 60_001, bos=BOS, eos=EOS)
+    sizes = {"size": 70_000 if size else 60_001, "bos": BOS}
+    vocabulary = SimpleNamespace(**sizes, packed_with={"eos": EOS})
     written = RowFile(tmp_path / "a.npy", vocabulary, ctx_len=ctx_len, max_rows=max_rows)  # type: ignore[arg-type]
     for part in parts:
         written.append(make(part))

@@ -37,6 +37,32 @@ def test_reading_leaves_the_model_as_it_is_and_sees_every_layer(model):
         assert torch.equal(module(x_BSD), y_BSD)
 
 
+def test_of_some_layers_the_same_is_read_and_replayed_as_of_all(model):
+    tokens_BS = tokens()
+    every, hidden_BSD = feedforward.read(model, tokens_BS)
+    names, (projections, width) = hookpoints.names(model), hookpoints.projections(model)
+    model.config.read_layers = [0, 2]
+    try:
+        some, _ = feedforward.read(model, tokens_BS)
+        assert hookpoints.names(model) == [names[0], names[2]]
+        assert hookpoints.projections(model) == ([projections[0], projections[2]], width)
+        for part in ("inputs", "outputs", "residual"):
+            for place, layer in enumerate((0, 2)):
+                assert torch.equal(getattr(some, part)[place], getattr(every, part)[layer])
+        for place in range(2):
+            again_BSD = feedforward.run_above(model, place, some.residual[place], tokens_BS)
+            assert torch.equal(again_BSD, hidden_BSD)
+        where_BS = torch.ones_like(tokens_BS, dtype=torch.bool)
+        with feedforward.replaced(model, {1: lambda x, y: 0.5 * y}, where_BS):
+            _, by_place_BSD = feedforward.read(model, tokens_BS)
+        hookpoints.check(model, tokens_BS)
+    finally:
+        del model.config.read_layers
+    with feedforward.replaced(model, {2: lambda x, y: 0.5 * y}, where_BS):
+        _, by_number_BSD = feedforward.read(model, tokens_BS)
+    assert torch.equal(by_place_BSD, by_number_BSD)
+
+
 def test_replaying_the_stream_behind_any_layer_changes_nothing(model):
     tokens_BS = tokens()
     reading, hidden_BSD = feedforward.read(model, tokens_BS)

@@ -118,9 +118,11 @@ def commands(cfg: Config) -> list[str]:
         *(f"circuits --aux {f}" for f in cfg.circuit_families),
         *(f"reseed --aux {family}" for family in cfg.reseeded_families),
         *(f"stability --aux {family}" for family in cfg.stability_families),
+        *(f"intervene --aux {f}" for f in cfg.executed_families),
         "similarity",
         "planted",
         *(f"generalize {task}" for task in cfg.generalize.tasks),
+        "sample",
         "collate",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -24,9 +25,9 @@ from clearnets.coders.library import load_coder
 from clearnets.config import Config
 from clearnets.data.tokens import open_tokens
 from clearnets.latents.store import load_layer
-from clearnets.models import budget
+from clearnets.models import budget, pretrained
 from clearnets.models.pretrained import KINDS
-from clearnets.pipeline import paths
+from clearnets.pipeline import experiments, paths
 from clearnets.pipeline.artifacts import read_json, read_jsonl, write_json
 from clearnets.stages import cache, evaluate, match, sparsify, train
 
@@ -56,6 +57,11 @@ def make_base(kind: str):
     return model
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @torch.no_grad()
 def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Input and output of a feedforward, by a hook of the base's own."""
@@ -76,7 +82,9 @@ def traffic(model, tokens_RS: np.ndarray, layer: int) -> tuple[torch.Tensor, tor
 )
 def test_the_whole_comparison_on_a_base(kind):
     make_data()
-    model, config = make_base(kind), settings(kind)
+    # Of one kind, and that in every run of the tests, some layers are read, not the first.
+    chosen = {"read_layers": (1, 2)} if kind == "llama" else {}
+    model, config = make_base(kind), settings(kind, **chosen)
     run_behind_data(config)
 
     # Two ways to the same loss.
@@ -115,20 +123,37 @@ def test_the_whole_comparison_on_a_base(kind):
             for layer in config.model.layers
         ]
         records = [record for file in files for record in read_jsonl(file)]
-        assert len(records) == LATENTS * tiny_bases.LAYERS
+        assert len(records) == LATENTS * len(config.model.layers)
         assert any(record["detection"] for record in records)
     assert read_json(paths.metrics("cache-neurons"))["seed-0"]["explain"]["l0"] == {
         config.model.hookpoint(layer): pytest.approx(tiny_bases.K, abs=0.01)
         for layer in config.model.layers
     }
+    told_of_the_layers_that_are_read(config)
     assert (paths.results("default") / "summary.csv").exists()
     text = (paths.results("default") / "summary.md").read_text()
     assert "There is one model: it is taken over as it is." in text
     assert f"| – + {config.coders.tokens:,} |" in text
     assert f"| dense | {summary['parameters']:,} |" in text
     assert "nan" not in text
+    # Coders are compared with each other, and no table is without a row.
+    assert "transcoder − sae" in text
+    lines = text.splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("| ---")]
+    assert heads
+    assert all(lines[number + 1].startswith("|") for number in heads)
     if kind == "llama":  # The tables of the other kinds have the same form.
         a_level_and_no_curve(config, taken["valid_loss"])
+
+
+def told_of_the_layers_that_are_read(config: Config) -> None:
+    for table in ("layers", "latents", "execution_latents"):
+        rows = read_csv(paths.results("default") / f"{table}.csv")
+        numbers = {row["layer"] for row in rows} - {"", "all"}
+        assert {int(float(number)) for number in numbers} == {*config.model.layers}
+    (depth,) = read_csv(paths.results("default") / "depth.csv")
+    # Where the first layer is not among them, all but the first are all.
+    assert (depth["joint"] == depth["joint_all"]) == (0 not in config.model.layers)
 
 
 def a_level_and_no_curve(config: Config, loss: float) -> None:
@@ -215,11 +240,12 @@ def test_one_line_at_the_command_line(tmp_path):
     ("over", "says"),
     [
         ({"models": ["dense", "sparse"]}, "a pretrained model has no sparse twin"),
-        (
-            {"model": {"hookpoints": "h.*.mlp.*"}},
-            "model.hookpoints: string",
-        ),
-        ({"model": {"hookpoints": "h.3.mlp"}}, "model.hookpoints: string"),
+        ({"model": {"hookpoints": "h.*.mlp.*"}}, "names no module of every layer: write *"),
+        ({"model": {"hookpoints": "h.3.mlp"}}, "model.read_layers says which layers are read"),
+        ({"model": {"hookpoints": "h.(1|2).mlp"}}, "'h.(1|2).mlp' names no module of every layer"),
+        ({"model": {"read_layers": [1, 3]}}, "read_layers must be numbers from 0 to 2 in rising"),
+        ({"model": {"read_layers": [2, 1]}}, "read_layers must be numbers from 0 to 2 in rising"),
+        ({"model": {"read_layers": []}}, "model.read_layers: "),
         (
             {"model": {"kind": "bert"}},
             "model.kind: unknown kind 'bert'; there are: 'gptneox', 'pretrained'",
@@ -269,6 +295,25 @@ def test_compute_finds_the_folder_of_an_experiment_s_base():
     done = CliRunner().invoke(app, ["compute", "--experiment", "b"])
     assert done.exit_code == 0, done.exception
     assert f"{budget.models(settings('gpt2'))[0].parameters:,}" in done.output
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_new_experiment_is_filled_in_from_its_base(kind):
+    make_base(kind)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = CliRunner().invoke(app, ["exp", "--new", "mine", "--base", "base"])
+    assert done.exit_code == 0, done.exception
+    assert "experiments/mine.yaml: edit and commit it" in done.output
+    config = cfg.parse(experiments.resolve("mine", []), "mine")
+    # The sizes and modules are the model's own: `check` would say which are not.
+    pretrained.check(experiments.name_sources_from_here(config, experiments.worktree("mine")).model)
+    assert config.model.layers == (0, 1, 2)
+    assert config.data.ctx_len == tiny_bases.POSITIONS
+    assert "is there already" in said("exp", "--new", "mine", "--base", "base")
+    assert "no such folder" in said("exp", "--new", "other", "--base", "./nowhere")
+    assert not Path("experiments/other.yaml").exists()
+    done = CliRunner().invoke(app, ["exp", "mine", "--new", "other"])
+    assert "a new experiment takes --new NAME and --base FOLDER" in done.output
 
 
 def test_an_experiment_is_refused_before_its_corpus_is_read():

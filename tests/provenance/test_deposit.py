@@ -121,6 +121,43 @@ def test_one_file_holds_the_same_and_comes_out_the_same_again(project):
     assert "up to date" in run("dvc", "status", at=clone(project / "out/one"))
 
 
+def test_the_crate_names_every_stage_with_what_it_read_and_wrote(project):
+    assert write("../deposit")[0] == 0
+    deposit = project / "deposit"
+    found = json.loads((deposit / "ro-crate-metadata.json").read_text())
+    graph = {entity["@id"]: entity for entity in found["@graph"]}
+    assert len(graph) == len(found["@graph"])
+    assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
+    root = graph["./"]
+    assert root["datePublished"] == run("git", "log", "-1", "--format=%cs", at=Path()).strip()
+    assert {"name", "description", "license", "author"} <= root.keys()
+
+    def referred(value) -> list[str]:
+        if isinstance(value, dict):
+            inside = [one for part in value.values() for one in referred(part)]
+            return [value["@id"]] if value.keys() == {"@id"} else inside
+        return [one for part in value for one in referred(part)] if isinstance(value, list) else []
+
+    inside = [one for one in referred(found["@graph"]) if not one.startswith("https:")]
+    assert set(inside) <= graph.keys()
+    # Its files are those of the deposit.
+    parts = {part["@id"] for part in root["hasPart"]}
+    there = {path.name + "/" * path.is_dir() for path in deposit.iterdir()}
+    assert parts | {"ro-crate-metadata.json"} == there
+
+    def names(ids) -> set[str]:
+        return {graph[one["@id"]]["name"] for one in ids}
+
+    action = graph["#stage/collate"]
+    assert names(action["object"]) == {"artifacts/cache"}
+    assert names(action["result"]) == {"paper/table.csv"}
+    table = graph[action["result"][0]["@id"]]
+    assert table["identifier"] == f"md5:{lockfile.md5(Path('paper/table.csv'))}"
+    assert {one for one in graph if one.startswith("#stage/")} == {
+        f"#stage/{name}" for name in ("data", "cache@a", "cache@b", "collate")
+    }
+
+
 def test_without_a_stage_the_rest_is_there(project):
     assert write("../small", "--without", "cache")[0] == 0
     here = clone(project / "small")

@@ -6,20 +6,28 @@ import json
 import shutil
 from pathlib import Path
 
+import found_tokenizers
 import numpy as np
 import pytest
 import tiny_bases
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
+from whole_pipeline import ROOT
 
 from clearnets import UserError
-from clearnets.config import Pretrained
+from clearnets import config as cfg
+from clearnets.config import SPLITS, Pretrained
+from clearnets.data.storybook import story
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.models import pretrained
 from clearnets.models.loading import load
 from clearnets.models.matching import checkpoint_losses
 from clearnets.models.pretrained import KINDS
+from clearnets.pipeline import paths
 from clearnets.pipeline.artifacts import read_json, write_json
+from clearnets.pipeline.runtime import Runtime
+from clearnets.stages import data
 from clearnets.training.adopt_pretrained import take_over
 
 CTX, VOCAB, EOS = 16, 30, 5
@@ -172,6 +180,33 @@ def test_damaged_weights_and_a_config_of_another_model():
     values = {**read_json(folder / "config.json"), "hidden_size": "wide"}
     (folder / "config.json").write_text(json.dumps(values))
     assert "cannot be loaded" in refusal(tiny_bases.settings("base"))
+
+
+def test_the_loss_of_open_ended_text_is_that_of_stories_from_their_beginning():
+    """No eos is predicted, and nothing that stands behind a bos in the middle of a story."""
+    found_tokenizers.llama(Path("tokenizer"))
+    tokenizer = {"kind": "pretrained", "name": "tokenizer", "open_ended": True}
+    tokens = {**dict.fromkeys(SPLITS, 600), "valid": 4000}
+    over = {"data": {"tokenizer": tokenizer, "ctx_len": 64, "tokens": tokens}}
+    text = cfg.parse(cfg.overlay(cfg.read_yaml(ROOT / "params.yaml"), over), "test")
+    data.run(text, runtime=Runtime(device="cpu"))
+    store = open_tokens(paths.data())
+    model = tiny_bases.make("llama", vocab_size=store.vocab_size, eos=store.eos, bos=store.bos)
+    model.save_pretrained("base")
+    summary = take(tiny_bases.settings("base", "llama", read_layers=(0, 2)), store)
+    assert read_json(Path("out/final/config.json"))["read_layers"] == [0, 2]
+
+    own = AutoTokenizer.from_pretrained("tokenizer")
+    nll, count = 0.0, 0
+    for index in range(len(store.split("valid"))):
+        ids = own(story(0, "valid", index).text, add_special_tokens=False).input_ids
+        assert len(ids) > 64, "the story is cut"
+        row = torch.tensor([[store.bos, *ids][:64]])
+        assert store.split("valid")[index].tolist() == row[0].tolist()
+        nll += 63 * model(row, labels=row).loss.item()
+        count += 63
+    assert count > 300
+    assert summary["valid_loss"] == pytest.approx(nll / count, abs=1e-5)
 
 
 def test_weights_of_other_shapes():

@@ -105,6 +105,7 @@ class Lexicon:
         strings = list(strings)
         self.word_T2 = np.array([self._pair(t, s) for t, s in enumerate(strings)], dtype=np.int32)
         self.words = tuple(self._ids)
+        self.written_T = np.array([bool(s) for s in strings])
         self.solid_T = np.array([s[:1].isalnum() for s in strings])
         self.letter_end_T = np.array([s[-1:].isalnum() for s in strings])
         self.has_word_T = np.array([any(c.isalnum() for c in s) for s in strings])

@@ -18,7 +18,7 @@ function distribution(values, chance, color) {
 
 function familiesPage(latents, show) {
   let scorer = latents.scorers[0];
-  const layers = Array.from({ length: latents.layers }, (_, n) => n);
+  const layers = latents.layers;
   const body = h("tbody");
   const scoresOf = (family, layer) => {
     const values = [];
