@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 COLUMNS = 2
+# Faithfulness of the circuits in `circuit_members`.
+WANTED = 0.8
 # Of a dot with the largest effect, in points².
 LARGEST = 70
 # Left and right of the middle of a position, for latents of one layer.
@@ -52,9 +54,9 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
     figure.legend(handles=keys, loc="outside lower center", ncols=3)
     task = members["task"].iloc[0]
     caption = (
-        f"The smallest circuit of each family for the task {task} that leaves 80 % of the logit "
-        "difference: its latents by layer and by position in the prompts, larger where their "
-        "effects are (first training seed). A family whose latents do not suffice alone has all "
+        f"The smallest circuit of each family for the task {task} that leaves {100 * WANTED:.0f} % "
+        "of the logit difference: its latents by layer and by position in the prompts, larger "
+        "where their effects are (first training seed). A family whose latents do not suffice alone has all "
         "of its error nodes in the circuit, too. Tokens are those of one prompt; all prompts of "
         "the task are worded alike."
     )

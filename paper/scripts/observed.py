@@ -22,6 +22,8 @@ MAX_GROUPS = 4
 MAIN = {"hoyer": "Hoyer sparsity", "fvu": "fvu of the SAE", "stability": "shared features"}
 # Below them, of the whole model: a row, with a line for each way to ablate latents.
 CIRCUITS = {"circuit_size": "latents needed", "node_entropy": "entropy [nats]"}
+# Share of what all latents recover that those of a circuit do.
+RECOVERED = 0.9
 ABLATIONS = {"zero": "-", "patch": (0, (4, 1.2))}
 PROGRESS = {"restricted_loss": "restricted", "excluded_loss": "excluded"}
 GROUP_COLOR = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -263,9 +265,10 @@ def _caption(task: str, of: _Task, progress: bool, circuits: bool, names: Sequen
     )
     if circuits:
         said += (
-            " Latents needed: how many of the feedforward's own, by falling effect, recover 90 % "
-            "of what all of them lower the training loss by, all others at zero or at their value "
-            "for another input (patch); entropy: of the distribution of their effects."
+            " Latents needed: how many of the feedforward's own, by falling effect, recover "
+            f"{100 * RECOVERED:.0f} % of what all of them lower the training loss by, all others "
+            "at zero or at their value for another input (patch); entropy: of the distribution of "
+            "their effects."
         )
     if progress:
         said += (
