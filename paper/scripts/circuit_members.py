@@ -57,8 +57,8 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         f"The smallest circuit of each family for the task {task} that leaves {100 * WANTED:.0f} % "
         "of the logit difference: its latents by layer and by position in the prompts, larger "
         "where their effects are (first training seed). A family whose latents do not suffice "
-        "alone has all of its error nodes in the circuit, too. Tokens are those of one prompt; all prompts of "
-        "the task are worded alike."
+        "alone has all of its error nodes in the circuit, too. Tokens are those of one prompt; "
+        "all prompts of the task are worded alike."
     )
     return figure, caption
 
