@@ -127,14 +127,18 @@ def _observed(out: Path, task: str) -> None:
                 curves.append((name, step, f"{own:.6g}", seen, f"{loss:.6g}", unseen))
                 fvu = 0.6 - 0.4 * unseen + 0.01 * rng.random()
                 excluded = abs(step - 10) / 100 + 0.1
-                measures.append((name, step, "", f"{30 + rng.random():.4g}", excluded, "", ""))
+                norm, needed = f"{30 + rng.random():.4g}", 40 - 30 * unseen
+                circuit = (needed, needed + 5, np.log(needed), np.log(needed + 5))
+                measures.append((name, step, "", norm, excluded, "", "", *circuit))
                 for point in ("attention", "mlp"):
                     stability = "" if step == 0 else f"{0.5 + 0.4 * rng.random():.4g}"
-                    measures.append((name, step, point, "", "", f"{fvu:.4g}", stability))
+                    found = (f"{fvu:.4g}", stability, *[""] * 4)
+                    measures.append((name, step, point, "", "", *found))
     ends = "step,train_loss,train_accuracy,test_loss,test_accuracy"
     _csv(out / "runs.csv", f"run,seed,variant,{ends},gap,reached", runs)
     _csv(out / "curves.csv", f"run,{ends}", curves)
-    head = "run,step,hookpoint,parameter_norm,excluded_loss,fvu,stability"
+    head = "run,step,hookpoint,parameter_norm,excluded_loss,fvu,stability,"
+    head += "circuit_size_zero,circuit_size_patch,node_entropy_zero,node_entropy_patch"
     _csv(out / "measures.csv", head, measures)
 
 
@@ -365,12 +369,13 @@ def _sampled(out: Path) -> None:
 def circuits(out: Path, family: str, seed: int) -> None:
     """Circuits of one task whose faithfulness is 1 - 1 / (1 + n), and of the control."""
     rng = _rng("circuits", family, seed)
-    answers, curves, nodes = [], [], []
+    answers, curves, nodes, links = [], [], [], []
     for task, whole in (("wear", 2.0), ("nonsense", 0.1)):
         record = {"task": task, "pairs": 8, "length": 9, "accuracy": 0.9, "difference": whole}
         record |= {"low": whole - 0.1, "high": whole + 0.1, "done": whole > 1, "nodes": 500}
         record |= {"whole": whole, "none": 0.5, "integrated": whole - 0.5, "errors": 0.1}
-        record |= {"integrated_rank": 0.9, "patching_rank": 0.8, "tokens": ["<bos>"] * 9}
+        record |= {"integrated_rank": 0.9, "patching_rank": 0.8, "links_rank": 0.7}
+        record["tokens"] = ["<bos>"] * 9
         record["answers"] = [" boots", " hat"]
         answers.append(record)
         shares = {("whole", 500): 1.0, ("none", 0): 0.0, ("errors", 0): 0.1, ("latents", 500): 0.9}
@@ -385,8 +390,30 @@ def circuits(out: Path, family: str, seed: int) -> None:
         for latent in range(20):
             place = {"task": task, "layer": latent % 2, "position": 3, "latent": latent * 7}
             nodes.append(place | {"integrated": 1 / (1 + latent), "patching": 0.1})
-    for name, rows in (("answers", answers), ("circuits", curves), ("nodes", nodes)):
+            ends = [None, latent + 1] if latent % 2 == 0 else [None]
+            links += [
+                {"task": task, "source": latent, "target": end, "weight": 0.5 / (1 + latent)}
+                for end in ends
+            ]
+    for name, rows in (
+        *(("answers", answers), ("circuits", curves), ("nodes", nodes), ("links", links)),
+        ("training", _followed(family)),
+    ):
         artifacts.write_jsonl(out / f"{name}.jsonl", rows)
+
+
+def _followed(family: str) -> list[dict[str, Any]]:
+    """Two checkpoints, at the second of which a model can do a task."""
+    if family not in ("native", "neurons"):
+        return []
+    rows = []
+    for step, done in ((10, False), (100, True)):
+        row = {"step": step, "valid_loss": 5 - done, "task": "wear", "pairs": 8}
+        row |= {"accuracy": 0.5 + 0.4 * done, "difference": 2.0 * done, "done": done}
+        row |= {"whole": 2.0, "none": 0.0, "nodes": 500} if done else {}
+        kept = [[size, 2 - 2 / (1 + size)] for size in (1, 4, 16)] if done else []
+        rows.append(row | {"kept": kept})
+    return rows
 
 
 def _stability(out: Path, cfg: Config, family: str, seed: int) -> None:

@@ -4,8 +4,11 @@
 |---|---|
 | circuit_tasks | family, seed, task: how well its model answers, and what effects sum to |
 | circuits | family, seed, task, kind of circuit, size: faithfulness with its interval over pairs |
-| circuit_sizes | family, task: latents needed, and what error nodes carry, pooled over seeds |
+| circuit_sizes | family, task: latents needed with error nodes (`nodes_`) and without (`alone_`), \
+and what error nodes carry, pooled over seeds |
+| circuit_members | family, latent, position: the smallest circuit of one task, of the first seed |
 | circuit_legibility | family, scorer: scores of latents in circuits against the others |
+| circuit_training | family, seed, step, task: answers and latents needed over training |
 
 Faithfulness is (circuit - none) / (model - none), of mean logit differences, where none has all
 nodes at their mean: 0 with no node, 1 with all. Completeness is the same of all nodes but the
@@ -31,9 +34,13 @@ SIZED = ("kept", "alone", "without", "random")
 """Kinds of circuit of several sizes."""
 WANTED = (0.8, 0.9)
 """Faithfulness for which the latents that are needed are counted."""
+NEEDED = {"nodes": "kept", "alone": "alone"}
+"""Names of the numbers of latents that are needed, by kind of circuit."""
+_ENDS = ("", "_low", "_high")
 TASK_COLUMNS = (
     *("family", "seed", "task", "pairs", "length", "accuracy", "difference", "low", "high", "done"),
     *("whole", "none", "integrated", "errors", "nodes", "integrated_rank", "patching_rank"),
+    "links_rank",
 )
 COLUMNS = (
     *("family", "seed", "task", "circuit", "nodes", "pairs", "difference"),
@@ -42,8 +49,16 @@ COLUMNS = (
 SIZE_COLUMNS = (
     *("family", "task", "pairs", "errors", "errors_low", "errors_high"),
     *("latents", "latents_low", "latents_high"),
-    *(f"nodes_{wanted * 100:.0f}{end}" for wanted in WANTED for end in ("", "_low", "_high")),
+    *(f"{kind}_{wanted * 100:.0f}{end}" for kind, wanted, end in product(NEEDED, WANTED, _ENDS)),
     "confidence",
+)
+MEMBER_COLUMNS = (
+    *("family", "seed", "task", "errors", "layers", "length", "layer", "position", "token"),
+    *("latent", "integrated"),
+)
+TRAINING_COLUMNS = (
+    *("family", "seed", "step", "valid_loss", "task", "pairs", "accuracy", "difference", "done"),
+    *("nodes", "nodes_80"),
 )
 LEGIBILITY_COLUMNS = (
     *("family", "scorer", "inside", "outside", "mean_inside", "mean_outside"),
@@ -70,10 +85,13 @@ def tables(found: Circuits, judged: pd.DataFrame, config: Config) -> dict[str, p
         _legibility(found, pick(judged, family=family), family, scorer, config)
         for family, scorer in product(ordered(set(answers["family"])), SCORERS)
     ]
+    table = pd.DataFrame(sizes, columns=pd.Index(SIZE_COLUMNS))
     return {
         "circuit_tasks": sort(answers, ["family", "seed"]),
         "circuits": pd.DataFrame(faithful, columns=pd.Index(COLUMNS)),
-        "circuit_sizes": pd.DataFrame(sizes, columns=pd.Index(SIZE_COLUMNS)),
+        "circuit_sizes": table,
+        "circuit_members": _members(found, table, config),
+        "circuit_training": _training(found.training),
         "circuit_legibility": pd.DataFrame(legible, columns=pd.Index(LEGIBILITY_COLUMNS)),
     }
 
@@ -152,15 +170,58 @@ def _sizes(curves: pd.DataFrame, config: Config) -> dict[str, Any]:
         there = drawn.sizes(kind)
         found = drawn.faithfulness(kind) if there else stats.Estimate(without, without, without)
         row |= found.columns(kind, f"{kind}_")
-    sizes = drawn.sizes("kept")
-    values, draws = zip(*(drawn.draws("kept", size) for size in sizes))
+    for name, kind in NEEDED.items():
+        # Where there are no error nodes, a circuit has none to lose.
+        row |= _least(drawn, kind if drawn.sizes(kind) else "kept", name, confidence)
+    return row
+
+
+def _least(drawn: _Drawn, kind: str, name: str, confidence: float) -> dict[str, float]:
+    """Return how many latents circuits of a kind need, with intervals."""
+    row, sizes = {}, drawn.sizes(kind)
+    values, draws = zip(*(drawn.draws(kind, size) for size in sizes))
     for wanted in WANTED:
-        name = f"nodes_{wanted * 100:.0f}"
-        row[name] = _finite(_needed(np.array([values]), sizes, wanted)[0])
+        column = f"{name}_{wanted * 100:.0f}"
+        row[column] = _finite(_needed(np.array([values]), sizes, wanted)[0])
         least_R = _needed(np.stack(draws, axis=1), sizes, wanted)
         for end, share in (("low", (1 - confidence) / 2), ("high", (1 + confidence) / 2)):
-            row[f"{name}_{end}"] = _finite(np.quantile(least_R, share, method="nearest"))
+            row[f"{column}_{end}"] = _finite(np.quantile(least_R, share, method="nearest"))
     return row
+
+
+def _members(found: Circuits, sizes: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Return the latents of each family's smallest circuit with a faithfulness of 80 %, of the task
+    that most families have one of: without error nodes where there is such a circuit, and else with
+    all of them (`errors`)."""
+    least = sizes["alone_80"].fillna(sizes["nodes_80"])
+    there = sizes.assign(least=least, errors=sizes["alone_80"].isna()).dropna(subset=["least"])
+    tasks = there["task"].value_counts(sort=False)
+    parts = []
+    for row in records(there[there["task"] == tasks.idxmax()]) if len(tasks) else []:
+        names = {"family": row["family"], "seed": config.seeds[0], "task": row["task"]}
+        (answer,) = records(pick(found.answers, **names))
+        own = pick(found.nodes, **names).head(int(np.ceil(row["least"])))
+        if not answer["tokens"]:
+            continue
+        own = own.assign(token=[answer["tokens"][place] for place in own["position"]])
+        told = {"layers": config.model.num_layers, "length": len(answer["tokens"])}
+        parts.append(columns_of(own.assign(errors=row["errors"], **told), MEMBER_COLUMNS))
+    return pd.concat(parts) if parts else pd.DataFrame(columns=pd.Index(MEMBER_COLUMNS))
+
+
+def _training(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how well models answer at their checkpoints, and how many latents they need for it."""
+    made = []
+    for row in records(rows):
+        kept = row.pop("kept")
+        gain = row["whole"] - row["none"] if kept else 0.0
+        values = (
+            np.array([[(value - row["none"]) / gain for _, value in kept]]) if gain > 0 else None
+        )
+        least = np.inf if values is None else _needed(values, [n for n, _ in kept], WANTED[0])[0]
+        made.append(row | {"nodes_80": _finite(least)})
+    made = pd.DataFrame(made, columns=pd.Index(TRAINING_COLUMNS))
+    return sort(made, ["family", "seed", "step"])
 
 
 def _needed(values_RZ: np.ndarray, sizes: list[int], wanted: float) -> np.ndarray:

@@ -47,6 +47,7 @@ class Circuits:
     answers: pd.DataFrame
     circuits: pd.DataFrame
     nodes: pd.DataFrame
+    training: pd.DataFrame
 
 
 @dataclass(frozen=True)

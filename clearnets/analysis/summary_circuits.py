@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from clearnets.analysis.circuits import WANTED
+from clearnets.analysis.circuits import NEEDED, WANTED
 from clearnets.analysis.frames import pick, records
 from clearnets.analysis.text import DASH, interval, number, table
 
@@ -35,10 +35,11 @@ def _answers(tasks: pd.DataFrame) -> str:
 def _sizes(sizes: pd.DataFrame) -> str:
     rows = []
     for row in records(sizes):
-        cells = [_needed(row, f"nodes_{wanted * 100:.0f}") for wanted in WANTED]
+        cells = [_needed(row, f"{kind}_{wanted * 100:.0f}") for kind in NEEDED for wanted in WANTED]
         cells += [interval(row, name) for name in ("errors", "latents")]
         rows.append([str(row["family"]), str(row["task"]), *cells])
     head = ["circuits: family", "task", *(f"latents for {wanted:.0%}" for wanted in WANTED)]
+    head += [f"for {wanted:.0%} without errors" for wanted in WANTED]
     return table([*head, "error nodes alone", "all latents without errors"], rows)
 
 

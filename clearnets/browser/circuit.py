@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
+from math import exp
 from typing import Any
 
 from clearnets import UserError
@@ -25,6 +27,7 @@ class Circuit:
         layers: of the model.
         answer: what `clearnets circuits` says of the task.
         nodes: its latents by falling effect, with `explanation`, None where there is none.
+        links: between these, and to the answer.
     """
 
     family: str
@@ -32,6 +35,7 @@ class Circuit:
     layers: int
     answer: dict[str, Any]
     nodes: list[dict[str, Any]]
+    links: list[dict[str, Any]]
 
 
 def find(config: Config, family: str, task: str, count: int, *, seed: int | None) -> Circuit:
@@ -60,7 +64,12 @@ def find(config: Config, family: str, task: str, count: int, *, seed: int | None
     nodes = [
         node | {"explanation": said.get((node["layer"], node["latent"]))} for node in own[:count]
     ]
-    return Circuit(name, task, config.model.num_layers, answers[task], nodes)
+    links = [
+        link
+        for link in read_jsonl(folder / "links.jsonl")
+        if link["task"] == task and max(link["source"], link["target"] or 0) < count
+    ]
+    return Circuit(name, task, config.model.num_layers, answers[task], nodes, links)
 
 
 def lines(circuit: Circuit) -> Iterator[str]:
@@ -86,22 +95,33 @@ def lines(circuit: Circuit) -> Iterator[str]:
 
 def graph(circuit: Circuit) -> dict[str, Any]:
     """Return the circuit in the format of circuit-tracer's graph files: the tokens of one prompt,
-    the latents, and a link from each latent to the answer, weighted by its effect."""
+    the latents and their links.
+
+    Its viewer wants a probability of the answer: here that of the right one out of the two, at the
+    mean logit difference. A latent's `influence` is the share of the summed absolute effects that
+    it and all larger ones have, by which the viewer leaves out small ones.
+    """
     tokens, (right, _) = circuit.answer["tokens"], circuit.answer["answers"]
-    last = len(tokens) - 1
-    answer = _node(circuit.layers + 1, 0, last, "logit", f'Output "{right}"')
+    last, probability = len(tokens) - 1, 1 / (1 + exp(-circuit.answer["whole"]))
+    said = f'Output "{right}" (p={probability:.3f})'
+    answer = _node(circuit.layers + 1, 0, last, "logit", said) | {"token_prob": probability}
+    size = [abs(node["integrated"]) for node in circuit.nodes]
     latents = [
         _node(node["layer"], node["latent"], node["position"], LATENT, node["explanation"] or "")
-        | {"influence": node["integrated"]}
-        for node in circuit.nodes
+        | {"influence": largest / sum(size)}
+        for node, largest in zip(circuit.nodes, accumulate(size))
     ]
     embeddings = [
         _node("E", position, position, "embedding", f'Emb: "{token}"')
         for position, token in enumerate(tokens)
     ]
     links = [
-        {"source": node["node_id"], "target": answer["node_id"], "weight": node["influence"]}
-        for node in latents
+        {
+            "source": latents[link["source"]]["node_id"],
+            "target": (answer if link["target"] is None else latents[link["target"]])["node_id"],
+            "weight": link["weight"],
+        }
+        for link in circuit.links
     ]
     return {
         "metadata": {

@@ -1,5 +1,5 @@
 """The page's data, from the artifacts: text, drawn latents, their nearest latents in other
-families.
+families, circuits.
 
 The page is columns: one list per property, with an entry for each latent, so that ten thousand
 latents are a few megabytes. Windows and tokens are written once and named by number.
@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import hstack
 
+from clearnets.autointerp.explained_layer import ExplainedLayer
+from clearnets.autointerp.sampling import Negatives, needed
 from clearnets.autointerp.texts import open_texts
-from clearnets.browser import findings, nearest
+from clearnets.browser import findings, graphs, nearest
 from clearnets.browser.activity import Example, held_out, see
 from clearnets.browser.findings import (
     REASONS,
@@ -59,7 +61,9 @@ def inputs(config: Config) -> dict[str, Path]:
             f"coders/{family}/seed-{seed}": paths.coders(family, seed)
             for family in config.coder_families
         }
-    return named
+    kind = config.explain.non_activating
+    similar = {"embed": paths.embed()} if kind == "similar" else {}
+    return named | similar | graphs.inputs(config)
 
 
 @dataclass
@@ -100,6 +104,9 @@ class Gatherer:
         self._scorers = scorers(config)
         self.rows: list[dict[str, Any]] = []
         self.coverage: list[dict[str, Any]] = []
+        self._graphs = graphs.read(config)
+        self._in_circuits = graphs.places(self._graphs)
+        self._said: dict[graphs.Place, str | None] = {}
 
     def place(self, place: _Place, lenses: Lenses) -> Any:
         """Add the latents of one place; return their columns for `clearnets.browser.nearest`."""
@@ -126,6 +133,7 @@ class Gatherer:
                 }
             )
         self._cover(place)
+        self._explain_others(place, caches[SPLIT])
         return nearest.columns(
             caches[SPLIT], list(place.known), self._cut[SPLIT].windows.counted_RS
         )
@@ -174,6 +182,24 @@ class Gatherer:
             "silent": [self._windows[HELD_OUT](window) for window in non_activating],
         }
 
+    def _explain_others(self, place: _Place, cache: LayerCache) -> None:
+        """Find sentences, by the rules, for latents of circuits that were not drawn."""
+        where = (place.family, place.seed, place.layer)
+        wanted = [
+            found
+            for found in self._in_circuits
+            if found[:3] == where and found.latent not in place.known
+        ]
+        if not wanted:
+            return
+        names, settings = (place.family, place.point, place.seed), self.config.explain
+        coders = paths.coders(place.family, place.seed)
+        kind = settings.non_activating
+        read = needed(kind, place.family, embed=paths.embed(), coders=coders)
+        negatives = Negatives.load(kind, read, place.point, SPLIT)
+        layer = ExplainedLayer(names, settings, self._cut[SPLIT], cache, negatives, [])
+        self._said |= {found: layer.explain(found.latent)["explanation"] for found in wanted}
+
     def _cover(self, place: _Place) -> None:
         counts: dict[str, int] = {}
         for known in place.known.values():
@@ -213,6 +239,14 @@ class Gatherer:
             for window in self._windows[split].known
         ]
 
+    def _numbers(self) -> dict[graphs.Place, int]:
+        """Return the row of each drawn latent."""
+        families = self.config.families
+        return {
+            graphs.Place(families[row["family"]], row["seed"], row["layer"], row["latent"]): number
+            for number, row in enumerate(self.rows)
+        }
+
     def page(self) -> dict[str, Any]:
         """Return the page's data, once every place has been added."""
         texts = {split: self.text(split) for split in self._texts}
@@ -232,6 +266,9 @@ class Gatherer:
             "special": [self._special.get(token) for token in self._tokens.known],
             "text": texts,
             "coverage": self.coverage,
+            "circuits": graphs.page(
+                self._graphs, list(self.config.families), self._numbers(), self._said
+            ),
             "latents": {key: [row[key] for row in self.rows] for key in self.rows[0]}
             if self.rows
             else {},

@@ -14,16 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clearnets.coders import objective
 from clearnets.coders.written import Written
+from clearnets.coders.written import of_coders as plain_of_coders
 from clearnets.models import hookpoints, sparse_ops
 
 if TYPE_CHECKING:
+    from sparsify import SparseCoder
+
     from clearnets.models.latent_encoders import LatentEncoder
 
 ROWS = 64
@@ -75,13 +80,13 @@ class Subject:
         mean_YSL = written[0].weight_LD.new_zeros(len(written), length, size)
         error_YSD = mean_YSL.new_zeros(len(written), length, width)
 
-        def add(layer: int, codes: _Codes, _: Tensor) -> None:
+        def add(layer: int, codes: Codes, _: Tensor) -> None:
             mean_YSL[layer] += codes.by_latent(codes.acts_NSK.flatten(1), size)
             error_YSD[layer] += codes.error_NSD.sum(0)
 
         with torch.no_grad():
             for batch in questions.batches():
-                with _hooked(model, written, add):
+                with hooked(model, written, add):
                     model.base_model(batch.tokens_NS, use_cache=False)
         count = len(questions.tokens_NS)
         return cls(model, written, mean_YSL / count, error_YSD / count)
@@ -93,7 +98,7 @@ class Subject:
 
 
 @dataclass
-class _Codes:
+class Codes:
     """What one layer's latents do at all positions of some prompts.
 
     Attributes:
@@ -108,7 +113,7 @@ class _Codes:
     rest_NSD: Tensor
 
     @classmethod
-    def read(cls, written: Written, x_NSD: Tensor, y_NSD: Tensor) -> _Codes:
+    def read(cls, written: Written, x_NSD: Tensor, y_NSD: Tensor) -> Codes:
         shape = x_NSD.shape[:2]
         x_MD, y_MD = x_NSD.flatten(0, 1), y_NSD.flatten(0, 1)
         acts_MK, indices_MK = written.encode(x_MD, y_MD)
@@ -119,6 +124,15 @@ class _Codes:
             error_MD = y_MD - rest_MD - sparse_ops.decode(acts_MK, indices_MK, written.weight_LD)
         parts = (acts_MK, indices_MK, error_MD, rest_MD.expand_as(y_MD))
         return cls(*(part.unflatten(0, shape) for part in parts))
+
+    def written(self, written: Written) -> Tensor:
+        """Return what the latents write, (N, S, D)."""
+        flat = (self.acts_NSK.flatten(0, 1), self.indices_NSK.flatten(0, 1))
+        return sparse_ops.decode(*flat, written.weight_LD).unflatten(0, self.acts_NSK.shape[:2])
+
+    def output(self, written: Written) -> Tensor:
+        """Return the whole output of the feedforward, (N, S, D)."""
+        return self.rest_NSD + self.written(written) + self.error_NSD
 
     def by_latent(self, values_NZ: Tensor, size: int) -> Tensor:
         """Return for values (N, S * K) of the active latents their sums over prompts, (S, L)."""
@@ -132,12 +146,12 @@ class _Codes:
 
 
 @contextmanager
-def _hooked(model: Any, written: Sequence[Written], act: Any) -> Iterator[None]:
+def hooked(model: Any, written: Sequence[Written], act: Any) -> Iterator[None]:
     """Call `act` with each layer's number, codes and input; it may return another output."""
 
     def hook(layer: int) -> Any:
         def on_mlp(_: Any, args: tuple[Tensor, ...], y_NSD: Tensor) -> Any:
-            return act(layer, _Codes.read(written[layer], args[0], y_NSD), args[0])
+            return act(layer, Codes.read(written[layer], args[0], y_NSD), args[0])
 
         return on_mlp
 
@@ -150,7 +164,7 @@ def _hooked(model: Any, written: Sequence[Written], act: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _answers(model: Any, batch: Questions) -> Tensor:
+def answers_of(model: Any, batch: Questions) -> Tensor:
     """Return the logit of the right minus that of the wrong token, (N,)."""
     last_ND = model.base_model(batch.tokens_NS, use_cache=False).last_hidden_state[:, -1]
     weight_VD = model.get_output_embeddings().weight
@@ -160,7 +174,7 @@ def _answers(model: Any, batch: Questions) -> Tensor:
 @torch.no_grad()
 def answers(model: Any, questions: Questions) -> np.ndarray:
     """Return the logit differences (N,) of a model as it is."""
-    parts = [_answers(model, batch) for batch in questions.batches()]
+    parts = [answers_of(model, batch) for batch in questions.batches()]
     return torch.cat(parts).double().numpy(force=True)
 
 
@@ -179,24 +193,20 @@ def run(subject: Subject, questions: Questions, kept: Nodes) -> np.ndarray:
         ]
     )
 
-    def act(layer: int, codes: _Codes, _: Tensor) -> Tensor:
+    def act(layer: int, codes: Codes, _: Tensor) -> Tensor:
         on_NSK = kept.latents_YSL[layer][place_S1, codes.indices_NSK]
         kept_S1 = kept.errors_YS[layer][:, None]
         error_NSD = kept_S1 * codes.error_NSD + (1 - kept_S1) * subject.error_YSD[layer]
-        written_NSD = _decode(codes.acts_NSK * on_NSK, codes, subject.written[layer])
+        on = replace(codes, acts_NSK=codes.acts_NSK * on_NSK)
+        written_NSD = on.written(subject.written[layer])
         return codes.rest_NSD + held_YSD[layer] + written_NSD + error_NSD
 
-    with _hooked(subject.model, subject.written, act):
+    with hooked(subject.model, subject.written, act):
         return answers(subject.model, questions)
 
 
-def _decode(acts_NSK: Tensor, codes: _Codes, written: Written) -> Tensor:
-    flat = (acts_NSK.flatten(0, 1), codes.indices_NSK.flatten(0, 1))
-    return sparse_ops.decode(*flat, written.weight_LD).unflatten(0, acts_NSK.shape[:2])
-
-
 @dataclass
-class _Gradients:
+class Gradients:
     """What one pass computes with all nodes a share of the way from their mean to their value.
 
     Attributes:
@@ -207,15 +217,13 @@ class _Gradients:
     subject: Subject
     share: float
     active: Sequence[Tensor]
-    seen: list[tuple[_Codes, Tensor]] = field(default_factory=list)
+    seen: list[tuple[Codes, Tensor]] = field(default_factory=list)
 
-    def act(self, layer: int, codes: _Codes, x_NSD: Tensor) -> Tensor:
+    def act(self, layer: int, codes: Codes, x_NSD: Tensor) -> Tensor:
         written = self.subject.written[layer]
-        encoder = _encoder(self.subject.model, layer)
-        if encoder is not None:
-            codes = replace(codes, **_recoded(encoder, x_NSD, self.active[layer]))
+        codes = held_active(self.subject, layer, codes, x_NSD, self.active)
         mean_SD = self.subject.mean_YSL[layer] @ written.weight_LD
-        value_NSD = _decode(codes.acts_NSK, codes, written) + codes.error_NSD
+        value_NSD = codes.written(written) + codes.error_NSD
         mean_SD = mean_SD + self.subject.error_YSD[layer]
         output_NSD = codes.rest_NSD + mean_SD + self.share * (value_NSD - mean_SD)
         if not output_NSD.requires_grad:
@@ -243,6 +251,27 @@ def _encoder(model: Any, layer: int) -> LatentEncoder | None:
     return getattr(hookpoints.modules(model)[layer], "encoder", None)
 
 
+def of_coders(coders: Sequence[SparseCoder]) -> list[Written]:
+    """Return what coders write, by layer, with codes that autograd goes through."""
+
+    def encode(coder: SparseCoder, x_ND: Tensor, y_ND: Tensor) -> tuple[Tensor, Tensor]:
+        made = objective.forward(coder, x_ND if coder.cfg.transcode else y_ND)
+        return made.acts_Nk, made.indices_Nk
+
+    for coder in coders:
+        coder.requires_grad_(False)
+    plain = plain_of_coders(coders)
+    return [replace(one, encode=partial(encode, coder)) for one, coder in zip(plain, coders)]
+
+
+def held_active(
+    subject: Subject, layer: int, codes: Codes, x_NSD: Tensor, active: Sequence[Tensor]
+) -> Codes:
+    """Return the codes with the given native latents active, by layer; others as they are."""
+    encoder = _encoder(subject.model, layer)
+    return codes if encoder is None else replace(codes, **_recoded(encoder, x_NSD, active[layer]))
+
+
 def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict[str, Tensor]:
     """Return the values of given latents, whether or not others are larger."""
     every_ML = encoder.products(x_NSD.flatten(0, 1)) + encoder.bias
@@ -251,7 +280,7 @@ def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict
     return {"acts_NSK": acts_NSK, "indices_NSK": indices_NSK}
 
 
-def _active(subject: Subject, questions: Questions) -> list[list[Tensor]]:
+def active_latents(subject: Subject, questions: Questions) -> list[list[Tensor]]:
     """Return by batch and layer which latents are active as the model is, (n, S, K); nothing of a
     dense model."""
     found: list[list[Tensor]] = []
@@ -260,7 +289,7 @@ def _active(subject: Subject, questions: Questions) -> list[list[Tensor]]:
         if _encoder(subject.model, 0) is not None:
             with (
                 torch.no_grad(),
-                _hooked(
+                hooked(
                     subject.model,
                     subject.written,
                     lambda _, codes, __, layers=layers: layers.append(codes.indices_NSK),
@@ -278,11 +307,11 @@ def gradients(subject: Subject, questions: Questions, shares: Sequence[float]) -
     At 1 this is attribution patching (Nanda 2023), against the mean.
     """
     totals = [subject.everything(0.0) for _ in shares]
-    for batch, active in zip(questions.batches(), _active(subject, questions)):
+    for batch, active in zip(questions.batches(), active_latents(subject, questions)):
         for share, total in zip(shares, totals):
-            one = _Gradients(subject, share, active)
-            with torch.enable_grad(), _hooked(subject.model, subject.written, one.act):
-                _answers(subject.model, batch).sum().backward()
+            one = Gradients(subject, share, active)
+            with torch.enable_grad(), hooked(subject.model, subject.written, one.act):
+                answers_of(subject.model, batch).sum().backward()
             for layer, (latents_SL, errors_S) in enumerate(one.effects()):
                 total.latents_YSL[layer] += latents_SL / len(questions.tokens_NS)
                 total.errors_YS[layer] += errors_S / len(questions.tokens_NS)

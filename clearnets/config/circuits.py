@@ -26,8 +26,14 @@ class Circuits(Frozen):
     """Of integrated gradients."""
     sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Numbers of latents, rising, that are kept in circuits."""
+    linked: Annotated[int, Field(ge=2)]
+    """Latents per task of the largest effects, between which links are measured."""
     ablated: Annotated[int, Field(ge=2)]
-    """Latents per task that are ablated one by one, to check their effects."""
+    """Latents per task that are ablated one by one, to check their effects, and links that are cut
+    one by one."""
+    checkpoints: Count
+    """Most checkpoints through which a model is followed, ever farther apart; only for latents that
+    nothing is fitted for: native ones and neurons of trained models."""
     min_difference: float
     """Least mean logit difference between the right and the wrong answer, from which a model can do
     a task and circuits of it are looked for."""
@@ -42,6 +48,12 @@ class Circuits(Frozen):
                     f"families: the latents of {family} write nothing into a model: remove it"
                 )
         return self
+
+
+def is_followed(family: str) -> bool:
+    """Whether a family has latents at every checkpoint of its model."""
+    spec = FAMILIES[family]
+    return spec.kind in ("native", "neurons") and not (spec.untrained_model or spec.equal_loss)
 
 
 def has_circuits(family: str) -> bool:

@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from clearnets.config import Grokking
-from clearnets.generalization import fourier
+from clearnets.generalization import adder_circuits, fourier
 from clearnets.generalization.addition import Adder, DenseMLP, SparseMLP
 from clearnets.generalization.tasks import (
     WORKER_IMPORTS,
@@ -103,11 +104,13 @@ class GrokkingTask(Task):
     def progress(self, run: Run, folder: Path) -> dict[int, dict[str, float]]:
         """Return the progress measures of every checkpoint; losses are in nats.
 
-        Key frequencies are those of the last checkpoint.
+        Key frequencies are those of the last checkpoint; circuits are of the training pairs.
         """
         size = self._settings.modulus
         trained_PP = _trained(self._settings, run.seed).view(size, size).numpy()
         pairs_A2 = _all_pairs(size)
+        own_N2 = pairs_A2[_trained(self._settings, run.seed)]
+        labels_N = (own_N2.sum(1) % size).numpy()
         keys: tuple[int, ...] | None = None
         found = {}
         for step in reversed(self._saved_steps()):
@@ -122,6 +125,11 @@ class GrokkingTask(Task):
                 "excluded_loss": fourier.excluded_loss(logits_PPC, keys, trained_PP),
                 "fourier_sparsity": fourier.fourier_sparsity(model.W_E_PD.detach().numpy()),
                 "key_frequencies": float(len(keys)),
+                **adder_circuits.measures(
+                    adder_circuits.latents(model, own_N2),
+                    labels_N,
+                    np.random.default_rng(seed_for(run.seed, "patch")),
+                ),
             }
         return dict(sorted(found.items()))
 

@@ -22,14 +22,14 @@ STAGE = Stage(
     does="Write a page to look at latents: one HTML file, opened without server or network.",
     example="clearnets browse",
     params=(
-        *("experiment", "seeds", "families", "explain.window", "explain.explainer"),
-        *("execute.families", "browse"),
+        *("experiment", "seeds", "families", "explain", "execute.families"),
+        *("circuits.families", "circuits.linked", "browse"),
     ),
     reads=(
         *("artifacts/data", "artifacts/match", "artifacts/train", "artifacts/coders"),
         *("artifacts/cache", "artifacts/explain", "artifacts/score", "artifacts/similarity"),
         *("artifacts/concepts", "artifacts/transcripts", "artifacts/words"),
-        *("artifacts/execute", "artifacts/effects"),
+        *("artifacts/execute", "artifacts/effects", "artifacts/circuits", "artifacts/embed"),
     ),
     writes=("artifacts/browser",),
 )

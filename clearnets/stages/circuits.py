@@ -10,8 +10,8 @@ answers.jsonl   a record per task: `pairs` and `length` of its prompts; `accurac
                 on the first half of the model and with all nodes at their mean; `integrated`, the
                 sum of integrated gradients, and `errors`, the part of error nodes; `nodes`, how
                 many latents have an effect; `integrated_rank` and `patching_rank`, rank
-                correlations of effects with true ablation; `tokens` of one prompt, and its
-                `answers`, the right and the wrong one
+                correlations of effects with true ablation, and `links_rank`, of links with cutting
+                them; `tokens` of one prompt, and its `answers`, the right and the wrong one
 circuits.jsonl  a record per task, kind of circuit and number of latents (`nodes`): `difference`
                 by pair of the second half. Kinds: `whole`, the model as it is; `none`, all nodes
                 at their mean; `kept`, the largest effects and all errors; `without`, all but the
@@ -20,8 +20,16 @@ circuits.jsonl  a record per task, kind of circuit and number of latents (`nodes
                 effects without errors
 nodes.jsonl     the latents of the largest effects, as many as in the largest circuit: task, layer,
                 position, latent, `integrated` and `patching`, effects in logits
+links.jsonl     the links among the first of these: task, the numbers of `source` and `target` among
+                the task's nodes, null for the answer, and `weight` in logits
 
-A killed run continues behind the last finished task.
+training.jsonl  of latents that nothing is fitted for: a record per checkpoint (`step` and
+                `valid_loss`) and task: `pairs`, `accuracy`, `difference` and `done` as above, and
+                where it is done `whole` and `none` of the second half, `nodes`, how many latents
+                have an effect, and `kept`, pairs of a number of latents and the difference with
+                these
+
+A killed run continues behind the last finished task or checkpoint.
 """
 
 from __future__ import annotations
@@ -54,11 +62,12 @@ if TYPE_CHECKING:
     from clearnets.config import Config
     from clearnets.data.prompts import Prompts
 
-FILES = ("answers", "circuits", "nodes")
+FILES = ("answers", "circuits", "nodes", "links")
+TRAINING = "training.jsonl"
 NOTHING = dict.fromkeys(
     (
         *("accuracy", "difference", "low", "high", "whole", "none", "integrated", "errors"),
-        *("nodes", "integrated_rank", "patching_rank", "tokens", "answers"),
+        *("nodes", "integrated_rank", "patching_rank", "links_rank", "tokens", "answers"),
     )
 )
 
@@ -105,60 +114,136 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
         for name in FILES:
             rows = [row for part in found for row in part[name]]
             write_jsonl(work.out / f"{name}.jsonl", rows)
+        write_jsonl(work.out / TRAINING, _training(config, unit, work, runtime))
 
 
 def _written(config: Config, unit: Unit, model: Any) -> list[Written]:
     """Return what the latents write; of neurons all count, and so they leave out nothing."""
+    from clearnets.coders import cross_layer
+    from clearnets.coders.circuits import of_coders
     from clearnets.coders.written import open_written
     from clearnets.models import hookpoints
 
     spec = FAMILIES[unit.settings["family"]]
+    if spec.is_coder:
+        names, device = hookpoints.names(model), next(model.parameters()).device
+        return of_coders(cross_layer.load(unit.inputs["coders"], names, device))
     if spec.kind != "neurons":
-        return open_written(model, spec, unit.inputs.get("coders"), k=config.model.k)
+        return open_written(model, spec, None, k=config.model.k)
     every = open_written(model, spec, None, k=hookpoints.projections(model)[1])
     return [replace(written, whole=True) for written in every]
 
 
-def _done(work: Work, task: str) -> Path:
-    return work.state / f"{task}.json"
+def _done(work: Work, name: str) -> Path:
+    return work.state / f"{name}.json"
+
+
+def _asked(
+    config: Config, task: str, device: torch.device
+) -> tuple[Prompts, Questions, Questions, Questions]:
+    """Return the prompts of a task, all of them as questions, and those of the two halves."""
+    from clearnets.data.prompts import open_prompts
+    from clearnets.data.tokens import open_tokens
+
+    settings = config.circuits
+    prompts = open_prompts(open_tokens(paths.data()), task, settings.pairs, settings.seed)
+    half = min(settings.shown, prompts.pairs // 2)
+    parts = (slice(None), slice(half), slice(half, 2 * half))
+    return (prompts, *(_questions(prompts, part, device) for part in parts))
 
 
 def _task(config: Config, work: Work, task: str, model: Any, written: list[Written]) -> None:
     """Write what is found about one task, unless it is there."""
     from clearnets.coders.circuits import Subject, answers
-    from clearnets.data.prompts import open_prompts
     from clearnets.data.storybook.tasks import CONTROL
     from clearnets.data.tokens import open_tokens
 
     if _done(work, task).exists():
         return
-    settings, store = config.circuits, open_tokens(paths.data())
-    prompts = open_prompts(store, task, settings.pairs, settings.seed)
-    device = next(model.parameters()).device
+    prompts, every, shown, others = _asked(config, task, next(model.parameters()).device)
     record: dict[str, Any] = {"task": task, "pairs": prompts.pairs, "length": prompts.length}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
     if prompts.pairs >= 2:
-        record |= _answered(answers(model, _questions(prompts, slice(None), device)))
-    record["done"] = record.get("difference", -inf) >= settings.min_difference
+        record |= _answered(answers(model, every))
+    record["done"] = record.get("difference", -inf) >= config.circuits.min_difference
     if prompts.pairs >= 2 and (record["done"] or task == CONTROL):
-        half = min(settings.shown, prompts.pairs // 2)
-        shown = _questions(prompts, slice(half), device)
-        others = _questions(prompts, slice(half, 2 * half), device)
         subject = Subject.of(model, written, shown)
         effects, found["nodes"], order_Z = _effects(config, task, subject, shown)
+        links, found["links"] = _links(config, task, subject, shown, order_Z)
         found["circuits"] = _circuits(config, task, subject, others, order_Z)
-        strings = store.strings()
-        record |= effects | {"tokens": [strings[token] for token in prompts.tokens_2PS[0, 0]]}
+        strings = open_tokens(paths.data()).strings()
+        record |= effects | links
+        record["tokens"] = [strings[token] for token in prompts.tokens_2PS[0, 0]]
         record["answers"] = [strings[token] for token in prompts.right_2P[:, 0]]
     write_json(_done(work, task), found | {"answers": [NOTHING | record]})
 
 
+def _training(config: Config, unit: Unit, work: Work, runtime: Runtime) -> list[dict[str, Any]]:
+    """Return what is found at some checkpoints of the family's model; nothing where latents are
+    fitted to one of them."""
+    from clearnets.config.circuits import is_followed
+    from clearnets.data.storybook.tasks import TASKS
+    from clearnets.generalization.tasks import chosen, spaced
+    from clearnets.models.loading import load
+    from clearnets.models.matching import checkpoint_losses
+
+    family, seed = unit.settings["family"], unit.settings["seed"]
+    count, rows = config.circuits.checkpoints, []
+    if not (is_followed(family) and count):
+        return rows
+    run = unit.inputs[str(FAMILIES[family].model)]
+    losses = checkpoint_losses(run)
+    steps = chosen(list(losses), spaced("log", max(losses), max(count, 2)))
+    with progress(f"circuits {family} seed {seed} over training", len(steps), "steps") as bar:
+        for step in steps:
+            done = _done(work, f"step-{step}")
+            if not done.exists():
+                model = load(run / "checkpoints" / f"step-{step:06d}")
+                model = model.to(runtime.torch_device()).requires_grad_(False)
+                written = _written(config, unit, model)
+                write_json(done, [_followed(config, task, model, written) for task in TASKS])
+            found = {"step": step, "valid_loss": losses[step]}
+            rows += [found | row for row in read_json(done)]
+            bar.advance(1, f"step {step}")
+    return rows
+
+
+def _followed(config: Config, task: str, model: Any, written: list[Written]) -> dict[str, Any]:
+    """Return how a model answers at one checkpoint, and what circuits of its latents do."""
+    from clearnets.coders import circuits
+
+    settings = config.circuits
+    prompts, every, shown, others = _asked(config, task, next(model.parameters()).device)
+    record: dict[str, Any] = {"task": task, "pairs": prompts.pairs, "accuracy": None}
+    record |= {"difference": None, "done": False, "whole": None, "none": None, "nodes": None}
+    if prompts.pairs < 2:
+        return record | {"kept": []}
+    told = _answered(circuits.answers(model, every))
+    record |= {name: told[name] for name in ("accuracy", "difference")}
+    record["done"] = record["difference"] >= settings.min_difference
+    if not record["done"]:
+        return record | {"kept": []}
+    subject = circuits.Subject.of(model, written, shown)
+    order_Z = circuits.ranked(circuits.effects(subject, shown, settings.steps).integrated)
+    kept = [
+        [size, float(circuits.run(subject, others, part).mean())]
+        for size in settings.sizes
+        if size < len(order_Z)
+        for part in [circuits.circuit(subject, order_Z[:size], errors=True)]
+    ]
+    return record | {
+        "whole": float(circuits.answers(model, others).mean()),
+        "none": float(circuits.run(subject, others, subject.everything(0.0)).mean()),
+        "nodes": len(order_Z),
+        "kept": kept,
+    }
+
+
 def _effects(
     config: Config, task: str, subject: Subject, shown: Questions
-) -> tuple[dict[str, float], list[dict[str, Any]], torch.Tensor]:
+) -> tuple[dict[str, float | None], list[dict[str, Any]], torch.Tensor]:
     """Return what is told of effects, the nodes with the largest, and all latents by effect."""
     import numpy as np
-    from scipy.stats import spearmanr
 
     from clearnets.coders import circuits
 
@@ -167,11 +252,9 @@ def _effects(
     integrated = effects.integrated
     order_Z = circuits.ranked(integrated)
     largest = order_Z[: max(settings.sizes)].tolist()
-    # From the largest effect to that of the last in the largest circuit.
-    places = np.geomspace(1, len(largest), settings.ablated).astype(int) - 1
-    ablated = [largest[place] for place in np.unique(places)]
+    ablated = [largest[place] for place in _sample(len(largest), settings.ablated)]
     true = circuits.ablations(subject, shown, ablated)
-    record: dict[str, float] = {
+    record: dict[str, float | None] = {
         "whole": float(circuits.answers(subject.model, shown).mean()),
         "none": float(circuits.run(subject, shown, subject.everything(0.0)).mean()),
         "integrated": float(sum(part.sum() for part in integrated)),
@@ -180,8 +263,7 @@ def _effects(
     }
     flat = {way: found.latents_YSL.flatten().tolist() for way, found in effects._asdict().items()}
     for way, values in flat.items():
-        rank: Any = spearmanr(true, [values[z] for z in ablated])
-        record[f"{way}_rank"] = float(rank.statistic)
+        record[f"{way}_rank"] = _rank(true, [values[z] for z in ablated])
     places_3Z = np.unravel_index(largest, integrated.latents_YSL.shape)
     nodes = [
         {
@@ -194,6 +276,53 @@ def _effects(
         for z, layer, position, latent in zip(largest, *places_3Z)
     ]
     return record, nodes, order_Z
+
+
+def _links(
+    config: Config, task: str, subject: Subject, shown: Questions, order_Z: torch.Tensor
+) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
+    """Return the rank correlation of links with cutting them, and the links of the largest
+    effects."""
+    import numpy as np
+
+    from clearnets.coders import circuit_links
+
+    settings = config.circuits
+    nodes = circuit_links.nodes(subject, order_Z[: settings.linked].tolist())
+    weights = circuit_links.links(subject, shown, nodes)
+    order = np.argsort(-np.abs(weights), axis=None, kind="stable")[: np.count_nonzero(weights)]
+    pairs = [tuple(map(int, np.unravel_index(place, weights.shape))) for place in order]
+    ends = [*nodes, None]
+    sample = [pairs[place] for place in _sample(len(pairs), settings.ablated)]
+    true = circuit_links.cut_links(subject, shown, [(nodes[u], ends[v]) for u, v in sample])
+    rows = [
+        {
+            "task": task,
+            "source": u,
+            "target": v if v < len(nodes) else None,
+            "weight": float(weights[u, v]),
+        }
+        for u, v in pairs
+    ]
+    return {"links_rank": _rank(true, [weights[pair] for pair in sample])}, rows
+
+
+def _sample(size: int, count: int) -> list[int]:
+    """Return places from the first to the last, ever farther apart."""
+    import numpy as np
+
+    return (np.unique(np.geomspace(1, size, count).astype(int)) - 1).tolist() if size else []
+
+
+def _rank(true: np.ndarray, found: list[float]) -> float | None:
+    """Return their rank correlation; None where one of them does not vary."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    if len(true) < 2 or not (np.ptp(true) and np.ptp(found)):
+        return None
+    rank: Any = spearmanr(true, found)
+    return float(rank.statistic)
 
 
 def _circuits(

@@ -39,6 +39,8 @@ OTHER_SCORES = {
     "executed": "execution",
     "effects": "effect_means",
     "circuits": "circuit_sizes",
+    "circuit_members": "circuit_members",
+    "circuit_training": "circuit_training",
     "concepts": "concepts",
     "concept_map": "concepts",
 }

@@ -20,6 +20,11 @@ MIN_CHECKPOINTS = 5
 MAX_GROUPS = 4
 # Metrics of the second row and below, where there are such: those of latents by hookpoint.
 MAIN = {"hoyer": "Hoyer sparsity", "fvu": "fvu of the SAE", "stability": "shared features"}
+# Below them, of the whole model: a row, with a line for each way to ablate latents.
+CIRCUITS = {"circuit_size": "latents needed", "node_entropy": "entropy [nats]"}
+# Share of what all latents recover that those of a circuit do.
+RECOVERED = 0.9
+ABLATIONS = {"zero": "-", "patch": (0, (4, 1.2))}
 PROGRESS = {"restricted_loss": "restricted", "excluded_loss": "excluded"}
 GROUP_COLOR = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 POINT_COLOR = {"attention": "#D55E00", "feedforward": "#0072B2"}
@@ -122,7 +127,9 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     progress = [
         name for name in PROGRESS if name in of.measures and of.measures[name].notna().any()
     ]
-    rows = 1 + len(metrics)
+    circuits = [name for name in CIRCUITS if f"{name}_zero" in of.measures]
+    circuits = [name for name in circuits if of.measures[f"{name}_zero"].notna().any()]
+    rows = 1 + len(metrics) + len(circuits)
     figure, grid = plt.subplots(
         rows,
         len(names),
@@ -147,11 +154,17 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
             for point in _points(measures):
                 at = measures[measures["hookpoint"] == point]
                 _spread(grid[row][column], of, at, metric, **_style(point, _points(measures)))
+        for row, metric in enumerate(circuits, 1 + len(metrics)):
+            for way, dashes in ABLATIONS.items():
+                style = {"color": "#CC79A7", "ls": dashes, "label": f"{way} ablation"}
+                _spread(grid[row][column], of, measures, f"{metric}_{way}", lw=1.0, **style)
+            grid[row][column].set_ylim(bottom=0)
         for axes in grid[:, column]:
             _mark(axes, of, runs)
             of.axis(axes)
         grid[-1][column].set_xlabel("step + 1" if of.log else "step")
-    for axes, text in zip(grid[:, 0], ["nats", *(MAIN[metric] for metric in metrics)]):
+    names_of_rows = ["nats", *(MAIN[m] for m in metrics), *(CIRCUITS[m] for m in circuits)]
+    for axes, text in zip(grid[:, 0], names_of_rows):
         axes.set_ylabel(text)
     handles = {}
     for axes in grid.flat:
@@ -161,7 +174,7 @@ def _main(task: str, of: _Task) -> tuple[Figure, str]:
     phases = [name for name in (*GROKKING.values(), *LEARNING.values()) if name in handles]
     labels = [*(label for label in handles if label not in phases), *phases]
     figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=5)
-    return figure, _caption(task, of, bool(progress), names)
+    return figure, _caption(task, of, bool(progress), bool(circuits), names)
 
 
 def _points(measures: pd.DataFrame) -> list[str]:
@@ -241,7 +254,7 @@ def _all(task: str, of: _Task) -> tuple[Figure, str]:
     )
 
 
-def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
+def _caption(task: str, of: _Task, progress: bool, circuits: bool, names: Sequence[str]) -> str:
     said = (
         f"Checkpoints of the task {task} on one time axis ({of.seeds()}; bands: from the least to "
         "the greatest). Below the losses: sparsity of the mean activations of latents, what SAEs "
@@ -250,6 +263,13 @@ def _caption(task: str, of: _Task, progress: bool, names: Sequence[str]) -> str:
         "weights and see the same rows, which is a part of it). Feedforwards that are sparse by "
         "construction have latents of their own and no SAE."
     )
+    if circuits:
+        said += (
+            " Latents needed: how many of the feedforward's own, by falling effect, recover "
+            f"{100 * RECOVERED:.0f} % of what all of them lower the training loss by, all others "
+            "at zero or at their value for another input (patch); entropy: of the distribution of "
+            "their effects."
+        )
     if progress:
         said += (
             " Restricted: test loss with nothing left of the logits but the key frequencies; "

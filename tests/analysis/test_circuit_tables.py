@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic_results
 
@@ -62,4 +63,45 @@ def test_the_summary_tells_all(frames):
     answers, sizes, legible = circuit_tables(frames)
     assert "| wear | 0.90 (+2.00)" in answers
     assert "| native | wear | 4 [4, 4]" in sizes
+    assert "for 90% without errors" in sizes
     assert legible.count("\n") == 5
+
+
+def test_over_training_latents_are_counted_where_the_task_is_done(frames):
+    first, last = pick(frames["circuit_training"], family="native", seed=0).to_dict("records")
+    assert (first["step"], last["step"]) == (10, 100)
+    assert np.isnan(first["nodes_80"])
+    assert last["nodes_80"] == pytest.approx(4)  # 1 - 1 / (1 + 4)
+    assert (last["accuracy"], last["valid_loss"]) == (0.9, 4)
+
+
+def test_the_members_are_those_of_the_smallest_circuit(frames):
+    sizes, members = frames["circuit_sizes"], frames["circuit_members"]
+    for family, own in members.groupby("family"):
+        (row,) = pick(sizes, family=family, task="wear").to_dict("records")
+        assert len(own) == np.ceil(row["alone_80"])
+        assert not own["errors"].any()
+        effects = own["integrated"].abs()
+        assert effects.is_monotonic_decreasing
+    assert set(members["family"]) == set(sizes["family"])
+
+
+def test_a_circuit_that_needs_errors_says_so():
+    sizes = frames_of_sizes(alone_80=float("nan"), nodes_80=2.5)
+    nodes = [
+        {"task": "wear", "layer": 0, "position": 1, "latent": n, "integrated": 1 / (1 + n)}
+        for n in range(5)
+    ]
+    of = {"family": "sae", "seed": 0}
+    answer = {"task": "wear", "tokens": ["<bos>", " it", " rains"], **of}
+    found = sources.Circuits(
+        pd.DataFrame([answer]), pd.DataFrame(), pd.DataFrame(nodes).assign(**of), pd.DataFrame()
+    )
+    members = circuits._members(found, sizes, CONFIG)
+    assert members["latent"].tolist() == [0, 1, 2]
+    assert members["errors"].all()
+    assert set(members["token"]) == {" it"}
+
+
+def frames_of_sizes(**least: float) -> pd.DataFrame:
+    return pd.DataFrame([{"family": "sae", "task": "wear", **least}])

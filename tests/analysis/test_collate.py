@@ -125,6 +125,7 @@ def test_all_tables_are_there(tables):
         "targets", "steering", "interventions",
         "execution", "execution_latents", "sampled", "sampled_tokens",
         "circuits", "circuit_tasks", "circuit_sizes", "circuit_legibility",
+        "circuit_members", "circuit_training",
         "stability", "stability_relations", "probes", "probe_summary",
         "planted", "planted_orders",
         "generalization_runs", "generalization_curves", "generalization_measures",

@@ -10,7 +10,14 @@ import tiny_pipeline as tiny
 from clearnets.autointerp.records import EXPLANATIONS, SIMILAR
 from clearnets.config import Config
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import Unit, build_all, read_jsonl, to_line, write_text
+from clearnets.pipeline.artifacts import (
+    Unit,
+    build_all,
+    read_jsonl,
+    to_line,
+    write_jsonl,
+    write_text,
+)
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import cache, effects, execute, explain, score, words
 
@@ -34,6 +41,7 @@ def config() -> Config:
     base["explain"] |= {"latents": LATENTS, "min_windows": 3}
     base["execute"] |= {"families": ["native"], "fit_rows": 30, "rows": 10}
     base["effects"] |= {"rows": 30, "min_tokens": 2}
+    base["circuits"] |= {"families": ["native"], "linked": 4}
     base["browse"] |= {"top": 3, "quantiles": 2, "per_quantile": 2, "held_out": 4, "tokens": 5}
     return Config.model_validate(base, strict=False)
 
@@ -59,7 +67,27 @@ def make() -> Config:
         _concepts(settings, family)
     execute.run(settings, runtime=RUNTIME, family="native")
     effects.run(settings, runtime=RUNTIME, family="native")
+    _circuits()
     return settings
+
+
+def _circuits() -> None:
+    """Latents 0 to 5 of both layers in turn, at positions 1 to 6; each has a link to the answer,
+    and every one of the first layer to that after it."""
+    told = {"task": "wear", "accuracy": 0.75, "done": True, "whole": 1.5, "none": 0.25}
+    told |= {"errors": 0.0, "tokens": ["<bos>", " it", " is", " cold", " so", " put", " on"]}
+    nodes, links = [], []
+    for number in range(6):
+        place = {"layer": number % 2, "position": 1 + number, "latent": number}
+        nodes.append({"task": "wear", **place, "integrated": 1 / (1 + number), "patching": 0.5})
+        ends = [None, number + 1] if number % 2 == 0 else [None]
+        links += [
+            {"task": "wear", "source": number, "target": end, "weight": 0.125} for end in ends
+        ]
+    for _, work in build_all([Unit("circuits", paths.circuits("native", 0), {}, {})]):
+        write_jsonl(work.out / "answers.jsonl", [told | {"answers": [" boots", " hat"]}])
+        write_jsonl(work.out / "nodes.jsonl", nodes)
+        write_jsonl(work.out / "links.jsonl", [row for row in links if row["source"] < 4])
 
 
 def _similarity(family, point: str) -> None:

@@ -3,6 +3,7 @@ be markup if the page let them."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,12 @@ def page(latents: int = 60, *, layers: int = 2, seeds: tuple[int, ...] = (0,)) -
         "tokens": TOKENS,
         "special": ["", "", " ¶", *([None] * (len(TOKENS) - 3))],
         "text": text,
+        "circuits": [
+            _circuit(family, seed, task, rows, layers)
+            for task in ("wear", "nonsense")
+            for family in (0, 1)
+            for seed in seeds
+        ],
         "coverage": [
             {
                 "family": FAMILIES[family],
@@ -92,6 +99,36 @@ def page(latents: int = 60, *, layers: int = 2, seeds: tuple[int, ...] = (0,)) -
             for family, seed, layer in names
         ],
         "latents": {key: [row[key] for row in rows] for key in rows[0]},
+    }
+
+
+def _circuit(family: int, seed: int, task: str, rows: list[dict], layers: int) -> dict[str, Any]:
+    """A graph of six latents, of which every second one is in the page; effects fall."""
+    tokens = ["<bos>", *(TOKENS[3 + n % 7] for n in range(LENGTH - 1))]
+    own = [i for i, row in enumerate(rows) if (row["family"], row["seed"]) == (family, seed)]
+    nodes: list[list[Any]] = []
+    for number in range(6):
+        effect = (-1) ** (number // 2) * round(0.9 - 0.1 * number, 2)
+        if number % 2:
+            place = [number % layers, 1 + number % 4, 1000 + number, effect]
+            nodes.append([*place, None, f'The word "{EVIL}".'])
+        else:
+            row = rows[own[number]]
+            nodes.append([row["layer"], 1 + number % 4, row["latent"], effect, own[number], None])
+    links = [[number, -1, node[3] / 2] for number, node in enumerate(nodes)]
+    links += [
+        [source, target, 0.01 * (1 + source + target)]
+        for source, target in product(range(6), repeat=2)
+        if nodes[source][0] < nodes[target][0] and nodes[source][1] <= nodes[target][1]
+    ]
+    told = {"family": family, "seed": seed, "task": task, "tokens": tokens}
+    told |= {"answers": [" boots", f" {EVIL}"], "accuracy": 0.9, "done": task == "wear"}
+    return told | {
+        "whole": 1.2,
+        "none": -0.1,
+        "errors": 0.3 * family,
+        "nodes": nodes,
+        "links": links,
     }
 
 

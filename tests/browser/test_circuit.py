@@ -87,6 +87,25 @@ def test_its_graph_is_of_the_published_format(project):
     )
     latent = graph["nodes"][names.index("1_7_3")]
     assert latent["feature"] == (1 + 7) * (1 + 7 + 1) // 2 + 7
+    answer = graph["nodes"][-1]
+    links = {(link["source"], link["target"]): link["weight"] for link in graph["links"]}
+    assert links.pop(("0_0_3", "1_7_3")) == 0.5
+    assert set(links) == {(name, answer["node_id"]) for name in ("0_0_3", "1_7_3", "0_14_3")}
+
+
+def test_its_viewer_can_read_it(project):
+    """What the viewer's attribution_graph/util-cg.js takes for granted."""
+    graph = circuit.graph(find())
+    answer = graph["nodes"][-1]
+    # d.clerp.split('(p=')[1].split(')')[0]
+    assert float(answer["clerp"].split("(p=")[1].split(")")[0]) == pytest.approx(
+        answer["token_prob"], abs=5e-4
+    )
+    # The probability of a logit difference of 2.
+    assert answer["token_prob"] == pytest.approx(2.718281828**2 / (1 + 2.718281828**2))
+    # A latent is left out where its influence exceeds a threshold from 0 to 1.
+    shares = [node["influence"] for node in graph["nodes"] if node["influence"] is not None]
+    assert shares == pytest.approx([6 / 11, 9 / 11, 1.0])
 
 
 def test_mistakes_are_one_line(project):

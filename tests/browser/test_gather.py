@@ -263,6 +263,35 @@ def test_the_same_artifacts_give_the_same_bytes(page):
     assert render(module.gather(world.config())).encode() == before
 
 
+def test_circuits_name_the_latents_of_the_page_and_say_what_the_others_do(page):
+    (circuit,) = page["circuits"]
+    assert circuit["task"] == "wear"
+    assert page["families"][circuit["family"]] == "native"
+    found = rows(page)
+    in_page = {
+        (row["layer"], row["latent"]): number
+        for number, row in enumerate(found)
+        if row["name"] == "native"
+    }
+    assert len(circuit["nodes"]) == world.config().circuits.linked
+    others = []
+    for number, (layer, position, latent, effect, row, said) in enumerate(circuit["nodes"]):
+        assert (layer, position, latent) == (number % 2, 1 + number, number)
+        assert effect == pytest.approx(1 / (1 + number), rel=1e-2)
+        assert row == in_page.get((layer, latent))
+        if row is not None:
+            assert said is None
+        else:
+            others.append((layer, latent, said))
+    assert [link[:2] for link in circuit["links"]] == [
+        *([0, -1], [0, 1], [1, -1], [2, -1], [2, 3], [3, -1])
+    ]
+    assert others, "not all were drawn"
+    for layer, latent, said in others:
+        active = dense_windows("native", f"layers.{layer}.mlp", latent, "explain").any()
+        assert active or said is None
+
+
 def test_exchanges_are_found_by_the_explanation(monkeypatch, tmp_path, page):
     import gzip
     import json

@@ -354,7 +354,7 @@ def test_seeds_are_told_apart_where_there_are_several(tab, chromium, tmp_path):
 
 
 def test_readers_of_the_screen_get_names_and_places(tab):
-    for link in (name(1), "families", "rate"):
+    for link in (name(1), "families", "circuits", "rate"):
         page = tab.open(link)
         unnamed = page.evaluate(UNNAMED)
         assert unnamed == []
@@ -380,7 +380,7 @@ def test_dark_where_the_system_is_and_on_demand(chromium, file):
 
 def test_nothing_is_wider_than_a_phone(tab):
     tab.page.set_viewport_size({"width": 360, "height": 700})
-    for link in ("", name(1), "families", "rate"):
+    for link in ("", name(1), "families", "circuits", "rate"):
         page = tab.open(link)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, link
     page = tab.open(name(1))
@@ -499,3 +499,62 @@ def test_the_families_view_sums_up_and_leads_to_the_list(tab):
     assert float(cell.inner_text()) == pytest.approx(median, abs=0.0051)
     cell.click()
     assert sorted(found(page)) == wanted
+
+
+def test_a_circuit_has_its_latents_at_their_layer_and_token(tab):
+    circuit = next(c for c in PAGE["circuits"] if (c["task"], c["family"]) == ("wear", 1))
+    page = tab.open("circuits/wear/transcoder")
+    assert page.locator(".prompt b").inner_text() == "boots"
+    rows = page.locator("table.graph tbody tr")
+    layers = [rows.nth(n).locator("th").inner_text() for n in range(rows.count())]
+    assert layers == ["answer", "layer 1", "layer 0"]
+    columns = page.locator("tfoot th small").all_inner_texts()
+    last = len(circuit["tokens"]) - 1
+    assert columns == [str(p) for p in sorted({n[1] for n in circuit["nodes"]} | {last})]
+    for layer, position, latent, effect, row, said in circuit["nodes"]:
+        cell = rows.nth(PAGE["layers"] - layer).locator("td").nth(columns.index(str(position)))
+        chip = cell.locator(".chip", has_text=str(latent)).first
+        assert f"{abs(effect):.2f}" in chip.inner_text()
+        wanted = said or PAGE["latents"]["explanation"][row] or "active in too few windows"
+        assert wanted in chip.locator(".says").inner_text()
+        assert chip.get_attribute("href") == (None if row is None else f"#{name(row)}")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_links_of_a_latent_are_shown_when_it_is_pointed_to(tab):
+    circuit = next(c for c in PAGE["circuits"] if (c["task"], c["family"]) == ("wear", 0))
+    page = tab.open("circuits/wear/native")
+    strong = sorted(circuit["links"], key=lambda link: -abs(link[2]))[: 2 * len(circuit["nodes"])]
+    lines = page.locator(".lines path")
+    assert lines.count() == len(strong)
+    assert page.locator(".lines path.against").count() == sum(w < 0 for *_, w in strong)
+    number = page.locator("b", has_text=re.compile(f"^{circuit['nodes'][0][2]}$"))
+    page.locator(".chip", has=number).hover()
+    own = [link for link in circuit["links"] if 0 in link[:2]]
+    assert lines.count() == len(own)
+
+
+def test_fewer_latents_other_families_and_the_way_to_a_latent(tab):
+    page = tab.open("circuits")
+    assert page.locator(".chip").count() == 7, "six latents and the answer"
+    page.evaluate("""() => { const range = document.querySelector("input[type=range]");
+        range.value = 4; range.dispatchEvent(new Event("input")); }""")
+    assert page.locator(".chip").count() == 5
+    page.select_option("[data-choice=family]", label="transcoder")
+    assert page.evaluate("location.hash") == "#circuits/wear/transcoder"
+    page.select_option("[data-choice=task]", label="nonsense")
+    assert page.evaluate("location.hash") == "#circuits/nonsense/transcoder"
+    assert "too little" in page.inner_text("main")
+    link = page.locator("a.chip").first.get_attribute("href")
+    page.locator("a.chip").first.click()
+    assert page.evaluate("location.hash") == link
+    assert page.inner_text("#latent-title").startswith("transcoder")
+
+
+def test_without_circuits_there_is_no_way_to_them(chromium, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(render(PAGE | {"circuits": []}), encoding="utf-8")
+    tab = Tab(chromium, path)
+    assert not tab.page.is_visible("nav a[data-view=circuits]")
+    assert "looked for none" in tab.open("circuits").inner_text("main")
+    tab.context.close()

@@ -33,7 +33,7 @@ NAMES = {
     *("losses", "fvu", "ablation", "recovered"),
     *("scores", "precision_recall", "layers", "rates", "densities", "contrasts", "layer_contrasts"),
     *("embedding", "roc", "protocols", "concepts", "concept_map", "leads"),
-    *("executed", "effects", "circuits"),
+    *("executed", "effects", "circuits", "circuit_members", "circuit_training"),
     *(f"observed-{task}{end}" for task in CONFIG.generalize.tasks for end in ("", "-all")),
 }
 

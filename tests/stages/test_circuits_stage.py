@@ -10,7 +10,7 @@ from clearnets import UserError, config
 from clearnets.data import prompts
 from clearnets.data.storybook.tasks import CONTROL, TASKS
 from clearnets.pipeline import paths
-from clearnets.pipeline.artifacts import read_jsonl
+from clearnets.pipeline.artifacts import read_json, read_jsonl
 from clearnets.pipeline.runtime import Runtime
 from clearnets.stages import circuits
 
@@ -20,7 +20,16 @@ PAIRS, LENGTH = 4, 9
 
 def settings():
     values = tiny.config().model_dump(mode="json")
-    own = {"families": ["all"], "pairs": PAIRS, "shown": 2, "steps": 12, "ablated": 3}
+    own = {
+        "families": ["all"],
+        "pairs": PAIRS,
+        "shown": 2,
+        "steps": 12,
+        "linked": 5,
+        "ablated": 3,
+        "checkpoints": 3,
+    }
+    own["checkpoints"] = 3
     values["circuits"] |= own | {"sizes": [1, 8, 32], "min_difference": -100}
     return config.parse(values, "test")
 
@@ -41,6 +50,9 @@ def pipeline(tmp_path_factory):
         tiny.make_data()
         tiny.make_models()
         tiny.make_coders()
+        for mlp in tiny.MODELS:
+            curve = paths.train(mlp, tiny.SEED) / "curve.csv"
+            curve.write_text("step,valid_loss\n0,6\n7,5\n")
     return folder
 
 
@@ -88,6 +100,51 @@ def test_nodes_stand_in_the_order_of_their_effects(made):
         effects = [abs(row["integrated"]) for row in found["nodes"] if row["task"] == task]
         assert effects == sorted(effects, reverse=True)
         assert 0 < len(effects) <= 32
+
+
+def test_links_are_between_the_latents_of_the_largest_effects(made):
+    _, found = made
+    for task in TASKS:
+        nodes = [row for row in found["nodes"] if row["task"] == task]
+        links = [row for row in found["links"] if row["task"] == task]
+        sizes = [abs(row["weight"]) for row in links]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] > 0
+        for row in links:
+            assert 0 <= row["source"] < 5
+            if row["target"] is not None:
+                assert nodes[row["source"]]["layer"] < nodes[row["target"]]["layer"]
+        # In the last layer all of an effect goes straight to the answer.
+        for number, node in enumerate(nodes[:5]):
+            if node["layer"] == tiny.LAYERS - 1:
+                (row,) = [row for row in links if row["source"] == number]
+                assert row["target"] is None
+                assert row["weight"] == pytest.approx(node["patching"], rel=1e-3)
+
+
+def test_models_are_followed_where_nothing_is_fitted(made, pipeline):
+    family, found = made
+    rows = read_jsonl(pipeline / paths.circuits(family, tiny.SEED) / circuits.TRAINING)
+    if family == "transcoder":
+        assert rows == []
+        return
+    folder = pipeline / paths.train({"native": "sparse", "neurons": "dense"}[family], tiny.SEED)
+    saved = {int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("step-*")}
+    steps = sorted({row["step"] for row in rows})
+    assert steps[0] == min(saved)
+    assert steps[-1] == max(saved)
+    assert set(steps) <= saved
+    assert len(rows) == len(steps) * len(TASKS)
+    # The checkpoint that all is found of is among them, and says the same.
+    pair = read_json(pipeline / paths.match(tiny.SEED) / "pair.json")
+    matched = int(pair[folder.parent.name]["path"].split("step-")[1])
+    answers = {row["task"]: row for row in found["answers"]}
+    differences = {row["task"]: row["difference"] for row in rows if row["step"] == matched}
+    for task, difference in differences.items():
+        assert difference == pytest.approx(answers[task]["difference"], rel=1e-4, abs=1e-6)
+    assert len(differences) == len(TASKS)
+    for row in rows:
+        assert [size for size, _ in row["kept"]] == [1, 8, 32]
 
 
 def test_a_missing_model_is_one_line(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-// Views by the address behind #: a latent, the families, the rating.
+// Views by the address behind #: a latent, the families, the circuits, the rating.
 
 function theme(choice) {
   document.documentElement.dataset.theme = choice;
@@ -46,6 +46,7 @@ class App {
     addEventListener("keydown", (event) => this.key(event));
     const keys = document.getElementById("keys");
     document.getElementById("help").addEventListener("click", () => keys.showModal());
+    document.querySelector('[data-view="circuits"]').hidden = !latents.circuits.length;
     document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); document.getElementById("main").focus(); });
     this.route();
   }
@@ -58,13 +59,15 @@ class App {
 
   route() {
     const hash = hashOf(location.hash);
-    const name = hash === "families" || hash === "rate" ? hash : "latents";
+    const first = hash.split("/")[0];
+    const name = ["families", "circuits", "rate"].includes(first) ? first : "latents";
     for (const link of document.querySelectorAll("nav a")) {
       if (link.dataset.view === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
     this.name = name;
     if (name === "families") this.put(h("div", { class: "families" }, familiesPage(this.latents, (filters) => this.show(filters))), "families");
+    else if (name === "circuits") this.put(h("div", { class: "circuits" }, circuitsPage(this.latents, hash, (link) => this.go(link))), "circuits");
     else if (name === "rate") this.put(this.rating.element, "rate blind");
     else this.latent(hash);
   }
