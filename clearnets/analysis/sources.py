@@ -181,19 +181,16 @@ def read(config: Config) -> Sources:
     numbers = artifacts.read_json(paths.data() / "stats.json")
     curves = [
         _read_csv(paths.train(mlp, seed) / "curve.csv").assign(model=mlp, seed=seed)
-        for mlp in config.models
-        for seed in seeds
+        for mlp, seed in product(config.models, seeds)
     ]
     scored = [
         (family, seed, layer, point)
-        for family in config.families
-        for seed in seeds
+        for family, seed in product(config.families, seeds)
         for layer, point in config.hookpoints_by_layer(family).items()
     ]
     activity = {
         (family, seed): artifacts.read_json(paths.cache(family, seed, "explain") / STATS)
-        for family in config.families
-        for seed in seeds
+        for family, seed in product(config.families, seeds)
     }
     similar = () if "similarity" in config.skip else scored
     recovered = () if "concepts" in config.skip else CONCEPT_TABLES
@@ -223,9 +220,7 @@ def read(config: Config) -> Sources:
         targets=_of_families(config, "intervene", "targets.csv"),
         steered=_of_families(config, "intervene", "steered.jsonl"),
         sampled={} if "sample" in config.skip else _sampled(),
-        circuits=Circuits(
-            *(_of_families(config, "circuits", f"{f.name}.jsonl") for f in fields(Circuits))
-        ),
+        circuits=_circuits(config),
         stability=_of_families(config, "stability", "latents.csv"),
         probes=_probes(config),
         planted=_planted(config),
@@ -233,10 +228,13 @@ def read(config: Config) -> Sources:
         llm_scores=llm_scores,
         probabilities=probabilities,
         qualification=_qualification() if config.score.judge else None,
-        ratings=rating_files.read(
-            config, {(f, s, layer): paths.explain(f, s, point) for f, s, layer, point in scored}
-        ),
+        ratings=rating_files.read(config, {at[:3]: paths.explain(*at[:2], at[3]) for at in scored}),
     )
+
+
+def _circuits(config: Config) -> Circuits:
+    names = (field.name for field in fields(Circuits))
+    return Circuits(*(_of_families(config, "circuits", f"{name}.jsonl") for name in names))
 
 
 def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clearnets.cli.options import DryRun, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def figures(
@@ -152,7 +155,6 @@ def compare(
     from clearnets.cli import verdict
     from clearnets.paper import compare as module
     from clearnets.pipeline import environment
-    from clearnets.pipeline.console import print_table
 
     own = config.load().experiment if config.PARAMS.exists() else None
     if first is None and own:
@@ -165,6 +167,19 @@ def compare(
         intervals_only=intervals,
         tables=tables.split(",") if tables else (),
     )
+    apart = _print_apart(results, show)
+    made = [module.made_with(name, own) for name in (first, second)]
+    if all(made):
+        print(f"the second: {environment.format_differences(*made)}")
+    # No results are no agreement.
+    raise typer.Exit(apart > 0 or results.empty)
+
+
+def _print_apart(results: pd.DataFrame, show: int) -> int:
+    """Print the results of a comparison, `show` of those that do not agree; return how many."""
+    from clearnets.paper import compare as module
+    from clearnets.pipeline.console import print_table
+
     print_table(module.HEADER, module.count_by_table(results))
     apart = results.loc[~module.agrees(results)]
     for result in apart[:show].itertuples(index=False):
@@ -172,11 +187,7 @@ def compare(
     if len(apart) > show:
         print(f"... and {len(apart) - show:,} more (--show N)")
     print(f"{len(results) - len(apart):,} of {len(results):,} results agree")
-    made = [module.made_with(name, own) for name in (first, second)]
-    if all(made):
-        print(f"the second: {environment.format_differences(*made)}")
-    # No results are no agreement.
-    raise typer.Exit(len(apart) > 0 or results.empty)
+    return len(apart)
 
 
 def _needed(own: str | None) -> str:

@@ -15,6 +15,14 @@ NAME = "ro-crate-metadata.json"
 _CRATE = "https://w3id.org/ro/crate/1.1"
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _LICENCE = "LICENSE"
+_FIXED = (
+    {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate"},
+    {
+        "@id": "files/",
+        "@type": "Dataset",
+        "name": "The artifacts under their hashes, as DVC lays out a remote",
+    },
+)
 
 
 def metadata(
@@ -36,21 +44,14 @@ def metadata(
         source: the file of the deposit that holds the source.
         files: other files of the deposit, with what each is.
     """
-    authors = [{"@id": f"#{author['name']}"} for author in citation["authors"]]
+    authors = [author["name"] for author in citation["authors"]]
     actions = [_action(step, source) for step in steps]
-    parts = [source, *files, "files/"]
     root = {
-        "@id": "./",
-        "@type": "Dataset",
+        **_about(citation),
         "name": f"{citation['title']}: artifacts of the experiment {experiment}",
-        "description": " ".join(citation["abstract"].split()),
         "datePublished": date,
-        "license": {"@id": _LICENCE},
-        "author": authors,
-        "version": citation["version"],
-        "keywords": citation["keywords"],
-        "conformsTo": {"@id": _PROFILE},
-        "hasPart": _refer(parts),
+        "author": _refer(f"#{name}" for name in authors),
+        "hasPart": _refer((source, *files, "files/")),
         "mentions": _refer(action["@id"] for action in actions),
     }
     descriptor = {
@@ -71,20 +72,25 @@ def metadata(
         "@context": f"{_CRATE}/context",
         "@graph": [
             *(descriptor, root, code),
-            {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate"},
-            *(
-                {"@id": f"#{author['name']}", "@type": "Organization", "name": author["name"]}
-                for author in citation["authors"]
-            ),
+            *_FIXED,
+            *({"@id": f"#{name}", "@type": "Organization", "name": name} for name in authors),
             *({"@id": name, "@type": "File", "name": what} for name, what in files.items()),
-            {
-                "@id": "files/",
-                "@type": "Dataset",
-                "name": "The artifacts under their hashes, as DVC lays out a remote",
-            },
             *_artifacts(steps),
             *actions,
         ],
+    }
+
+
+def _about(citation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the citation says of the whole."""
+    return {
+        "@id": "./",
+        "@type": "Dataset",
+        "description": " ".join(citation["abstract"].split()),
+        "license": {"@id": _LICENCE},
+        "version": citation["version"],
+        "keywords": citation["keywords"],
+        "conformsTo": {"@id": _PROFILE},
     }
 
 

@@ -73,7 +73,7 @@ def page(latents: int = 60, *, layers: int = 2, seeds: tuple[int, ...] = (0,)) -
         "specs": {family: family_spec(family) for family in FAMILIES},
         "reasons": REASONS,
         "seeds": list(seeds),
-        "layers": layers,
+        "layers": list(range(layers)),
         "scorers": SCORERS,
         "chance": [0.5, 0.5],
         "concepts": ["animal", "colour"],
