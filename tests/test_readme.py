@@ -29,8 +29,9 @@ def page_numbers(load_script):
 
 
 def test_its_table_is_the_first_of_the_results(committed):
-    start = README.index(f"<!-- {SUMMARY} -->\n")
-    inside = README[start:].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]
+    page = PAGES["docs/results.md"]
+    start = page.index(f"<!-- {SUMMARY} -->\n")
+    inside = page[start:].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]
     first = (committed / SUMMARY).read_text(encoding="utf-8").split("\n\n", 1)[0]
     assert inside.strip() == first.strip(), (
         "copy the first table of paper/results/default/summary.md between the markers"
@@ -40,7 +41,7 @@ def test_its_table_is_the_first_of_the_results(committed):
 def test_the_numbers_of_the_pages_are_those_of_the_tables(committed, page_numbers):
     tables = addresses.tables_in(committed / RESULTS / "default")
     pages = page_numbers.read()
-    assert len(pages["README.md"]["What came out"]) > 10
+    assert len(pages["docs/results.md"]["What came out"]) > 10
     assert len(pages["docs/artifact.md"]["Expected results"]) > 10
     for name, sections in pages.items():
         found = page_numbers.wrong(PAGES[name], sections, tables)

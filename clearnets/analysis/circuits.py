@@ -197,7 +197,7 @@ def _members(found: Circuits, sizes: pd.DataFrame, config: Config) -> pd.DataFra
     there = sizes.assign(least=least, errors=sizes["alone_80"].isna()).dropna(subset=["least"])
     tasks = there["task"].value_counts(sort=False)
     parts = []
-    for row in records(there[there["task"] == tasks.idxmax()]) if len(tasks) else []:
+    for row in records(pick(there, task=tasks.idxmax())) if len(tasks) else []:
         names = {"family": row["family"], "seed": config.seeds[0], "task": row["task"]}
         (answer,) = records(pick(found.answers, **names))
         own = pick(found.nodes, **names).head(int(np.ceil(row["least"])))

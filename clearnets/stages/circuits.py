@@ -148,8 +148,9 @@ def _asked(
     settings = config.circuits
     prompts = open_prompts(open_tokens(paths.data()), task, settings.pairs, settings.seed)
     half = min(settings.shown, prompts.pairs // 2)
-    parts = (slice(None), slice(half), slice(half, 2 * half))
-    return (prompts, *(_questions(prompts, part, device) for part in parts))
+    every = _questions(prompts, slice(None), device)
+    shown = _questions(prompts, slice(half), device)
+    return prompts, every, shown, _questions(prompts, slice(half, 2 * half), device)
 
 
 def _task(config: Config, work: Work, task: str, model: Any, written: list[Written]) -> None:
@@ -198,7 +199,7 @@ def _training(config: Config, unit: Unit, work: Work, runtime: Runtime) -> list[
         for step in steps:
             done = _done(work, f"step-{step}")
             if not done.exists():
-                model = load(run / "checkpoints" / f"step-{step:06d}")
+                model: Any = load(run / "checkpoints" / f"step-{step:06d}")
                 model = model.to(runtime.torch_device()).requires_grad_(False)
                 written = _written(config, unit, model)
                 write_json(done, [_followed(config, task, model, written) for task in TASKS])

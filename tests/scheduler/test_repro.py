@@ -119,6 +119,15 @@ def test_restores_an_earlier_run(tmp_path, run):
     assert (folder / "only").read_text() == first
 
 
+def test_a_changed_input_does_not_bring_back_the_outputs_of_the_old_one(tmp_path, run):
+    stages = {"only": {"cmd": "cat input > only", "deps": ["input"], "outs": ["only"]}}
+    folder = pipeline(tmp_path / "p", stages)
+    for content in ("first", "second", "first"):
+        (folder / "input").write_text(content)
+        assert run(folder)
+        assert (folder / "only").read_text() == content
+
+
 def test_takes_targets_with_all_that_they_need(tmp_path, run):
     folder = pipeline(tmp_path / "p", {**SIDE_BY_SIDE, "other": {"cmd": "exit 1"}})
     (folder / "r").touch()

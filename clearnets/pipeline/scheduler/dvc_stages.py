@@ -87,11 +87,16 @@ class Stages:
         stage = self._stages[name]
         with self._locked(), _in_one_line(), ExitStack() as locks:
             locks.enter_context(self._paths(stage))
-            stage.save_deps()
+            for dep in stage.deps:
+                if not dep.exists:
+                    raise dep.DoesNotExistError(dep)
             stage.remove_outs(ignore_remove=False, force=False)
             try:
+                # Before inputs are saved: this takes the recorded outputs for those of the inputs
+                # that are there where it finds these as recorded.
                 self._repo.stage_cache.restore(stage)
             except RunCacheNotFoundError:
+                stage.save_deps()
                 return locks.pop_all()
             self._record(stage)
             return None
