@@ -37,10 +37,12 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         squeeze=False,
     )
     tokens = members.drop_duplicates("position").set_index("position")["token"].sort_index()
+    # Side by side: the positions between them hold no latent of any circuit.
+    members["column"] = members["position"].map(dict(zip(tokens.index, range(len(tokens)))))
     for axes, family in zip(grid.flat, families):
-        _panel(axes, pd.DataFrame(members[members["family"] == family]))
-        axes.set_xticks(tokens.index.to_numpy(), [text.strip() or text for text in tokens])
-        axes.tick_params(axis="x", labelrotation=90, labelsize=5, length=0)
+        _panel(axes, pd.DataFrame(members[members["family"] == family]), len(tokens))
+        axes.set_xticks(range(len(tokens)), [text.strip() or text for text in tokens])
+        axes.tick_params(axis="x", length=0)
     for axes in grid.flat[len(families) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
@@ -57,18 +59,19 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         f"The smallest circuit of each family for the task {task} that leaves {100 * WANTED:.0f} % "
         "of the logit difference: its latents by layer and by position in the prompts, larger "
         "where their effects are (first training seed). A family whose latents do not suffice "
-        "alone has all of its error nodes in the circuit, too. Tokens are those of one prompt; "
-        "all prompts of the task are worded alike."
+        "alone has all of its error nodes, of all positions, in the circuit, too. Positions that "
+        "hold no latent of any circuit are left out. Tokens are those of one prompt; all prompts "
+        "of the task are worded alike."
     )
     return figure, caption
 
 
-def _panel(axes: Axes, own: pd.DataFrame) -> None:
+def _panel(axes: Axes, own: pd.DataFrame, columns: int) -> None:
     family, count = own["family"].iloc[0], len(own)
     layers, length = int(own["layers"].iloc[0]), int(own["length"].iloc[0])
     with_errors = bool(own["errors"].iloc[0])
     if with_errors:
-        place = np.mgrid[0:length, 0:layers].reshape(2, -1)
+        place = np.mgrid[0:columns, 0:layers].reshape(2, -1)
         axes.scatter(*place, s=9, marker="s", color="0.85", lw=0, zorder=1)
     said = f" and {layers * length} error nodes" if with_errors else ""
     title = f"{LABEL[str(family)]}: {count} latent{'s' * (count != 1)}{said}"
@@ -82,8 +85,8 @@ def _panel(axes: Axes, own: pd.DataFrame) -> None:
     color = COLOR[str(family)]
     for side, face in ((effect >= 0, color), (effect < 0, "none")):
         style = {"s": area[side], "facecolor": face, "edgecolor": color, "lw": 0.7}
-        x, y = ((own["position"] + shift)[side], own["layer"][side])
+        x, y = ((own["column"] + shift)[side], own["layer"][side])
         axes.scatter(x, y, alpha=0.6, zorder=2, **style)
     axes.set_ylim(-0.6, layers - 0.4)
-    axes.set_xlim(-0.7, length - 0.3)
+    axes.set_xlim(-0.7, columns - 0.3)
     axes.grid(axis="y", color=GREY, lw=0.2, alpha=0.4)

@@ -65,7 +65,7 @@ class Graph {
     const last = circuit.tokens.length - 1, answer = this.answer();
     const places = [...new Set([...this.shown.map((node) => node[1]), last])].sort((a, b) => a - b);
     const row = (name, cell, kind) => h("tr", { class: kind }, h("th", { scope: "row" }, name), places.map((place) => h("td", {}, cell(place))));
-    const layers = Array.from({ length: latents.layers }, (_, n) => latents.layers - 1 - n);
+    const layers = [...latents.layers].reverse();
     const inLayer = (layer) => (place) => this.shown.map((node, n) => node[0] === layer && node[1] === place ? this.chip(node, n) : null);
     this.table.replaceChildren(
       h("tbody", {}, row("answer", (place) => place === last ? answer : null, "answer"),
