@@ -156,10 +156,12 @@ def spaced(spacing: Literal["log", "even"], last: int, count: int) -> list[int]:
 
     >>> spaced("log", 1000, 5)
     [0, 1, 10, 100, 1000]
+    >>> spaced("log", 1000, 2)
+    [0, 1000]
     >>> spaced("even", 1000, 5)
     [0, 250, 500, 750, 1000]
     """
-    if spacing == "even" or not last:
+    if spacing == "even" or not last or count < 3:
         return sorted({round(last * i / (count - 1)) for i in range(count)})
     return [0, *sorted({round(last ** (i / (count - 2))) for i in range(count - 1)})]
 
