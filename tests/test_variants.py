@@ -25,6 +25,7 @@ from clearnets.stages import data
 FIGURES = {
     *("losses", "ablation", "scores", "precision_recall", "layers", "rates", "contrasts"),
     *("embedding", "protocols", "concepts", "concept_map", "executed", "effects", "circuits"),
+    "circuit_training",
 }
 
 

@@ -512,7 +512,7 @@ def test_a_circuit_has_its_latents_at_their_layer_and_token(tab):
     last = len(circuit["tokens"]) - 1
     assert columns == [str(p) for p in sorted({n[1] for n in circuit["nodes"]} | {last})]
     for layer, position, latent, effect, row, said in circuit["nodes"]:
-        cell = rows.nth(PAGE["layers"] - layer).locator("td").nth(columns.index(str(position)))
+        cell = rows.nth(len(PAGE["layers"]) - layer).locator("td").nth(columns.index(str(position)))
         chip = cell.locator(".chip", has_text=str(latent)).first
         assert f"{abs(effect):.2f}" in chip.inner_text()
         wanted = said or PAGE["latents"]["explanation"][row] or "active in too few windows"

@@ -129,12 +129,14 @@ def test_every_claim_reads_numbers_that_the_results_have_and_can_fail(committed,
 
     def spoilt(name):
         frame = tables(name).copy()
-        for column in {"matched", "equivalent", "equivalent_seeds", "holds"} & set(frame.columns):
+        for column in {"matched", "equivalent", "equivalent_seeds", "holds", "passes"} & set(
+            frame.columns
+        ):
             frame[column] = frame[column].map(
                 lambda cell: {"True": "False", "False": "True"}.get(cell, "both")
             )
         for column in frame.columns.difference(
-            ["rate_low", "seed", "layer", "rank", "equivalence"]
+            ["rate_low", "seed", "layer", "rank", "equivalence", "probe"]
         ):
             numbers = pd.to_numeric(frame[column], errors="coerce")
             frame[column] = frame[column].where(numbers.isna(), (-numbers).astype(str))
@@ -145,7 +147,7 @@ def test_every_claim_reads_numbers_that_the_results_have_and_can_fail(committed,
             assert claims.check(claim, tables).state in ("holds", "FAILS"), claim.name
         # Below a bound that a turned number is below as well: checked by hand.
         turned = {"below-trigram", "fvu-below-baselines", "label-noise-says-more"}
-        turned |= {"few-dead"}
+        turned |= {"few-dead", "grades-carry-more", "circuits-without-errors", "half-are-shared"}
         if claim.holds is not None and claim.name not in turned | {"neurons-like-null"}:
             assert claims.check(claim, spoilt).state == "FAILS", claim.name
 

@@ -76,8 +76,8 @@ def primary(a: str = "topk-native", scorer: str = "rule-detection", **values: ob
     change("primary", {"a": a, "b": pairs[a], "scorer": scorer}, values)
 
 
-CLEARER, LESS = "are clearer than those of top-k", "are less clear than those of top-k"
-ALIKE, OPEN = "are as clear as those of top-k", "are neither shown to be as clear as"
+CLEARER, LESS = "are clearer than those of", "are less clear than those of"
+ALIKE, OPEN = "are as clear as those of", "are neither shown to be as clear as"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,9 @@ def test_the_registered_decision_follows_from_both_tests(
         primary(scorer=scorer, **ends, p_adjusted=one, p_equivalent_adjusted=other)
     text = text_of(place())
     abstract = text[text.index("Abstract") : text.index("Introduction")]
-    said = re.search(r"and top- ?k native latents (.*?) transcoders", abstract)[1]
-    assert re.sub(r"top- k", "top-k", said).startswith(words)
+    # In one sentence where both selections come out alike.
+    said = re.search(r"(?:and top- ?k latents|In our models they) (.*?) transcoders", abstract)[1]
+    assert said.startswith(words)
     difference = differences[0]
     signed = [f"{difference + way:+.3f}".replace("-", "−") for way in (0, -0.1, 0.1)]
     # In the abstract, in the section on it, and in the table.
