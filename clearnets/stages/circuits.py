@@ -356,7 +356,7 @@ def _questions(prompts: Prompts, pairs: slice, device: torch.device) -> Question
     from clearnets.coders.circuits import Questions
 
     def part(values_2P: np.ndarray) -> torch.Tensor:
-        own = np.ascontiguousarray(values_2P[:, pairs])
+        own = np.array(values_2P[:, pairs], order="C")
         return torch.from_numpy(own).flatten(0, 1).to(device)
 
     return Questions(part(prompts.tokens_2PS), part(prompts.right_2P), part(prompts.wrong_2P))
