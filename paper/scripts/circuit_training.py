@@ -46,8 +46,9 @@ def draw(tables: Path) -> tuple[Figure, str] | None:
         for task, color, marker in zip(tasks, TASK_COLOR, TASK_MARKER):
             _task(axes[1:], pd.DataFrame(own[own["task"] == task]), color, marker, task)
         axes[1].axhline(0, color=GREY, lw=0.6, zorder=0)
-        axes[-1].set_yscale("log")
-        axes[-1].yaxis.set_minor_formatter(NullFormatter())
+        if (rows[list(ROWS)[-1]] > 0).any():
+            axes[-1].set_yscale("log")
+            axes[-1].yaxis.set_minor_formatter(NullFormatter())
         axes[-1].set_xscale("log")
         axes[-1].xaxis.set_minor_formatter(NullFormatter())
         axes[-1].set_xlabel("step + 1")
