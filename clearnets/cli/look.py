@@ -99,7 +99,7 @@ def _made_anew(
     print(f"made anew, {len(chosen)} of {len(known)} stages that can be, drawn by --draw {draw}:")
     agree = True
     for step in chosen:
-        same, line = rerun.make(step)
+        same, line = rerun.make(step, steps)
         print(line, flush=True)
         agree &= same
     return agree

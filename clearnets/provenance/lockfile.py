@@ -166,6 +166,11 @@ def trace(steps: Sequence[Step], path: str, here: Callable[[str], Path] = Path) 
         some = ", ".join(str(here(name)) for name in near[:4])
         hint = f"name one of {some}" if near else "name a file that a stage wrote"
         raise UserError(f"no stage wrote {here(path)}; {hint}")
+    return behind(last, steps)
+
+
+def behind(last: Sequence[Step], steps: Sequence[Step]) -> list[Step]:
+    """Return some stages, and before them all that they come from, the corpus last."""
     chain = list(last)
     for step in reversed(steps):
         if step not in chain and any(makers(later, [step]) for later in chain):

@@ -59,8 +59,14 @@ def drawn(steps: Sequence[Step], count: int, draw: int) -> list[Step]:
     return [step for step in steps if step.name in chosen]
 
 
-def make(step: Step) -> tuple[bool, str]:
+def make(step: Step, steps: Sequence[Step]) -> tuple[bool, str]:
     """Make a stage anew and compare what it writes with the record.
+
+    What the makers of its inputs read is there, too: a pair names checkpoints of both models, and a
+    stage that reads one of them looks whether the other is there.
+
+    Args:
+        steps: of `lockfile.read_lock`.
 
     Returns:
         Whether its outputs have the recorded bytes, and a line that says so or what differs.
@@ -68,7 +74,8 @@ def make(step: Step) -> tuple[bool, str]:
     paths.WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.WORK, prefix="rerun-") as temporary:
         place = Path(temporary)
-        _link([*(read.path for read in step.reads), str(PARAMS)], place)
+        inputs = {read.path for one in lockfile.behind([step], steps) for read in one.reads}
+        _link([*inputs, str(PARAMS)], place)
         start = time.monotonic()
         code, said = _run(step.command, place)
         took = f"{time.monotonic() - start:.0f} s"

@@ -32,7 +32,7 @@ stages:
       outs:
         - artifacts/sums/${item}
   table:
-    cmd: mkdir -p paper && cat artifacts/sums/*/name > paper/table
+    cmd: mkdir -p paper && test -e artifacts/data && cat artifacts/sums/*/name > paper/table
     deps: [artifacts/sums]
     outs: [paper/table]
 """
