@@ -26,7 +26,7 @@ import pandas as pd
 
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, ordered, pick, records, sort
-from clearnets.analysis.samples import bootstrap, interval
+from clearnets.analysis.samples import bootstrap, interval, layer_strata
 from clearnets.analysis.sources import SCORERS, Circuits
 from clearnets.config import Config
 
@@ -262,7 +262,7 @@ def _legibility(
         return row
     draws, means = [], []
     for part in parts:
-        strata = stats.strata_ids(*(part[key].to_numpy(np.int64) for key in ("seed", "layer")))
+        strata = layer_strata(part)
         value = part[scorer].to_numpy(np.float64)
         how = bootstrap(config.collate, "legibility", family, scorer, str(len(draws)))
         draws.append(stats.mean_draws(value, strata, resamples=how["resamples"], rng=how["rng"]))

@@ -21,7 +21,7 @@ import pandas as pd
 
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.frames import columns_of, ordered, pick, sort
-from clearnets.analysis.samples import bootstrap, interval
+from clearnets.analysis.samples import bootstrap, interval, layer_strata
 from clearnets.analysis.sources import SCORERS
 from clearnets.config import Config
 
@@ -64,29 +64,32 @@ def tables(found: pd.DataFrame, judged: pd.DataFrame, config: Config) -> dict[st
     }
 
 
-def above_others(found: pd.DataFrame, config: Config) -> pd.DataFrame:
+def above_others(
+    found: pd.DataFrame, config: Config, scorer: str = "effect", column: str = "effect_auroc"
+) -> pd.DataFrame:
     """Return how much better own sentences name what a latent does than those of other latents of
-    its layer, by family, as rows of `instruments`."""
+    its layer, by family, as rows of `instruments`.
+
+    Args:
+        scorer: their name there.
+        column: of the score; that of others' sentences is called `COLUMN_shuffled`.
+    """
     rows = []
     for family in ordered(set(found["family"])):
-        own = pick(found, family=family).dropna(subset=["effect_auroc", "effect_auroc_shuffled"])
-        value = (own["effect_auroc"] - own["effect_auroc_shuffled"]).to_numpy(np.float64)
-        how = bootstrap(config.collate, "effect", family, "above")
-        estimate = stats.mean_estimate(value, _strata(own), **how)
-        names = {"scorer": "effect", "test": "own", "a": family, "b": "shuffled"}
+        own = pick(found, family=family).dropna(subset=[column, f"{column}_shuffled"])
+        value = (own[column] - own[f"{column}_shuffled"]).to_numpy(np.float64)
+        how = bootstrap(config.collate, scorer, family, "above")
+        estimate = stats.mean_estimate(value, layer_strata(own), **how)
+        names = {"scorer": scorer, "test": "own", "a": family, "b": "shuffled"}
         rows.append(names | estimate.columns("difference") | {"passes": estimate.low > 0})
     return pd.DataFrame(rows)
-
-
-def _strata(latents: pd.DataFrame) -> stats.Ints:
-    return stats.strata_ids(*(latents[key].to_numpy(np.int64) for key in ("seed", "layer")))
 
 
 def _mean(own: pd.DataFrame, family: str, measure: str, config: Config) -> dict[str, Any]:
     own = own.dropna(subset=[measure])
     estimate = stats.mean_estimate(
         own[measure].to_numpy(np.float64),
-        _strata(own),
+        layer_strata(own),
         **bootstrap(config.collate, "effect", family, measure),
     )
     estimate = interval(estimate, config.collate, len(own))
@@ -103,7 +106,7 @@ def _weighted(own: pd.DataFrame, family: str, scorer: str, config: Config) -> di
     row |= {"confidence": config.collate.confidence}
     if not weight.sum():
         return row
-    strata, draws = _strata(own), []
+    strata, draws = layer_strata(own), []
     for values in (weight * score, weight):
         how = bootstrap(config.collate, "effect-weighted", family, scorer)
         draws.append(stats.mean_draws(values, strata, resamples=how["resamples"], rng=how["rng"]))

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clearnets.analysis import effects
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.contrasts import comparisons
 from clearnets.analysis.frames import columns_of, ordered, pick, sort
-from clearnets.analysis.samples import bootstrap, interval
+from clearnets.analysis.samples import bootstrap, interval, layer_strata
 from clearnets.config import Config
 
 ALL = "all"
@@ -65,17 +66,19 @@ def known_groups(targets: pd.DataFrame, steered: pd.DataFrame, config: Config) -
     """Return rows of `instruments`: trained against untrained by what is on target, and own
     sentences against others' by what steering moves."""
     rows = []
-    for name, a, b in comparisons(config.families):
-        if name == "untrained twin" and len(targets):
+    for name, a, b in comparisons(config.families) if len(targets) else ():
+        if name == "untrained twin":
             one, other = (_by_concept(targets, family) for family in (a, b))
             both = one.to_frame("a").join(other.to_frame("b"), how="inner").dropna()
-            value = (both["a"] - both["b"]).to_numpy(np.float64)
-            rows.append(_row("on target", "trained", (a, b), value, None, config))
-    for family in ordered(set(steered["family"])):
-        own = pick(steered, family=family).dropna(subset=["steer_auroc", "steer_auroc_shuffled"])
-        value = (own["steer_auroc"] - own["steer_auroc_shuffled"]).to_numpy(np.float64)
-        rows.append(_row("steering", "own", (family, "shuffled"), value, own, config))
-    return pd.DataFrame([row for row in rows if row is not None])
+            if len(both):
+                value = (both["a"] - both["b"]).to_numpy(np.float64)
+                how = bootstrap(config.collate, "on target", a, b)
+                estimate = stats.mean_estimate(value, np.zeros(len(value), np.int64), **how)
+                names = {"scorer": "on target", "test": "trained", "a": a, "b": b}
+                passes = {"passes": estimate.low > 0}
+                rows.append(names | estimate.columns("difference") | passes)
+    told = effects.above_others(steered, config, scorer="steering", column="steer_auroc")
+    return pd.concat([pd.DataFrame(rows), told], ignore_index=True)
 
 
 def _by_concept(targets: pd.DataFrame, family: str) -> pd.Series:
@@ -83,39 +86,15 @@ def _by_concept(targets: pd.DataFrame, family: str) -> pd.Series:
     return found
 
 
-def _row(
-    scorer: str,
-    test: str,
-    pair: tuple[str, str],
-    value: np.ndarray,
-    latents: pd.DataFrame | None,
-    config: Config,
-) -> dict[str, Any] | None:
-    if not len(value):
-        return None
-    how = bootstrap(config.collate, scorer, *pair)
-    estimate = stats.mean_estimate(value, _strata(latents, len(value)), **how)
-    names = {"scorer": scorer, "test": test, "a": pair[0], "b": pair[1]}
-    return names | estimate.columns("difference") | {"passes": estimate.low > 0}
-
-
-def _strata(latents: pd.DataFrame | None, size: int) -> stats.Ints:
-    """Return the layers of latents; concepts are all of one stratum."""
-    if latents is None:
-        return np.zeros(size, np.int64)
-    return stats.strata_ids(*(latents[key].to_numpy(np.int64) for key in ("seed", "layer")))
-
-
 def _mean(
     own: pd.DataFrame, family: str, measure: str, config: Config, kind: str | None = None
 ) -> dict[str, Any]:
     """Return a mean over concepts, each over its seeds; or over latents where `kind` is None."""
     own = own.assign(**{measure: own[measure].astype(float)}).dropna(subset=[measure])
-    latents = own if kind is None else None
     values: Any = own[measure] if kind is None else own.groupby("concept")[measure].mean()
     how = bootstrap(config.collate, "interventions", family, measure, kind or ALL)
     value = values.to_numpy(np.float64)
-    estimate = stats.mean_estimate(value, _strata(latents, len(value)), **how)
-    estimate = interval(estimate, config.collate, len(value))
+    strata = layer_strata(own) if kind is None else np.zeros(len(value), np.int64)
+    estimate = interval(stats.mean_estimate(value, strata, **how), config.collate, len(value))
     names = {"family": family, "measure": measure, "kind": kind or ALL, "n": len(value)}
     return names | estimate.columns("mean") | {"confidence": config.collate.confidence}

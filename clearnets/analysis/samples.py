@@ -38,6 +38,11 @@ class Sample:
         return len(self.value)
 
 
+def layer_strata(latents: pd.DataFrame) -> stats.Ints:
+    """Return the stratum of each latent: its layer in its training run."""
+    return stats.strata_ids(*(latents[key].to_numpy(np.int64) for key in ("seed", "layer")))
+
+
 def chosen(latents: pd.DataFrame, layers: str, which: str) -> pd.DataFrame:
     """Return explained latents, live ones or all drawn ones (`which`), of all layers or those that
     matter."""

@@ -23,7 +23,7 @@ import pandas as pd
 from clearnets.analysis import statistics as stats
 from clearnets.analysis.embedding import rank_correlation
 from clearnets.analysis.frames import ordered, pick
-from clearnets.analysis.samples import bootstrap, interval
+from clearnets.analysis.samples import bootstrap, interval, layer_strata
 from clearnets.analysis.sources import SCORERS
 from clearnets.config import Config
 from clearnets.families import FAMILIES
@@ -101,7 +101,7 @@ def _level(
     """Return how far the live latents of some layers are stable; `every` counts all of them."""
     least = config.stability.shared
     row: dict[str, Any] = {"n": len(own), "live": len(own) / every}
-    strata = stats.strata_ids(*(own[key].to_numpy(np.int64) for key in ("seed", "layer")))
+    strata = layer_strata(own)
     values = own["correlation"].to_numpy(np.float64)
     for name, of in (("correlation", values), ("shared", (values >= least).astype(np.float64))):
         how = bootstrap(config.collate, "stability", *names, name)

@@ -29,6 +29,13 @@ class Places(NamedTuple):
     act_P: np.ndarray
 
 
+def random_like(direction_ID: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a random direction for each of some directions, of the same length, (I, D)."""
+    random_ID = rng.standard_normal(direction_ID.shape)
+    length_I1 = np.linalg.norm(direction_ID, axis=1, keepdims=True)
+    return random_ID * length_I1 / np.linalg.norm(random_ID, axis=1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class AblatedLayer:
     """The explained latents of one layer.
@@ -69,9 +76,7 @@ class AblatedLayer:
     def random_directions(self) -> np.ndarray:
         """Return a random direction for each latent, of the same length, (I, D)."""
         rng = np.random.default_rng(seed_for(self.settings.seed, "effects", *self.names))
-        direction_ID = rng.standard_normal(self.direction_ID.shape)
-        length_I1 = np.linalg.norm(self.direction_ID, axis=1, keepdims=True)
-        return direction_ID * length_I1 / np.linalg.norm(direction_ID, axis=1, keepdims=True)
+        return random_like(self.direction_ID, rng)
 
     def records(
         self, made: Moves, checked: Moves, random: Moves, lexicon: Lexicon

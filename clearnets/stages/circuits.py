@@ -34,7 +34,9 @@ A killed run continues behind the last finished task or checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,9 @@ if TYPE_CHECKING:
     from clearnets.coders.written import Written
     from clearnets.config import Config
     from clearnets.data.prompts import Prompts
+
+    # The prompts of a task, all of them as questions, and those of the two halves.
+    Asked = tuple[Prompts, Questions, Questions, Questions]
 
 FILES = ("answers", "circuits", "nodes", "links")
 TRAINING = "training.jsonl"
@@ -102,19 +107,22 @@ def run(config: Config, *, runtime: Runtime, family: str) -> None:
     from clearnets.data.storybook.tasks import TASKS
     from clearnets.latents.readers import open_model
 
+    device = runtime.torch_device()
+    # The same for all seeds and checkpoints.
+    asked = cache(lambda task: _asked(config, task, device))
     for unit, work in build_all(units(config, family=family)):
         seed = unit.settings["seed"]
-        model = open_model(family, seed, runtime.torch_device()).model.requires_grad_(False)
+        model = open_model(family, seed, device).model.requires_grad_(False)
         written = _written(config, unit, model)
         with progress(f"circuits {family} seed {seed}", len(TASKS), "tasks") as bar:
             for task in TASKS:
-                _task(config, work, task, model, written)
+                _task(config, work, task, asked, model, written)
                 bar.advance(1, task)
         found = [read_json(_done(work, task)) for task in TASKS]
         for name in FILES:
             rows = [row for part in found for row in part[name]]
             write_jsonl(work.out / f"{name}.jsonl", rows)
-        write_jsonl(work.out / TRAINING, _training(config, unit, work, runtime))
+        write_jsonl(work.out / TRAINING, _training(config, unit, work, asked, device))
 
 
 def _written(config: Config, unit: Unit, model: Any) -> list[Written]:
@@ -138,9 +146,7 @@ def _done(work: Work, name: str) -> Path:
     return work.state / f"{name}.json"
 
 
-def _asked(
-    config: Config, task: str, device: torch.device
-) -> tuple[Prompts, Questions, Questions, Questions]:
+def _asked(config: Config, task: str, device: torch.device) -> Asked:
     """Return the prompts of a task, all of them as questions, and those of the two halves."""
     from clearnets.data.prompts import open_prompts
     from clearnets.data.tokens import open_tokens
@@ -153,7 +159,14 @@ def _asked(
     return prompts, every, shown, _questions(prompts, slice(half, 2 * half), device)
 
 
-def _task(config: Config, work: Work, task: str, model: Any, written: list[Written]) -> None:
+def _task(
+    config: Config,
+    work: Work,
+    task: str,
+    asked: Callable[[str], Asked],
+    model: Any,
+    written: list[Written],
+) -> None:
     """Write what is found about one task, unless it is there."""
     from clearnets.coders.circuits import Subject, answers
     from clearnets.data.storybook.tasks import CONTROL
@@ -161,7 +174,7 @@ def _task(config: Config, work: Work, task: str, model: Any, written: list[Writt
 
     if _done(work, task).exists():
         return
-    prompts, every, shown, others = _asked(config, task, next(model.parameters()).device)
+    prompts, every, shown, others = asked(task)
     record: dict[str, Any] = {"task": task, "pairs": prompts.pairs, "length": prompts.length}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in FILES}
     if prompts.pairs >= 2:
@@ -179,7 +192,9 @@ def _task(config: Config, work: Work, task: str, model: Any, written: list[Writt
     write_json(_done(work, task), found | {"answers": [NOTHING | record]})
 
 
-def _training(config: Config, unit: Unit, work: Work, runtime: Runtime) -> list[dict[str, Any]]:
+def _training(
+    config: Config, unit: Unit, work: Work, asked: Callable[[str], Asked], device: torch.device
+) -> list[dict[str, Any]]:
     """Return what is found at some checkpoints of the family's model; nothing where latents are
     fitted to one of them."""
     from clearnets.config.circuits import is_followed
@@ -200,21 +215,23 @@ def _training(config: Config, unit: Unit, work: Work, runtime: Runtime) -> list[
             done = _done(work, f"step-{step}")
             if not done.exists():
                 model: Any = load(run / "checkpoints" / f"step-{step:06d}")
-                model = model.to(runtime.torch_device()).requires_grad_(False)
+                model = model.to(device).requires_grad_(False)
                 written = _written(config, unit, model)
-                write_json(done, [_followed(config, task, model, written) for task in TASKS])
+                told = [_followed(config, task, asked(task), model, written) for task in TASKS]
+                write_json(done, told)
             found = {"step": step, "valid_loss": losses[step]}
             rows += [found | row for row in read_json(done)]
             bar.advance(1, f"step {step}")
     return rows
 
 
-def _followed(config: Config, task: str, model: Any, written: list[Written]) -> dict[str, Any]:
+def _followed(
+    config: Config, task: str, asked: Asked, model: Any, written: list[Written]
+) -> dict[str, Any]:
     """Return how a model answers at one checkpoint, and what circuits of its latents do."""
     from clearnets.coders import circuits
 
-    settings = config.circuits
-    prompts, every, shown, others = _asked(config, task, next(model.parameters()).device)
+    settings, (prompts, every, shown, others) = config.circuits, asked
     record: dict[str, Any] = {"task": task, "pairs": prompts.pairs, "accuracy": None}
     record |= {"difference": None, "done": False, "whole": None, "none": None, "nodes": None}
     if prompts.pairs < 2:

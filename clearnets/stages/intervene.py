@@ -219,6 +219,7 @@ def _steer(
     """Return what latents of a layer do when they are added, and behind them random directions."""
     import numpy as np
 
+    from clearnets.autointerp.ablated_layer import random_like
     from clearnets.coders.batches import evenly_spaced
     from clearnets.coders.interventions import steer
     from clearnets.latents.store import load_layer
@@ -234,13 +235,10 @@ def _steer(
     latents = [record["latent"] for record in told]
     mean_I = np.array([cache.act[cache.entries(latent)].mean() for latent in latents])
     own_ID = mean_I[:, None] * written[layer].weight_LD[latents].numpy(force=True)
-    random_ID = rng.standard_normal(own_ID.shape)
-    random_ID *= np.linalg.norm(own_ID, axis=1, keepdims=True)
-    random_ID /= np.linalg.norm(random_ID, axis=1, keepdims=True)
     return steer(
         model,
         layer,
-        np.concatenate([own_ID, random_ID]),
+        np.concatenate([own_ID, random_like(own_ID, rng)]),
         text_RS,
         (row_IP, position_IP),
         divergence=settings.divergence,
