@@ -192,7 +192,7 @@ def test_a_fresh_folder_and_kills_on_the_way_give_the_same_hashes(home, tmp_path
     [
         ("browse", "top", {"paper"}),
         pytest.param(
-            *("score", "n_examples_test", {"browse", "collate", "figures", "paper"}),
+            *("score", "n_examples_test", {"browse", "collate", "figures", "paper", "sample"}),
             marks=pytest.mark.nightly,
         ),
     ],

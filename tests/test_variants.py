@@ -27,6 +27,8 @@ FIGURES = {
     *("embedding", "protocols", "concepts", "concept_map", "executed", "effects", "circuits"),
     "circuit_training",
 }
+# Drawn where a circuit is found at all, which is chance in models of this size.
+BY_CHANCE = {"circuit_members"}
 
 
 def run(cfg: Config) -> Path:
@@ -65,13 +67,13 @@ def test_a_dense_model_alone():
     captions = json.loads((paths.FIGURES / "captions.json").read_text())
     assert "paired" not in captions["losses"]
     assert set(captions) == {path.stem for path in paths.FIGURES.glob("*.pdf")}
-    assert set(captions) == FIGURES | {"fvu", "recovered", "roc", "densities"}
+    assert set(captions) - BY_CHANCE == FIGURES | {"fvu", "recovered", "roc", "densities"}
 
 
 def test_a_dense_model_without_coders_has_fewer_figures():
     run(experiment(["dense"], ["neurons"]))
     drawn = {path.stem for path in paths.FIGURES.glob("*.svg")}
-    assert drawn == FIGURES | {"roc"}
+    assert drawn - BY_CHANCE == FIGURES | {"roc"}
 
 
 @pytest.mark.nightly
