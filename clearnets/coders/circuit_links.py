@@ -15,7 +15,7 @@ Shapes: N prompts, S positions, D width, Z latents that may be linked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,7 +30,6 @@ from clearnets.coders.circuits import (
     Subject,
     active_latents,
     answers_of,
-    held_active,
     hooked,
 )
 
@@ -71,16 +70,13 @@ class _Cut:
     """A pass in which no layer's output depends on what comes in there, but for skip connections.
 
     Attributes:
-        active: by layer, which latents are active as the model is.
         seen: by layer, its codes and what it writes, as a variable of its own.
     """
 
     subject: Subject
-    active: Sequence[Tensor]
     seen: list[tuple[Codes, Tensor]] = field(default_factory=list)
 
-    def act(self, layer: int, codes: Codes, x_NSD: Tensor) -> Tensor:
-        codes = held_active(self.subject, layer, codes, x_NSD, self.active)
+    def act(self, layer: int, codes: Codes) -> Tensor:
         written_NSD = codes.written(self.subject.written[layer]) + codes.error_NSD
         own_NSD = written_NSD.detach().requires_grad_()
         self.seen.append((codes, own_NSD))
@@ -92,11 +88,11 @@ def links(subject: Subject, questions: Questions, linked: Sequence[Node]) -> np.
     0 to all others, and in the last column to the answer."""
     weights = np.zeros((len(linked), len(linked) + 1))
     for batch, held in zip(questions.batches(), active_latents(subject, questions)):
-        total, cut = Gradients(subject, 1.0, held), _Cut(subject, held)
+        total, cut = Gradients(subject, 1.0), _Cut(subject)
         with torch.enable_grad():
-            with hooked(subject.model, subject.written, total.act):
+            with hooked(subject.model, subject.written, total.act, held):
                 answers_of(subject.model, batch).sum().backward()
-            with hooked(subject.model, subject.written, cut.act):
+            with hooked(subject.model, subject.written, cut.act, held):
                 answer = answers_of(subject.model, batch).sum()
             ends = [*_ends(subject, linked, total, cut), (len(linked), answer)]
             for column, end in ends:
@@ -132,43 +128,46 @@ def _reaching(subject: Subject, linked: Sequence[Node], cut: _Cut, end: Tensor) 
 
 @torch.no_grad()
 def cut_links(
-    subject: Subject, questions: Questions, pairs: Iterable[tuple[Node, Node | None]]
+    subject: Subject, questions: Questions, pairs: Sequence[tuple[Node, Node | None]]
 ) -> np.ndarray:
     """Return how much the mean logit difference falls when one link after the other is cut: when
     its target, and nothing else, sees its source at its mean. None is the answer."""
-    return np.array([_cut_link(subject, questions, *pair) for pair in pairs])
+    lost = np.zeros(len(pairs))
+    for batch in questions.batches():
+        plain: list[Codes] = []
+        with hooked(subject.model, subject.written, lambda _, codes, to=plain: to.append(codes)):
+            whole_N = answers_of(subject.model, batch)
+        for number, (source, target) in enumerate(pairs):
+            without_N = _without(subject, batch, plain, source, target)
+            lost[number] += float((whole_N - without_N).sum())
+    return lost / len(questions.tokens_NS)
 
 
-def _cut_link(subject: Subject, questions: Questions, source: Node, target: Node | None) -> float:
-    parts = [_cut_batch(subject, batch, source, target) for batch in questions.batches()]
-    return sum(parts) / len(questions.tokens_NS)
-
-
-def _cut_batch(subject: Subject, batch: Questions, source: Node, target: Node | None) -> float:
-    plain: list[Codes] = []
-    with hooked(subject.model, subject.written, lambda _, codes, __: plain.append(codes)):
-        whole_N = answers_of(subject.model, batch)
+def _without(
+    subject: Subject, batch: Questions, plain: Sequence[Codes], source: Node, target: Node | None
+) -> Tensor:
+    """Return the logit differences (N,) with one link cut, given the codes of the plain model."""
     held = [codes.output(written) for codes, written in zip(plain, subject.written)]
     change_N = source.mean(subject) - source.value(plain[source.layer])
     held[source.layer][:, source.position] += change_N[:, None] * source.written(subject)
     seen: list[Codes] = []
 
-    def hold(layer: int, codes: Codes, _: Tensor) -> Tensor:
+    def hold(layer: int, codes: Codes) -> Tensor:
         seen.append(codes)
         return held[layer]
 
     with hooked(subject.model, subject.written, hold):
         without_N = answers_of(subject.model, batch)
-    if target is not None:
-        own_N = target.value(seen[target.layer]) - target.value(plain[target.layer])
-        without_N = _moved(subject, batch, target, own_N)
-    return float((whole_N - without_N).sum())
+    if target is None:
+        return without_N
+    own_N = target.value(seen[target.layer]) - target.value(plain[target.layer])
+    return _moved(subject, batch, target, own_N)
 
 
 def _moved(subject: Subject, batch: Questions, node: Node, change_N: Tensor) -> Tensor:
     """Return the logit differences (N,) with one latent changed."""
 
-    def move(layer: int, codes: Codes, _: Tensor) -> Tensor | None:
+    def move(layer: int, codes: Codes) -> Tensor | None:
         if layer != node.layer:
             return None
         output_NSD = codes.output(subject.written[layer])

@@ -11,8 +11,8 @@ Shapes: N prompts, S positions, D width, L latents of a layer, K active ones per
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,7 +80,7 @@ class Subject:
         mean_YSL = written[0].weight_LD.new_zeros(len(written), length, size)
         error_YSD = mean_YSL.new_zeros(len(written), length, width)
 
-        def add(layer: int, codes: Codes, _: Tensor) -> None:
+        def add(layer: int, codes: Codes) -> None:
             mean_YSL[layer] += codes.by_latent(codes.acts_NSK.flatten(1), size)
             error_YSD[layer] += codes.error_NSD.sum(0)
 
@@ -114,16 +114,38 @@ class Codes:
 
     @classmethod
     def read(cls, written: Written, x_NSD: Tensor, y_NSD: Tensor) -> Codes:
-        shape = x_NSD.shape[:2]
         x_MD, y_MD = x_NSD.flatten(0, 1), y_NSD.flatten(0, 1)
         acts_MK, indices_MK = written.encode(x_MD, y_MD)
-        rest_MD = written.bias_D + written.skipped(x_MD)
+        rest_MD = (written.bias_D + written.skipped(x_MD)).expand_as(y_MD)
         if written.whole:
             error_MD = torch.zeros_like(y_MD)
         else:
             error_MD = y_MD - rest_MD - sparse_ops.decode(acts_MK, indices_MK, written.weight_LD)
-        parts = (acts_MK, indices_MK, error_MD, rest_MD.expand_as(y_MD))
-        return cls(*(part.unflatten(0, shape) for part in parts))
+        parts = (acts_MK, indices_MK, error_MD, rest_MD)
+        return cls(*(part.unflatten(0, x_NSD.shape[:2]) for part in parts))
+
+    @classmethod
+    def native(
+        cls, encoder: LatentEncoder, written: Written, x_NSD: Tensor, active_NSK: Tensor | None
+    ) -> Codes:
+        """Return the codes of a layer that is sparse by construction, from its input.
+
+        Args:
+            active_NSK: which latents are active, whether or not others are larger; None leaves
+                the choice to the layer.
+        """
+        x_MD = x_NSD.flatten(0, 1)
+        if active_NSK is None:
+            acts_MK, indices_MK = written.encode(x_MD, x_MD)
+        else:
+            indices_MK = active_NSK.flatten(0, 1)
+            every_ML = encoder.products(x_MD) + encoder.bias
+            acts_MK = every_ML.gather(1, indices_MK).relu()
+            acts_MK = nn.functional.gelu(acts_MK) if encoder.gelu else acts_MK
+        shape = x_NSD.shape[:2]
+        acts_NSK, indices_NSK = acts_MK.unflatten(0, shape), indices_MK.unflatten(0, shape)
+        error_NSD = torch.zeros_like(x_NSD)
+        return cls(acts_NSK, indices_NSK, error_NSD, written.bias_D.expand_as(x_NSD))
 
     def written(self, written: Written) -> Tensor:
         """Return what the latents write, (N, S, D)."""
@@ -145,23 +167,44 @@ class Codes:
         return sums.view(length, size)
 
 
+Act = Callable[[int, Codes], Tensor | None]
+
+
 @contextmanager
-def hooked(model: Any, written: Sequence[Written], act: Any) -> Iterator[None]:
-    """Call `act` with each layer's number, codes and input; it may return another output."""
+def hooked(
+    model: Any, written: Sequence[Written], act: Act, active: Sequence[Tensor] = ()
+) -> Iterator[None]:
+    """Call `act` with each layer's number and codes; it may return another output.
+
+    Args:
+        active: by layer, which latents of a model that is sparse by construction are active,
+            (N, S, K), whatever comes in; without it the model chooses.
+    """
 
     def hook(layer: int) -> Any:
         def on_mlp(_: Any, args: tuple[Tensor, ...], y_NSD: Tensor) -> Any:
-            return act(layer, Codes.read(written[layer], args[0], y_NSD), args[0])
+            return act(layer, Codes.read(written[layer], args[0], y_NSD))
 
         return on_mlp
 
-    modules = hookpoints.modules(model)
-    handles = [module.register_forward_hook(hook(n)) for n, module in enumerate(modules)]
-    try:
+    def in_place_of(layer: int, encoder: LatentEncoder) -> Any:
+        def forward(x_NSD: Tensor) -> Tensor:
+            held = active[layer] if active else None
+            codes = Codes.native(encoder, written[layer], x_NSD, held)
+            output_NSD = act(layer, codes)
+            return codes.output(written[layer]) if output_NSD is None else output_NSD
+
+        return forward
+
+    with ExitStack() as stack:
+        for layer, module in enumerate(hookpoints.modules(model)):
+            encoder = _encoder(model, layer)
+            if encoder is None:
+                stack.callback(module.register_forward_hook(hook(layer)).remove)
+            else:  # Such a layer is its latents, which need not be computed twice.
+                module.forward = in_place_of(layer, encoder)
+                stack.callback(delattr, module, "forward")
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def answers_of(model: Any, batch: Questions) -> Tensor:
@@ -193,7 +236,7 @@ def run(subject: Subject, questions: Questions, kept: Nodes) -> np.ndarray:
         ]
     )
 
-    def act(layer: int, codes: Codes, _: Tensor) -> Tensor:
+    def act(layer: int, codes: Codes) -> Tensor:
         on_NSK = kept.latents_YSL[layer][place_S1, codes.indices_NSK]
         kept_S1 = kept.errors_YS[layer][:, None]
         error_NSD = kept_S1 * codes.error_NSD + (1 - kept_S1) * subject.error_YSD[layer]
@@ -210,18 +253,15 @@ class Gradients:
     """What one pass computes with all nodes a share of the way from their mean to their value.
 
     Attributes:
-        active: by layer, which latents are active as the model is.
         seen: by layer, its codes and what goes on from it.
     """
 
     subject: Subject
     share: float
-    active: Sequence[Tensor]
     seen: list[tuple[Codes, Tensor]] = field(default_factory=list)
 
-    def act(self, layer: int, codes: Codes, x_NSD: Tensor) -> Tensor:
+    def act(self, layer: int, codes: Codes) -> Tensor:
         written = self.subject.written[layer]
-        codes = held_active(self.subject, layer, codes, x_NSD, self.active)
         mean_SD = self.subject.mean_YSL[layer] @ written.weight_LD
         value_NSD = codes.written(written) + codes.error_NSD
         mean_SD = mean_SD + self.subject.error_YSD[layer]
@@ -264,22 +304,6 @@ def of_coders(coders: Sequence[SparseCoder]) -> list[Written]:
     return [replace(one, encode=partial(encode, coder)) for one, coder in zip(plain, coders)]
 
 
-def held_active(
-    subject: Subject, layer: int, codes: Codes, x_NSD: Tensor, active: Sequence[Tensor]
-) -> Codes:
-    """Return the codes with the given native latents active, by layer; others as they are."""
-    encoder = _encoder(subject.model, layer)
-    return codes if encoder is None else replace(codes, **_recoded(encoder, x_NSD, active[layer]))
-
-
-def _recoded(encoder: LatentEncoder, x_NSD: Tensor, indices_NSK: Tensor) -> dict[str, Tensor]:
-    """Return the values of given latents, whether or not others are larger."""
-    every_ML = encoder.products(x_NSD.flatten(0, 1)) + encoder.bias
-    acts_NSK = every_ML.gather(1, indices_NSK.flatten(0, 1)).view_as(indices_NSK).relu()
-    acts_NSK = nn.functional.gelu(acts_NSK) if encoder.gelu else acts_NSK
-    return {"acts_NSK": acts_NSK, "indices_NSK": indices_NSK}
-
-
 def active_latents(subject: Subject, questions: Questions) -> list[list[Tensor]]:
     """Return by batch and layer which latents are active as the model is, (n, S, K); nothing of a
     dense model."""
@@ -292,7 +316,7 @@ def active_latents(subject: Subject, questions: Questions) -> list[list[Tensor]]
                 hooked(
                     subject.model,
                     subject.written,
-                    lambda _, codes, __, layers=layers: layers.append(codes.indices_NSK),
+                    lambda _, codes, layers=layers: layers.append(codes.indices_NSK),
                 ),
             ):
                 subject.model.base_model(batch.tokens_NS, use_cache=False)
@@ -309,8 +333,8 @@ def gradients(subject: Subject, questions: Questions, shares: Sequence[float]) -
     totals = [subject.everything(0.0) for _ in shares]
     for batch, active in zip(questions.batches(), active_latents(subject, questions)):
         for share, total in zip(shares, totals):
-            one = Gradients(subject, share, active)
-            with torch.enable_grad(), hooked(subject.model, subject.written, one.act):
+            one = Gradients(subject, share)
+            with torch.enable_grad(), hooked(subject.model, subject.written, one.act, active):
                 answers_of(subject.model, batch).sum().backward()
             for layer, (latents_SL, errors_S) in enumerate(one.effects()):
                 total.latents_YSL[layer] += latents_SL / len(questions.tokens_NS)
