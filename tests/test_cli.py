@@ -34,7 +34,7 @@ PANELS = {
         *("similarity", "intervene", "browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
-    "Look": ["trace", "verify", "show", "circuit", "generate", "status"],
+    "Look": ["trace", "verify", "show", "judge", "circuit", "generate", "status"],
     "Exchange": ["import", "export", "export-model", "import-scores", "bundle"],
     "Experiments": ["repro", "exp", "compute"],
 }
