@@ -16,7 +16,8 @@ from clearnets import UserError
 from clearnets.analysis.llm_judge_rows import MAIN_MEASURE, measured
 from clearnets.analysis.statistics import balanced_accuracy
 from clearnets.autointerp import records
-from clearnets.autointerp.rules.language import parse
+from clearnets.autointerp.rules.language import Clause, Rule, parse, render
+from clearnets.autointerp.rules.matcher import NOTHING
 from clearnets.autointerp.scored_layer import ScoredLayer, rule_scores
 from clearnets.autointerp.texts import Texts, open_texts
 from clearnets.browser.findings import EMBEDDING, REASONS, scorers
@@ -37,6 +38,9 @@ SAVE = "save one from the page of `clearnets browse`"
 RULES = (
     'the judge of rules reads sentences such as: The word "the" right after "in" or "on". '
     "(docs/rules.md has all its phrases)"
+)
+UNKNOWN = (
+    "a word is one token, and a class has the two names that artifacts/words/classes.jsonl gives it"
 )
 # Keyboards of phones turn quotes.
 _STRAIGHT = str.maketrans("“”‘’", "\"\"''")
@@ -70,11 +74,13 @@ class Scored:
     Attributes:
         scorers: the names of the scores.
         rows: values of COLUMNS and scores, where there are any; of each latent the person's first.
+        unknown: words and classes that a person named and the text does not have.
         demonstration: a language model judged that has not qualified.
     """
 
     scorers: list[str]
     rows: list[dict[str, Any]]
+    unknown: list[str]
     demonstration: bool
 
 
@@ -156,7 +162,7 @@ def _by_latent(path: Path) -> Found:
 
 async def _judge(config: Config, groups: Sequence[tuple[Unit, list[Line]]]) -> Scored:
     texts = open_texts(records.SPLITS[config.explain.protocol])
-    model, rows, demonstration = config.score.judge, [], False
+    model, rows, unknown, demonstration = config.score.judge, [], [], False
     if model is not None:
         from clearnets.autointerp.llm.concurrency import connection
     async with connection(model.client) if model else nullcontext() as connect:
@@ -170,6 +176,7 @@ async def _judge(config: Config, groups: Sequence[tuple[Unit, list[Line]]]) -> S
             judged = _by_latent(unit.out / records.JUDGED) if model else {}
             demonstration |= any(record["demonstration"] for record in judged.values())
             for line in lines:
+                unknown += _unknown(layer, line.explanation) if rules else ()
                 status = scored[line.latent]["status"]
                 for by, text, found in (
                     (PERSON, line.explanation, (rules, said)),
@@ -178,7 +185,7 @@ async def _judge(config: Config, groups: Sequence[tuple[Unit, list[Line]]]) -> S
                     row = line.model_dump(exclude={"experiment"})
                     row |= {"by": by, "status": status, "explanation": text}
                     rows.append(row | dict(_numbers(line.latent, *found, config)))
-    return Scored(_scorers(config), rows, demonstration)
+    return Scored(_scorers(config), rows, list(dict.fromkeys(unknown)), demonstration)
 
 
 def _scorers(config: Config) -> list[str]:
@@ -210,6 +217,15 @@ def as_rule(sentence: str) -> str | None:
             continue
         return text
     return None
+
+
+def _unknown(layer: ScoredLayer, sentence: str) -> Iterator[str]:
+    """Yield the words and classes of a rule that are none of this text, in words."""
+    rule = as_rule(sentence)
+    for clause in parse(rule).clauses if rule else ():
+        for item in (*clause.words, *(clause.context.words if clause.context else ())):
+            if layer.text.lexicon.id(item) < NOTHING:
+                yield render(Rule((Clause((item,)),))).rstrip(".")
 
 
 def _by_rules(layer: ScoredLayer, own: Mapping[int, str]) -> Found:
@@ -269,6 +285,8 @@ def show(found: Scored, config: Config) -> bool:
     print_table(["latent", "by", *found.scorers, "explanation"], cells)
     for why, names in missing.items():
         print(f"no score for {first_of(names)}: {why}")
+    if found.unknown:
+        print(f"not in this text: {first_of(found.unknown)}; {UNKNOWN}")
     if found.demonstration:
         print("this language model has not qualified as a judge: its scores are a demonstration")
     return sum(map(len, missing.values())) * 2 < len(cells)

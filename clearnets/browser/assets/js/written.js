@@ -38,10 +38,17 @@ class Written {
     const box = h("textarea", { id: "own", rows: 2, maxlength: 1000, "aria-describedby": "own-note",
       placeholder: 'The word "the" right after "in" or "on".', oninput: () => { this.set(link, box.value); count(); } }, this.texts[link] ?? "");
     const save = h("button", { type: "button", onclick: () => this.save() });
-    const count = () => { save.textContent = `Save all ${this.links.length} as a file`; save.disabled = !this.links.length; };
+    const count = () => {
+      const all = this.links.length;
+      save.textContent = all > 1 ? `Save all ${all} as a file` : "Save as a file";
+      save.disabled = !all;
+    };
     count();
-    return h("div", { class: "own" }, h("label", { for: "own" }, "In your words: when is it active?"), box, save,
-      h("p", { class: "note", id: "own-note" }, "Kept in this browser. `clearnets judge FILE` scores what you save, on text that is not shown here. " +
+    const { dataset } = document.documentElement;
+    const hide = h("input", { type: "checkbox", checked: "blind" in dataset, onchange: () => { if (hide.checked) dataset.blind = ""; else delete dataset.blind; } });
+    return h("div", { class: "own" }, h("label", { for: "own" }, "Your explanation: when is it active?"), box, save,
+      h("label", { class: "hide" }, hide, "Hide the explainer's sentences, here and in the list"),
+      h("p", { class: "note", id: "own-note" }, "Kept in this browser. `clearnets judge FILE` scores what you save on held-out text. " +
         "Its judge of rules reads sentences such as the explainer's."));
   }
 }
