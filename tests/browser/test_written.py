@@ -81,7 +81,7 @@ def test_what_fires_everywhere_is_at_chance_and_what_is_no_rule_is_said(tmp_path
         {"latent": one, "explanation": "names of animals"},
         {"latent": one, "explanation": "Any word"},  # The last counts.
         {"latent": other, "explanation": "names of animals"},
-        {"latent": third, "explanation": 'The word "zebra" right after "fox"'},
+        {"latent": third, "explanation": 'The word "zebra" right after "quagga"'},
         {"latent": dead, "explanation": "Any word."},
         {"family": "token-unigram", "layer": None, "latent": unigram, "explanation": word},
     )
@@ -94,7 +94,7 @@ def test_what_fires_everywhere_is_at_chance_and_what_is_no_rule_is_said(tmp_path
     assert f"native/1/{one}\tperson\t0.500\t0.500\tAny word" in lines
     assert any(line.startswith(f"token-unigram/tokens/{unigram}\tperson\t") for line in lines)
     assert [line for line in lines if line.startswith("not in this text")] == [
-        f'not in this text: The word "zebra"; {written.UNKNOWN}'
+        f'not in this text: The word "zebra", The word "quagga"; {written.UNKNOWN}'
     ]
     (refused,) = (line for line in lines if "docs/rules.md" in line)
     assert refused.startswith(f"no score for native/1/{other}: the judge of rules reads")
