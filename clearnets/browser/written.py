@@ -36,8 +36,8 @@ PERSON, EXPLAINER = "person", "explainer"
 COLUMNS = ("family", "seed", "layer", "latent", "by", "status", "explanation")
 SAVE = "save one from the page of `clearnets browse`"
 RULES = (
-    'the judge of rules reads sentences such as: The word "the" right after "in" or "on". '
-    "(docs/rules.md has all its phrases)"
+    "not in the language of rules, which has sentences such as: "
+    'The word "the" right after "in" or "on". (docs/rules.md lists all its phrases)'
 )
 UNKNOWN = (
     "a word is one token, and a class has the two names that artifacts/words/classes.jsonl gives it"

@@ -97,7 +97,7 @@ def test_what_fires_everywhere_is_at_chance_and_what_is_no_rule_is_said(tmp_path
         f'not in this text: The word "zebra", The word "quagga"; {written.UNKNOWN}'
     ]
     (refused,) = (line for line in lines if "docs/rules.md" in line)
-    assert refused.startswith(f"no score for native/1/{other}: the judge of rules reads")
+    assert refused.startswith(f"no score for native/1/{other}: not in the language of rules, ")
     assert any(line.startswith(f"no score for native/1/{dead}: active") for line in lines)
 
     written.write(found, tmp_path / "out/scores.csv")
