@@ -34,7 +34,7 @@ PANELS = {
         *("similarity", "intervene", "browse", "sample", "collate"),
     ],
     "Paper": ["figures", "paper", "claims", "compare"],
-    "Look": ["trace", "verify", "show", "circuit", "generate", "status"],
+    "Look": ["trace", "verify", "show", "judge", "circuit", "generate", "status"],
     "Exchange": ["import", "export", "export-model", "import-scores", "bundle"],
     "Experiments": ["repro", "exp", "compute"],
 }
@@ -100,6 +100,8 @@ def test_help_lists_every_command_in_its_panel():
         (["train", "--mlp", "spare"], "unknown --mlp 'spare'; choose one of dense, sparse"),
         (["sparsify", "--aux", "native"], "choose one of transcoder, groupmax-transcoder, sae"),
         (["match", "--set", "seeds=[1]"], "add --experiment NAME"),
+        (["judge", "no.jsonl"], "no.jsonl cannot be read (No such file or directory); save one"),
+        (["judge", "params.yaml"], "params.yaml, line 1: no explanation; save one from the page"),
         (["exp", "nothing"], "unknown experiment 'nothing'; there are: smoke"),
         (["exp", "smoke", "--dry-run", "--set", "nope=1"], "unknown key 'nope'"),
         (["exp", "smoke", "--dry-run", "--set", "train.epochs=no"], "train.epochs"),

@@ -10,7 +10,18 @@ from importlib.resources import files
 from typing import Any
 
 # In the order in which the browser reads them.
-SCRIPTS = ("dom", "data", "window", "latent", "list", "families", "circuits", "rate", "main")
+SCRIPTS = (
+    "dom",
+    "data",
+    "window",
+    "written",
+    "latent",
+    "list",
+    "families",
+    "circuits",
+    "rate",
+    "main",
+)
 
 
 def pack(data: Mapping[str, Any]) -> str:

@@ -26,7 +26,10 @@ app = typer.Typer(
 PANELS = {
     "Pipeline": [stages.command(stage) for stage in table().values() if not stage.own_command],
     "Paper": [paper.figures, paper.paper, paper.claims, paper.compare],
-    "Look": [look.trace, look.verify, look.show, look.circuit, look.generate, look.status],
+    "Look": [
+        *(look.trace, look.verify, look.show, look.judge, look.circuit, look.generate),
+        look.status,
+    ],
     "Exchange": [
         *(exchange.import_, exchange.export, exchange.export_model, exchange.import_scores),
         exchange.bundle,

@@ -138,6 +138,37 @@ def show(
     module.run(module.look(place.config, family, layer, latent, seed=seed), examples)
 
 
+def judge(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Explanations that the page saved: NAME.jsonl.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Also write the scores as a CSV.")
+    ] = None,
+    experiment: Experiment = None,
+) -> None:
+    """Score explanations that people wrote in the feature browser, beside the explainer's.
+
+    The judges, and the held-out windows, are those of `score`. It fails where none has a score.
+
+    Example: [bold]clearnets judge explanations-default.jsonl[/bold]
+    """
+    from clearnets.browser import written as module
+    from clearnets.pipeline.stage import table
+
+    config = Place.of(experiment).config
+    lines = module.read(file, config)
+    target = out.absolute() if out else None
+    move_to_run(experiment)
+    units = table()["score"].module.units
+    found = module.judge(
+        config, lines, lambda family: units(config, family=family, layers=config.model.layers)
+    )
+    if target:
+        module.write(found, target)
+    raise typer.Exit(not module.show(found, config))
+
+
 def generate(
     prompt: Annotated[str, typer.Argument(help="How the story begins; it may be empty.")],
     aux: Annotated[str, LATENTS] = "native",

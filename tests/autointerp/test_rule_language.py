@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,3 +158,12 @@ def test_words_are_counted_over_the_whole_sentence():
 def test_other_sentences_are_refused(sentence):
     with pytest.raises(UserError, match="not a rule"):
         parse(sentence)
+
+
+def test_the_page_for_people_lists_every_phrase():
+    page = (Path(__file__).parents[2] / "docs/rules.md").read_text(encoding="utf-8")
+    words = {kind: ("x",) if kind in AFTERS else () for kind in (*AFTERS, *STATES)}
+    for kind, negated in product(words, (False, True)):
+        sentence = render(Rule((Clause((), Context(kind, words[kind], negated)),)))
+        phrase = sentence.removeprefix("Any word ").removesuffix(".").removesuffix(' "x"')
+        assert f"`{phrase}`" in page

@@ -13,6 +13,7 @@ import synthetic_page as synthetic
 import synthetic_results
 
 from clearnets.analysis import rating_files
+from clearnets.browser import written
 from clearnets.browser.page import pack, render, unpack
 from clearnets.pipeline import paths
 
@@ -23,7 +24,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 NOT_EXPLAINED = "No explanation: active in too few windows to explain."
 # What a screen reader has nothing to say about.
 UNNAMED = """() => [...document.querySelectorAll(
-    "#view button, #view input, #view select, header button, nav a"
+    "#view button, #view input, #view select, #view textarea, header button, nav a"
 )].filter((element) => !(
     element.getAttribute("aria-label") || element.labels?.length || element.textContent.trim()
 )).map((element) => element.outerHTML)"""
@@ -487,6 +488,42 @@ def test_ratings_are_blind_kept_and_saved_as_collate_reads_them(tab, tmp_path, m
     assert read is not None
     assert len(read) == 8
     assert read["current"].all()
+
+
+def test_explanations_of_ones_own_are_kept_and_saved_as_judge_reads_them(tab):
+    first, second = explained()[0], explained()[1]
+    page = tab.open(name(second))
+    assert page.is_disabled(".own button")
+    page.keyboard.press("e")
+    page.keyboard.type("quick: j e / ")
+    page.keyboard.press("Escape")
+    page.keyboard.press("k")
+    assert page.evaluate("location.hash") == f"#{name(first)}", "the keys work again"
+    page.fill("#own", f"{synthetic.EVIL} \n“fox”")
+    page.wait_for_timeout(500)  # Chromium stores what a page keeps a moment later.
+    page = tab.open(name(second))
+    assert page.input_value("#own") == "quick: j e / "
+    assert page.inner_text(".own button") == "Save all 2 as a file"
+    with page.expect_download() as download:
+        page.click(".own button")
+    assert download.value.suggested_filename == "explanations-made-up.jsonl"
+    config = synthetic_results.few().model_copy(update={"experiment": "made-up"})
+    wrote = {first: f"{synthetic.EVIL} \n“fox”", second: "quick: j e /"}
+    lines = written.read(Path(download.value.path()), config)
+    assert {(*line.place, line.latent): line.explanation for line in lines} == {
+        ("native", 0, PAGE["latents"]["layer"][i], i): text for i, text in wrote.items()
+    }
+    page.fill("#own", " ")
+    assert page.inner_text(".own button") == "Save as a file", "what is empty is gone"
+    page.check(".own input")
+    page.evaluate(f"location.hash = '#{name(first)}'")
+    assert page.is_checked(".own input")
+    for hidden in ("main .explanation", ".item .says", ".card p"):
+        assert not page.locator(hidden).first.is_visible()
+    silent = next(i for i in range(60) if i not in explained())
+    page = tab.open(name(silent))
+    assert page.locator("#own").count() == 0, "no judge could score it"
+    page.keyboard.press("e")
 
 
 def test_the_families_view_sums_up_and_leads_to_the_list(tab):

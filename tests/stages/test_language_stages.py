@@ -48,6 +48,7 @@ from clearnets.analysis import transcript_sample
 from clearnets.autointerp.llm.completions import RequestFailed
 from clearnets.autointerp.llm.gguf_client import locate
 from clearnets.autointerp.llm.qualification import is_qualified, tasks
+from clearnets.browser import written
 from clearnets.config import Config
 from clearnets.data.tokens import TokenStore, open_tokens
 from clearnets.latents.examples import windows_of
@@ -224,6 +225,34 @@ def test_what_cannot_be_read_is_asked_again_then_marked_and_not_scored(connected
         },
     }  # fmt: skip
     assert read_json(paths.metrics("score-native"))["seed-0"]["unparsable"] == len(unread)
+
+
+def test_a_person_is_judged_as_the_explainer_is_and_asked_about_once(connected, tmp_path):
+    connected(Reader())
+    settings = language(explain__latents=12)
+    run_all(settings, layers=(0,))
+    line = {"experiment": "default", "family": FAMILY, "seed": 0, "layer": 0, "latent": FOX}
+
+    def judge(text: str) -> list[dict]:
+        (tmp_path / "a").write_text(json.dumps(line | {"explanation": text}) + "\n")
+        lines = written.read(tmp_path / "a", settings)
+        units = score.units(settings, family=FAMILY, layers=(0,))
+        found = written.judge(settings, lines, lambda _: units)
+        assert found.scorers == ["judge-detection", "judge-fuzzing"]
+        assert found.demonstration == judged()[FOX]["demonstration"]
+        return [{name: row[name] for name in found.scorers} for row in found.rows]
+
+    connected(None)
+    perfect = {"judge-detection": 1.0, "judge-fuzzing": 1.0}
+    assert judge("fox") == [perfect, perfect], "as it was answered before"
+    before = results()
+    model = connected(Reader())
+    person, explainer = judge("nothing at all")
+    assert (person["judge-detection"], explainer) == (0.5, perfect)
+    assert model.asked
+    connected(None)
+    assert judge("nothing at all") == [person, explainer]
+    assert results() == before
 
 
 def test_missing_answers_have_their_own_column(connected):

@@ -27,3 +27,10 @@ function percent(share) {
   const value = 100 * share;
   return (value >= 10 ? value.toFixed(0) : value.toPrecision(2).replace(/\.?0+(e|$)/, "$1")) + " %";
 }
+
+// Have the browser save a text, of one JSON object per line, as a file.
+function saveFile(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "application/jsonl" }));
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+}

@@ -94,7 +94,7 @@ function exchanges(latents, i) {
       h("b", {}, "reply"), h("pre", { tabindex: "0" }, reply ?? "(none came)"))));
 }
 
-function latentPage(latents, i, back) {
+function latentPage(latents, i, back, written) {
   const largest = latents.get("largest", i), examples = latents.get("examples", i);
   const explanation = latents.get("explanation", i), status = latents.get("status", i);
   const title = h("h2", { tabindex: "-1", id: "latent-title" }, latents.swatch(latents.family(i)), latents.title(i),
@@ -117,7 +117,7 @@ function latentPage(latents, i, back) {
       : h("p", { class: "explanation none" }, `No explanation: ${latents.reasons[status] || status}.`),
     effect && h("p", { class: "explanation effect" }, effect[0]),
     explanation && latents.reasons[status] && h("p", { class: "note" }, `No score: ${latents.reasons[status]}.`),
-    facts(latents, i),
+    facts(latents, i), !latents.reasons[status] && written.form(i),
     h("div", { class: "pair" },
       h("div", {}, h("h3", {}, "Activations", h("small", {}, `${whole(latents.get("count", i))} of them, log scale`)),
         largest ? histogram(latents.get("histogram", i), largest) : h("p", { class: "note" }, "None.")),

@@ -42,6 +42,7 @@ class App {
     this.main = h("main", { id: "main", tabindex: "-1", "aria-labelledby": "latent-title" });
     this.both = h("div", { class: "latents" }, this.list.element, this.main);
     this.rating = new Rating(latents);
+    this.written = new Written(latents);
     addEventListener("hashchange", () => this.route());
     addEventListener("keydown", (event) => this.key(event));
     const keys = document.getElementById("keys");
@@ -91,7 +92,7 @@ class App {
       this.main.replaceChildren(h("h2", { id: "latent-title" }, hash ? `No latent ${hash}` : "No latents"),
         h("p", { class: "note" }, hash ? "Only latents that were drawn to be explained are here; `clearnets show FAMILY LAYER LATENT` prints any other." : "This experiment has none."));
     } else {
-      this.main.replaceChildren(...latentPage(this.latents, i, () => this.go("")));
+      this.main.replaceChildren(...latentPage(this.latents, i, () => this.go(""), this.written));
     }
     this.main.scrollTop = 0;
     this.list.mark(i);
@@ -117,6 +118,7 @@ class App {
     if (this.name === "latents") {
       Object.assign(keys, {
         j: () => this.list.step(1), k: () => this.list.step(-1), r: () => this.list.random(),
+        e: () => document.getElementById("own")?.focus(),
         "/": () => { this.both.classList.remove("reading"); this.list.query.focus(); },
       });
       if (event.target === this.list.box) {

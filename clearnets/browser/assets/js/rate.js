@@ -182,10 +182,7 @@ class Rating {
   get file() { return this.answers.map((record) => JSON.stringify(record) + "\n").join(""); }
 
   save() {
-    if (!this.rater) return;
-    const address = URL.createObjectURL(new Blob([this.file], { type: "application/jsonl" }));
-    h("a", { href: address, download: `${this.rater}.jsonl` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10000);
+    if (this.rater) saveFile(`${this.rater}.jsonl`, this.file);
   }
 
   key_(key) {
