@@ -12,6 +12,7 @@ from clearnets.config.pictures import PictureCurves, PictureGrid
 TaskName = Literal["grokking", "digits", "grid", "mnist", "cifar10", "checkpoints"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 Spacing = Literal["log", "even"]
+Reads = Literal["output", "input"]
 
 
 class CheckpointCoders(Frozen):
@@ -31,6 +32,12 @@ class CheckpointCoders(Frozen):
     """Steps over which the learning rate rises from zero."""
     finetune: bool
     """Start from the coder of the checkpoint before, not from new weights."""
+    reads: Reads = "output"
+    """What an SAE reads: the output of each attention and feedforward, or the input of each block,
+    which is the residual stream that both add to."""
+    data: Literal["shared", "own"] = "shared"
+    """Positions that a checkpoint's SAEs are trained on: all of the train split, the same for every
+    checkpoint, or a random part of its own, of which no position is in another checkpoint's."""
 
 
 class Grokking(Frozen):
@@ -116,6 +123,9 @@ class Generalize(Frozen):
     """What `clearnets generalize` runs on."""
     coders: CheckpointCoders
     """The same for every task."""
+    spectra: Count = 0
+    """Singular values of each weight matrix, and of its change, in the table `spectra.csv` of every
+    task; 0 means no such table."""
     grokking: Grokking | None = None
     digits: PictureCurves | None = None
     """Few training pictures against many."""

@@ -10,6 +10,7 @@ Shapes: N predictions, C classes, M positions, D width, L latents, K active late
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 
 from clearnets.coders import objective
 from clearnets.config import CheckpointCoders
-from clearnets.generalization import coders, complexity, metrics
+from clearnets.config.generalize import Reads
+from clearnets.generalization import coders, complexity, metrics, spectra
 from clearnets.generalization.tasks import Batch, Run, Task
 from clearnets.latents.hooks import capture
 from clearnets.pipeline.runtime import seed_for
@@ -68,7 +70,8 @@ def measure_run(
     initial: dict[str, np.ndarray] = {}
     previous: dict[str, _Latents] = {}
     progress = task.progress(run, folder)
-    for step in task.checkpoints(run, folder):
+    steps = task.checkpoints(run, folder)
+    for part, step in enumerate(steps):
         model = task.model(run, folder, step).to(device).requires_grad_(False)
         weights = {name: w.detach().cpu().numpy() for name, w in model.named_parameters()}
         initial = initial or weights
@@ -78,10 +81,15 @@ def measure_run(
             **progress.get(step, {}),
         }
         yield _row(step, WHOLE_MODEL, of_model)
-        train, test = (_activations(task, model, run, split, device) for split in _SPLITS)
+        train, test = (
+            _activations(task, model, run, split, device, settings.reads) for split in _SPLITS
+        )
         for point in test:
             before = previous.get(point)
-            latents = _latents(point, train[point], test[point], model, settings, run, before)
+            seen_MD = train[point].acts_MD
+            if settings.data == "own" and test[point].code_MK is None:
+                seen_MD = coders.own_part(seen_MD, part, len(steps), name=point, seed=run.seed)
+            latents = _latents(point, seen_MD, test[point], model, settings, run, before)
             yield _row(step, point, {**latents.metrics, "stability": _stability(latents, before)})
             previous[point] = latents
 
@@ -104,23 +112,17 @@ def weight_metrics(
     """Return the norm of all weights and the ranks and largest singular values of matrices.
 
     Ranks and singular values are means over the matrices and, with the prefix `change_`, over their
-    changes since `initial`. A weight's dimensions of size 1 do not count; biases are left out.
+    changes since `initial`; see `spectra.of_matrices`.
     """
     values: dict[str, list[float]] = {}
-    for name, weight in weights.items():
-        matrix = weight.squeeze().astype(np.float64)
-        if matrix.ndim < 2:
-            continue
-        start = initial[name].reshape(matrix.shape)
-        for kind, one in (("weight", matrix), ("change", matrix - start)):
-            values_S = metrics.singular_values(one)
-            of_matrix = {
-                "effective_rank": metrics.effective_rank(values_S),
-                "stable_rank": metrics.stable_rank(values_S),
-                "spectral_norm": float(values_S[0]),
-            }
-            for metric, value in of_matrix.items():
-                values.setdefault(f"{kind}_{metric}", []).append(value)
+    for _, kind, values_S in spectra.of_matrices(weights, initial):
+        of_matrix = {
+            "effective_rank": metrics.effective_rank(values_S),
+            "stable_rank": metrics.stable_rank(values_S),
+            "spectral_norm": float(values_S[0]),
+        }
+        for metric, value in of_matrix.items():
+            values.setdefault(f"{kind}_{metric}", []).append(value)
     means = {name: float(np.mean(of_matrices)) for name, of_matrices in values.items()}
     return {"parameter_norm": metrics.parameter_norm(weights.values()), **means}
 
@@ -200,21 +202,39 @@ def _pgdl(task: Task, model: nn.Module, run: Run, batches: Sequence[Batch]) -> d
     }
 
 
+def blocks(points: Sequence[str]) -> list[str]:
+    """Return the blocks whose parts the hookpoints are, by their numbers in names.
+
+    Without numbers the model is one block, which begins with the first hookpoint.
+
+    >>> blocks(["layers.0.attention.o_proj", "layers.0.mlp", "layers.1.mlp"])
+    ['layers.0', 'layers.1']
+    >>> blocks(["attention", "mlp"])
+    ['attention']
+    """
+    found = (re.match(r".*\.\d+(?=\.)", point) for point in points)
+    return list(dict.fromkeys(at[0] for at in found if at)) or list(points[:1])
+
+
 def _activations(
-    task: Task, model: nn.Module, run: Run, split: str, device: torch.device
+    task: Task, model: nn.Module, run: Run, split: str, device: torch.device, reads: Reads
 ) -> dict[str, _Activations]:
-    """Return the activations of every hookpoint on a split, by hookpoint."""
+    """Return the outputs of every hookpoint on a split, or the inputs of every block, by name."""
     points, native = task.hookpoints(model), task.native(model)
+    if reads == "input":
+        points, native = blocks(points), {}
     acts: dict[str, list[Tensor]] = {point: [] for point in points}
     codes: dict[str, list[tuple[Tensor, Tensor]]] = {point: [] for point in native}
-    with torch.no_grad(), capture(model, [*points, *native.values()]) as seen:
+    with torch.no_grad(), capture(model, [*points, *native.values()], inputs=True) as seen:
         for batch in task.batches(run, split):
             batch = _on(batch, device)
             task.logits(model, batch)
             for point in points:
-                acts[point].append(batch.activations(seen[point]).float())
+                read, output = seen[point]
+                given = _channels_last(read) if reads == "input" else output
+                acts[point].append(batch.activations(given).float())
             for point, name in native.items():
-                values, indices = seen[name]
+                values, indices = seen[name][1]
                 codes[point].append((batch.activations(values), batch.activations(indices)))
     return {
         point: _Activations(
@@ -224,6 +244,11 @@ def _activations(
     }
 
 
+def _channels_last(read: Tensor) -> Tensor:
+    """Return a block's input with the width as last axis: that of ConvNeXtV2 is (B, D, H, W)."""
+    return read.movedim(1, -1) if read.ndim == 4 else read
+
+
 def _joined(codes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     values, indices = zip(*codes)
     return torch.cat(values), torch.cat(indices)
@@ -231,7 +256,7 @@ def _joined(codes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def _latents(
     point: str,
-    train: _Activations,
+    train_MD: Tensor,
     test: _Activations,
     model: nn.Module,
     settings: CheckpointCoders,
@@ -246,7 +271,7 @@ def _latents(
         directions_LD = _decoder_of(model, point)
     else:
         old = before.coder if before is not None else None
-        coder = coders.fit(train.acts_MD, settings, name=point, seed=run.seed, before=old)
+        coder = coders.fit(train_MD, settings, name=point, seed=run.seed, before=old)
         made = objective.reconstruct(coder, test.acts_MD)
         values_MK, indices_MK = made.acts_Nk, made.indices_Nk
         assert coder.W_dec is not None

@@ -73,3 +73,21 @@ def fit(
         optimizer.zero_grad()
     coder.set_decoder_norm_to_unit_norm()
     return coder.requires_grad_(False)
+
+
+def own_part(acts_MD: Tensor, part: int, parts: int, *, name: str, seed: int) -> Tensor:
+    """Return one of disjoint random parts of the positions that together are all of them.
+
+    Sizes differ by one at most. `seed` and the number of positions determine the parts.
+
+    Raises:
+        UserError: there are fewer positions than parts.
+    """
+    if len(acts_MD) < parts:
+        raise UserError(
+            f"generalize.coders.data is own, and {name} has {len(acts_MD)} positions for "
+            f"{parts} checkpoints: observe more data, or fewer checkpoints"
+        )
+    rng = torch.Generator().manual_seed(seed_for(seed, "parts"))
+    rows_N = torch.randperm(len(acts_MD), generator=rng)[part::parts]
+    return acts_MD[rows_N.to(acts_MD.device)]

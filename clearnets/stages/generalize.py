@@ -19,7 +19,7 @@ STAGE = Stage(
     does="Follow training runs through their checkpoints: when does a network generalize?",
     example="clearnets generalize grokking",
     over=TASKS,
-    params=("generalize.coders", "generalize.{item}"),
+    params=("generalize.coders", "generalize.spectra", "generalize.{item}"),
     reads=("{source}",),
     writes=("artifacts/generalize/{item}",),
     on_device=True,
@@ -37,7 +37,8 @@ def units(config: Config, *, task: str) -> list[Unit]:
 
     spec = registry.TASKS[task]
     own = spec.settings_in(config)
-    settings = {"task": task, **config.dump("generalize.coders", f"generalize.{task}")}
+    keys = ("generalize.coders", "generalize.spectra", f"generalize.{task}")
+    settings = {"task": task, **config.dump(*keys)}
     if files := spec.files(own):
         recorded, hashes = getattr(files.settings, "fingerprint", None), files.hashes()
         check_unchanged(files.path or "", hashes, recorded, experiment=config.experiment)
@@ -64,7 +65,7 @@ def sources(config: Config) -> Iterator[Source]:
 
 
 def run(config: Config, *, runtime: Runtime, task: str) -> None:
-    """Write the tables of a task: `runs.csv`, `curves.csv` and `measures.csv`.
+    """Write the tables of a task: `runs.csv`, `curves.csv`, `measures.csv`; or `spectra.csv`, too.
 
     Checkpoints and coders are dropped: they are large, and the same command makes them again.
     """

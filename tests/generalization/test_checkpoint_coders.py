@@ -9,7 +9,7 @@ import pytest
 import torch
 from sparsify import SparseCoder
 
-from clearnets import config
+from clearnets import UserError, config
 from clearnets.config import CheckpointCoders, Grokking
 from clearnets.generalization import coders
 from clearnets.generalization.checkpoint_metrics import measure_run
@@ -83,8 +83,37 @@ def test_a_little_finetuning_on_the_same_activations_beats_as_little_from_new_we
     assert errors[0] < 0.5 * errors[1]
 
 
-@pytest.mark.parametrize("finetune", [True, False])
-def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune):
+@pytest.mark.parametrize(("count", "parts"), [(40, 4), (41, 4), (3, 3)])
+def test_checkpoints_divide_the_positions_among_them(count, parts):
+    acts_MD = torch.arange(2 * count).view(count, 2)
+
+    def divided(seed: int) -> list[list[int]]:
+        options = {"name": "mlp", "seed": seed}
+        return [
+            (coders.own_part(acts_MD, part, parts, **options)[:, 0] // 2).tolist()
+            for part in range(parts)
+        ]
+
+    found = divided(0)
+    # Disjoint, of one size, and all there are.
+    assert sorted(row for rows in found for row in rows) == list(range(count))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    assert divided(0) == found
+    if count > 3:
+        assert divided(1) != found
+        # No stretch of the data.
+        assert max(found[0]) - min(found[0]) > count / 2
+
+
+def test_fewer_positions_than_checkpoints_are_refused_in_a_line():
+    with pytest.raises(UserError, match="mlp has 3 positions for 4 checkpoints: observe more"):
+        coders.own_part(torch.zeros(3, 2), 0, 4, name="mlp", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("finetune", "data"), [(True, "shared"), (False, "shared"), (False, "own")]
+)
+def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune, data):
     """fvu of every checkpoint as when its coders are made here, each from the one before."""
     values = config.read_yaml(PARAMS)["generalize"]["grokking"]
     small: dict[str, object] = dict.fromkeys(("hidden_size", "mlp_size", "num_latents"), 8)
@@ -93,13 +122,14 @@ def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune):
     task = GrokkingTask(Grokking.model_validate(values | small))
     (run,) = task.runs()
     task.train(tmp_path, device=torch.device("cpu"), bar=Progress("", None, "", quiet=True))
-    own = settings(finetune=finetune, warmup_steps=0)
+    own = settings(finetune=finetune, warmup_steps=0, data=data)
     rows = {
         (row["step"], row["hookpoint"]): row
         for row in measure_run(task, run, tmp_path, own, device=torch.device("cpu"))
     }
     before: dict[str, SparseCoder] = {}
-    for step in task.checkpoints(run, tmp_path):
+    steps = task.checkpoints(run, tmp_path)
+    for part, step in enumerate(steps):
         model = task.model(run, tmp_path, step).requires_grad_(False)
         seen = {}
         for split in ("train", "test"):
@@ -109,7 +139,10 @@ def test_a_run_is_observed_with_a_chain_of_coders(tmp_path, finetune):
             seen[split] = {point: outputs[point].clone() for point in ("attention", "mlp")}
         for point in ("attention", "mlp"):
             start = copy.deepcopy(before.get(point)) if finetune else None
-            coder = coders.fit(seen["train"][point], own, name=point, seed=0, before=start)
+            acts_MD = seen["train"][point]
+            if data == "own":
+                acts_MD = coders.own_part(acts_MD, part, len(steps), name=point, seed=0)
+            coder = coders.fit(acts_MD, own, name=point, seed=0, before=start)
             before[point] = coder
             found = rows[step, point]["fvu"]
             assert found == pytest.approx(unexplained(coder, seen["test"][point]), rel=1e-4)

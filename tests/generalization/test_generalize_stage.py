@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
@@ -110,6 +111,44 @@ def test_tables_hold_every_checkpoint_of_every_run():
     assert (dense["l0"] <= cfg.generalize.coders.k).all()
     # Features can only be compared with those of a checkpoint before.
     assert dense.set_index("step")["stability"].isna().tolist() == [True, *[False] * 4]
+
+
+def test_singular_values_have_a_table_of_their_own_where_they_are_asked_for():
+    small = {"variants": ["dense"], "seeds": [0], "checkpoints": 3}
+    found = []
+    for count in (0, 2):
+        generalize.run(parameters(grokking=small, spectra=count), runtime=CPU, task="grokking")
+        found.append({name: data for name, data in files("grokking").items() if name != MANIFEST})
+    table = found[1].pop("spectra.csv")
+    assert found[0] == found[1]
+    spectra = pd.read_csv(io.BytesIO(table))
+    assert list(spectra)[-2:] == ["sigma_1", "sigma_2"]
+    assert set(spectra["weight"]) > {"W_E_PD", "attention.W_Q_DD", "mlp.W_in_DF"}
+    measures = pd.read_csv(io.BytesIO(found[0]["measures.csv"]))
+    whole = measures[measures["hookpoint"].isna()].set_index("step")
+    for kind in ("weight", "change"):
+        largest = spectra[spectra["of"] == kind].groupby("step")["sigma_1"].mean()
+        np.testing.assert_allclose(largest, whole[f"{kind}_spectral_norm"], rtol=1e-4)
+
+
+def test_coders_of_language_models_may_read_the_residual_stream(tmp_path):
+    vocab = make_text()
+    model = tiny_bases.make("gpt2", vocab_size=vocab, eos=2, bos=1)
+    model.save_pretrained(tmp_path / "models" / "step5")
+    over = {"tasks": ["checkpoints"], "checkpoints": {"name": "models", "rows": 4}}
+    cfg = parameters(**over, coders={"reads": "input", "k": 2})
+    generalize.run(cfg, runtime=CPU, task="checkpoints")
+    measures = pd.read_csv(paths.generalize("checkpoints") / "measures.csv").dropna(subset="fvu")
+    rows_BS = torch.from_numpy(np.load(paths.data() / "tokens/valid.npy")[:4].astype(np.int64))
+    with torch.no_grad():
+        streams = model(rows_BS, output_hidden_states=True).hidden_states
+    # Neither bos, which begins every row, nor padding is measured.
+    counted_BS = rows_BS > 1
+    # The first and the last of three layers.
+    assert measures["hookpoint"].tolist() == ["h.0", "h.2"]
+    for norm, layer in zip(measures["norm_mean"], (0, 2)):
+        norms = streams[layer].norm(dim=-1)[counted_BS]
+        assert norm == pytest.approx(float(norms.mean()), rel=1e-4)
 
 
 def test_losses_are_those_of_the_checkpoints(tmp_path):
@@ -318,6 +357,9 @@ def test_the_table_of_tasks_is_that_of_the_parameters():
         ({"grokking": {"train_share": 0.009}}, "train_share leaves none of the 49 pairs"),
         ({"grokking": {"train_share": 0.999}}, "train_share leaves none of the 49 pairs"),
         ({"coders": {"k": 65}}, "coders.k is 65, and coders of a width of .* lower k or raise"),
+        ({"coders": {"reads": "block"}}, "generalize.coders.reads: .*'output' or 'input'"),
+        ({"coders": {"data": "mine"}}, "generalize.coders.data: .*'shared' or 'own'"),
+        ({"spectra": -1}, "generalize.spectra: .*greater than or equal to 0"),
         ({"grokking": {"checkpoints": 2}}, "greater than or equal to 3"),
         ({"grokking": None}, "tasks: grokking needs its parameters"),
     ],

@@ -198,6 +198,35 @@ def test_models_of_every_kind_are_observed(tmp_path):
         assert all(row["l0"] <= coders.k for row in rows if row not in models)
 
 
+def test_coders_of_pictures_may_read_the_input_of_every_block(tmp_path):
+    swin = SwinV2(
+        kind="swinv2", patch_size=2, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=3
+    )
+    convnext = ConvNeXtV2(kind="convnextv2", patch_size=2, hidden_sizes=(4, 8), depths=(1, 1))
+    vit = SPARSE.model_copy(update={"num_layers": 2})
+    models = {"swin": swin, "convnext": convnext, "vit": vit}
+    options = {"seeds": (3,), "train": (20,), "label_noise": (0.0,), "steps": 2, "observed": 40}
+    task = PictureTask(curves(models=models, **options))
+    trained(task, tmp_path)
+    coders = load(ROOT / "params.yaml").generalize.coders
+    coders = coders.model_copy(update={"steps": 2, "reads": "input"})
+    for run in task.runs():
+        rows = list(measure_run(task, run, tmp_path, coders, device=torch.device("cpu")))
+        last = {row["hookpoint"]: row for row in rows if row["step"] == 2}
+        first, second = sorted(set(last) - {WHOLE_MODEL})
+        # A sparse feedforward has latents of its own, but not of what its block reads.
+        assert min(last[first]["fvu"], last[second]["fvu"]) > 0
+        pixels_NCHW, _ = whole(task, run, "test")
+        base = task.model(run, tmp_path, 2).base_model
+        with torch.no_grad():
+            read = base.embeddings(pixels_NCHW)
+        read = read[0] if isinstance(read, tuple) else read
+        norms = read.norm(dim=1 if run.variant == "convnext" else -1)
+        assert last[first]["norm_mean"] == pytest.approx(float(norms.mean()), rel=1e-5)
+        # The width doubles, or the first block has added to the stream.
+        assert last[second]["norm_mean"] != pytest.approx(last[first]["norm_mean"], rel=1e-4)
+
+
 def test_latents_of_a_sparse_variant_are_its_own(tmp_path):
     task = PictureTask(curves(seeds=(3,), train=(20,), label_noise=(0.0,), steps=2))
     trained(task, tmp_path)

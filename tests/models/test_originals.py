@@ -131,7 +131,8 @@ def needed(cfg: Config, command: str) -> list[str]:
     """What comes before a command: all of it before `collate`, else only its own family's."""
     every, (stage, *rest) = commands(cfg), shlex.split(command)
     stages = list(dict.fromkeys(one.split()[0] for one in every))
-    if stage not in stages:
+    # Rows of `generalize` change nothing that it reads.
+    if stage not in stages or stage == "generalize":
         return []
     earlier = [one for one in every if stages.index(one.split()[0]) < stages.index(stage)]
     if stage != "collate" and "--aux" in rest:
