@@ -31,7 +31,7 @@ PARAMETERS = {
     ("fineweb-28m", "dense"): 43_786_752,
     ("fineweb-28m", "sparse"): 175_993_344,
     ("fineweb-28m", "sparse_topk"): 175_993_344,
-    ("reduced", "dense_wide"): 1_389_184,
+    ("grid-feedforwards", "dense_wide"): 1_389_184,
     ("reduced", "sparse"): 1_389_184,
 }
 
