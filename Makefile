@@ -24,7 +24,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env quick repro grid figures test nightly test-all check docs clean lock reference
+.PHONY: help env quick repro grid figures test nightly test-all check docs clean lock reference reference-planted
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,15 @@ reference: env ## Compare coders with the library dictionary-learning, in an env
 		--model $$(ls -d artifacts/train/dense/seed-0/checkpoints/* | tail -1)
 	$(REFERENCE) benchmarks/reference_coders.py theirs benchmarks/out/reference
 	$(BIN)/python benchmarks/reference_coders.py table benchmarks/out/reference
+
+# The latest sae-lens when it was written; it brings libraries that nothing else here needs.
+SAE_LENS := .venv-sae-lens/bin/python
+reference-planted: env ## Compare recovery of a known dictionary with sae-lens, in an environment of its own
+	@test -x $(SAE_LENS) || $(UV) venv -q --python '>=3.11' .venv-sae-lens
+	$(UV) pip install -q --python $(SAE_LENS) $(LINKS) $(INDEX) sae-lens==6.54.12
+	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/reference_planted.py ours benchmarks/out/planted
+	$(SAE_LENS) benchmarks/reference_planted.py theirs benchmarks/out/planted
+	$(BIN)/python benchmarks/reference_planted.py table benchmarks/out/planted
 
 check: env ## Lint, format check, types; no number in the paper by hand
 	$(BIN)/ruff check .
