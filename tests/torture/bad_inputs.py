@@ -31,10 +31,11 @@ DRY = ["exp", "smoke", "--dry-run", "--set"]
 KEYS, DAMAGED = 80, 3
 """How many keys of the parameters get a value of a wrong type, and how many files of what each
 stage reads are damaged."""
-READ_ONLY = (
-    'read_only() { unshare -Urm bash -c \'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD"'
-    ' && exec "$@"\' - "$@"; }; '
-)
+READ_ONLY = r"""read_only() {
+  unshare -Urm bash -c '
+    mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && exec "$@"' - "$@"
+}
+"""
 
 
 @dataclass
@@ -53,6 +54,12 @@ class Told:
     unnoticed: int = 0
     faults: list[str] = field(default_factory=list)
 
+    def record(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        total = {"refused": self.refused.total(), "harmless": self.harmless.total()}
+        kinds = {"kinds": dict(self.refused), "harmless kinds": dict(self.harmless)}
+        return {**total, **kinds, "unnoticed": self.unnoticed, "faults": self.faults}
+
 
 def disturb(made: Path, seed: int) -> dict[str, Any]:
     """Return how many inputs of each kind were refused, and what was wrong."""
@@ -68,10 +75,14 @@ def disturb(made: Path, seed: int) -> dict[str, Any]:
         _files(told, place)
         _corpora(told, place)
         _artifacts(told, place, draw)
+    return told.record()
+
+
+def elsewhere(made: Path) -> dict[str, Any]:
+    """Return in how many odd environments commands worked or were refused, and what was wrong."""
+    told = Told()
     _environments(told, made)
-    total = {"refused": told.refused.total(), "harmless": told.harmless.total()}
-    kinds = {"kinds": dict(told.refused), "harmless kinds": dict(told.harmless)}
-    return {**total, **kinds, "unnoticed": told.unnoticed, "faults": told.faults}
+    return told.record()
 
 
 def _command_lines(text: str) -> Iterator[list[str]]:
@@ -257,9 +268,11 @@ def _same(first: Path, second: Path) -> bool:
 def _environments(told: Told, made: Path) -> None:
     """Run command lines in a copy of the finished checkout, each in an environment of its own."""
     place = made.with_name("elsewhere")
+    fresh: set[tuple[str, int, int]] = set()
     for line, codes in bad_cases.ENVIRONMENTS:
-        shutil.rmtree(place, ignore_errors=True)
-        disturbed.copy(made, place)
+        if not fresh or _listing(place) != fresh:
+            shutil.rmtree(place, ignore_errors=True)
+            fresh = _listing(disturbed.copy(made, place))
         environment = disturbed.environment(place, BIN=str(smoke_checkout.BIN))
         environment["PATH"] = os.pathsep.join((str(smoke_checkout.BIN), environment["PATH"]))
         done = subprocess.run(

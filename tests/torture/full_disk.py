@@ -1,8 +1,7 @@
 """Let the disk be full at random writes: a file system in memory that has too little room.
 
 The mount is in a namespace of this process's own, so that it needs no rights and ends with it:
-
-    unshare -Urm python full_disk.py TEMPLATE FOLDER TRIES SEED SECONDS
+`unshare -Urm python full_disk.py`, with the arguments of `fill` as JSON in its input.
 """
 
 from __future__ import annotations
@@ -26,15 +25,11 @@ ENOUGH = "4g"
 SAID = re.compile(r"disk is full|No space left|disk full|os error 28|Errno 28", re.I)
 
 
-def disturb(
-    empty: Path, expected: dict[str, str], tries: int, seed: int, seconds: float
-) -> dict[str, Any]:
-    """Return what came of it, or why it could not be tried."""
-    words = [sys.executable, __file__, str(empty), str(empty.with_name("disk"))]
-    numbers = [str(tries), str(seed), str(seconds)]
+def disturb(**asked: Any) -> dict[str, Any]:
+    """Return what came of it, or why it could not be tried. Takes the arguments of `fill`."""
     done = subprocess.run(
-        ["unshare", "-Urm", *words, *numbers],
-        input=json.dumps(expected),
+        ["unshare", "-Urm", sys.executable, __file__],
+        input=json.dumps(asked, default=str),
         capture_output=True,
         text=True,
         check=False,
@@ -60,9 +55,23 @@ def _mount(options: str, disk: Path) -> None:
 
 
 def fill(
-    empty: Path, disk: Path, tries: int, draw: Random, deadline: float, expected: dict[str, str]
+    empty: str,
+    expected: dict[str, str],
+    tries: int,
+    seed: int,
+    seconds: float,
+    targets: list[str],
 ) -> dict[str, Any]:
-    """Run the pipeline on a disk with too little room, with more, and so on; then to its end."""
+    """Make all of `expected` on a disk with too little room, with more, and so on.
+
+    Args:
+        empty: a checkout in which nothing has run.
+        expected: hashes of an undisturbed run's outputs.
+        tries: runs on a full disk.
+        seconds: after which the disk is full no more.
+        targets: stages to make; all where there are none.
+    """
+    disk, draw, deadline = Path(empty).with_name("disk"), Random(seed), time.monotonic() + seconds
     disk.mkdir()
     _mount(f"size={ENOUGH}", disk)
     found: list[str] = []
@@ -70,13 +79,13 @@ def fill(
     log = disk.with_suffix(".log")
     while counts["full"] < tries and time.monotonic() < deadline:
         counts["laps"] += 1
-        place = disturbed.copy(empty, disk / "place")
+        place = disturbed.copy(Path(empty), disk / "place")
         code = 1
         while code and counts["full"] < tries and time.monotonic() < deadline:
             name = draw.choice(list(disturbed.COMMANDS))
             before = log.stat().st_size if log.exists() else 0
             left = room(disk, draw)
-            code = disturbed.run(disturbed.COMMANDS[name], place, log)
+            code = disturbed.run([*disturbed.COMMANDS[name], *targets], place, log)
             _mount(f"remount,size={ENOUGH}", disk)
             text = log.read_text(errors="replace")[before:]
             counts["full"] += bool(code)
@@ -84,18 +93,14 @@ def fill(
                 found.append(f"{name}, {left} kB left: {text.strip().splitlines()[-1:]}")
             said[name] += bool(code)
         for _ in range(3):
-            code = code and disturbed.run(disturbed.COMMANDS["dvc repro"], place, log)
+            words = [*disturbed.COMMANDS["dvc repro"], *targets]
+            code = code and disturbed.run(words, place, log)
         found += disturbed.faults(place, expected, log)
         shutil.rmtree(place)
     return {**counts, "commands": dict(said), "faults": found}
 
 
 if __name__ == "__main__":
-    template, folder, *numbers = sys.argv[1:]
-    tries, seed, seconds = map(float, numbers)
-    end = time.monotonic() + seconds
-    hashes = json.load(sys.stdin)
-    # Those of the parent do not see this file system.
+    # Commands of the parent do not see this file system.
     with disturbed.commands():
-        found = fill(Path(template), Path(folder), int(tries), Random(int(seed)), end, hashes)
-    print(json.dumps(found))
+        print(json.dumps(fill(**json.load(sys.stdin))))

@@ -2,8 +2,8 @@
 
     python tests/torture/torture.py [--kills 200] [--minutes 30] [--seed 0] [PART]...
 
-The parts are `kills`, `disk`, `inputs` and `language`; all, where none is named. Each ends with the
-bytes of a run that nothing has disturbed, or with a list of what was wrong and exit code 1.
+The parts are `inputs`, `environments`, `language`, `disk` and `kills`; all, where none is named.
+Each ends with the bytes of an undisturbed run, or with a list of what was wrong and exit code 1.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,8 +27,7 @@ import disturbed
 import full_disk
 import kills
 import language_faults
-
-RECORD = Path(__file__).parents[2] / "docs/reliability.json"
+import report
 
 
 @dataclass(frozen=True)
@@ -52,31 +52,38 @@ class World:
 
 
 def _kills(world: World) -> dict[str, Any]:
-    asked, result = world.asked, {"kills": 0, "runs": 0, "laps": 0}
-    stages, faults = {}, []
+    asked, by_command = world.asked, {}
     for name in disturbed.COMMANDS:
         draw = Random(f"{asked.seed} {name}")
-        found = kills.disturb(
-            name, world.empty, world.expected, asked.kills // 2, draw, world.deadline(0.4), asked.stage
-        )  # fmt: skip
-        result |= {name: found.total(), f"{name}, victims": dict(found.victims)}
-        result["kills"] += found.total()
-        result["runs"] += found.runs
-        result["laps"] += found.laps
-        for stage, count in found.stages.items():
-            stages[stage] = stages.get(stage, 0) + count
-        faults += found.faults
-    return {**result, "stages": dict(sorted(stages.items())), "faults": faults}
+        tried = (name, world.empty, world.expected, asked.kills // 2)
+        by_command[name] = kills.disturb(*tried, draw, world.deadline(0.4), asked.stage)
+    found = list(by_command.values())
+    stages = sum((each.stages for each in found), Counter())
+    return {
+        "kills": sum(each.total() for each in found),
+        "runs": sum(each.runs for each in found),
+        "laps": sum(each.laps for each in found),
+        "victims": {name: dict(each.victims) for name, each in by_command.items()},
+        "stages": dict(sorted(stages.items())),
+        "faults": [fault for each in found for fault in each.faults],
+    }
 
 
 def _disk(world: World) -> dict[str, Any]:
     asked = world.asked
-    seconds = 60 * asked.minutes * 0.2
-    return full_disk.disturb(world.empty, world.expected, asked.full, asked.seed, seconds)
+    return full_disk.disturb(
+        empty=world.empty,
+        expected=world.expected,
+        tries=asked.full,
+        seed=asked.seed,
+        seconds=60 * asked.minutes * 0.2,
+        targets=asked.stage,
+    )
 
 
 PARTS: dict[str, Callable[[World], dict[str, Any]]] = {
     "inputs": lambda world: bad_inputs.disturb(world.made, world.asked.seed),
+    "environments": lambda world: bad_inputs.elsewhere(world.made),
     "language": lambda world: language_faults.disturb(world.made, world.asked.seed),
     "disk": _disk,
     "kills": _kills,
@@ -92,7 +99,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", action="append", default=[], help="make only these, with kills")
     parser.add_argument("--at", type=Path, help="a folder whose undisturbed run is used again")
-    parser.add_argument("--record", type=Path, help="the JSON file to write, e.g. " + RECORD.name)
+    parser.add_argument("--record", action="store_true", help=f"write {report.PAGE.name}")
     asked = parser.parse_args(words)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"there is no part {min(unknown)!r}")
@@ -115,7 +122,7 @@ def main(words: list[str]) -> int:
     """Run the parts; return the exit code."""
     asked = _parse(words)
     print(f"seed {asked.seed}", flush=True)
-    found: dict[str, Any] = {"commit": disturbed.commit(), "seed": asked.seed}
+    found: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = asked.at or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = folder.resolve()
@@ -124,12 +131,12 @@ def main(words: list[str]) -> int:
         world = _world(folder, asked)
         for name in asked.parts or PARTS:
             start = time.monotonic()
-            found[name] = {**PARTS[name](world)}
+            found[name] = {**PARTS[name](world), "seed": asked.seed, "commit": disturbed.commit()}
             found[name]["minutes"] = round((time.monotonic() - start) / 60, 1)
             print(name, json.dumps(found[name]), flush=True)
     if asked.record:
-        asked.record.write_text(json.dumps(found, indent=1) + "\n")
-    return int(any(part["faults"] for part in found.values() if isinstance(part, dict)))
+        report.write(found)
+    return int(any(part["faults"] for part in found.values()))
 
 
 if __name__ == "__main__":
