@@ -64,7 +64,26 @@ def _cause(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a name is too long: {str(error.filename)!r:.60}...; choose a shorter one"
-    return next(_damaged_records(), "")
+    return next(_damaged_records(), "") or _place(error)
+
+
+def _place(error: Exception) -> str:
+    """Return a line about a file that cannot be used where it is; empty if that is not the cause.
+
+    A work folder vanishes where another process, such as the orphan of a killed run, has completed
+    it while this one waited.
+    """
+    from clearnets.pipeline import paths
+
+    if not isinstance(error, OSError) or error.filename is None:
+        return ""
+    name, work = str(error.filename), str(paths.WORK)
+    if isinstance(error, FileNotFoundError) and name.startswith(work):
+        return f"another process has finished {name:.80}; run the same command again to go on"
+    codes = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+    if error.errno in codes:
+        return f"{name:.160} cannot be used: {error.strerror}; put that right, or move it away"
+    return ""
 
 
 def _damaged_records() -> Iterator[str]:
