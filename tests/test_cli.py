@@ -403,6 +403,7 @@ def test_a_full_disk_is_told_from_a_bug(capsys, error, caught):
             "out cannot be used: Read-only file",
         ),
         (OSError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b cannot be used: Not a directory"),
+        (RecursionError("maximum recursion depth exceeded while decoding a JSON array"), "a JSON"),
         (
             FileNotFoundError(errno.ENOENT, "No such file", ".clearnets/work/data/1/out"),
             "another process has finished .clearnets/work/data/1/out; run the same command again",

@@ -64,6 +64,8 @@ def _cause(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a name is too long: {str(error.filename)!r:.60}...; choose a shorter one"
+    if any(words in str(error) for words in ("while decoding a JSON", "for integer string")):
+        return "a JSON text is nested too deeply, or has a number of too many digits; correct it"
     return next(_damaged_records(), "") or _place(error)
 
 

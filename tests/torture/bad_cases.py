@@ -274,7 +274,7 @@ CORPORA: list[tuple[str, bytes | None, dict[str, object]]] = [
 ENVIRONMENTS: list[tuple[str, set[int]]] = [
     ("env -u HOME clearnets show native 0 3", {0, 2}),
     ("HOME=/nowhere clearnets claims", {0, 1, 2}),
-    ("HOME=/dev/null clearnets status", {0}),
+    ("HOME=/dev/null clearnets status", {0, 2}),
     ("PATH=$BIN clearnets exp smoke", {2}),
     ("PATH=$BIN clearnets status", {0, 2}),
     ("PATH=$BIN clearnets trace artifacts/code.json", {0, 2}),

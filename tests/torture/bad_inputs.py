@@ -130,7 +130,13 @@ def _wrong(code: int, said: str) -> str:
 
 
 def _refused(
-    told: Told, kind: str, words: list[str], place: Path, *, lenient: bool = False
+    told: Told,
+    kind: str,
+    words: list[str],
+    place: Path,
+    *,
+    lenient: bool = False,
+    note: str = "",
 ) -> None:
     """Run a command line that is to be refused; one that may be legal is where `lenient`."""
     before = _listing(place)
@@ -142,7 +148,7 @@ def _refused(
     if not wrong and _listing(place) != before:
         wrong = f"wrote {sorted(_listing(place) ^ before)[:3]}"
     if wrong:
-        told.faults.append(f"{kind}: {shlex.join(words)}: {wrong}")
+        told.faults.append(f"{kind}: {shlex.join(words)} {note}: {wrong}")
     told.refused[kind] += 1
 
 
@@ -163,9 +169,7 @@ def _files(told: Told, place: Path) -> None:
     before = params.read_bytes()
     for name, data in bad_cases.FILES.items():
         params.write_bytes(data)
-        _refused(told, "parameters", ["match"], place)
-        if told.faults and told.faults[-1].startswith("parameters: match: "):
-            told.faults[-1] += f" ({name})"
+        _refused(told, "parameters", ["match"], place, note=name)
     params.write_bytes(before)
 
 
@@ -180,9 +184,7 @@ def _corpora(told: Told, place: Path) -> None:
         values = yaml.load(before)
         values["data"]["corpus"] = {"kind": "local", "path": name, **more}
         yaml.dump(values, params)
-        _refused(told, "corpora", ["data"], place)
-        if told.faults and told.faults[-1].startswith("corpora: data: "):
-            told.faults[-1] += f" ({name})"
+        _refused(told, "corpora", ["data"], place, note=name)
     params.write_bytes(before)
     shutil.move(place.with_name("data"), place / "artifacts/data")
 
