@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from clearnets import UserError, config
-from clearnets.pipeline.scheduler import cluster, repro, worker
+from clearnets.pipeline.scheduler import cluster, dvc_stages, repro, worker
 
 ROOT = Path(__file__).parents[2]
 DVC = (sys.executable, "-m", "dvc")
@@ -327,3 +327,18 @@ def test_ctrl_c_stops_the_commands_and_a_second_run_goes_on(tmp_path, run, capsy
     told = capsys.readouterr().err
     assert "slow" in told
     assert "quick" not in told
+
+
+@pytest.mark.parametrize("before", ["a record\n", None])
+def test_a_record_that_cannot_be_written_whole_is_put_back(before):
+    lock = Path("dvc.lock")
+    if before:
+        lock.write_text(before)
+    with pytest.raises(OSError, match="full"), dvc_stages._whole_record():
+        lock.write_text("a rec")
+        raise OSError("full")
+    assert (lock.read_text() if lock.exists() else None) == before
+    with dvc_stages._whole_record():
+        lock.write_text("another\n")
+    dvc_stages._put_back()
+    assert lock.read_text() == "another\n"

@@ -27,7 +27,7 @@ def write(parts: dict[str, Any]) -> None:
 def tables(record: dict[str, Any]) -> str:
     """Return the tables: what was tried in each part, and kills by stage."""
     rows = [
-        f"| {name} | {_tried(name, part)} | {len(part['faults'])} | {part['minutes']} | "
+        f"| {name} | {_tried(name, part)}{_only(part)} | {len(part['faults'])} | {part['minutes']} | "
         f"{part['seed']} | `{part['commit'][:8]}` |"
         for name, part in record.items()
     ]
@@ -36,6 +36,11 @@ def tables(record: dict[str, Any]) -> str:
     killed = ["", "| killed in | times |", "|---|---|"] if stages else []
     killed += [f"| {stage} | {count} |" for stage, count in stages.items()]
     return "\n".join([*head, *rows, *killed]) + "\n"
+
+
+def _only(part: dict[str, Any]) -> str:
+    only = ", ".join(f"`{stage}`" for stage in part.get("only", []))
+    return f"; only {only} and what they need" if only else ""
 
 
 def _tried(name: str, part: dict[str, Any]) -> str:
@@ -48,7 +53,11 @@ def _tried(name: str, part: dict[str, Any]) -> str:
         )
         return f"{part['kills']} kills in {part['laps']} runs from nothing: {by_command}"
     if name == "disk":
-        return f"{part['full']} full disks in {part['laps']} runs from nothing"
+        torn = part.get("torn records", 0)
+        return (
+            f"{part['full']} full disks in {part['laps']} runs from nothing; {torn} left a torn "
+            "`dvc.lock`"
+        )
     if name == "language":
         given = f"{part['given']} of {part['requests']} requests went wrong"
         missing = f"{part['missing']} answers counted as missing"

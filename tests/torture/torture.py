@@ -131,7 +131,9 @@ def main(words: list[str]) -> int:
         world = _world(folder, asked)
         for name in asked.parts or PARTS:
             start = time.monotonic()
-            found[name] = {**PARTS[name](world), "seed": asked.seed, "commit": disturbed.commit()}
+            found[name] = {"only": asked.stage} if asked.stage else {}
+            found[name] |= PARTS[name](world)
+            found[name] |= {"seed": asked.seed, "commit": disturbed.commit()}
             found[name]["minutes"] = round((time.monotonic() - start) / 60, 1)
             print(name, json.dumps(found[name]), flush=True)
     if asked.record:
