@@ -82,8 +82,8 @@ def _place(error: Exception) -> str:
     name, work = str(error.filename), str(paths.WORK)
     if isinstance(error, FileNotFoundError) and name.startswith(work):
         return f"another process has finished {name:.80}; run the same command again to go on"
-    codes = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-    if error.errno in codes:
+    barred = (errno.EACCES, errno.EPERM, errno.EROFS)
+    if error.errno in (*barred, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
         return f"{name:.160} cannot be used: {error.strerror}; put that right, or move it away"
     return ""
 

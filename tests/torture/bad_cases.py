@@ -310,7 +310,7 @@ ENVIRONMENTS: list[tuple[str, set[int]]] = [
     ("clearnets status >/dev/full", {2}),
     ("clearnets claims --experiment smoke | true", {0}),
     ("clearnets --help | true", {0}),
-    ("read_only clearnets match", {0}),
+    ("read_only clearnets match", {0, 2}),
     ("rm -r artifacts/match; read_only clearnets match", {2}),
     ("read_only clearnets figures", {0, 2}),
     ("read_only clearnets repro", {2}),

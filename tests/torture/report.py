@@ -26,11 +26,11 @@ def write(parts: dict[str, Any]) -> None:
 
 def tables(record: dict[str, Any]) -> str:
     """Return the tables: what was tried in each part, and kills by stage."""
-    rows = [
-        f"| {name} | {_tried(name, part)}{_only(part)} | {len(part['faults'])} | {part['minutes']} | "
-        f"{part['seed']} | `{part['commit'][:8]}` |"
-        for name, part in record.items()
-    ]
+    rows = []
+    for name, part in record.items():
+        said = f"{_tried(name, part)}{_only(part)}", len(part["faults"]), part["minutes"]
+        of = part["seed"], f"`{part['commit'][:8]}`"
+        rows.append(f"| {name} | {' | '.join(map(str, (*said, *of)))} |")
     head = ["| part | tried | wrong | minutes | seed | commit |", "|---|---|---|---|---|---|"]
     stages = record.get("kills", {}).get("stages", {})
     killed = ["", "| killed in | times |", "|---|---|"] if stages else []

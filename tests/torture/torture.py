@@ -136,8 +136,8 @@ def main(words: list[str]) -> int:
             found[name] |= {"seed": asked.seed, "commit": disturbed.commit()}
             found[name]["minutes"] = round((time.monotonic() - start) / 60, 1)
             print(name, json.dumps(found[name]), flush=True)
-    if asked.record:
-        report.write(found)
+            if asked.record:
+                report.write({name: found[name]})
     return int(any(part["faults"] for part in found.values()))
 
 
