@@ -99,7 +99,7 @@ def _damaged_records() -> Iterator[str]:
             try:
                 files = json.loads(manifest.read_bytes())["files"]
                 listed = {name: entry["sha256"] for name, entry in files.items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 bad = [manifest]
             else:
                 named = ((manifest.parent / name, digest) for name, digest in listed.items())

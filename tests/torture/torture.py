@@ -123,6 +123,8 @@ def main(words: list[str]) -> int:
     asked = _parse(words)
     print(f"seed {asked.seed}", flush=True)
     found: dict[str, Any] = {}
+    # Before anything else is committed.
+    of = {"seed": asked.seed, "commit": disturbed.commit()}
     with ExitStack() as stack:
         folder = asked.at or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = folder.resolve()
@@ -132,8 +134,7 @@ def main(words: list[str]) -> int:
         for name in asked.parts or PARTS:
             start = time.monotonic()
             found[name] = {"only": asked.stage} if asked.stage else {}
-            found[name] |= PARTS[name](world)
-            found[name] |= {"seed": asked.seed, "commit": disturbed.commit()}
+            found[name] |= {**PARTS[name](world), **of}
             found[name]["minutes"] = round((time.monotonic() - start) / 60, 1)
             print(name, json.dumps(found[name]), flush=True)
             if asked.record:
