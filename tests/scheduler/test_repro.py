@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import shutil
@@ -342,3 +344,18 @@ def test_a_record_that_cannot_be_written_whole_is_put_back(before):
         lock.write_text("another\n")
     dvc_stages._put_back()
     assert lock.read_text() == "another\n"
+
+
+def test_a_disk_that_is_full_at_a_record_leaves_no_path_locked(tmp_path, run, monkeypatch):
+    """DVC would hang at the end of a process that has one."""
+    folder = pipeline(tmp_path / "p", {"one": {"cmd": "echo 1 > one", "outs": ["one"]}})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dvc_stages.Stages, "_record", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(folder)
+    assert not any(json.loads((folder / ".dvc/tmp/rwlock").read_text()).values())
+    assert run(folder)
