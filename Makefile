@@ -24,7 +24,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 READY := .venv/.ready$(if $(GPU),-gpu)
 
-.PHONY: help env quick repro grid figures test nightly test-all check docs clean lock reference reference-planted
+.PHONY: help env quick repro grid figures test nightly torture test-all check docs clean lock reference reference-planted
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ test: env ## Run the tests
 
 nightly: env ## Run the tests that take minutes: kills, simulations of coverage, checks of upstream
 	$(BIN)/python -m pytest $(PARALLEL) -m nightly
+
+torture: env ## Kill the pipeline, fill its disk, feed it bad inputs: half an hour (docs/reliability.md)
+	$(BIN)/python tests/torture/torture.py $(TORTURE)
 
 test-all: test nightly ## Run both
 

@@ -157,6 +157,7 @@ def test_mistakes_get_one_line_exit_2_and_nothing_written(place, run, words, say
         ("  tolerance: 0.02", "  tolerance: .inf", "match.tolerance: "),
         ("  betas: [0.95, 0.98]", "  betas: [0.9, 1.0]", "train.betas.1: "),
         ("experiment: default", "experiment: 12:30:00", "experiment: "),
+        ("  betas: [0.95, 0.98]", "  betas: [0.9]", "key 'train.betas.1' is missing"),
         ("  rotary_fraction: 1.0", "  rotary_fraction: 0.1", "rotary_fraction rotates 1"),
         ("seeds: [0]", "seeds: [0]\n? [a, b]\n: c", "write keys as text"),
     ],
@@ -394,6 +395,30 @@ def test_a_full_disk_is_told_from_a_bug(capsys, error, caught):
         return
     assert guarded(fail) == 2
     assert "the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system", "out"),
+            "out cannot be used: Read-only file",
+        ),
+        (OSError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b cannot be used: Not a directory"),
+        (RecursionError("maximum recursion depth exceeded while decoding a JSON array"), "a JSON"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", ".clearnets/work/data/1/out"),
+            "another process has finished .clearnets/work/data/1/out; run the same command again",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(place, capsys, error, says):
+    def fail() -> None:
+        raise error
+
+    assert guarded(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"clearnets: {says}")
 
 
 @pytest.mark.parametrize("kilobytes", [8, 60])

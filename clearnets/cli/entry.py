@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -73,4 +74,8 @@ for panel, commands in PANELS.items():
 
 def main() -> None:
     """Entry point of the command `clearnets`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without Unicode shows question marks instead of an error.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(guarded(lambda: app(prog_name="clearnets", standalone_mode=False)))

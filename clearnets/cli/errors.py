@@ -64,7 +64,28 @@ def _cause(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"a name is too long: {str(error.filename)!r:.60}...; choose a shorter one"
-    return next(_damaged_records(), "")
+    if any(words in str(error) for words in ("while decoding a JSON", "for integer string")):
+        return "a JSON text is nested too deeply, or has a number of too many digits; correct it"
+    return next(_damaged_records(), "") or _place(error)
+
+
+def _place(error: Exception) -> str:
+    """Return a line about a file that cannot be used where it is; empty if that is not the cause.
+
+    A work folder vanishes where another process, such as the orphan of a killed run, has completed
+    it while this one waited.
+    """
+    from clearnets.pipeline import paths
+
+    if not isinstance(error, OSError) or error.filename is None:
+        return ""
+    name, work = str(error.filename), str(paths.WORK)
+    if isinstance(error, FileNotFoundError) and name.startswith(work):
+        return f"another process has finished {name:.80}; run the same command again to go on"
+    barred = (errno.EACCES, errno.EPERM, errno.EROFS)
+    if error.errno in (*barred, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+        return f"{name:.160} cannot be used: {error.strerror}; put that right, or move it away"
+    return ""
 
 
 def _damaged_records() -> Iterator[str]:
@@ -78,7 +99,7 @@ def _damaged_records() -> Iterator[str]:
             try:
                 files = json.loads(manifest.read_bytes())["files"]
                 listed = {name: entry["sha256"] for name, entry in files.items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 bad = [manifest]
             else:
                 named = ((manifest.parent / name, digest) for name, digest in listed.items())

@@ -65,7 +65,8 @@ def _keys(loc: Iterable[str | int], values: Any) -> Iterator[str]:
         if isinstance(values, dict):
             values = values.get(part)
         elif isinstance(values, list):
-            values = values[int(part)]
+            # A tuple that is too short lacks the place.
+            values = dict(enumerate(values)).get(int(part))
 
 
 def read_yaml(path: Path) -> Any:

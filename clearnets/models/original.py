@@ -141,7 +141,7 @@ def _unpickled(path: Path) -> Any:
             f"{path} holds {what}, which is not unpickled; save model.state_dict() alone, where "
             "you trust the file"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError) as error:
         line = " ".join(str(error).split())
         raise UserError(f"{path} is not a file that torch.save wrote ({line:.80})") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import shutil
@@ -17,7 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from clearnets import UserError, config
-from clearnets.pipeline.scheduler import cluster, repro, worker
+from clearnets.pipeline.scheduler import cluster, dvc_stages, repro, worker
 
 ROOT = Path(__file__).parents[2]
 DVC = (sys.executable, "-m", "dvc")
@@ -327,3 +329,33 @@ def test_ctrl_c_stops_the_commands_and_a_second_run_goes_on(tmp_path, run, capsy
     told = capsys.readouterr().err
     assert "slow" in told
     assert "quick" not in told
+
+
+@pytest.mark.parametrize("before", ["a record\n", None])
+def test_a_record_that_cannot_be_written_whole_is_put_back(before):
+    lock = Path("dvc.lock")
+    if before:
+        lock.write_text(before)
+    with pytest.raises(OSError, match="full"), dvc_stages._whole_record():
+        lock.write_text("a rec")
+        raise OSError("full")
+    assert (lock.read_text() if lock.exists() else None) == before
+    with dvc_stages._whole_record():
+        lock.write_text("another\n")
+    dvc_stages._put_back()
+    assert lock.read_text() == "another\n"
+
+
+def test_a_disk_that_is_full_at_a_record_leaves_no_path_locked(tmp_path, run, monkeypatch):
+    """DVC would hang at the end of a process that has one."""
+    folder = pipeline(tmp_path / "p", {"one": {"cmd": "echo 1 > one", "outs": ["one"]}})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dvc_stages.Stages, "_record", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(folder)
+    assert not any(json.loads((folder / ".dvc/tmp/rwlock").read_text()).values())
+    assert run(folder)

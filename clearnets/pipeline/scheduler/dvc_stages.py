@@ -16,8 +16,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from clearnets import UserError
+from clearnets.pipeline import paths
+from clearnets.pipeline.artifacts import write_bytes
 
 _LOCK_SECONDS = 120.0
+_BEFORE = paths.WORK.parent / "dvc.lock.before"
+"""The record as it was before a change that has not ended."""
 
 
 class Stages:
@@ -46,11 +50,15 @@ class Stages:
         try:
             self._repo: Any = Repo()
             with self._locked():
+                _put_back()
                 chosen = collect_stages(self._repo, targets or ["dvc.yaml"])
                 graph = get_active_graph(self._repo.index.graph)
                 planned = plan_repro(graph, chosen)
         except DvcException as error:
-            raise UserError(f"{error}; `dvc stage list` lists the stages") from None
+            cure = "`dvc stage list` lists the stages"
+            if str(paths.LOCK) in str(error):
+                cure = "delete it and run the same command: finished stages are restored"
+            raise UserError(f"{error}; {cure}") from None
         self._stages = {stage.addressing: stage for stage in planned}
         self.upstream: dict[str, set[str]] = {
             name: {other.addressing for other in graph.successors(stage)}
@@ -122,7 +130,8 @@ class Stages:
         )
         stage.save(run_cache=not uncached)
         stage.commit()
-        stage.dump(update_pipeline=False)
+        with _whole_record():
+            stage.dump(update_pipeline=False)
 
     def _paths(self, stage: Any) -> AbstractContextManager[Any]:
         from dvc.rwlock import rwlock
@@ -158,6 +167,29 @@ class Stages:
                             "stop it"
                         ) from None
             yield
+
+
+@contextmanager
+def _whole_record() -> Iterator[None]:
+    """Let DVC change its record, which it writes in place: a full disk leaves the earlier one."""
+    write_bytes(_BEFORE, paths.LOCK.read_bytes() if paths.LOCK.exists() else b"")
+    try:
+        yield
+    except BaseException:
+        _put_back()
+        raise
+    _BEFORE.unlink()
+
+
+def _put_back() -> None:
+    """Put the record back, if a change of it has not ended."""
+    if not _BEFORE.exists():
+        return
+    if _BEFORE.stat().st_size:
+        _BEFORE.replace(paths.LOCK)
+    else:
+        paths.LOCK.unlink(missing_ok=True)
+        _BEFORE.unlink()
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class _Started:
     names: tuple[str, ...]
     future: Any
     log: Path
-    locks: Sequence[AbstractContextManager[Any]]
+    locks: ExitStack
     since: float
     gpu: bool
 
@@ -159,9 +159,11 @@ class _Run:
                     self._start()
                     self._collect()
             finally:
-                for started in self.running:
-                    for lock in started.locks:
-                        lock.__exit__(None, None, None)
+                # All of them, even where a full disk lets one fail: DVC hangs at the end of a
+                # process that still has one.
+                with ExitStack() as left:
+                    for started in self.running:
+                        left.push(started.locks)
         self._report()
         return not self.failed
 
@@ -235,28 +237,31 @@ class _Run:
 
     def _launch(self, names: tuple[str, ...]) -> None:
         todo: list[str] = []
-        locks: list[AbstractContextManager[Any]] = []
-        for name in names:
-            try:
-                lock = self.stages.begin(name)
-            except UserError as fault:
-                self._fail((name,), str(fault))
-                continue
-            if lock is None:
-                self.view.restored(name)
-                self._done(name)
-            else:
-                todo.append(name)
-                locks.append(lock)
-        if not todo:
-            return
+        with ExitStack() as locks:
+            for name in names:
+                try:
+                    lock = self.stages.begin(name)
+                except UserError as fault:
+                    self._fail((name,), str(fault))
+                    continue
+                if lock is None:
+                    self.view.restored(name)
+                    self._done(name)
+                else:
+                    todo.append(name)
+                    locks.push(lock)
+            if todo:
+                self._submit(tuple(todo), locks)
+
+    def _submit(self, names: tuple[str, ...], locks: ExitStack) -> None:
+        """Start the command of stages, and take over their locks."""
         assert self.cluster is not None
-        log = _log(todo[0])
+        log = _log(names[0])
         progress = log.with_suffix(".progress")
         for old in (log, progress):
             old.unlink(missing_ok=True)
         job = Job(
-            words=self._words(todo),
+            words=self._words(names),
             folder=os.getcwd(),
             log=str(log.absolute()),
             environment={
@@ -264,11 +269,12 @@ class _Run:
                 "OMP_NUM_THREADS": str(self._share()),
             },
         )
-        gpu = self._wants_gpu(todo[0])
+        gpu = self._wants_gpu(names[0])
         future = self.cluster.submit(job, gpu=gpu)
-        self.running.append(_Started(tuple(todo), future, log, locks, time.monotonic(), gpu))
-        expected = sum(self.seconds[name] for name in todo)
-        self.view.started(tuple(todo), progress, expected)
+        held = locks.pop_all()
+        self.running.append(_Started(names, future, log, held, time.monotonic(), gpu))
+        expected = sum(self.seconds[name] for name in names)
+        self.view.started(names, progress, expected)
 
     def _words(self, names: Sequence[str]) -> list[str]:
         """Return the command of stages; of several, that of the first with all their items."""
@@ -301,9 +307,8 @@ class _Run:
         self._estimate()
         for started in [started for started in self.running if started.future.done()]:
             self.running.remove(started)
-            self._finish(started)
-            for lock in started.locks:
-                lock.__exit__(None, None, None)
+            with started.locks:
+                self._finish(started)
 
     def _finish(self, started: _Started) -> None:
         """Record what a command has made, or that it has failed."""
