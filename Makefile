@@ -33,7 +33,7 @@ env: $(READY) ## Create .venv with the pinned requirements
 
 $(READY): requirements.txt pyproject.toml overrides.txt
 	@command -v $(UV) >/dev/null || { python3 -m venv .uv && .uv/bin/pip install -q uv==$(UV_VERSION); }
-	@test -x $(BIN)/python || $(UV) venv -q --python '>=3.11' .venv
+	@test -x $(BIN)/python || $(UV) venv -q --python '>=3.11.5' .venv  # as the site of the docs wants
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode $(OVERRIDE) $(LINKS) $(INDEX) -c requirements.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
