@@ -22,7 +22,7 @@ def test_the_page_has_the_tables_of_the_record_and_nothing_was_wrong(load_script
 def test_faults_change_nothing(tmp_path):
     """On three stages and what they need."""
     stages = ("--stage", "match", "--stage", "words", "--stage", "planted")
-    few = ("--kills", "16", "--full", "4", "--minutes", "4", "--at", str(tmp_path / "place"))
+    few = ("--kills", "16", "--full", "4", "--minutes", "8", "--at", str(tmp_path / "place"))
     done = subprocess.run(
         [sys.executable, str(TORTURE), *few, *stages, "inputs", "disk", "kills"],
         stdout=subprocess.PIPE,
