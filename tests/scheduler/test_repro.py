@@ -359,3 +359,10 @@ def test_a_disk_that_is_full_at_a_record_leaves_no_path_locked(tmp_path, run, mo
             run(folder)
     assert not any(json.loads((folder / ".dvc/tmp/rwlock").read_text()).values())
     assert run(folder)
+
+
+def test_a_command_that_could_not_say_why_it_failed(tmp_path, run, capsys):
+    """As on a full disk, where its log takes nothing either."""
+    folder = pipeline(tmp_path / "p", {"one": {"cmd": "exit 3", "outs": ["one"]}})
+    assert not run(folder)
+    assert "exit code 3 without a word, as where the disk is full" in capsys.readouterr().err

@@ -416,7 +416,10 @@ def _notes(log: Path) -> list[str]:
 
 
 def _last_line(log: Path, code: int) -> str:
-    """Return the error of a command that has failed: the last line that it wrote."""
+    """Return the error of a command that has failed: the last line that it wrote, if it could."""
+    if code < 0:
+        return f"signal {-code}"
     lines = _lines(log)
-    ended = f"exit code {code}" if code > 0 else f"signal {-code}"
-    return lines[-1].removeprefix("clearnets: ") if lines and code > 0 else ended
+    if lines:
+        return lines[-1].removeprefix("clearnets: ")
+    return f"exit code {code} without a word, as where the disk is full"
