@@ -17,14 +17,14 @@ BIN = Path(sys.executable).parent
 _RESULTS = ("artifacts/", "paper/results/", "paper/figures/", "paper/tables/", "dvc.lock")
 
 
+def with_source(at: Path) -> dict[str, str]:
+    """The variables of this process, but for the code: that of the folder, not of this checkout."""
+    return {**os.environ, "PYTHONPATH": str(at), "GIT_CONFIG_GLOBAL": os.devnull}
+
+
 def environment(at: Path) -> dict[str, str]:
-    """The variables that commands run with: the code of the folder, not that of this checkout."""
-    return {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(at),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
+    """The same with the commands of this environment in front of all others."""
+    return {**with_source(at), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
 def run(*words: str, at: Path, code: int = 0) -> str:
@@ -64,3 +64,9 @@ def make_smoke(folder: Path) -> None:
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(values, file)
     run("clearnets", "plan", at=folder)
+
+
+def out_hashes(lock: Path) -> dict[str, str]:
+    """The hashes of all outputs by path, as a dvc.lock records them."""
+    stages = YAML(typ="safe").load(lock.read_text())["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}

@@ -15,19 +15,11 @@ from pathlib import Path
 import pytest
 import warm
 from ruamel.yaml import YAML
-from smoke_checkout import BIN, clone
+from smoke_checkout import BIN, clone, environment, out_hashes, with_source
 
 from clearnets.data.storybook import stories
 
 YAML_ = YAML(typ="safe")
-
-
-def environment(at: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(at),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +38,7 @@ def run(*words: str, at: Path, code: int = 0) -> str:
     done = subprocess.run(
         words,
         cwd=at,
-        env=environment(at),
+        env=with_source(at),
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -66,11 +58,6 @@ def home(tmp_path_factory) -> Path:
 
 def place(home: Path) -> Path:
     return home / ".clearnets/exp/smoke"
-
-
-def out_hashes(lock: Path) -> dict[str, str]:
-    stages = YAML_.load(lock.read_text())["stages"]
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
 
 
 def ran(output: str) -> list[str]:
@@ -161,7 +148,7 @@ def kill_in(stage: str, at: Path) -> None:
         [BIN / "dvc", "repro", stage],
         cwd=at,
         # The real commands, which die with the group.
-        env={**environment(at), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        env=environment(at),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from ruamel.yaml import YAML
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import smoke_checkout
 import warm
@@ -25,11 +23,7 @@ COMMANDS = {
 }
 SECONDS = 900
 """What takes longer hangs."""
-
-
-def environment(at: Path, **more: str) -> dict[str, str]:
-    """The variables of a command: the code of the folder, and what PATH holds."""
-    return {**os.environ, "PYTHONPATH": str(at), "GIT_CONFIG_GLOBAL": os.devnull, **more}
+LOGS = ".clearnets/logs/repro/*.log"
 
 
 @contextmanager
@@ -69,7 +63,7 @@ def start(words: list[str], at: Path, log: Path, **more: str) -> subprocess.Pope
         return subprocess.Popen(
             words,
             cwd=at,
-            env=environment(at, **more),
+            env={**smoke_checkout.with_source(at), **more},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -84,8 +78,7 @@ def run(words: list[str], at: Path, log: Path, **more: str) -> int:
 
 def hashes(at: Path) -> dict[str, str]:
     """Return the hashes of all outputs, as DVC records them."""
-    stages = YAML(typ="safe").load((at / "dvc.lock").read_text())["stages"]
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    return smoke_checkout.out_hashes(at / "dvc.lock")
 
 
 def faults(at: Path, expected: dict[str, str], log: Path) -> list[str]:
@@ -107,6 +100,3 @@ def tracebacks(at: Path, log: Path) -> list[str]:
         for path, text in texts
         for error in re.findall(r"^Traceback \(most.*\n(?:[ \t].*\n|\n)*(.*)", text, re.M)
     ]
-
-
-LOGS = ".clearnets/logs/repro/*.log"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,12 +114,17 @@ def _kill(run: int, at: Path, draw: Random, found: Kills) -> None:
     names = [name for name, pids in groups.items() if pids]
     (victim,) = draw.choices(names, [VICTIMS[name] for name in names])
     pids = groups[victim] if victim == "all" else [draw.choice(groups[victim])]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill(pids)
     found.victims[victim] += 1
     hit = {alive[pid] for pid in pids if alive.get(pid)} or {"between stages"}
     found.stages.update(hit)
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes; those that have ended are no fault."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes(at: Path) -> dict[int, str]:

@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import disturbed
+import kills
 from reading_model import Reader
 from ruamel.yaml import YAML
 
@@ -191,8 +192,6 @@ def disturb(made: Path, seed: int) -> dict[str, Any]:
 
 def _kill_and_wait(place: Path, log: Path, variables: dict[str, str], draw: Random) -> int:
     """Kill each stage once in the middle of its requests, then let it end."""
-    import kills
-
     count = 0
     for words in STAGES:
         process = disturbed.start(["clearnets", *words], place, log, **variables)
@@ -200,9 +199,8 @@ def _kill_and_wait(place: Path, log: Path, variables: dict[str, str], draw: Rand
             time.sleep(kills.POLL_SECONDS)
         with suppress(Exception):
             process.wait(draw.expovariate(1 / 2))
-        for pid in kills.processes(place) if process.poll() is None else ():
-            with suppress(ProcessLookupError):
-                kills.os.kill(pid, kills.signal.SIGKILL)
+        if process.poll() is None:
+            kills.kill(kills.processes(place))
         count += process.wait() != 0
         if disturbed.run(["clearnets", *words], place, log, **variables):
             return count
